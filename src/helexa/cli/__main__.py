@@ -1,0 +1,5 @@
+"""``python -m helexa.cli`` is ``helexa``."""
+
+from helexa.cli import main
+
+main()
