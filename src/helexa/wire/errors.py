@@ -30,11 +30,16 @@ UNKNOWN_RETRY_AFTER_S = 5.0
 
 
 class Rendered(NamedTuple):
-    """An error as it leaves: ``headers`` are lower case and complete but for connection ones."""
+    """An error as it leaves; ``headers`` are lower case, without content-length."""
 
     status: int
     headers: tuple[Header, ...]
     body: bytes
+
+    @property
+    def lines(self) -> bytes:
+        """The headers as complete lines, for a server that writes its own head."""
+        return b"".join(b"%b: %b\r\n" % header for header in self.headers)
 
 
 class _Row(NamedTuple):
@@ -104,6 +109,7 @@ _ALARMING = re.compile(
 _ALARMING_DIGITS = re.compile(r"429|5\d\d")
 _DIGITS = re.compile(r"\d+")
 _LETTERS_ONLY = re.compile(r"[A-Za-z_]+")
+_JSON: Header = (b"content-type", b"application/json")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -134,7 +140,7 @@ def render(error: HelexaError, dialect: Dialect, request_id: str | None = None) 
         request_id: For the Anthropic envelope; left out when it is not letters only.
     """
     body = _encode(_envelope(error, dialect, request_id))
-    return Rendered(_row(error).status, _headers(error, len(body)), body)
+    return Rendered(_row(error).status, _headers(error), body)
 
 
 def event(error: HelexaError, dialect: Dialect, request_id: str | None = None) -> bytes:
@@ -153,7 +159,7 @@ def route_error(status: int, code: str, message: str, dialect: Dialect) -> Rende
         body = _encode({"type": "error", "error": {"type": anthropic, **inner}, "request_id": None})
     else:
         body = _encode({"error": {"type": openai, "param": None, **inner}})
-    return Rendered(status, _plain_headers(len(body)), body)
+    return Rendered(status, (_JSON,), body)
 
 
 def from_wire(status: int, body: bytes) -> HelexaError:
@@ -231,8 +237,8 @@ def _extras(error: HelexaError) -> dict[str, object]:
     return extras
 
 
-def _headers(error: HelexaError, length: int) -> tuple[Header, ...]:
-    headers = list(_plain_headers(length))
+def _headers(error: HelexaError) -> tuple[Header, ...]:
+    headers = [_JSON]
     after = retry_after_s(error)
     if after is not None:
         headers.append((b"retry-after", b"%d" % after))
@@ -242,10 +248,6 @@ def _headers(error: HelexaError, length: int) -> tuple[Header, ...]:
     if isinstance(error, tree.InsufficientQuota):
         headers.append((b"x-should-retry", b"false"))
     return tuple(headers)
-
-
-def _plain_headers(length: int) -> tuple[Header, ...]:
-    return ((b"content-type", b"application/json"), (b"content-length", b"%d" % length))
 
 
 def _must_be_calm(error: HelexaError) -> bool:
