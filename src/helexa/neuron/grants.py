@@ -1,0 +1,99 @@
+"""A request's grant: how many tokens it may still cost, and what happens at the edge.
+
+::
+
+    0        used                granted−low_water      granted
+    ├─────────┼───────────────────────┼────────────────────┤
+      billed      may be forwarded       `low` fired once     edge: wait for a raise, then cut
+
+A grant is absolute and covers prompt + output. It only ever grows. ``GrantGate`` is the pure
+decision; ``Grant`` adds the bell that wakes a request waiting at the edge.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class GrantGate:
+    """Counts tokens against a grant that can be raised.
+
+    Args:
+        granted: Tokens in all, prompt included; None is unlimited (a caller without a gateway).
+        low_water: ``low`` fires when no more than this is left; half a slice.
+
+    Invariant: ``used <= granted`` at all times, whatever the order of calls.
+    """
+
+    granted: int | None
+    low_water: int = 256
+    used: int = 0
+    _announced: int = -1
+
+    @property
+    def left(self) -> int | None:
+        """Tokens that may still be taken; None is unlimited."""
+        return None if self.granted is None else self.granted - self.used
+
+    def fits(self, tokens: int) -> bool:
+        """Whether ``tokens`` more stay within the grant."""
+        return self.granted is None or self.used + tokens <= self.granted
+
+    def take(self, tokens: int) -> int:
+        """Use up to ``tokens`` and say how many were allowed."""
+        allowed = tokens if self.left is None else min(tokens, self.left)
+        self.used += allowed
+        return allowed
+
+    def low(self) -> bool:
+        """True once per granted amount, as soon as no more than ``low_water`` is left."""
+        if self.granted is None or self._announced >= self.granted:
+            return False
+        if self.granted - self.used > self.low_water:
+            return False
+        self._announced = self.granted
+        return True
+
+    def raise_to(self, granted: int) -> bool:
+        """Adopt a higher absolute grant; a lower or equal one changes nothing.
+
+        Returns:
+            Whether the grant grew.
+        """
+        if self.granted is None or granted <= self.granted:
+            return False
+        self.granted = granted
+        return True
+
+
+@dataclass(slots=True)
+class Grant:
+    """A gate with a bell: a request at its edge sleeps until the grant grows or time is up."""
+
+    gate: GrantGate
+    _bell: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def raise_to(self, granted: int) -> bool:
+        """As ``GrantGate.raise_to``, and wakes whoever waits at the edge."""
+        grew = self.gate.raise_to(granted)
+        if grew:
+            self._bell.set()
+        return grew
+
+    async def room_for(self, tokens: int, wait_s: float) -> bool:
+        """Wait at most ``wait_s`` seconds in all until ``tokens`` more fit."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait_s
+        while not self.gate.fits(tokens):
+            self._bell.clear()
+            remaining = deadline - loop.time()
+            if remaining <= 0:
+                return False
+            try:
+                async with asyncio.timeout(remaining):
+                    await self._bell.wait()
+            except TimeoutError:
+                return self.gate.fits(tokens)
+        return True

@@ -1,0 +1,268 @@
+"""neuron.toml as frozen structs. Every key has a default; unknown keys stop the start.
+
+::
+
+    port, host?, name?, state_dir?, default_source
+    [[default_models]]           what to load at boot
+    [engines.llamacpp | vllm]    how engines run; [engines.command.<name>] any other server
+    [sources.<scheme>]           where model files come from
+    [fleet] [prefix_cache] [admission] [context_limit] [grants] [life]
+
+``NEURON_MAX_PROMPT_TOKENS`` and ``NEURON_MIN_FREE_VRAM_MB`` are clamps: they only ever lower what
+the file allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from helexa.core.settings import Secret, SettingsError
+
+DEFAULT_PATH = Path("/etc/neuron/neuron.toml")
+PREFIX = "NEURON_"
+MAX_PROMPT_TOKENS = "NEURON_MAX_PROMPT_TOKENS"
+MIN_FREE_VRAM_MB = "NEURON_MIN_FREE_VRAM_MB"
+RESERVED = frozenset((MAX_PROMPT_TOKENS, MIN_FREE_VRAM_MB))
+
+LOOPBACK = "127.0.0.1"
+EVERYWHERE = "0.0.0.0"
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of every section."""
+
+
+class DefaultModel(_Section, frozen=True):
+    """One ``[[default_models]]``: loaded in the background at boot, retried until it works."""
+
+    model_id: str
+    harness: str | None = None
+    quant: str | None = None
+    source: str | None = None
+    tensor_parallel: int | None = None
+    devices: list[int] | None = None
+
+
+class LlamaCppSettings(_Section, frozen=True):
+    """``[engines.llamacpp]``; what is None is decided by the plan.
+
+    Args:
+        slots: Requests that run at once.
+        ctx: Tokens of context per slot.
+        gpu_layers: Layers on the GPU; None is all that fit.
+        kv_type: ``f16``, ``q8_0`` or ``q4_0``.
+        threads: CPU threads.
+        embeddings: Serve embeddings beside chat.
+        extra: Further engine parameters by their own names.
+    """
+
+    slots: int | None = None
+    ctx: int | None = None
+    gpu_layers: int | None = None
+    kv_type: str | None = None
+    threads: int | None = None
+    embeddings: bool | None = None
+    extra: dict[str, Any] = {}
+
+
+class VllmSettings(_Section, frozen=True):
+    """``[engines.vllm]``: further arguments of its server."""
+
+    args: list[str] = []
+
+
+class CommandSettings(_Section, frozen=True):
+    """``[engines.command.<name>]``: any OpenAI-compatible server.
+
+    Args:
+        command: Command line with ``{port}``, ``{model}`` and ``{key}`` places.
+        health: Path that answers 200 when it is ready.
+        models: Ids it serves.
+    """
+
+    command: list[str]
+    health: str = "/health"
+    models: list[str] = []
+
+
+class EnginesSettings(_Section, frozen=True):
+    """``[engines]``."""
+
+    llamacpp: LlamaCppSettings = LlamaCppSettings()
+    vllm: VllmSettings = VllmSettings()
+    command: dict[str, CommandSettings] = {}
+
+
+class SourceSettings(_Section, frozen=True):
+    """``[sources.<scheme>]``: a hub or a folder that model files come from."""
+
+    endpoint: str
+    auth_env: str | None = None
+    cache_dir: Path | None = None
+
+
+class FleetSettings(_Section, frozen=True):
+    """``[fleet]``: the secret shared with the gateways, from one of three places."""
+
+    secret: Secret | None = None
+    secret_env: str | None = None
+    secret_file: Path | None = None
+
+
+class PrefixCacheSettings(_Section, frozen=True):
+    """``[prefix_cache]``: host memory for prompts that may come again (MiB per model)."""
+
+    budget_mb: int = 256
+
+
+class AdmissionSettings(_Section, frozen=True):
+    """``[admission]``: who may run and who waits; per model."""
+
+    max_in_flight: int | None = None
+    max_queue_depth: int = 8
+    max_wait_secs: float = 30.0
+    max_per_principal: int = 0
+    reserve_seats: int = 1
+
+
+class ContextLimitSettings(_Section, frozen=True):
+    """``[context_limit]``: how the advertised context is derived (tokens, MiB, seconds)."""
+
+    enabled: bool = True
+    target_prefill_latency_secs: float = 120.0
+    bootstrap_prefill_tok_per_sec: float = 800.0
+    activation_headroom_mb: int = 2048
+    min_free_floor_mb: int = 1500
+    output_reserve_tokens: int = 8192
+
+
+class GrantSettings(_Section, frozen=True):
+    """``[grants]``: ``grant_low`` fires at half a slice; the edge waits ``wait_ms``."""
+
+    slice_tokens: int = 512
+    wait_ms: int = 250
+
+
+class LifeSettings(_Section, frozen=True):
+    """``[life]``: the bounds of everything that starts or ends (seconds).
+
+    Args:
+        load_secs: A model that is not ready by then has failed.
+        unload_secs: Running requests may finish for this long, then they are ended.
+        drain_secs: The same at shutdown.
+        idle_ttl_secs: Unload a model nobody used for so long; 0 never.
+        watchdog_secs: Least time without any progress before an engine is killed.
+        retry_secs: First and longest pause between attempts at a boot-time model.
+    """
+
+    load_secs: float = 600.0
+    unload_secs: float = 10.0
+    drain_secs: float = 30.0
+    idle_ttl_secs: float = 0.0
+    watchdog_secs: float = 60.0
+    retry_secs: tuple[float, float] = (1.0, 60.0)
+
+
+class NeuronSettings(_Section, frozen=True):
+    """neuron.toml.
+
+    Args:
+        port: 0 takes any free one.
+        host: Address to bind; None is everywhere with a fleet secret and loopback without.
+        name: How the node calls itself; None is the host's name.
+        state_dir: Records, engine logs, measured figures; None is the user's state directory.
+        url: Base URL under which gateways reach this node; None is the request's own.
+        commit_ms: When a direct caller's streamed answer gets its header at the latest.
+        max_body_mb: Longest request body (MiB).
+    """
+
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 13131
+    host: str | None = None
+    name: str | None = None
+    state_dir: Path | None = None
+    url: str | None = None
+    default_source: str | None = None
+    default_models: list[DefaultModel] = []
+    engines: EnginesSettings = EnginesSettings()
+    sources: dict[str, SourceSettings] = {}
+    fleet: FleetSettings = FleetSettings()
+    prefix_cache: PrefixCacheSettings = PrefixCacheSettings()
+    admission: AdmissionSettings = AdmissionSettings()
+    context_limit: ContextLimitSettings = ContextLimitSettings()
+    grants: GrantSettings = GrantSettings()
+    life: LifeSettings = LifeSettings()
+    commit_ms: int = 800
+    max_body_mb: int = 64
+
+
+class Clamps(msgspec.Struct, frozen=True):
+    """The two reserved clamps from the environment; None does not clamp."""
+
+    max_prompt_tokens: int | None = None
+    min_free_vram_mb: int | None = None
+
+
+def clamps(environ: Mapping[str, str]) -> Clamps:
+    """Read the reserved clamps.
+
+    Raises:
+        SettingsError: A value is not a whole number.
+    """
+    return Clamps(_whole(environ, MAX_PROMPT_TOKENS), _whole(environ, MIN_FREE_VRAM_MB))
+
+
+def _whole(environ: Mapping[str, str], name: str) -> int | None:
+    text = environ.get(name, "").strip()
+    if not text:
+        return None
+    if not text.isdecimal():
+        raise SettingsError(f"{name}={text!r} is not a whole number (tokens or MiB)")
+    return int(text)
+
+
+def fleet_secret(fleet: FleetSettings, environ: Mapping[str, str]) -> Secret | None:
+    """The secret from wherever the file says it is; None when there is none.
+
+    Raises:
+        SettingsError: It is named but empty or cannot be read.
+    """
+    if fleet.secret is not None:
+        return _not_empty(fleet.secret.reveal(), "fleet.secret")
+    if fleet.secret_env is not None:
+        return _not_empty(environ.get(fleet.secret_env, ""), f"${fleet.secret_env}")
+    if fleet.secret_file is not None:
+        try:
+            return _not_empty(fleet.secret_file.read_text().strip(), str(fleet.secret_file))
+        except OSError as error:
+            raise SettingsError(
+                f"fleet.secret_file {fleet.secret_file} cannot be read: {error.strerror}"
+            ) from error
+    return None
+
+
+def _not_empty(value: str, where: str) -> Secret:
+    if not value:
+        raise SettingsError(f"the fleet secret in {where} is empty; set it or remove [fleet]")
+    return Secret(value)
+
+
+def bind_host(settings: NeuronSettings, secret: Secret | None) -> str:
+    """Without a secret the node is reachable from this machine only, whatever the file says."""
+    if secret is None:
+        return LOOPBACK
+    return settings.host or EVERYWHERE
+
+
+def state_dir(settings: NeuronSettings, environ: Mapping[str, str]) -> Path:
+    """Where the node keeps its files: the setting, systemd's choice, or the user's directory."""
+    if settings.state_dir is not None:
+        return settings.state_dir
+    given = environ.get("STATE_DIRECTORY")
+    if given:
+        return Path(given.split(":")[0])
+    base = environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "helexa" / "neuron"
