@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helexa.core.settings import Loaded, Secret, SettingsError, load
+
+
+class Gateway(msgspec.Struct, frozen=True):
+    listen: str = "0.0.0.0:31313"
+    max_body_mb: Annotated[int, msgspec.Meta(ge=1)] = 64
+    tls_cert: Path | None = None
+
+
+class Node(msgspec.Struct, frozen=True):
+    name: str
+    endpoint: str
+
+
+class Settings(msgspec.Struct, frozen=True):
+    gateway: Gateway = Gateway()
+    neurons: tuple[Node, ...] = ()
+    names: list[str] = []
+    strategy: Literal["lru", "priority"] = "lru"
+    secret: Secret | None = None
+    engines: dict[str, dict[str, object]] = {}
+    label: str = ""
+
+
+def read(
+    text: str | None = None,
+    *,
+    tmp: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    flags: Mapping[str, object] | None = None,
+    reserved: frozenset[str] = frozenset(),
+) -> Loaded[Settings]:
+    path = None
+    if text is not None:
+        assert tmp is not None
+        path = tmp / "cortex.toml"
+        path.write_text(text)
+    return load(
+        Settings,
+        prefix="CORTEX_",
+        path=path,
+        default_path=Path("/nonexistent/cortex.toml"),
+        flags=flags or {},
+        environ=environ or {},
+        reserved=reserved,
+    )
+
+
+def refusal(text: str, tmp: Path) -> str:
+    with pytest.raises(SettingsError) as caught:
+        read(text, tmp=tmp)
+    return str(caught.value)
+
+
+def test_defaults_hold_and_a_missing_default_file_is_a_warning_that_names_it() -> None:
+    loaded = read()
+    assert loaded.value == Settings()
+    assert loaded.path is None
+    assert loaded.warnings == (
+        "no settings file at /nonexistent/cortex.toml; running on defaults and the environment",
+    )
+
+
+def test_flags_beat_the_environment_which_beats_the_file(tmp_path: Path) -> None:
+    text = '[gateway]\nlisten = "1:1"\nmax_body_mb = 2\ntls_cert = "~/x.pem"'
+    environ = {"CORTEX_GATEWAY__LISTEN": "2:2", "CORTEX_GATEWAY__MAX_BODY_MB": "3"}
+    flags = {"gateway.listen": "3:3", "gateway.max_body_mb": None}
+    loaded = read(text, tmp=tmp_path, environ=environ, flags=flags)
+    assert loaded.value.gateway == Gateway("3:3", 3, Path("~/x.pem").expanduser())
+    assert loaded.warnings == ()
+
+
+def test_a_default_file_that_exists_is_read(tmp_path: Path) -> None:
+    default = tmp_path / "cortex.toml"
+    default.write_text('label = "from file"')
+    loaded = load(Settings, prefix="CORTEX_", path=None, default_path=default, flags={}, environ={})
+    assert (loaded.value.label, loaded.path) == ("from file", default)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[gateway]\nlisten_on = 1", "unknown key `gateway.listen_on`; did you mean listen?"),
+        ("[gatewey]", "unknown key `gatewey`; did you mean gateway?"),
+        ("[[neurons]]\nname='a'\nendpoint='b'\nhost=1", "unknown key `neurons[0].host`"),
+        ("[gateway]\nzzz = 1", "; known: listen, max_body_mb, tls_cert"),
+        ("[gateway]\nlisten = 3", "Expected `str`, got `int` - at `gateway.listen`"),
+        ("[gateway]\nmax_body_mb = 0", "at `gateway.max_body_mb`"),
+        ("[[neurons]]\nname = 'a'", "missing required field `endpoint` - at `neurons[0]`"),
+        ("strategy = 'mru'", "Invalid enum value 'mru' - at `strategy`"),
+        ("secret = 3", "Expected `str`, got `int` - at `secret`"),
+        ("gateway = 3", "at `gateway`"),
+        ("[gateway\n", "is not valid TOML"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_by_file_and_path(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    message = refusal(text, tmp_path)
+    assert message.startswith(str(tmp_path / "cortex.toml"))
+    assert words in message
+    assert "\n" not in message
+
+
+def test_a_named_file_that_is_missing_is_refused(tmp_path: Path) -> None:
+    missing = tmp_path / "cortex.toml"
+    with pytest.raises(SettingsError, match="there is no such file"):
+        load(Settings, prefix="X_", path=missing, default_path=missing, flags={}, environ={})
+
+
+def test_a_named_folder_is_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="cannot be read: Is a directory"):
+        load(Settings, prefix="X_", path=tmp_path, default_path=tmp_path, flags={}, environ={})
+
+
+def test_an_unknown_name_in_the_environment_is_one_warning() -> None:
+    loaded = read(environ={"CORTEX_GATEWAY__LISTN": "x", "CORTEX_CLAMP": "1", "OTHER": "y"})
+    assert loaded.warnings[1:] == (
+        "CORTEX_CLAMP in the environment is unknown and ignored",
+        "CORTEX_GATEWAY__LISTN in the environment is unknown and ignored; "
+        "did you mean CORTEX_GATEWAY__LISTEN?",
+    )
+    assert (
+        len(read(environ={"CORTEX_CLAMP": "1"}, reserved=frozenset({"CORTEX_CLAMP"})).warnings) == 1
+    )
+
+
+def test_the_environment_speaks_numbers_lists_tables_and_plain_text() -> None:
+    value = read(
+        environ={
+            "CORTEX_NEURONS": '[{"name": "a", "endpoint": "b"}]',
+            "CORTEX_NAMES": "a, b",
+            "CORTEX_ENGINES__LLAMACPP__SLOTS": "4",
+            "CORTEX_ENGINES__LLAMACPP__FLASH": "true",
+            "CORTEX_LABEL": "12345",
+            "CORTEX_SECRET": "99",
+            "CORTEX_GATEWAY__TLS_CERT": "/etc/x.pem",
+        }
+    ).value
+    assert value.neurons == (Node("a", "b"),)
+    assert value.names == ["a", "b"]
+    assert value.engines == {"llamacpp": {"slots": 4, "flash": True}}
+    assert value.label == "12345"
+    assert value.secret is not None
+    assert value.secret.reveal() == "99"
+    assert value.gateway.tls_cert == Path("/etc/x.pem")
+
+
+def test_a_variable_that_does_not_fit_its_key_is_refused_by_name() -> None:
+    with pytest.raises(
+        SettingsError, match=r"CORTEX_GATEWAY__MAX_BODY_MB in the environment: .*int"
+    ):
+        read(environ={"CORTEX_GATEWAY__MAX_BODY_MB": "many"})
+
+
+def test_a_secret_shows_itself_nowhere() -> None:
+    value = read(environ={"CORTEX_SECRET": "hunter"}).value
+    assert value.secret == Secret("hunter")
+    assert value.secret != Secret("other")
+    assert len({Secret("a"), Secret("a")}) == 1
+    assert "hunter" not in f"{value!r} {value.secret} {value.secret!r}"
+    assert not Secret("")
+
+
+@given(st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"])))
+def test_any_text_in_the_environment_reaches_a_text_key_or_is_refused(text: str) -> None:
+    value = read(environ={"CORTEX_LABEL": text}).value
+    assert isinstance(value.label, str)
