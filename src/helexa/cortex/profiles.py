@@ -1,0 +1,172 @@
+"""``models.toml``: the operator's catalogue, and the file that holds it while it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from helexa.core.settings import SettingsError, convert, read_file
+
+BUILT_IN = "helexa/spark"
+"""The model that ships with every node and is loadable without being in the catalogue."""
+
+DEFAULT_PRIORITY = 100
+PINNED_PRIORITY = 1000
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Price = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class Cost(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """USD per million tokens. An absent ``Cost`` is unpriced; a price of 0 is free."""
+
+    input: Price
+    output: Price
+    cache_read: Price | None = None
+    cache_write: Price | None = None
+
+
+class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One ``[[models]]``: what to load under an id and where it may live.
+
+    Args:
+        harness: Name of the engine that runs it.
+        vram_mb: The operator's estimate of its memory (MiB), shown until it was measured.
+        min_devices, min_device_vram_mb: At least so many devices of at least so much memory.
+        pinned_on: Names of nodes; empty means any.
+        residency_priority: Who may displace whom; see ``priority``.
+        limit: Parsed and ignored: limits come from the nodes.
+    """
+
+    id: str
+    harness: str
+    quant: str | None = None
+    source: str | None = None
+    vram_mb: Count | None = None
+    min_devices: Count = 1
+    min_device_vram_mb: Count | None = None
+    pinned_on: tuple[str, ...] = ()
+    residency_priority: int | None = None
+    cost: Cost | None = None
+    capabilities: tuple[str, ...] = ()
+    thinking: Literal["off", "on"] = "off"
+    engine: dict[str, Any] = {}
+    limit: Any = None
+
+    @property
+    def priority(self) -> int:
+        """Residency priority: 100, or 1000 when pinned and unset."""
+        if self.residency_priority is not None:
+            return self.residency_priority
+        return PINNED_PRIORITY if self.pinned_on else DEFAULT_PRIORITY
+
+
+class Profiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole of ``models.toml``."""
+
+    models: tuple[Profile, ...] = ()
+    aliases: dict[str, str] = {}
+
+    def profile(self, model: str) -> Profile | None:
+        """The entry of a concrete id."""
+        return next((p for p in self.models if p.id == model), None)
+
+
+def load_profiles(path: Path) -> Profiles:
+    """Read and check one catalogue.
+
+    Raises:
+        SettingsError: It does not parse or contradicts itself.
+    """
+    profiles = convert(read_file(path), Profiles, str(path))
+    check_profiles(profiles, str(path))
+    return profiles
+
+
+def check_profiles(profiles: Profiles, where: str) -> None:
+    """Refuse a catalogue that contradicts itself.
+
+    Raises:
+        SettingsError: An id twice, an alias that hides a model or leads nowhere.
+    """
+    ids: set[str] = set()
+    for index, profile in enumerate(profiles.models):
+        if not profile.id:
+            raise SettingsError(f"{where}: models[{index}].id is empty")
+        if profile.id in ids:
+            raise SettingsError(f"{where}: models[{index}].id: {profile.id!r} is there twice")
+        ids.add(profile.id)
+    for alias, target in profiles.aliases.items():
+        if alias in ids:
+            raise SettingsError(f"{where}: aliases: {alias!r} is also a model; rename one")
+        if target in profiles.aliases:
+            raise SettingsError(
+                f"{where}: aliases: {alias!r} points at the alias {target!r}; "
+                f"an alias resolves once, write {profiles.aliases[target]!r}"
+            )
+        if target not in ids and target != BUILT_IN:
+            raise SettingsError(
+                f"{where}: aliases: {alias!r} points at {target!r}, an unknown model"
+            )
+
+
+class ProfileFile:
+    """The catalogue as it stands on disk; re-read when the file changes.
+
+    A change that does not parse is refused whole: ``current`` stays what it was, ``failures``
+    counts it and ``on_failure`` is told why, once per version of the file.
+    """
+
+    __slots__ = ("_on_failure", "_path", "_stamp", "current", "failures", "generation")
+
+    def __init__(
+        self,
+        path: Path | None,
+        current: Profiles | None = None,
+        on_failure: Callable[[str], object] = lambda _: None,
+    ) -> None:
+        self._path = path
+        self._on_failure = on_failure
+        self._stamp = _stamp(path)
+        self.current = current or Profiles()
+        self.failures = 0
+        self.generation = 0
+
+    @classmethod
+    def open(cls, path: Path, on_failure: Callable[[str], object] = lambda _: None) -> ProfileFile:
+        """Read ``path`` now and watch it from then on.
+
+        Raises:
+            SettingsError: It is missing or cannot be used.
+        """
+        made = cls(path, None, on_failure)
+        made.current = load_profiles(path)
+        return made
+
+    def refresh(self) -> bool:
+        """Re-read the file if it changed; True when ``current`` is new. Costs one ``stat``."""
+        stamp = _stamp(self._path)
+        if self._path is None or stamp == self._stamp:
+            return False
+        self._stamp = stamp
+        try:
+            self.current = load_profiles(self._path)
+        except SettingsError as error:
+            self.failures += 1
+            self._on_failure(str(error))
+            return False
+        self.generation += 1
+        return True
+
+
+def _stamp(path: Path | None) -> tuple[int, int, int] | None:
+    if path is None:
+        return None
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -1,0 +1,310 @@
+"""``cortex.toml`` as frozen structs; keys and defaults are the contract's.
+
+``load_settings`` is what a command calls; ``check`` holds the rules that types cannot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+from helexa.core.principal import Cap, Window
+from helexa.core.settings import Loaded, Secret, SettingsError, load
+
+DEFAULT_PATH = Path("/etc/cortex/cortex.toml")
+DEFAULT_MODELS_PATH = Path("/etc/cortex/models.toml")
+PREFIX = "CORTEX_"
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[gateway]``: where we listen and how patient we are."""
+
+    listen: str = "0.0.0.0:31313"
+    metrics_listen: str = "0.0.0.0:31314"
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    max_body_mb: Positive = 64
+    commit_ms: Count = 800
+    drain_secs: Seconds = 30
+
+
+class EvictionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[eviction]``: who makes room for a cold load."""
+
+    strategy: Literal["lru", "priority"] = "lru"
+    defrag_after_cycles: Count = 0
+
+
+class NeuronSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One ``[[neurons]]``: a node by name and base URL; ``ca`` for its own authority."""
+
+    name: str
+    endpoint: str
+    ca: Path | None = None
+
+
+class KeySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One ``[[entitlements.keys]]``; the secret is given in exactly one of three ways."""
+
+    account_id: str
+    key: Secret | None = None
+    key_sha256: str | None = None
+    key_env: str | None = None
+    key_id: str | None = None
+    hard_cap: Count | None = None
+    window: Window = Window()
+    caps: tuple[Cap, ...] = ()
+    admin: bool = False
+    models: tuple[str, ...] = ()
+    may_load: bool = True
+    priority: int | None = None
+    expires: datetime | float | None = None
+    requests_per_minute: Positive | None = None
+    max_concurrent: Positive | None = None
+
+    @property
+    def name(self) -> str:
+        """The key's public name."""
+        return self.key_id or self.account_id
+
+    @property
+    def all_caps(self) -> tuple[Cap, ...]:
+        """``caps``, and the short form ``hard_cap`` + ``window`` as one of them."""
+        if self.hard_cap is None:
+            return self.caps
+        return (Cap(self.hard_cap, self.window), *self.caps)
+
+
+class EntitlementSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[entitlements]``: who may ask."""
+
+    require_auth: bool = False
+    keys: tuple[KeySettings, ...] = ()
+
+
+class LedgerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[ledger]``: where spend is kept, and the size of a slice (tokens)."""
+
+    url: str | None = None
+    slice_tokens: Positive = 512
+    lease_secs: Positive = 60
+    grant_wait_ms: Count = 250
+
+
+class TimeoutSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[timeouts]`` (seconds): idle ones; there is no total."""
+
+    connect: Seconds = 3
+    first_byte: Seconds = 600
+    between_bytes: Seconds = 300
+
+
+class RoutingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[routing]``."""
+
+    retries: Count = 2
+
+
+class ResidencySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[residency]`` (seconds): how long models stay, and how long requests wait for one."""
+
+    min_residency_secs: Seconds = 60
+    max_wait_secs: Seconds = 600
+    idle_ttl_secs: Seconds = 0
+
+
+class ResponsesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[responses]``: the bounded store of the Responses dialect."""
+
+    store: bool = True
+    ttl_hours: Seconds = 24
+    max_mb: Count = 256
+
+
+class FleetSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[fleet]``: the secret that nodes ask for, given in at most one of three ways."""
+
+    secret: Secret | None = None
+    secret_env: str | None = None
+    secret_file: Path | None = None
+
+    def resolve(self, environ: Mapping[str, str]) -> Secret | None:
+        """The secret itself, from wherever it is kept.
+
+        Raises:
+            SettingsError: The variable is not set or the file cannot be read or is empty.
+        """
+        if self.secret_env is not None:
+            value = environ.get(self.secret_env, "")
+            if not value:
+                raise SettingsError(f"fleet.secret_env: {self.secret_env} is not set or empty")
+            return Secret(value)
+        if self.secret_file is not None:
+            return _secret_from(self.secret_file)
+        return self.secret
+
+
+class CortexSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole of ``cortex.toml``."""
+
+    models_config: Path | None = None
+    gateway: GatewaySettings = GatewaySettings()
+    eviction: EvictionSettings = EvictionSettings()
+    neurons: tuple[NeuronSettings, ...] = ()
+    entitlements: EntitlementSettings = EntitlementSettings()
+    ledger: LedgerSettings = LedgerSettings()
+    timeouts: TimeoutSettings = TimeoutSettings()
+    routing: RoutingSettings = RoutingSettings()
+    residency: ResidencySettings = ResidencySettings()
+    responses: ResponsesSettings = ResponsesSettings()
+    fleet: FleetSettings = FleetSettings()
+
+
+def load_settings(
+    path: Path | None,
+    flags: Mapping[str, object],
+    environ: Mapping[str, str],
+    default_path: Path = DEFAULT_PATH,
+) -> Loaded[CortexSettings]:
+    """Read and check ``cortex.toml``; a relative ``models_config`` is beside it.
+
+    Raises:
+        SettingsError: With the key and a way out.
+    """
+    loaded = load(
+        CortexSettings,
+        prefix=PREFIX,
+        path=path,
+        default_path=default_path,
+        flags=flags,
+        environ=environ,
+    )
+    settings = loaded.value
+    check(settings, str(loaded.path or default_path))
+    models = settings.models_config
+    if models is not None and not models.is_absolute() and loaded.path is not None:
+        settings = msgspec.structs.replace(settings, models_config=loaded.path.parent / models)
+    return Loaded(settings, loaded.warnings, loaded.path)
+
+
+def check(settings: CortexSettings, where: str) -> None:
+    """Refuse what the types allow but nobody can mean.
+
+    Raises:
+        SettingsError: The first thing found, with its key.
+    """
+    for name in ("listen", "metrics_listen"):
+        _check_listen(getattr(settings.gateway, name), f"{where}: gateway.{name}")
+    if (settings.gateway.tls_cert is None) != (settings.gateway.tls_key is None):
+        raise SettingsError(f"{where}: gateway.tls_cert and gateway.tls_key go together; add both")
+    _check_neurons(settings.neurons, where)
+    _check_keys(settings.entitlements.keys, where)
+    fleet = settings.fleet
+    if sum(x is not None for x in (fleet.secret, fleet.secret_env, fleet.secret_file)) > 1:
+        raise SettingsError(f"{where}: fleet: give one of secret, secret_env and secret_file")
+
+
+def split_listen(listen: str) -> tuple[str, int]:
+    """``host:port`` (``[::1]:80`` for IPv6) as its parts.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"{listen!r} is not host:port")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _check_listen(listen: str, where: str) -> None:
+    try:
+        split_listen(listen)
+    except ValueError as error:
+        raise SettingsError(f"{where}: {error}; write for example 0.0.0.0:31313") from error
+
+
+def _check_neurons(neurons: Iterable[NeuronSettings], where: str) -> None:
+    names: set[str] = set()
+    endpoints: set[str] = set()
+    for index, neuron in enumerate(neurons):
+        at = f"{where}: neurons[{index}]"
+        if not neuron.name:
+            raise SettingsError(f"{at}.name is empty; name the node")
+        if neuron.name in names:
+            raise SettingsError(f"{at}.name: there are two neurons called {neuron.name!r}")
+        _check_url(neuron.endpoint, f"{at}.endpoint")
+        endpoint = neuron.endpoint.rstrip("/").lower()
+        if endpoint in endpoints:
+            raise SettingsError(f"{at}.endpoint: two neurons have the endpoint {endpoint}")
+        names.add(neuron.name)
+        endpoints.add(endpoint)
+
+
+def _check_url(url: str, at: str) -> None:
+    try:
+        parts = urlsplit(url)
+        fine = parts.scheme in ("http", "https") and bool(parts.hostname)
+        fine = fine and (parts.port is None or parts.port > 0)
+    except ValueError:
+        fine, parts = False, urlsplit("")
+    if not fine or parts.path not in ("", "/") or parts.query or parts.username is not None:
+        raise SettingsError(f"{at}: {url!r} is not a base URL; write for example http://host:13131")
+
+
+def _check_keys(keys: Iterable[KeySettings], where: str) -> None:
+    seen: dict[str, KeySettings] = {}
+    for index, key in enumerate(keys):
+        at = f"{where}: entitlements.keys[{index}]"
+        if sum(x is not None for x in (key.key, key.key_sha256, key.key_env)) != 1:
+            raise SettingsError(f"{at}: give exactly one of key, key_sha256 and key_env")
+        if key.key is not None and not key.key:
+            raise SettingsError(f"{at}.key is empty")
+        if key.key_sha256 is not None and not _is_sha256(key.key_sha256):
+            raise SettingsError(f"{at}.key_sha256 is not 64 hexadecimal digits")
+        for cap in key.all_caps:
+            _check_cap(cap, at)
+        same = seen.setdefault(key.name, key)
+        if _rights(same) != _rights(key):
+            raise SettingsError(
+                f"{at}: two keys are called {key.name!r} but differ in what they may do; "
+                "give each its own key_id"
+            )
+
+
+def _check_cap(cap: Cap, at: str) -> None:
+    if cap.tokens < 0:
+        raise SettingsError(f"{at}: a cap of {cap.tokens} tokens; it cannot be below 0")
+    if cap.window.kind == "rolling" and (cap.window.seconds or 0) <= 0:
+        raise SettingsError(f"{at}: a rolling window needs seconds, for example seconds = 86400")
+    if cap.window.kind == "balance" and cap.window.seconds is not None:
+        raise SettingsError(f'{at}: a balance has no seconds; write kind = "rolling" if it renews')
+
+
+def _rights(key: KeySettings) -> KeySettings:
+    return msgspec.structs.replace(key, key=None, key_sha256=None, key_env=None)
+
+
+def _is_sha256(text: str) -> bool:
+    try:
+        return len(bytes.fromhex(text)) == 32 and len(text) == 64
+    except ValueError:
+        return False
+
+
+def _secret_from(path: Path) -> Secret:
+    try:
+        value = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"fleet.secret_file: {path} cannot be read: {error}") from error
+    if not value:
+        raise SettingsError(f"fleet.secret_file: {path} is empty")
+    return Secret(value)
