@@ -1,0 +1,151 @@
+"""Static keys: from what a request carries to who asks.
+
+A key is found by its SHA-256 digest, so the time of a lookup says nothing about the stored keys,
+and the digests are compared in constant time on a hit and on a miss alike. There is no cache in
+front of it: one lookup costs about a microsecond, and a cache of raw headers would keep secrets
+in memory and answer hits faster than misses.
+"""
+
+from __future__ import annotations
+
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from hashlib import sha256
+from hmac import compare_digest
+
+from helexa.core.errors import InvalidApiKey
+from helexa.core.principal import ANONYMOUS, Principal
+from helexa.core.settings import SettingsError
+from helexa.cortex.settings import EntitlementSettings, KeySettings
+
+_NOBODY = bytes(32)
+_MISSING = (
+    "No API key was given. Send it as 'Authorization: Bearer KEY' or as 'x-api-key: KEY'; "
+    "ask the operator of this gateway for one."
+)
+_UNKNOWN = "The API key is unknown. Check it, or ask the operator of this gateway for one."
+_EXPIRED = "The API key has expired. Ask the operator of this gateway for a new one."
+
+
+class KeyTable:
+    """Every static key by digest.
+
+    Args:
+        keys: Digest of a secret and its principal.
+        required: Whether a request without a known key is refused; otherwise it is anonymous.
+        now: Seconds since the epoch; decides about ``expires``.
+    """
+
+    __slots__ = ("_by_digest", "_now", "principals", "required")
+
+    def __init__(
+        self,
+        keys: Iterable[tuple[bytes, Principal]],
+        *,
+        required: bool,
+        now: Callable[[], float],
+    ) -> None:
+        self._by_digest = {digest: (digest, principal) for digest, principal in keys}
+        self._now = now
+        self.required = required
+        self.principals = tuple({p.key_id: p for _, p in self._by_digest.values()}.values())
+
+    def __repr__(self) -> str:
+        return f"KeyTable({len(self._by_digest)} keys, required={self.required})"
+
+    @property
+    def has_admin(self) -> bool:
+        """Whether any key may administer; while none may, only loopback does."""
+        return any(p.admin for p in self.principals)
+
+    def resolve(self, authorization: bytes | None, x_api_key: bytes | None) -> Principal:
+        """Who asks.
+
+        Args:
+            authorization: Value of the ``authorization`` header; anything but a Bearer token
+                counts as absent.
+            x_api_key: Value of the ``x-api-key`` header, tried when the token is not known.
+
+        Raises:
+            InvalidApiKey: A key is required, and none of the two is known and still valid.
+        """
+        reason = _MISSING
+        found: Principal | str
+        if authorization is not None and authorization[:7].lower() == b"bearer ":
+            found = self._find(authorization[7:].strip())
+            if isinstance(found, Principal):
+                return found
+            reason = found
+        if x_api_key:
+            found = self._find(x_api_key.strip())
+            if isinstance(found, Principal):
+                return found
+            reason = found
+        if self.required:
+            raise InvalidApiKey(reason)
+        return ANONYMOUS
+
+    def _find(self, secret: bytes) -> Principal | str:
+        if not secret:
+            return _MISSING
+        digest = sha256(secret).digest()
+        stored, principal = self._by_digest.get(digest, (_NOBODY, ANONYMOUS))
+        if not compare_digest(stored, digest):
+            return _UNKNOWN
+        if principal.expires is not None and self._now() >= principal.expires:
+            return _EXPIRED
+        return principal
+
+
+def key_table(
+    settings: EntitlementSettings, environ: Mapping[str, str], now: Callable[[], float]
+) -> KeyTable:
+    """The table of cortex.toml.
+
+    Raises:
+        SettingsError: A ``key_env`` is not set, or two entries have the same secret.
+    """
+    keys: dict[bytes, Principal] = {}
+    for index, key in enumerate(settings.keys):
+        digest = _digest(key, environ, f"entitlements.keys[{index}]")
+        if digest in keys:
+            raise SettingsError(
+                f"entitlements.keys[{index}]: the secret of {key.name!r} is also that of "
+                f"{keys[digest].key_id!r}; every key needs its own"
+            )
+        keys[digest] = principal_of(key)
+    return KeyTable(keys.items(), required=settings.require_auth, now=now)
+
+
+def principal_of(key: KeySettings) -> Principal:
+    """What a key of cortex.toml may do, without its secret."""
+    return Principal(
+        account_id=key.account_id,
+        key_id=key.name,
+        caps=key.all_caps,
+        admin=key.admin,
+        models=key.models,
+        may_load=key.may_load,
+        priority=key.priority,
+        expires=_epoch(key.expires),
+        requests_per_minute=key.requests_per_minute,
+        max_concurrent=key.max_concurrent,
+    )
+
+
+def _digest(key: KeySettings, environ: Mapping[str, str], at: str) -> bytes:
+    if key.key_sha256 is not None:
+        return bytes.fromhex(key.key_sha256)
+    if key.key is not None:
+        return sha256(key.key.reveal().encode()).digest()
+    value = environ.get(key.key_env or "", "")
+    if not value:
+        raise SettingsError(f"{at}.key_env: {key.key_env} is not set or empty in the environment")
+    return sha256(value.encode()).digest()
+
+
+def _epoch(expires: datetime | float | None) -> float | None:
+    if not isinstance(expires, datetime):
+        return expires
+    return (expires if expires.tzinfo is not None else expires.replace(tzinfo=UTC)).timestamp()
