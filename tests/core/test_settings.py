@@ -128,8 +128,10 @@ def test_an_unknown_name_in_the_environment_is_one_warning() -> None:
     loaded = read(environ={"CORTEX_GATEWAY__LISTN": "x", "CORTEX_CLAMP": "1", "OTHER": "y"})
     assert loaded.warnings[1:] == (
         "CORTEX_CLAMP in the environment is unknown and ignored",
-        "CORTEX_GATEWAY__LISTN in the environment is unknown and ignored; "
-        "did you mean CORTEX_GATEWAY__LISTEN?",
+        (
+            "CORTEX_GATEWAY__LISTN in the environment is unknown and ignored; "
+            "did you mean CORTEX_GATEWAY__LISTEN?"
+        ),
     )
     assert (
         len(read(environ={"CORTEX_CLAMP": "1"}, reserved=frozenset({"CORTEX_CLAMP"})).warnings) == 1
