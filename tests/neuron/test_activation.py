@@ -1,0 +1,79 @@
+"""Boot-time models load in the background and are retried until they work."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+import pytest
+
+from helexa.core.errors import UpstreamConnectionError
+from helexa.core.fleet import LoadRequest
+from helexa.neuron.activation import Activator
+
+pytestmark = pytest.mark.anyio
+
+
+@dataclass
+class Loads:
+    """A load that fails as often as it is told to."""
+
+    failures: dict[str, int] = field(default_factory=dict)
+    order: list[str] = field(default_factory=list)
+
+    async def __call__(self, spec: LoadRequest) -> None:
+        self.order.append(spec.model_id)
+        if self.failures.get(spec.model_id, 0) > 0:
+            self.failures[spec.model_id] -= 1
+            raise UpstreamConnectionError("no network")
+
+
+def activator(loads: Loads, *models: str) -> Activator:
+    return Activator(
+        [LoadRequest(model, quant="q8_0") for model in models],
+        loads,
+        pauses=(0.001, 0.004),
+        clock=asyncio.get_running_loop().time,
+    )
+
+
+async def test_models_are_loaded_in_order() -> None:
+    loads = Loads()
+    work = activator(loads, "a", "b")
+    assert work.snapshot().state == "pre_warming"
+    assert work.snapshot().pending == ["a", "b"]
+    await work.run()
+    assert loads.order == ["a", "b"]
+    assert (work.snapshot().state, work.snapshot().completed) == ("ready", ["a", "b"])
+
+
+async def test_a_model_that_fails_does_not_stop_the_others_and_is_tried_again() -> None:
+    loads = Loads(failures={"a": 6})
+    work = activator(loads, "a", "b")
+    running = asyncio.create_task(work.run())
+    while "b" not in work.snapshot().completed:  # noqa: ASYNC110 - counts turns of the loop
+        await asyncio.sleep(0)
+    snapshot = work.snapshot()
+    assert snapshot.state == "ready"
+    assert [(f.model_id, f.error) for f in snapshot.failed] == [("a", "no network")]
+    async with asyncio.timeout(5):
+        await running
+    assert loads.order.count("a") == 7
+    assert work.snapshot().completed == ["b", "a"]
+    assert work.snapshot().failed == []
+
+
+async def test_the_model_in_progress_is_named() -> None:
+    door = asyncio.Event()
+
+    async def load(spec: LoadRequest) -> None:
+        await door.wait()
+
+    work = Activator([LoadRequest("a")], load, pauses=(1, 1), clock=asyncio.get_running_loop().time)
+    running = asyncio.create_task(work.run())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert (work.snapshot().in_progress, work.snapshot().pending) == ("a", [])
+    assert work.snapshot().state == "pre_warming"
+    door.set()
+    await running
