@@ -8,7 +8,6 @@ in memory and answer hits faster than misses.
 
 from __future__ import annotations
 
-
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
