@@ -44,7 +44,13 @@ class Subscription:
     bus: Bus
     gateway: str | None
     cursor: int
+    closed: bool = False
     bell: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def close(self) -> None:
+        """The reader has left."""
+        self.closed = True
+        self.bell.set()
 
     async def batches(self, keep_alive_s: float = 10.0) -> AsyncGenerator[bytes, None]:
         """Whole SSE events, as many as are due at once; a comment when nothing happens.
@@ -54,7 +60,7 @@ class Subscription:
         """
         self.bus.subscriptions.add(self)
         try:
-            while not self.bus.closed:
+            while not (self.closed or self.bus.closed):
                 self.bell.clear()
                 due = self.bus.due(self)
                 if due:
@@ -65,7 +71,7 @@ class Subscription:
                         await self.bell.wait()
                 except TimeoutError:
                     yield KEEP_ALIVE
-            last = self.bus.due(self)
+            last = b"" if self.closed else self.bus.due(self)
             if last:
                 yield last
         finally:

@@ -1,0 +1,1 @@
+"""The node's HTTP face: management routes (Starlette) and inference routes (on the relay)."""

@@ -1,0 +1,205 @@
+"""The node's management routes: one explicit list, thin handlers, one error handler.
+
+Ids contain slashes; raw and percent-encoded paths arrive here decoded and both work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from typing import Generic, TypeVar, cast
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from helexa.core.errors import HelexaError, InvalidJson, InvalidRequestBody
+from helexa.core.fleet import Ack, GrantUpdate, LoadRequest, UnloadRequest
+from helexa.core.ids import IdSource
+from helexa.core.logging import get_logger
+from helexa.neuron.events import Subscription
+from helexa.neuron.registry.entry import R
+from helexa.neuron.service import Node
+from helexa.wire import errors as wire
+
+T = TypeVar("T")
+_encode = msgspec.json.Encoder().encode
+
+Exposition = Callable[[], bytes]
+"""The body of ``/metrics``."""
+
+GATEWAY = "x-helexa-gateway"
+
+
+class DrainRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``POST /drain``; without a body: drain."""
+
+    draining: bool = True
+
+
+def reply(value: object, status: int = 200) -> Response:
+    """``value`` as JSON."""
+    return Response(_encode(value), status, media_type="application/json")
+
+
+async def body_as(request: Request, kind: type[T]) -> T:
+    """Decode a request body.
+
+    Raises:
+        InvalidJson: It is not JSON.
+        InvalidRequestBody: It is not a ``kind``; ``param`` is the path.
+    """
+    body = await request.body()
+    try:
+        return msgspec.json.decode(body or b"{}", type=kind)
+    except msgspec.ValidationError as error:
+        text, _, path = str(error).partition(" - at `")
+        where = path.rstrip("`").removeprefix("$").removeprefix(".")
+        raise InvalidRequestBody(text, param=where or None) from error
+    except msgspec.DecodeError as error:
+        raise InvalidJson(f"The body is not valid JSON: {error}") from error
+
+
+class Management(Generic[R]):
+    """Handlers over one node."""
+
+    def __init__(self, node: Node[R], exposition: Exposition) -> None:
+        self._node = node
+        self._exposition = exposition
+
+    async def version(self, _request: Request) -> Response:
+        return reply(self._node.version())
+
+    async def discovery(self, _request: Request) -> Response:
+        return reply(self._node.hardware.discovery())
+
+    async def health(self, _request: Request) -> Response:
+        return reply(self._node.health())
+
+    async def models(self, _request: Request) -> Response:
+        return reply(self._node.models())
+
+    async def endpoint(self, request: Request) -> Response:
+        self._node.registry.get(request.path_params["model_id"])
+        return reply({"url": self._node.url})
+
+    async def capabilities(self, request: Request) -> Response:
+        entry = self._node.registry.get(request.path_params["model_id"]).listing()
+        return reply(
+            {
+                "id": entry.id,
+                "capabilities": entry.capabilities,
+                "tool_call": entry.tool_call,
+                "reasoning": entry.reasoning,
+                "limit": entry.limit,
+            }
+        )
+
+    async def load(self, request: Request) -> Response:
+        spec = await body_as(request, LoadRequest)
+        if request.query_params.get("wait") == "false":
+            return reply(self._node.registry.begin(spec).listing(), 202)
+        return reply(await self._node.registry.load(spec))
+
+    async def unload(self, request: Request) -> Response:
+        model_id = (await body_as(request, UnloadRequest)).model_id
+        await self._node.registry.unload(model_id)
+        return reply({"id": model_id, "status": "unloaded"})
+
+    async def requests(self, _request: Request) -> Response:
+        return reply(self._node.records.snapshot())
+
+    async def grants(self, request: Request) -> Response:
+        updates = await body_as(request, list[GrantUpdate])
+        return reply({"found": self._node.requests.raise_grants(updates)})
+
+    async def ack(self, request: Request) -> Response:
+        acks = await body_as(request, list[Ack])
+        return reply({"acknowledged": self._node.acknowledge(acks)})
+
+    async def drain(self, request: Request) -> Response:
+        wanted = await body_as(request, DrainRequest)
+        self._node.drain(wanted.draining)
+        return reply({"draining": wanted.draining, "in_flight": len(self._node.requests)})
+
+    async def metrics(self, _request: Request) -> Response:
+        return Response(self._exposition(), media_type="text/plain; version=0.0.4")
+
+    async def events(self, request: Request) -> Response:
+        sub = self._node.bus.subscribe(
+            request.headers.get(GATEWAY), request.headers.get("last-event-id")
+        )
+        return StreamingResponse(
+            _until_left(sub, request),
+            media_type="text/event-stream",
+            headers={"cache-control": "no-store", "x-accel-buffering": "no"},
+        )
+
+
+async def _until_left(sub: Subscription, request: Request) -> AsyncGenerator[bytes, None]:
+    """The subscription's batches, ended as soon as the reader leaves."""
+
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        sub.close()
+
+    watching = asyncio.create_task(watch())
+    try:
+        async for batch in sub.batches():
+            yield batch
+    finally:
+        watching.cancel()
+
+
+def routes(node: Node[R], exposition: Exposition) -> list[Route]:
+    """Every management route of the contract."""
+    do = Management(node, exposition)
+    return [
+        Route("/version", do.version),
+        Route("/discovery", do.discovery),
+        Route("/health", do.health),
+        Route("/models", do.models),
+        Route("/models/load", do.load, methods=["POST"]),
+        Route("/models/unload", do.unload, methods=["POST"]),
+        Route("/models/{model_id:path}/endpoint", do.endpoint),
+        Route("/models/{model_id:path}/capabilities", do.capabilities),
+        Route("/requests", do.requests),
+        Route("/requests/grants", do.grants, methods=["POST"]),
+        Route("/requests/ack", do.ack, methods=["POST"]),
+        Route("/drain", do.drain, methods=["POST"]),
+        Route("/metrics", do.metrics),
+        Route("/events", do.events),
+    ]
+
+
+def app(node: Node[R], exposition: Exposition, ids: IdSource) -> Starlette:
+    """The Starlette app behind everything that is not inference."""
+    log = get_logger()
+
+    async def refused(_request: Request, error: Exception) -> Response:
+        return _rendered(wire.render(cast("HelexaError", error), "openai"))
+
+    async def no_route(request: Request, error: Exception) -> Response:
+        status = cast("HTTPException", error).status_code
+        code = "not_found" if status == 404 else "method_not_allowed"
+        words = f"There is no {request.method} {request.url.path} on this node."
+        return _rendered(wire.route_error(status, code, words, "openai"))
+
+    async def bug(request: Request, error: Exception) -> Response:
+        request_id = request.headers.get("x-request-id") or ids("req_")
+        log.error("bug", request_id=request_id, path=request.url.path, error=repr(error))
+        return _rendered(wire.render(wire.internal_error(request_id), "openai"))
+
+    return Starlette(
+        routes=list(routes(node, exposition)),
+        exception_handlers={HelexaError: refused, HTTPException: no_route, Exception: bug},
+    )
+
+
+def _rendered(rendered: wire.Rendered) -> Response:
+    headers = {name.decode(): value.decode() for name, value in rendered.headers}
+    return Response(rendered.body, rendered.status, headers)

@@ -1,0 +1,147 @@
+"""The node as a whole: what its routes read, and the few things they may change.
+
+Holds no decisions of its own. Requests register here while they run, so that a gateway's grants
+and a drain find them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Generic, Protocol
+
+import msgspec
+
+from helexa.core.build_info import BuildInfo
+from helexa.core.fleet import (
+    Ack,
+    DeviceReading,
+    Discovery,
+    GrantUpdate,
+    Health,
+    ModelEntry,
+    NodeVersion,
+    RequestRecord,
+)
+from helexa.neuron.activation import Activator
+from helexa.neuron.events import Bus
+from helexa.neuron.grants import Grant
+from helexa.neuron.registry.entry import R
+from helexa.neuron.registry.table import Registry
+
+
+class Records(Protocol):
+    """The table of request records."""
+
+    def snapshot(self) -> list[RequestRecord]:
+        """Running and unacknowledged records."""
+
+    def acknowledge(self, request_id: str, attempt: int) -> bool:
+        """Forget a final record; False when there is none."""
+
+
+class Hardware(Protocol):
+    """Cached facts and readings of the host."""
+
+    def discovery(self) -> Discovery:
+        """What the host is."""
+
+    def devices(self) -> list[DeviceReading]:
+        """The latest readings."""
+
+
+@dataclass(slots=True, eq=False)
+class Running:
+    """One request on its way through the node.
+
+    Args:
+        gateway: Name of the gateway that sent it; None for a direct caller.
+        cut: Ends the answer early and cleanly, for the reason given (``drain``).
+    """
+
+    request_id: str
+    attempt: int
+    gateway: str | None
+    model_id: str
+    grant: Grant
+    cut: Callable[[str], None]
+
+
+class RunningRequests:
+    """Every request on the node, by id; several attempts of one id may run at once."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, set[Running]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._by_id.values()))
+
+    def add(self, running: Running) -> None:
+        """A request begins."""
+        self._by_id.setdefault(running.request_id, set()).add(running)
+
+    def remove(self, running: Running) -> None:
+        """A request has ended; idempotent."""
+        attempts = self._by_id.get(running.request_id)
+        if attempts is not None:
+            attempts.discard(running)
+            if not attempts:
+                del self._by_id[running.request_id]
+
+    def raise_grants(self, updates: list[GrantUpdate]) -> int:
+        """Adopt higher grants; returns how many requests were found."""
+        found = 0
+        for update in updates:
+            for running in self._by_id.get(update.request_id, ()):
+                running.grant.raise_to(update.granted)
+                found += 1
+        return found
+
+
+@dataclass(slots=True)
+class Node(Generic[R]):
+    """Everything the management routes read."""
+
+    name: str
+    url: str
+    build: BuildInfo
+    engines: dict[str, str]
+    registry: Registry[R]
+    activator: Activator
+    bus: Bus
+    records: Records
+    hardware: Hardware
+    clock: Callable[[], float]
+    started: float
+    requests: RunningRequests = field(default_factory=RunningRequests)
+
+    def version(self) -> NodeVersion:
+        """``GET /version``."""
+        return NodeVersion(**msgspec.structs.asdict(self.build), engines=self.engines)
+
+    def health(self) -> Health:
+        """``GET /health``; cached values only."""
+        return Health(
+            uptime_secs=round(self.clock() - self.started, 3),
+            devices=self.hardware.devices(),
+            activation=self.activator.snapshot(),
+            models=self.registry.figures(),
+        )
+
+    def models(self) -> list[ModelEntry]:
+        """``GET /models``; cached values only."""
+        return self.registry.listings()
+
+    def snapshot(self) -> dict[str, object]:
+        """The first event of ``/events``."""
+        return {"health": self.health(), "models": self.models()}
+
+    def acknowledge(self, acks: list[Ack]) -> int:
+        """Forget settled records; returns how many there were."""
+        return sum(self.records.acknowledge(ack.request_id, ack.attempt) for ack in acks)
+
+    def drain(self, on: bool = True) -> None:
+        """Refuse new work (or accept it again) while what runs goes on."""
+        if self.registry.draining != on:
+            self.registry.draining = on
+            self.bus.publish("drain", {"draining": on, "in_flight": len(self.requests)})
