@@ -1,0 +1,50 @@
+"""The ``helexa`` command: a table of subcommands, each imported when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+from helexa.cli.options import version_option
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "up": ("helexa.cli.up:up_command", "Gateway, node and built-in model on this machine."),
+    "cortex": ("helexa.cli.cortex:serve_command", "Serve the gateway."),
+    "neuron": ("helexa.cli.neuron:neuron_command", "Serve the node of this host."),
+    "status": ("helexa.cli.status:status_command", "What a running gateway can serve."),
+    "doctor": ("helexa.cli.doctor:doctor_command", "What this host has, and what to mend."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose help is a table, so that listing commands imports none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@version_option
+def helexa() -> None:
+    """One address for a fleet of machines that run language models.
+
+    Start with `helexa up`, then point any OpenAI client at http://127.0.0.1:31313/v1.
+    """
+
+
+def not_yet(name: str) -> None:
+    """Say that a command of the plan is not in this version, and leave with status 3."""
+    click.echo(f"helexa {name} is not part of this version of helexa yet", err=True)
+    raise SystemExit(3)

@@ -1,0 +1,84 @@
+"""``helexa cortex``, and the ``cortex`` script with ``serve`` and ``status``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from helexa.cli.options import config_option, log_level_option, port_option, version_option
+from helexa.cli.status import status_command
+
+if TYPE_CHECKING:
+    from helexa.core.settings import Loaded
+    from helexa.cortex.settings import CortexSettings
+
+
+@click.command(name="cortex")
+@config_option("/etc/cortex/cortex.toml")
+@port_option(31313)
+@port_option(31314, "--metrics-port", "Port of the Prometheus metrics")
+@log_level_option
+@version_option
+def serve_command(
+    config: Path | None, port: int | None, metrics_port: int | None, log_level: str
+) -> None:
+    """Serve the gateway until SIGTERM or Ctrl-C.
+
+    Prints one line of JSON to stdout once it serves; logs go to stderr.
+    """
+    from helexa.cli import serve
+
+    def load() -> Loaded[CortexSettings]:
+        return _load(config, port, metrics_port)
+
+    serve.serve(serve.Application("cortex", load, _binds, _run), log_level)
+
+
+@click.group(name="cortex", context_settings={"help_option_names": ["-h", "--help"]})
+@version_option
+def cortex_script() -> None:
+    """The helexa gateway."""
+
+
+cortex_script.add_command(serve_command, "serve")
+cortex_script.add_command(status_command, "status")
+
+
+def _load(config: Path | None, port: int | None, metrics_port: int | None) -> Loaded[Any]:
+    import os
+
+    import msgspec
+
+    from helexa.cli.serve import with_port
+    from helexa.core.settings import Loaded
+    from helexa.cortex.settings import load_settings
+
+    loaded = load_settings(config, {}, os.environ)
+    gateway = msgspec.structs.replace(
+        loaded.value.gateway,
+        listen=with_port(loaded.value.gateway.listen, port),
+        metrics_listen=with_port(loaded.value.gateway.metrics_listen, metrics_port),
+    )
+    settings = msgspec.structs.replace(loaded.value, gateway=gateway)
+    return Loaded(settings, loaded.warnings, loaded.path)
+
+
+def _binds(settings: CortexSettings) -> list[Any]:
+    from helexa.cli.serve import Bind
+    from helexa.cortex.settings import split_listen
+
+    return [
+        Bind(*split_listen(settings.gateway.listen), "--port"),
+        Bind(*split_listen(settings.gateway.metrics_listen), "--metrics-port"),
+    ]
+
+
+def _run(
+    settings: CortexSettings, announce: Callable[[dict[str, object]], None]
+) -> Coroutine[Any, Any, None]:
+    from helexa.cortex.build import run
+
+    return run(settings, announce=announce)

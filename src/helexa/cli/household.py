@@ -1,0 +1,211 @@
+"""The parent of ``helexa up``: starts the node, then the gateway, and keeps them together.
+
+::
+
+    check ports ─▶ node: ready line ─▶ gateway: ready line ─▶ model loaded ─▶ our ready line
+                                                                               │
+                    stop gateway, then node  ◀── SIGINT, SIGTERM or a child that died
+
+The parent does nothing else: no event loop, no engine, no relaying. Signals are blocked and
+taken one at a time with ``sigtimedwait``, so nothing runs in a handler. Children are sessions of
+their own (Ctrl-C reaches them only through us) and get SIGTERM from the kernel when we die.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from helexa.cli.generated import HOST, MODEL, Places, cortex_toml, neuron_toml, welcome
+from helexa.cli.remote import Unreachable, get_json
+from helexa.cli.serve import COULD_NOT_START, Bind, print_ready, refused
+
+READY_SECS = 60.0
+STOP_SECS = 40.0
+WATCHED = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD}
+_PR_SET_PDEATHSIG = 1
+
+
+class Failed(Exception):
+    """The household cannot start or go on; carries the exit status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Stopped(Exception):
+    """Somebody asked us to end."""
+
+
+def helexa_command(role: str) -> list[str]:
+    """The command line that serves ``role`` with the interpreter that runs us."""
+    return [sys.executable, "-m", "helexa.cli", role]
+
+
+class Household:
+    """Two children and the folder their generated settings live in.
+
+    Args:
+        places: Ports and folders.
+        command: Role to command line; ``--config`` and ``--log-level`` are added.
+    """
+
+    def __init__(
+        self, places: Places, command: Callable[[str], list[str]] = helexa_command
+    ) -> None:
+        self._places = places
+        self._command = command
+        self._folder = Path(tempfile.mkdtemp(prefix="helexa-up-"))
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+
+    def run(self) -> int:
+        """Start, serve, stop; the exit status."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
+        try:
+            self._start()
+            self._watch(None)
+        except Stopped:
+            return 0
+        except Failed as failure:
+            click.echo(f"helexa up: {failure}", err=True)
+            return failure.status
+        finally:
+            self._stop()
+            shutil.rmtree(self._folder, ignore_errors=True)
+        return 0
+
+    def _start(self) -> None:
+        places = self._places
+        for bind in (
+            Bind(HOST, places.port, "--port"),
+            Bind(HOST, places.neuron_port, "--neuron-port"),
+            Bind(HOST, places.metrics_port, "--metrics-port"),
+        ):
+            if refusal := refused(bind):
+                raise Failed(refusal, COULD_NOT_START)
+        state = self._state_dir()
+        neuron = self._ready("neuron", neuron_toml(places, state))
+        neuron_url = str(neuron["url"])
+        cortex = self._ready("cortex", cortex_toml(places, neuron_url, state))
+        url = str(cortex["url"])
+        self._await_model(url, neuron_url)
+        print_ready(
+            {"ready": True, "role": "up", "url": url}
+            | {"metrics_url": cortex.get("metrics_url"), "neuron_url": neuron_url, "model": MODEL}
+        )
+        click.echo(welcome(url), err=True)
+
+    def _state_dir(self) -> Path:
+        """One per gateway port, so that two households never share their records."""
+        places = self._places
+        if places.state_dir is not None:
+            return places.state_dir.absolute()
+        if not places.port or not places.neuron_port:
+            return self._folder
+        base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+        return Path(base) / "helexa" / f"up-{places.port}"
+
+    def _ready(self, role: str, settings: str) -> dict[str, Any]:
+        """Start ``helexa ROLE`` and return its ready line."""
+        file = self._folder / f"{role}.toml"
+        file.write_text(settings)
+        command = [*self._command(role), "--config", str(file)]
+        child = subprocess.Popen(
+            [*command, "--log-level", self._places.log_level],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+            preexec_fn=_tie_to_parent,  # noqa: PLW1509 - this process has one thread
+        )
+        self._children[role] = child
+        return self._read_line(role, child)
+
+    def _read_line(self, role: str, child: subprocess.Popen[bytes]) -> dict[str, Any]:
+        pipe = child.stdout
+        got = b""
+        deadline = time.monotonic() + READY_SECS
+        while pipe is not None and b"\n" not in got:
+            if time.monotonic() > deadline:
+                raise Failed(f"the {role} was not ready after {READY_SECS:.0f} s", COULD_NOT_START)
+            readable, _, _ = select.select([pipe], [], [], 0.02)
+            chunk = os.read(pipe.fileno(), 65536) if readable else b""
+            got += chunk
+            if readable and not chunk:  # closed: the child is gone or about to be
+                raise Failed(f"the {role} could not start", child.wait(5) or COULD_NOT_START)
+            self._watch(0)
+        line: dict[str, Any] = json.loads(got.splitlines()[0])
+        return line
+
+    def _await_model(self, url: str, neuron_url: str) -> None:
+        deadline = time.monotonic() + READY_SECS
+        while time.monotonic() < deadline:
+            with contextlib.suppress(Unreachable):
+                code, model = get_json(url, f"/v1/models/{MODEL}")
+                if code == 200 and model.get("loaded"):
+                    return
+                _, health = get_json(neuron_url, "/health")
+                for failure in health.get("activation", {}).get("failed", []):
+                    raise Failed(f"{MODEL} did not load: {failure['error']}", COULD_NOT_START)
+            self._watch(0.02)
+        raise Failed(f"{MODEL} was not loaded after {READY_SECS:.0f} s", COULD_NOT_START)
+
+    def _watch(self, timeout: float | None) -> None:
+        """Take signals for ``timeout`` seconds (None: for ever).
+
+        Raises:
+            Stopped: SIGINT, SIGTERM or SIGHUP.
+            Failed: A child ended.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = 3600.0 if deadline is None else max(0.0, deadline - time.monotonic())
+            taken = signal.sigtimedwait(WATCHED, left)
+            if taken is not None and taken.si_signo != signal.SIGCHLD:
+                raise Stopped
+            for role, child in self._children.items():
+                if (status := child.poll()) is not None:
+                    raise Failed(f"the {role} ended {_how(status)}", abs(status) or 1)
+            if taken is None and deadline is not None:
+                return
+
+    def _stop(self) -> None:
+        """Gateway first, so that its streams may finish on a living node; then the node."""
+        for role in ("cortex", "neuron"):
+            child = self._children.get(role)
+            if child is None or child.poll() is not None:
+                continue
+            child.send_signal(signal.SIGTERM)
+            deadline = time.monotonic() + STOP_SECS
+            while child.poll() is None and time.monotonic() < deadline:
+                taken = signal.sigtimedwait(WATCHED, 0.5)
+                if taken is not None and taken.si_signo != signal.SIGCHLD:
+                    break  # asked a second time: no more patience
+            if child.poll() is None:
+                child.kill()
+                child.wait()
+
+
+def _how(status: int) -> str:
+    return f"by signal {-status}" if status < 0 else f"with status {status}"
+
+
+def _tie_to_parent() -> None:
+    """In the child, before exec: signals as usual again, SIGTERM when the parent dies."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

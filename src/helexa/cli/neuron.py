@@ -1,0 +1,71 @@
+"""``helexa neuron``: the node of this host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from helexa.cli.options import config_option, log_level_option, port_option, version_option
+
+if TYPE_CHECKING:
+    from helexa.core.settings import Loaded
+    from helexa.neuron.settings import NeuronSettings
+
+
+@click.command(name="neuron")
+@config_option("/etc/neuron/neuron.toml")
+@port_option(13131)
+@log_level_option
+@version_option
+def neuron_command(config: Path | None, port: int | None, log_level: str) -> None:
+    """Serve this host's node until SIGTERM or Ctrl-C.
+
+    Prints one line of JSON to stdout once it serves; logs go to stderr.
+    """
+    from helexa.cli import serve
+    from helexa.cli.extras import need_engine
+
+    need_engine("neuron")
+
+    def load() -> Loaded[NeuronSettings]:
+        return _load(config, port)
+
+    serve.serve(serve.Application("neuron", load, _binds, _run), log_level)
+
+
+def _load(config: Path | None, port: int | None) -> Loaded[NeuronSettings]:
+    import os
+
+    from helexa.core.settings import load
+    from helexa.neuron.settings import DEFAULT_PATH, PREFIX, RESERVED, NeuronSettings
+
+    return load(
+        NeuronSettings,
+        prefix=PREFIX,
+        path=config,
+        default_path=DEFAULT_PATH,
+        flags={"port": port},
+        environ=os.environ,
+        reserved=RESERVED,
+    )
+
+
+def _binds(settings: NeuronSettings) -> list[Any]:
+    import os
+
+    from helexa.cli.serve import Bind
+    from helexa.neuron.settings import bind_host, fleet_secret
+
+    host = bind_host(settings, fleet_secret(settings.fleet, os.environ))
+    return [Bind(host, settings.port, "--port")]
+
+
+def _run(
+    settings: NeuronSettings, announce: Callable[[dict[str, object]], None]
+) -> Coroutine[Any, Any, None]:
+    from helexa.neuron.build import run
+
+    return run(settings, announce=announce)

@@ -1,0 +1,64 @@
+"""``cortex status``: the gateway's health, and a line per model with the nodes that have it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from helexa.cli.options import endpoint_options, json_option, version_option
+
+
+@click.command(name="status")
+@endpoint_options
+@json_option
+@version_option
+def status_command(endpoint: str, key: str | None, as_json: bool) -> None:
+    """Print what a running gateway can serve.
+
+    Exit status 1 when it does not answer or is not well.
+    """
+    from helexa.cli.remote import Unreachable, get_json
+
+    code, health = get_json(endpoint, "/health")
+    if code != 200 or not isinstance(health, dict):
+        raise Unreachable(f"{endpoint}/health answered {code}")
+    code, models = get_json(endpoint, "/v1/models", key=key)
+    if code != 200:
+        raise Unreachable(f"{endpoint}/v1/models answered {code}: {_message(models)}")
+    if as_json:
+        click.echo(json.dumps({"health": health, "models": models.get("data", [])}))
+    else:
+        click.echo("\n".join(lines(health, models.get("data", []))))
+    if health.get("status") != "ok":
+        raise SystemExit(1)
+
+
+def lines(health: dict[str, Any], models: list[dict[str, Any]]) -> list[str]:
+    """The report for people."""
+    nodes = health.get("nodes", {})
+    head = (
+        f"{health.get('status', '?')}: {nodes.get('healthy', 0)} of {nodes.get('total', 0)} nodes"
+    )
+    trouble = [
+        f"  ! {u.get('model')} on {u.get('node')}: {u.get('detail') or u.get('reason')}"
+        for u in health.get("unservable", [])
+    ]
+    width = max((len(m.get("id", "")) for m in models), default=0)
+    return [head, *trouble, *(_model(m, width) for m in models)]
+
+
+def _model(model: dict[str, Any], width: int) -> str:
+    places = [f"{p.get('node')} ({p.get('status')})" for p in model.get("locations", [])]
+    if not places:
+        feasible = ", ".join(model.get("feasible_on", [])) or "nowhere"
+        places = [f"asleep, could run on {feasible}"]
+    limit = model.get("limit") or {}
+    context = f"  {limit['context']} tokens" if limit.get("context") else ""
+    return f"{model.get('id', '?'):<{width}}  {', '.join(places)}{context}"
+
+
+def _message(body: Any) -> str:
+    error = body.get("error", {}) if isinstance(body, dict) else {}
+    return str(error.get("message", "no message"))
