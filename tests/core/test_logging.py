@@ -7,13 +7,14 @@ import os
 import pty
 import threading
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from helexa.core.logging import LogSink, configure, get_logger
 from helexa.core.settings import Secret
+
+pytestmark = pytest.mark.usefixtures("own_logging")
 
 
 class Stuck(io.StringIO):
@@ -28,16 +29,6 @@ class Stuck(io.StringIO):
         self.entered.set()
         self.released.wait(10)
         return super().write(text)
-
-
-@pytest.fixture(autouse=True)
-def restored() -> Iterator[None]:
-    root = logging.getLogger()
-    before, level = list(root.handlers), root.level
-    yield
-    root.handlers[:] = before
-    root.setLevel(level)
-    logging.captureWarnings(capture=False)
 
 
 def lines(stream: io.StringIO) -> list[dict[str, Any]]:

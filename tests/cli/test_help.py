@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from helexa.cli.app import COMMANDS
+
+HEAVY = [
+    "asyncio",
+    "uvloop",
+    "httptools",
+    "msgspec",
+    "starlette",
+    "structlog",
+    "rich",
+    "prometheus_client",
+    "xllamacpp",
+    "pynvml",
+    "http.client",
+    "ssl",
+    "helexa.core",
+    "helexa.cortex",
+    "helexa.neuron",
+    "helexa.relay",
+    "helexa.wire",
+]
+PROGRAM = """
+import sys
+sys.argv = ["helexa", *sys.argv[1:]]
+from helexa.cli import main
+try:
+    main()
+finally:
+    print(*sys.modules, file=sys.stderr)
+"""
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", PROGRAM, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], *([name, "--help"] for name in COMMANDS)])
+def test_help_imports_nothing_that_serves(arguments: list[str]) -> None:
+    done = run(*arguments)
+    assert done.returncode == 0
+    assert done.stdout.startswith("Usage: helexa")
+    assert set(done.stderr.split()).isdisjoint(HEAVY)
+
+
+def cpu(*command: str) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, *command], capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_help_costs_little_more_than_importing_click() -> None:
+    click = min(cpu("-c", "import click") for _ in range(5))
+    shown = min(cpu("-m", "helexa.cli", "cortex", "--help") for _ in range(5))
+    assert shown < 2.5 * click
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_says_its_version(name: str) -> None:
+    done = run(name, "--version")
+    assert done.returncode == 0
+    assert done.stdout.startswith("helexa 0.")
+
+
+def test_the_table_says_what_each_command_says_of_itself() -> None:
+    from click import Context
+
+    from helexa.cli.app import helexa
+
+    for name, (_, text) in COMMANDS.items():
+        command = helexa.get_command(Context(helexa), name)
+        assert command is not None
+        assert text
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nonsense"], ["cortex", "--port", "70000"], ["neuron", "--log-level", "loud"]]
+)
+def test_wrong_usage_is_status_2(arguments: list[str]) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from helexa.cli.cortex import cortex_script
+
+HEALTH: dict[str, Any] = {"status": "ok", "nodes": {"healthy": 1, "total": 2}, "unservable": []}
+SICK: dict[str, Any] = {
+    "status": "degraded",
+    "nodes": {"healthy": 1, "total": 2},
+    "unservable": [{"node": "b", "model": "m", "reason": "nan", "detail": "NaN logits"}],
+}
+MODELS: dict[str, Any] = {
+    "data": [
+        {
+            "id": "helexa/spark",
+            "locations": [{"node": "a", "status": "loaded"}],
+            "limit": {"context": 8192},
+        },
+        {"id": "big", "locations": [], "feasible_on": ["a", "b"]},
+    ]
+}
+
+
+class Gateway(ThreadingHTTPServer):
+    health = HEALTH
+    asked: tuple[tuple[str, str | None], ...] = ()
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Gateway
+
+    def do_GET(self) -> None:
+        self.server.asked += ((self.path, self.headers.get("authorization")),)
+        body = json.dumps(self.server.health if self.path == "/health" else MODELS).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+@pytest.fixture
+def gateway() -> Iterator[Gateway]:
+    with Gateway(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def status(gateway: Gateway, *arguments: str) -> Result:
+    endpoint = f"http://127.0.0.1:{gateway.server_address[1]}/v1"
+    return CliRunner().invoke(cortex_script, ["status", "--endpoint", endpoint, *arguments])
+
+
+def test_a_line_per_model_with_its_nodes(gateway: Gateway) -> None:
+    done = status(gateway, "--key", "k")
+    assert done.exit_code == 0
+    assert done.stdout.splitlines() == [
+        "ok: 1 of 2 nodes healthy",
+        "helexa/spark  a (loaded)  8192 tokens",
+        "big           asleep, could run on a, b",
+    ]
+    assert gateway.asked == (("/health", None), ("/v1/models", "Bearer k"))
+
+
+def test_json_is_one_object(gateway: Gateway) -> None:
+    done = status(gateway, "--json")
+    assert json.loads(done.stdout) == {"health": HEALTH, "models": MODELS["data"]}
+
+
+def test_a_gateway_that_is_not_well_is_status_1_and_says_why(gateway: Gateway) -> None:
+    gateway.health = SICK
+    done = status(gateway)
+    assert done.exit_code == 1
+    assert "! m on b: NaN logits" in done.stdout
+
+
+def test_nobody_there_is_status_1_and_names_the_endpoint() -> None:
+    done = CliRunner().invoke(cortex_script, ["status", "--endpoint", "http://127.0.0.1:1"])
+    assert done.exit_code == 1
+    assert "http://127.0.0.1:1 does not answer like helexa" in done.stderr
