@@ -38,9 +38,8 @@ def status_command(endpoint: str, key: str | None, as_json: bool) -> None:
 def lines(health: dict[str, Any], models: list[dict[str, Any]]) -> list[str]:
     """The report for people."""
     nodes = health.get("nodes", {})
-    head = (
-        f"{health.get('status', '?')}: {nodes.get('healthy', 0)} of {nodes.get('total', 0)} nodes"
-    )
+    healthy, total = nodes.get("healthy", 0), nodes.get("total", 0)
+    head = f"{health.get('status', '?')}: {healthy} of {total} nodes healthy"
     trouble = [
         f"  ! {u.get('model')} on {u.get('node')}: {u.get('detail') or u.get('reason')}"
         for u in health.get("unservable", [])
