@@ -1,0 +1,253 @@
+"""The ``llamacpp`` engine behind the protocol of ``base.py``."""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from helexa.core.errors import (
+    HelexaError,
+    ModelLoading,
+    ServiceUnavailable,
+    UpstreamConnectionError,
+)
+from helexa.neuron.engines.base import (
+    Address,
+    EngineRequest,
+    Host,
+    Launch,
+    LoadFigures,
+    Plan,
+    Served,
+    Verdict,
+)
+from helexa.neuron.engines.environ import engine_environ
+from helexa.neuron.engines.http import ask
+from helexa.neuron.engines.llamacpp import clean
+from helexa.neuron.engines.llamacpp.build import LlamaCppBuild, installed_version
+from helexa.neuron.engines.llamacpp.config import ServerConfig
+from helexa.neuron.engines.llamacpp.errors import map_error
+from helexa.neuron.engines.llamacpp.memory import predict_memory
+from helexa.neuron.engines.llamacpp.planning import Wanted, make_plan
+from helexa.neuron.models.facts import ModelFacts
+
+_CHILD = "helexa.neuron.engines.llamacpp.child"
+_CUDA_WHEELS = "https://xorbitsai.github.io/xllamacpp/whl/cu128"
+_PROBE_TIMEOUT_S = 60.0
+
+
+def _new_key() -> str:
+    return secrets.token_urlsafe(24)
+
+
+class LlamaCpp:
+    """Runs GGUF files.
+
+    Args:
+        environ: What engine processes inherit, less our settings and secrets.
+        build: What the installed wheel can use; see ``inspect_build``.
+        cpu_only: The operator asked for the CPU (``gpu_layers = 0``): then a GPU the wheel
+            cannot use is no obstacle.
+        new_key: Source of API keys.
+    """
+
+    name = "llamacpp"
+
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        build: LlamaCppBuild | None = None,
+        *,
+        cpu_only: bool = False,
+        new_key: Callable[[], str] = _new_key,
+    ) -> None:
+        self._environ = environ
+        self._build = build or LlamaCppBuild()
+        self._cpu_only = cpu_only
+        self._new_key = new_key
+
+    def version(self) -> str | None:
+        """Installed version, or None."""
+        return installed_version()
+
+    def can_run(self, facts: ModelFacts, host: Host) -> Verdict:
+        """GGUF files, on the CPU or on GPUs that the installed wheel was built for."""
+        if facts.format != "gguf":
+            return Verdict(False, "unsupported_format", f"llama.cpp runs GGUF, not {facts.format}")
+        if self.version() is None:
+            return Verdict(
+                False, "engine_not_installed", "run: pip install 'helexa[neuron]'"
+            )
+        gpus = [device for device in host.devices if device.kind != "cpu"]
+        if gpus and not self._build.gpu and not self._cpu_only:
+            return Verdict(
+                False,
+                "engine_without_gpu",
+                f"the installed xllamacpp {self.version()} is built for the CPU only, this host "
+                f"has {gpus[0].name or gpus[0].kind}; run: pip install --force-reinstall xllamacpp "
+                f"--index-url {_CUDA_WHEELS} (or set gpu_layers = 0 in [engines.llamacpp])",
+            )
+        return Verdict(True)
+
+    def plan(self, facts: ModelFacts, host: Host, wanted: Mapping[str, object]) -> Plan:
+        """See ``planning``; ``wanted`` has the fields of ``planning.Wanted``."""
+        asked = msgspec.convert(dict(wanted), Wanted)
+        batch = asked.extra.get("batch", 512)
+
+        def predict(context: int, slots: int, unified: bool) -> tuple[int, int, int]:
+            estimate = predict_memory(
+                facts,
+                context=context,
+                slots=slots,
+                kv_type=asked.kv_type or "f16",
+                unified=unified,
+                batch=batch,
+            )
+            return estimate.weights_mb, estimate.kv_mb, estimate.compute_mb
+
+        return make_plan(facts, host, asked, predict)
+
+    def launch(self, facts: ModelFacts, plan: Plan, model_id: str) -> Launch:
+        """A child process with a fresh key; everything it needs goes through its stdin."""
+        key = self._new_key()
+        config = server_config(facts, plan, model_id, key)
+        return Launch(
+            argv=(sys.executable, "-m", _CHILD, "--engine", self.name, "--model", model_id),
+            env=engine_environ(self._environ, **_engine_env(plan)),
+            secret=msgspec.json.encode(config),
+            api_key=key,
+        )
+
+    async def ready(self, address: Address, model_id: str) -> None:
+        """One token (or vector, or score) must be finite.
+
+        Raises:
+            ServiceUnavailable: NaN or garbage.
+        """
+        answer = await ask(address, "GET", "/props", timeout_s=_PROBE_TIMEOUT_S)
+        if answer.status == 503:
+            raise ModelLoading("The engine is still loading.")
+        await _sane(address, model_id)
+
+    def clean(self, route: str, body: bytes, served: Served, request_id: str) -> EngineRequest:
+        """See ``clean.engine_request``."""
+        return clean.engine_request(route, body, served, request_id)
+
+    async def count(self, address: Address, body: bytes, served: Served) -> int:
+        """Exact prompt tokens, by the engine's own template and tokenizer."""
+        request = clean.engine_request("chat", body, served, "count")
+        path = "/v1/chat/completions/input_tokens"
+        answer = await ask(address, "POST", path, request.body)
+        if answer.status != 200:
+            raise self.error(answer.status, answer.body, served)
+        return int(answer.json()["input_tokens"])
+
+    async def load(self, address: Address) -> LoadFigures:
+        """From the slots: running requests and the cells they hold."""
+        slots = (await ask(address, "GET", "/slots")).json()
+        running = [slot for slot in slots if slot.get("is_processing")]
+        used = sum(_cells(slot) for slot in running)
+        return LoadFigures(kv_used=used, running=len(running))
+
+    def error(self, status: int, body: bytes, served: Served) -> HelexaError:
+        """See ``errors.map_error``."""
+        return map_error(status, body, served)
+
+
+def server_config(facts: ModelFacts, plan: Plan, model_id: str, key: str) -> ServerConfig:
+    """Every field of the plan as a setting of the server."""
+    extra = plan.extra
+    return ServerConfig(
+        path=str(facts.path),
+        alias=model_id,
+        api_key=key,
+        cells=plan.kv_cells,
+        slots=plan.slots,
+        unified=plan.unified,
+        kv_type=plan.kv_type,
+        threads=plan.threads,
+        threads_batch=int(str(extra.get("threads_batch", plan.threads))),
+        threads_http=2 * plan.slots + 8,
+        poll=int(str(extra.get("poll", 0))),
+        prefill_batch=plan.batch,
+        cache_ram_mb=plan.cache_ram_mb,
+        gpu_layers=plan.gpu_layers,
+        main_gpu=int(str(extra.get("main_gpu", 0))),
+        split_mode=str(extra.get("split_mode", "layer")),
+        tensor_split=plan.tensor_split,
+        flash_attention=str(extra.get("flash_attention", "auto")),
+        embeddings=plan.embeddings,
+        pooling=_pooling(facts, plan),
+        rerank=plan.rerank,
+        mmproj=str(extra["mmproj"]) if "mmproj" in extra else None,
+        mlock=bool(extra.get("mlock", False)),
+    )
+
+
+def _pooling(facts: ModelFacts, plan: Plan) -> str | None:
+    if not plan.embeddings:
+        return None
+    return facts.pooling if facts.pooling not in (None, "none", "rank") else "mean"
+
+
+def _engine_env(plan: Plan) -> dict[str, str]:
+    """Devices by their place on the bus, as the driver's own tools count them; and OpenMP, whose
+    threads wait for each other by spinning unless told otherwise (``benchmarks/``)."""
+    return {
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        "CUDA_VISIBLE_DEVICES": ",".join(str(index) for index in plan.devices),
+        "GOMP_SPINCOUNT": str(plan.extra.get("spin", 10_000)),
+        "OMP_NUM_THREADS": str(plan.threads),
+    }
+
+
+def _cells(slot: Mapping[str, Any]) -> int:
+    decoded = sum(int(token.get("n_decoded", 0)) for token in slot.get("next_token") or [])
+    return int(slot.get("n_prompt_tokens", 0)) + decoded
+
+
+async def _sane(address: Address, model_id: str) -> None:
+    """Ask for one token, or for a vector or a score where the model gives no tokens."""
+    body = {
+        "prompt": "Hello",
+        "n_predict": 1,
+        "n_probs": 1,
+        "temperature": 0.0,
+        "cache_prompt": False,
+    }
+    answer = await ask(address, "POST", "/completion", body, timeout_s=_PROBE_TIMEOUT_S)
+    if answer.status == 501:
+        answer = await ask(
+            address, "POST", "/v1/embeddings", {"input": "Hello"}, timeout_s=_PROBE_TIMEOUT_S
+        )
+    if answer.status != 200:
+        text = answer.body[:200].decode("utf-8", "replace")
+        raise ServiceUnavailable(f"{model_id} loaded but gave no token: {text}")
+    if not _finite(answer.body):
+        raise ServiceUnavailable(
+            f"{model_id} loaded but its first token is not a number (NaN): the file is damaged, "
+            "or this quantisation does not work on this hardware"
+        )
+
+
+def _finite(body: bytes) -> bool:
+    """Whether every probability or component of a sanity answer is a finite number."""
+    try:
+        answer = json.loads(body)
+        if "completion_probabilities" in answer:
+            return all(
+                _number(token["logprob"]) for token in answer["completion_probabilities"]
+            )
+        return all(_number(x) for row in answer["data"] for x in row["embedding"])
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value) and abs(value) < 1e30
