@@ -1,0 +1,228 @@
+"""One answer on its way from the engine to its reader: whole events, counted, held by its grant.
+
+::
+
+    engine bytes ─▶ whole events ─▶ cleaner + meter ─▶ grant, KV cells ─▶ clean events
+                                                          │
+                                              edge: held until the grant grows, or cut
+
+Pure: it never waits and knows no sockets. Far from every edge a batch of events is cleaned in
+one piece; near one they are taken singly, so that a cut falls between two tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import msgspec
+
+from helexa.neuron.engines.base import Cleaner
+from helexa.neuron.grants import GrantGate
+
+Edge = Literal["grant", "kv_exhausted"]
+
+MARGIN = 64
+"""Tokens from an edge at which events are taken singly; an engine may put several in one event."""
+
+END = b"\n\n"
+
+
+class Cells(Protocol):
+    """KV cells granted to one request."""
+
+    @property
+    def cells(self) -> int:
+        """Cells it holds."""
+
+    def extend_cells(self, tokens: int) -> bool:
+        """Take ``tokens`` more; False when they are not to be had."""
+
+
+class Step(msgspec.Struct, frozen=True):
+    """What one push came to.
+
+    Args:
+        out: Clean events to forward.
+        edge: The answer cannot go on: out of grant (a raise may help) or out of cells (nothing
+            will).
+        began: The engine has accepted the prompt.
+        done: The answer is complete.
+    """
+
+    out: bytes = b""
+    edge: Edge | None = None
+    began: bool = False
+    done: bool = False
+
+
+class Billed(msgspec.Struct, frozen=True):
+    """What the request has cost so far (tokens)."""
+
+    prompt: int
+    cached: int
+    output: int
+    reasoning: int
+    discarded: int
+
+
+@dataclass(slots=True)
+class AnswerStream:
+    """Drives one cleaner.
+
+    Args:
+        kv_slice: Cells taken at a time while the answer grows.
+        discarded: Tokens the engine computed and nobody got.
+    """
+
+    cleaner: Cleaner
+    gate: GrantGate
+    cells: Cells
+    kv_slice: int = 256
+    discarded: int = 0
+    _tail: bytes = b""  # the beginning of an event
+    _held: bytes = b""  # whole events behind an edge, not cleaned yet
+    _unsent: bytes = b""  # cleaned, but over the grant
+    _taken: int = 0  # from the grant so far
+
+    @property
+    def blocked(self) -> bool:
+        """Events wait for the grant to grow."""
+        return bool(self._held or self._unsent)
+
+    @property
+    def missing(self) -> int:
+        """Tokens the grant must have room for before a blocked answer can go on."""
+        return max(1, self._owed())
+
+    def push(self, data: bytes) -> Step:
+        """Take bytes from the engine, split anywhere."""
+        data = self._tail + data if self._tail else data
+        end = data.rfind(END) + len(END)
+        if end < len(END):
+            self._tail = data
+            return self._step(b"", None)
+        self._tail = data[end:]
+        events = data[:end] if self._tail else data
+        if self.blocked:
+            self._held += events
+            return self._step(b"", "grant")
+        return self._advance(events)
+
+    def resume(self) -> Step:
+        """Go on with what was held, after the grant grew."""
+        unsent, self._unsent = self._unsent, b""
+        held, self._held = self._held, b""
+        if not self._account():
+            self._unsent, self._held = unsent, held
+            return self._step(b"", "grant")
+        step = self._advance(held)
+        return msgspec.structs.replace(step, out=unsent + step.out) if unsent else step
+
+    def cut(self, finish: str, why: str) -> bytes:
+        """End the answer here; returns its closing events.
+
+        What the engine computed beyond this point is counted as thrown away.
+        """
+        meter = self.cleaner.meter
+        over = min(self._owed(), meter.output)
+        meter.output -= over
+        self.discarded += over
+        closing = self.cleaner.close(finish, why)
+        self.abandon()
+        return closing
+
+    def abandon(self) -> None:
+        """Nobody reads on: what is held counts as thrown away."""
+        meter = self.cleaner.meter
+        before = meter.output
+        if self._held:
+            self.cleaner.feed(self._held)
+        self._held = self._unsent = b""
+        self.discarded += max(0, meter.output - before)
+        meter.output = before
+
+    def billed(self) -> Billed:
+        """The request's cost as it stands; never more than the grant."""
+        meter, owed = self.cleaner.meter, self._owed()
+        output = max(0, meter.output - owed)
+        prompt = self._prompt() - max(0, owed - meter.output)
+        return Billed(prompt, meter.cached, output, min(meter.reasoning, output), self.discarded)
+
+    def _advance(self, events: bytes) -> Step:
+        if self._roomy(events.count(END) + MARGIN):
+            out = self.cleaner.feed(events)
+            if self._account():
+                return self._step(out, None)
+            self._unsent = out
+            return self._step(b"", "grant")
+        return self._singly(events)
+
+    def _singly(self, events: bytes) -> Step:
+        clean: list[bytes] = []
+        while events:
+            end = events.find(END) + len(END)
+            event = events[:end]
+            edge = self._edge_before(event)
+            if edge is not None:
+                self._held = events
+                return self._step(b"".join(clean), edge)
+            events = events[end:]
+            out = self.cleaner.feed(event)
+            if not self._account():
+                self._unsent, self._held = out, events
+                return self._step(b"".join(clean), "grant")
+            clean.append(out)
+        return self._step(b"".join(clean), None)
+
+    def _roomy(self, tokens: int) -> bool:
+        return self.gate.fits(tokens) and self._cells_for(tokens)
+
+    def _edge_before(self, event: bytes) -> Edge | None:
+        """Whether an event that carries tokens would not fit any more."""
+        if not may_cost(event):
+            return None
+        if not self.gate.fits(1):
+            return "grant"
+        return None if self._cells_for(1) else "kv_exhausted"
+
+    def _cells_for(self, tokens: int) -> bool:
+        meter = self.cleaner.meter
+        needed = max(meter.prompt, meter.prompt_processed) + meter.output + tokens
+        short = needed - self.cells.cells
+        if short <= 0:
+            return True
+        return self.cells.extend_cells(max(self.kv_slice, short)) or self.cells.extend_cells(short)
+
+    def _account(self) -> bool:
+        """Take from the grant what the meter now shows; False when it does not fit whole."""
+        owed = self._owed()
+        allowed = self.gate.take(owed)
+        self._taken += allowed
+        return allowed >= owed
+
+    def _owed(self) -> int:
+        """Tokens the meter shows that the grant has not paid for."""
+        return max(0, self._prompt() + self.cleaner.meter.output - self._taken)
+
+    def _prompt(self) -> int:
+        """Prompt tokens to bill: what has been processed, all of it once there is output."""
+        meter = self.cleaner.meter
+        return meter.prompt if meter.output or self.cleaner.done else meter.prompt_processed
+
+    def _step(self, out: bytes, edge: Edge | None) -> Step:
+        cleaner = self.cleaner
+        ended = not self.blocked and (cleaner.done or cleaner.failed is not None)
+        return Step(out, edge, cleaner.meter.prompt_known, ended)
+
+
+def may_cost(event: bytes) -> bool:
+    """Whether an event of an OpenAI-style stream can carry a token.
+
+    Progress, the closing chunk (empty delta or a finish reason), usage and ``[DONE]`` do not.
+    """
+    if b'"delta":{' in event:
+        empty = b'"delta":{}' in event
+        ends = b'"finish_reason":"' in event
+        return not (empty or ends)
+    return b'"text":"' in event and b'"finish_reason":"' not in event
