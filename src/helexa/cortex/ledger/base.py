@@ -1,0 +1,192 @@
+"""The interface of every ledger, and the types that cross it.
+
+::
+
+    grant ──▶ open ──extend*──▶ open ──settle──▶ settled
+                                  └───expire──▶ expired
+
+A grant is a hold of so many tokens that a node enforces. It is sized by an estimate and extended
+while tokens flow, so nothing rests on the estimate. Each grant ends once; what comes after that
+is ignored. Always: settled + open ≤ cap, and settled ≤ granted.
+
+A request is named by ``(request_id, attempt)``. The id must be the gateway's own: one that a
+client chose could come twice at once, and two requests would share one grant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Container
+from typing import Protocol, TypeAlias
+
+import msgspec
+
+from helexa.core.principal import Principal, Window
+
+RequestKey: TypeAlias = tuple[str, int]
+"""Request id and attempt."""
+
+IMAGE_TOKENS = 1500
+"""Allowance for an image whose prompt length only the engine knows."""
+
+BYTES_PER_TOKEN = 3
+"""Few tokenizers need more than one token for three bytes of JSON."""
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """A hold on a key's budget.
+
+    Args:
+        tokens: How far the node may go, prompt and output together; None for an uncapped key.
+    """
+
+    request_id: str
+    attempt: int
+    account_id: str
+    key_id: str
+    tokens: int | None
+
+
+class Settlement(msgspec.Struct, frozen=True):
+    """What a request has cost, by the node's record (tokens).
+
+    Args:
+        estimated: No final record; the last count that was heard of.
+    """
+
+    request_id: str
+    attempt: int
+    prompt: int
+    completion: int
+    cached: int = 0
+    reasoning: int = 0
+    estimated: bool = False
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """What was booked: ``prompt`` + ``completion`` = ``total`` ≤ the grant.
+
+    ``overrun`` is what was reported beyond the grant; it is not billed, and must read 0.
+    """
+
+    account_id: str
+    key_id: str
+    prompt: int
+    completion: int
+    overrun: int = 0
+
+    @property
+    def total(self) -> int:
+        """Tokens billed."""
+        return self.prompt + self.completion
+
+
+class WindowUsage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One cap as it stands (tokens); ``resets_at`` (epoch seconds) when spend begins to leave."""
+
+    hard_cap: int
+    spent_tokens: int
+    open_tokens: int
+    available_tokens: int
+    window: Window
+    resets_at: float | None = None
+
+
+class KeyUsage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """``GET /v1/usage``: the tightest cap at the top, all of them in ``windows``.
+
+    For an uncapped key ``hard_cap`` and ``available_tokens`` are None and the rest counts since
+    the gateway's ledger began.
+    """
+
+    account_id: str
+    key_id: str
+    hard_cap: int | None
+    spent_tokens: int
+    open_tokens: int
+    available_tokens: int | None
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    window: Window | None = None
+    resets_at: float | None = None
+    windows: tuple[WindowUsage, ...] = ()
+
+
+class KeyHolds(msgspec.Struct, frozen=True):
+    """A key's open grants: how many, and their tokens (an uncapped grant counts 0)."""
+
+    account_id: str
+    key_id: str
+    grants: int
+    tokens: int
+
+
+class LedgerSnapshot(msgspec.Struct, frozen=True):
+    """``GET /admin/grants``: every open grant, and the holds per key."""
+
+    grants: tuple[Grant, ...]
+    keys: tuple[KeyHolds, ...]
+
+
+class Ledger(Protocol):
+    """Where budgets are kept.
+
+    ``grant`` and ``extend`` may answer at once or with something to await: a durable store may
+    have to write first, and a key whose room is only *held* by its own open grants is made to
+    wait a moment. Callers await what is not a value.
+    """
+
+    def grant(
+        self, principal: Principal, request_id: str, attempt: int, estimate: int
+    ) -> Grant | Awaitable[Grant]:
+        """Hold ``min(available, estimate)`` tokens; asked again, the same open grant.
+
+        Raises:
+            InsufficientQuota: A hard balance is spent.
+            RateLimitExceeded: A rolling window is spent (``retry_after_s``, ``resets_at``), or
+                all room stayed held by open grants.
+        """
+
+    def extend(
+        self, request_id: str, attempt: int, used: int, to: int
+    ) -> int | Awaitable[int | None] | None:
+        """Raise an open grant towards ``to`` tokens as far as there is room.
+
+        Args:
+            used: What the node has counted so far; kept for ``expire``.
+            to: The wanted absolute grant; never lowers it.
+
+        Returns:
+            The absolute grant now; None when it is uncapped or not open.
+        """
+
+    def settle(self, settlement: Settlement) -> Settled | None:
+        """Book the cost and close the grant; None when it is not open (any more)."""
+
+    def expire(self, live: Container[RequestKey]) -> tuple[Settled, ...]:
+        """Close grants whose lease ran out at the last count heard of.
+
+        Args:
+            live: Requests known to be running; their leases are renewed instead.
+        """
+
+    def usage(self, principal: Principal) -> KeyUsage:
+        """What a key has spent and may still spend."""
+
+    def snapshot(self) -> LedgerSnapshot:
+        """Everything open, for operators and metrics."""
+
+
+def estimate(
+    body_bytes: int, images: int = 0, *, slice_tokens: int = 512, output_cap: int | None = None
+) -> int:
+    """Tokens of the first grant: the prompt by its bytes, the images, one slice of output.
+
+    Args:
+        body_bytes: Length of the request's JSON, images left out.
+        images: How many images it carries.
+        slice_tokens: Output held at a time.
+        output_cap: The request's own limit on output, if it has one.
+    """
+    output = slice_tokens if output_cap is None else max(0, min(slice_tokens, output_cap))
+    return max(1, -(-body_bytes // BYTES_PER_TOKEN) + images * IMAGE_TOKENS + output)

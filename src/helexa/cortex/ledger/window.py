@@ -1,0 +1,95 @@
+"""One cap as a store keeps it: what is spent in its window, and what is held.
+
+A rolling window is cut into 60 buckets of equal width, numbered by the clock::
+
+      bucket i          i+1                      i+60          i+61
+    ├────────────┼────────────┼──  …  ──┼────────────┼────────────┤
+     spend at t                                        t + window is
+                                                       in bucket i+60
+
+Spend of bucket *i* counts until bucket *i + 61* begins: every token of it is then older than
+the window, so the sum is never too small and at most one bucket too large.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from helexa.core.principal import Cap
+from helexa.cortex.ledger.base import WindowUsage
+
+BUCKETS = 60
+
+
+class CapState:
+    """Integers only; ``held`` is the sum of open grants."""
+
+    __slots__ = ("_buckets", "_latest", "_spent", "_width", "cap", "held", "limit")
+
+    def __init__(self, cap: Cap) -> None:
+        self.cap = cap
+        self.limit = cap.tokens
+        self.held = 0
+        self._spent = 0
+        rolling = cap.window.kind == "rolling"
+        self._width = (cap.window.seconds or 1) / BUCKETS if rolling else 0.0
+        self._buckets: deque[list[int]] = deque()  # [index, tokens], oldest first
+        self._latest = 0
+
+    @property
+    def rolling(self) -> bool:
+        """Whether spend leaves again."""
+        return self._width > 0
+
+    def spent(self, now: float) -> int:
+        """Tokens that count against the cap at ``now`` (epoch seconds)."""
+        if self._width and self._buckets:
+            oldest = self._index(now) - BUCKETS
+            while self._buckets and self._buckets[0][0] < oldest:
+                self._spent -= self._buckets.popleft()[1]
+        return self._spent
+
+    def available(self, now: float) -> int:
+        """Tokens that may still be granted; never below 0."""
+        return max(0, self.limit - self.spent(now) - self.held)
+
+    def book(self, tokens: int, now: float) -> None:
+        """Spend ``tokens`` now."""
+        if not tokens:
+            return
+        if self._width:
+            index = self._index(now)
+            if self._buckets and self._buckets[-1][0] == index:
+                self._buckets[-1][1] += tokens
+            else:
+                self._buckets.append([index, tokens])
+        self._spent += tokens
+
+    def room_at(self, now: float) -> float:
+        """When (epoch seconds) spend will have left so far that a token fits; for rolling caps."""
+        left = self.spent(now)
+        for index, tokens in self._buckets:
+            left -= tokens
+            if left < self.limit:
+                return self._leaves(index)
+        return now + self._width * BUCKETS
+
+    def usage(self, now: float) -> WindowUsage:
+        """The cap as its key sees it."""
+        spent = self.spent(now)
+        return WindowUsage(
+            hard_cap=self.limit,
+            spent_tokens=spent,
+            open_tokens=self.held,
+            available_tokens=self.available(now),
+            window=self.cap.window,
+            resets_at=self._leaves(self._buckets[0][0]) if self._buckets else None,
+        )
+
+    def _index(self, now: float) -> int:
+        # A clock that steps back must not split a bucket or order them wrongly.
+        self._latest = max(self._latest, int(now // self._width))
+        return self._latest
+
+    def _leaves(self, index: int) -> float:
+        return (index + BUCKETS + 1) * self._width
