@@ -1,0 +1,198 @@
+"""What a node says about itself: the bodies of its management routes.
+
+Readers are tolerant: every field but ``id`` and ``status`` of a model has a default, unknown
+fields are ignored. MB means MiB. Times are seconds unless the name says otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+ModelStatus = Literal["loading", "loaded", "reloading", "recovering", "unloading", "failed"]
+
+
+class Limit(msgspec.Struct, frozen=True):
+    """Tokens: ``input`` = ``context`` − output reserve; ``output`` is the longest answer."""
+
+    context: int
+    input: int
+    output: int
+
+
+class Servable(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Whether a minimal request would be accepted right now, by the check requests meet."""
+
+    ok: bool = True
+    reason: str | None = None
+    detail: str | None = None
+
+
+class Device(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One accelerator, or the host itself (``kind = "cpu"``)."""
+
+    index: int
+    name: str = ""
+    vram_total_mb: int = 0
+    compute_capability: str | None = None
+    kind: str = "cuda"
+
+
+class DeviceReading(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A cached reading of one device."""
+
+    index: int
+    vram_used_mb: int = 0
+    vram_free_mb: int = 0
+    utilization_pct: float | None = None
+    temp_c: float | None = None
+
+
+class Discovery(msgspec.Struct, frozen=True, omit_defaults=True):
+    """``GET /discovery``: what the host is; does not change while the node runs."""
+
+    hostname: str = ""
+    os: str = ""
+    kernel: str = ""
+    driver_version: str | None = None
+    cuda_version: str | None = None
+    devices: list[Device] = []
+    harnesses: list[str] = []
+    cuda_unavailable_reason: str | None = None
+    max_prompt_tokens: int | None = None
+
+
+class ModelEntry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One model of ``GET /models``."""
+
+    id: str
+    status: str
+    harness: str = ""
+    devices: list[int] = []
+    vram_used_mb: int = 0
+    capabilities: list[str] = []
+    limit: Limit | None = None
+    tool_call: bool = False
+    reasoning: bool = False
+    servable: Servable = Servable()
+    progress: float | None = None
+    eta_s: float | None = None
+
+
+class ModelLoad(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Live figures of one model in ``GET /health``; rates in tokens per second."""
+
+    id: str
+    in_flight: int = 0
+    queue_depth: int = 0
+    max_in_flight: int = 0
+    max_queue_depth: int = 0
+    rejected_queue_full: int = 0
+    rejected_timeout: int = 0
+    rejected_principal: int = 0
+    rejected_too_long: int = 0
+    tok_s_prefill: float = 0.0
+    tok_s_decode: float = 0.0
+    kv_used_tokens: int = 0
+    kv_total_tokens: int = 0
+
+
+class FailedActivation(msgspec.Struct, frozen=True):
+    """A boot-time model that has not loaded yet; it is retried."""
+
+    model_id: str
+    error: str
+
+
+class Activation(msgspec.Struct, frozen=True):
+    """Progress of the boot-time loads."""
+
+    state: Literal["pre_warming", "ready"] = "ready"
+    pending: list[str] = []
+    in_progress: str | None = None
+    completed: list[str] = []
+    failed: list[FailedActivation] = []
+
+
+class Health(msgspec.Struct, frozen=True):
+    """``GET /health`` of a node."""
+
+    uptime_secs: float = 0.0
+    devices: list[DeviceReading] = []
+    activation: Activation = Activation()
+    models: list[ModelLoad] = []
+
+
+class NodeVersion(msgspec.Struct, frozen=True, omit_defaults=True):
+    """``GET /version``."""
+
+    package_version: str = ""
+    git_sha: str = ""
+    git_sha_long: str | None = None
+    git_dirty: bool = False
+    build_timestamp: str | None = None
+    python_version: str = ""
+    engines: dict[str, str] = {}
+
+
+RecordState = Literal[
+    "queued", "prefill", "decode", "complete", "cut", "cancelled", "failed", "node_lost"
+]
+"""``complete`` ended by itself; ``cut`` at a grant, KV or drain edge; ``cancelled`` by the client
+or gateway; ``failed`` by our own fault; ``node_lost``: running when the node's earlier life
+ended. The last five are final."""
+
+
+class RequestRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One row of ``GET /requests``: what a request has cost so far (tokens).
+
+    ``prompt`` + ``output`` is what is billed; ``discarded`` is what the engine computed and
+    nobody got. ``epoch`` is the gateway's life that sent it, ``gateway`` its name.
+    """
+
+    request_id: str
+    attempt: int
+    gateway: str
+    epoch: int
+    model: str
+    state: RecordState
+    granted: int = 0
+    prompt: int = 0
+    cached: int = 0
+    output: int = 0
+    reasoning: int = 0
+    discarded: int = 0
+    account_id: str = ""
+    key_id: str = ""
+
+
+class GrantUpdate(msgspec.Struct, frozen=True):
+    """One element of ``POST /requests/grants``: the new absolute grant in tokens."""
+
+    request_id: str
+    granted: int
+
+
+class Ack(msgspec.Struct, frozen=True):
+    """One element of ``POST /requests/ack``."""
+
+    request_id: str
+    attempt: int
+
+
+class LoadRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """``POST /models/load``."""
+
+    model_id: str
+    harness: str | None = None
+    quant: str | None = None
+    source: str | None = None
+    tensor_parallel: int | None = None
+    devices: list[int] | None = None
+
+
+class UnloadRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``POST /models/unload``."""
+
+    model_id: str

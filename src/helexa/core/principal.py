@@ -1,0 +1,52 @@
+"""Who asks, and what they may do."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+
+class Window(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a cap renews: ``balance`` never, ``rolling`` over the last ``seconds``."""
+
+    kind: Literal["balance", "rolling"] = "balance"
+    seconds: int | None = None
+
+
+class Cap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """At most ``tokens`` tokens within ``window``."""
+
+    tokens: int
+    window: Window = Window()
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """An authenticated key, or the anonymous one.
+
+    Args:
+        account_id: Who is billed.
+        key_id: Public name of the key (metric label, log field).
+        caps: Every cap that binds; empty means uncapped.
+        models: Concrete ids or aliases it may use; empty means all.
+        max_concurrent: Open requests at once; None means unbounded.
+    """
+
+    account_id: str
+    key_id: str
+    caps: tuple[Cap, ...] = ()
+    admin: bool = False
+    anonymous: bool = False
+    models: tuple[str, ...] = ()
+    may_load: bool = True
+    priority: int | None = None
+    expires: float | None = None
+    requests_per_minute: int | None = None
+    max_concurrent: int | None = None
+
+    def may_use(self, model: str) -> bool:
+        """Whether the key is allowed this model."""
+        return not self.models or model in self.models
+
+
+ANONYMOUS = Principal(account_id="anonymous", key_id="anonymous", anonymous=True)
