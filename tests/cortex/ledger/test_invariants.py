@@ -108,6 +108,11 @@ class LedgerMachine(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
 
+    @rule(buckets=st.integers(56, 62))
+    def about_a_window_passes(self, buckets: int) -> None:
+        windows = [cap.window.seconds for cap in self.caps if cap.window.seconds is not None]
+        self.now += min(windows, default=0) * buckets / 60
+
     @rule(data=st.data())
     def leases_run_out(self, data: st.DataObject) -> None:
         names = sorted(self.open)
