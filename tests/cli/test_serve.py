@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -96,6 +97,17 @@ def test_a_crash_while_serving_is_status_1_with_its_traceback_in_the_log(
     assert code == 1
     assert "Traceback" in err
     assert "disk on fire" in err
+
+
+def test_a_service_manager_is_told_when_we_serve(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(5)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        outcome(fine, capfd)
+        assert manager.recv(100) == b"READY=1"
 
 
 def test_only_the_port_of_an_address_is_replaced() -> None:

@@ -63,6 +63,7 @@ class _Ready:
     def __call__(self, fields: dict[str, object]) -> None:
         self.announced = True
         print_ready({"ready": True, "role": self._role} | fields)
+        notify_systemd(os.environ.get("NOTIFY_SOCKET", ""))
 
 
 def print_ready(fields: dict[str, object]) -> None:
@@ -72,6 +73,14 @@ def print_ready(fields: dict[str, object]) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def notify_systemd(address: str) -> None:
+    """Tell a service manager (``Type=notify``) that we serve; see sd_notify(3)."""
+    if address:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifier:
+            notifier.connect(address.replace("@", "\0", 1) if address[0] == "@" else address)
+            notifier.send(b"READY=1")
 
 
 def serve(application: Application, log_level: str) -> None:

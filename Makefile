@@ -1,0 +1,64 @@
+# Needs Python 3.11 or newer, make and a network for the first installation; nothing else.
+#
+#   make demo    install, start everything, ask one question, show where the time went, stop
+#   make up      the same, but stay up until Ctrl-C
+#   make test    the whole suite
+#   make check   lint, types, import contracts, docs, packaging
+#   make soak    the long runs that do not fit the suite
+#   make bench   the figures of docs/figures.md, printed
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.PHONY: demo up test check soak bench reference clean
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+# The first interpreter that runs and is new enough; PYTHON=... chooses another.
+FITS := -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))'
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
+	$$p $(FITS) 2>/dev/null && { command -v $$p; exit; }; done)
+ARGS ?=
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "helexa needs Python 3.11 or newer; none was found" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# Stamps: an installation is repeated when what it installs has changed.
+$(VENV)/.installed: pyproject.toml hatch_build.py | $(BIN)/python
+	$(PIP) install -e '.[neuron]' openai
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml hatch_build.py | $(BIN)/python
+	$(PIP) install -e '.[neuron,dev]'
+	@touch $@ $(VENV)/.installed
+
+demo: $(VENV)/.installed
+	$(BIN)/python scripts/demo.py
+
+up: $(VENV)/.installed
+	exec $(BIN)/helexa up $(ARGS)
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python scripts/reference.py --check
+	$(BIN)/python scripts/check_docs.py
+	$(BIN)/python scripts/check_packaging.py $(CHECK_PACKAGING)
+
+reference: $(VENV)/.installed-dev
+	$(BIN)/python scripts/reference.py
+
+soak: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/soak.py $(ARGS)
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/all.py $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
