@@ -12,6 +12,7 @@ import os
 import resource
 import signal
 import subprocess
+from pathlib import Path
 
 from helexa.neuron.engines.base import Launch
 
@@ -47,9 +48,9 @@ class EngineChild:
             limit = launch.memory_limit_mb << 20
             with contextlib.suppress(ProcessLookupError):
                 resource.prlimit(self.pid, resource.RLIMIT_AS, (limit, limit))
-        assert self._popen.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._popen.stdin.write(launch.secret + b"\n")
+        if self._popen.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._popen.stdin.write(launch.secret + b"\n")
 
     def _on_exit(self) -> None:
         self._loop.remove_reader(self._pidfd)
@@ -67,7 +68,8 @@ class EngineChild:
 
     async def report(self) -> bytes:
         """The first line the process writes to stdout; without newline if it ended before."""
-        assert self._popen.stdout is not None
+        if self._popen.stdout is None:
+            return b""
         fd = self._popen.stdout.fileno()
         os.set_blocking(fd, False)
         line: asyncio.Future[bytes] = self._loop.create_future()
@@ -135,8 +137,7 @@ def exit_words(status: int) -> str:
 def resident_mb(pid: int) -> int:
     """Resident memory of one process in MiB; 0 when it is gone."""
     try:
-        with open(f"/proc/{pid}/statm", "rb") as file:
-            pages = int(file.read().split()[1])
+        pages = int(Path(f"/proc/{pid}/statm").read_bytes().split()[1])
     except OSError:
         return 0
     return pages * resource.getpagesize() >> 20

@@ -113,7 +113,7 @@ class EngineProcess:
         state_dir: Path,
         *,
         settings: SupervisorSettings | None = None,
-        on_change: Callable[[EngineChange], None] = lambda change: None,
+        on_change: Callable[[EngineChange], None] | None = None,
     ) -> None:
         self.spec = spec
         self.state: EngineState = "starting"
@@ -185,7 +185,8 @@ class EngineProcess:
             self.address = None
         if state in ("ready", "failed", "stopped"):
             self._settled.set()
-        self._on_change(EngineChange(state, self.life, reason, self.address, retry_in_s))
+        if self._on_change is not None:
+            self._on_change(EngineChange(state, self.life, reason, self.address, retry_in_s))
 
     async def _own(self) -> None:
         """Life after life until somebody stops it, or the first one fails to begin."""

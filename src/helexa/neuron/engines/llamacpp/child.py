@@ -90,7 +90,7 @@ def main() -> None:
 
         server = xllamacpp.Server(common_params(config))
         port = urlsplit(server.listening_address).port
-    except Exception as error:  # noqa: BLE001 - whatever it was, the neuron has to hear of it
+    except Exception as error:  # whatever it was, the neuron has to hear of it
         report.send({"error": f"llama.cpp could not load the model: {error}"})
         raise SystemExit(3) from error
     report.send({"port": port})

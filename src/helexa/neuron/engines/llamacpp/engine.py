@@ -6,6 +6,7 @@ import json
 import math
 import secrets
 import sys
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,7 +16,6 @@ from helexa.core.errors import (
     HelexaError,
     ModelLoading,
     ServiceUnavailable,
-    UpstreamConnectionError,
 )
 from helexa.neuron.engines.base import (
     Address,
@@ -55,6 +55,7 @@ class LlamaCpp:
         cpu_only: The operator asked for the CPU (``gpu_layers = 0``): then a GPU the wheel
             cannot use is no obstacle.
         new_key: Source of API keys.
+        clock: Unix time, for ``created``.
     """
 
     name = "llamacpp"
@@ -66,11 +67,13 @@ class LlamaCpp:
         *,
         cpu_only: bool = False,
         new_key: Callable[[], str] = _new_key,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._environ = environ
         self._build = build or LlamaCppBuild()
         self._cpu_only = cpu_only
         self._new_key = new_key
+        self._clock = clock
 
     def version(self) -> str | None:
         """Installed version, or None."""
@@ -81,9 +84,7 @@ class LlamaCpp:
         if facts.format != "gguf":
             return Verdict(False, "unsupported_format", f"llama.cpp runs GGUF, not {facts.format}")
         if self.version() is None:
-            return Verdict(
-                False, "engine_not_installed", "run: pip install 'helexa[neuron]'"
-            )
+            return Verdict(False, "engine_not_installed", "run: pip install 'helexa[neuron]'")
         gpus = [device for device in host.devices if device.kind != "cpu"]
         if gpus and not self._build.gpu and not self._cpu_only:
             return Verdict(
@@ -135,13 +136,24 @@ class LlamaCpp:
             raise ModelLoading("The engine is still loading.")
         await _sane(address, model_id)
 
-    def clean(self, route: str, body: bytes, served: Served, request_id: str) -> EngineRequest:
+    def clean(
+        self,
+        route: str,
+        body: bytes,
+        served: Served,
+        request_id: str,
+        *,
+        thinking: bool = False,
+    ) -> EngineRequest:
         """See ``clean.engine_request``."""
-        return clean.engine_request(route, body, served, request_id)
+        created = int(self._clock())
+        return clean.engine_request(
+            route, body, served, request_id, created=created, thinking=thinking
+        )
 
     async def count(self, address: Address, body: bytes, served: Served) -> int:
         """Exact prompt tokens, by the engine's own template and tokenizer."""
-        request = clean.engine_request("chat", body, served, "count")
+        request = self.clean("chat", body, served, "count")
         path = "/v1/chat/completions/input_tokens"
         answer = await ask(address, "POST", path, request.body)
         if answer.status != 200:
@@ -241,9 +253,7 @@ def _finite(body: bytes) -> bool:
     try:
         answer = json.loads(body)
         if "completion_probabilities" in answer:
-            return all(
-                _number(token["logprob"]) for token in answer["completion_probabilities"]
-            )
+            return all(_number(token["logprob"]) for token in answer["completion_probabilities"])
         return all(_number(x) for row in answer["data"] for x in row["embedding"])
     except (ValueError, KeyError, TypeError):
         return False

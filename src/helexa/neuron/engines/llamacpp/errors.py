@@ -23,7 +23,14 @@ from helexa.neuron.engines.base import Served
 _TOO_LARGE = re.compile(r"input \((\d+) tokens\) is (?:too large|larger)")
 _BATCH_SIZE = re.compile(r"current batch size: (\d+)")
 _FIELD = re.compile(r"Field '([^']+)'")
-_TEMPLATE = ("jinja", "template", "render", "raise_exception", "unknown method", "Expected 'content'")
+_TEMPLATE = (
+    "jinja",
+    "template",
+    "render",
+    "raise_exception",
+    "unknown method",
+    "Expected 'content'",
+)
 _SCHEMA = ("grammar", "json schema", "json_schema", "unrecognized schema", "unrecognized type",
            "samplers", "unable to generate parser")  # fmt: skip
 
@@ -60,9 +67,7 @@ def map_engine_error(found: EngineError, status: int, served: Served) -> HelexaE
     too_large = _TOO_LARGE.search(text)
     if too_large:
         size = _BATCH_SIZE.search(text)
-        return ContextLengthExceeded(
-            int(too_large[1]), int(size[1]) if size else served.plan.batch
-        )
+        return ContextLengthExceeded(int(too_large[1]), int(size[1]) if size else served.plan.batch)
     if "input is not supported" in lowered:
         return VisionUnsupported(
             f"{served.model_id} cannot take this kind of input. Send text, or use a model with "

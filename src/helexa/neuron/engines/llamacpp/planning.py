@@ -108,8 +108,7 @@ def needed(parts: tuple[int, int, int], at: Placement, cache_ram_mb: int) -> dic
         return {HOST: weights + kv + rest + cache_ram_mb}
     moved = (weights + kv) * at.on_gpu
     need = {
-        index: int(moved * share) + rest
-        for index, share in zip(at.devices, at.shares, strict=True)
+        index: int(moved * share) + rest for index, share in zip(at.devices, at.shares, strict=True)
     }
     need[HOST] = int((weights + kv) * (1 - at.on_gpu)) + rest + cache_ram_mb
     return need
@@ -139,7 +138,9 @@ def make_plan(facts: ModelFacts, host: Host, wanted: Wanted, predict: Predict) -
     least = most if wanted.ctx else min(most, MIN_CONTEXT)
     unified = bool(wanted.extra.get("unified", True))
     for context, cells in _candidates(most, least, slots, unified):
-        need = needed(predict(cells if unified else context, slots, unified), at, wanted.cache_ram_mb)
+        need = needed(
+            predict(cells if unified else context, slots, unified), at, wanted.cache_ram_mb
+        )
         if shortage(need, host, wanted.reserve_mb) is None:
             return _plan(facts, host, wanted, at, slots, context, cells, need)
     raise _does_not_fit(facts, host, wanted, at, slots, least, unified, predict)
@@ -206,9 +207,7 @@ def _does_not_fit(
     nearest = "nothing of this model would fit; use a smaller one or a smaller quantisation"
     while shorter > MIN_CONTEXT:
         shorter //= 2
-        if shortage(
-            needed(predict(shorter, 1, unified), at, 0), host, wanted.reserve_mb
-        ) is None:
+        if shortage(needed(predict(shorter, 1, unified), at, 0), host, wanted.reserve_mb) is None:
             nearest = f"one slot with a context of {shorter} tokens would fit"
             break
     return InsufficientVram(

@@ -1,0 +1,231 @@
+"""Chat Completions on llama.cpp: the request it wants, and its chunks made clean."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from helexa.core.errors import InvalidRequestBody, UnsupportedParameter
+from helexa.neuron.engines.base import Meter, Served
+from helexa.neuron.engines.llamacpp.stream import Choice, ChoiceState, known_finish
+from helexa.neuron.engines.render import Envelope, assemble
+from helexa.neuron.engines.request import (
+    Json,
+    check_messages,
+    check_tools,
+    set_thinking,
+    take_cap,
+    wrong,
+)
+
+_TEXT = b'{"content":"'
+_REASONING = b'{"reasoning_content":"'
+_CALLS = b'{"tool_calls":['
+_EMPTY = frozenset((b"{}", b"", b"null", b'{"content":""}', b'{"reasoning_content":""}'))
+_ROLE = b'{"role":"assistant"}'
+_END = b',"finish_reason":null}]}\n\n'
+
+# Members of llama.cpp's own that would step around the node: slots, caches, caps, raw output.
+_NOT_FOR_CLIENTS = (
+    "id_slot", "cache_prompt", "n_keep", "n_discard", "n_indent", "t_max_prompt_ms",
+    "return_tokens", "reasoning_format", "reasoning_in_content", "parse_tool_calls",
+    "response_fields", "lora", "__verbose", "sse_ping_interval",
+)  # fmt: skip
+_SYSTEM_FIRST = re.compile(r"raise_exception\([^)]*[Ss]ystem", re.DOTALL)
+
+
+def prepare(body: Json, served: Served, thinking: bool) -> None:
+    """Check and repair a chat request in place, into what llama.cpp answers best.
+
+    Raises:
+        RequestRefused: With the path of what is wrong.
+    """
+    messages = check_messages(body, served)
+    check_tools(body)
+    _refuse_what_cannot_be(body)
+    for message in messages:
+        _repair_message(message, served)
+    _system_to_the_front(body, served)
+    set_thinking(body, served, thinking)
+    _named_tool(body)
+    for name in _NOT_FOR_CLIENTS:
+        body.pop(name, None)
+    body["max_tokens"] = take_cap(body, served, "n_predict")
+    body["stream"] = True
+    body["stream_options"] = {"include_usage": True}
+    body["return_progress"] = True
+    body["timings_per_token"] = True
+
+
+def _refuse_what_cannot_be(body: Json) -> None:
+    modalities = body.get("modalities")
+    if isinstance(modalities, list) and set(modalities) - {"text"}:
+        raise UnsupportedParameter(
+            f"`modalities` is {modalities!r}; only text is produced.", param="modalities"
+        )
+    for old, new in (("functions", "tools"), ("function_call", "tool_choice")):
+        if old in body:
+            raise UnsupportedParameter(f"`{old}` is not supported; use `{new}`.", param=old)
+
+
+def _repair_message(message: Json, served: Served) -> None:
+    template = served.facts.chat_template or ""
+    if message["role"] == "developer" and "developer" not in template:
+        message["role"] = "system"
+    for call in message.get("tool_calls") or ():
+        function = call["function"]
+        function["arguments"] = _arguments(function.get("arguments"))
+        call.setdefault("type", "function")
+
+
+def _arguments(value: Any) -> str:
+    """Arguments as the JSON text llama.cpp parses for the template; what a model once left
+    unfinished is shown to it as a string."""
+    if value is None or value == "":
+        return "{}"
+    if not isinstance(value, str):
+        return msgspec.json.encode(value).decode()
+    try:
+        msgspec.json.decode(value)
+    except msgspec.DecodeError:
+        return msgspec.json.encode({"unparsed": value}).decode()
+    return value
+
+
+def _system_to_the_front(body: Json, served: Served) -> None:
+    """Merge several or late system messages where the template refuses them, and only there:
+    moving them costs the cached prefix."""
+    messages: list[Json] = body["messages"]
+    late = [i for i, message in enumerate(messages) if message["role"] == "system" and i > 0]
+    if not late or not _SYSTEM_FIRST.search(served.facts.chat_template or ""):
+        return
+    texts = [_text(message["content"]) for message in messages if message["role"] == "system"]
+    rest = [message for message in messages if message["role"] != "system"]
+    body["messages"] = [{"role": "system", "content": "\n\n".join(texts)}, *rest]
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    return "\n".join(part.get("text", "") for part in content)
+
+
+def _named_tool(body: Json) -> None:
+    """A tool choice that names tools: offer only those and require one."""
+    choice = body.get("tool_choice")
+    if choice is None or isinstance(choice, str):
+        if choice not in (None, "none", "auto", "required"):
+            raise InvalidRequestBody(
+                f"`tool_choice` is {choice[:40]!r}; known are none, auto, required and an object.",
+                param="tool_choice",
+            )
+        return
+    if not isinstance(choice, dict):
+        raise wrong("tool_choice", "a string or an object", choice)
+    allowed = choice.get("allowed_tools", choice)
+    listed = allowed.get("tools", [choice])
+    names = {(tool.get("function") or tool).get("name") for tool in listed}
+    kept = [tool for tool in body.get("tools", ()) if tool["function"]["name"] in names]
+    if not kept:
+        raise InvalidRequestBody(
+            "`tool_choice` names a tool that is not in `tools`.", param="tool_choice"
+        )
+    body["tools"] = kept
+    body["tool_choice"] = "auto" if allowed.get("mode") == "auto" else "required"
+
+
+class ChatDialect:
+    """Chat chunks. ``keep`` collects the deltas for a plain answer."""
+
+    def __init__(self, envelope: Envelope, keep: bool) -> None:
+        self._envelope = envelope
+        self._keep = keep
+
+    def prefix(self, index: int) -> bytes:
+        """Bytes before a delta of choice ``index``."""
+        return self._envelope.choice_prefix(index)
+
+    def event(self, choice: Choice, state: ChoiceState, fresh: int, meter: Meter) -> bytes:
+        """Splice the engine's delta between our own prefix and suffix."""
+        raw = bytes(choice.delta)
+        if raw.startswith(_TEXT) and raw not in _EMPTY:
+            state.pending = 0
+        elif raw.startswith(_REASONING) and raw not in _EMPTY:
+            meter.reasoning += fresh + state.pending
+            state.pending = 0
+        elif raw.startswith(_CALLS):
+            state.called = True
+            state.pending = 0
+        else:
+            return self._unusual(choice, raw, state, fresh)
+        if choice.finish_reason is not None:
+            return self._delta(choice, raw, state) + self._ended(choice.finish_reason, state)
+        return self._delta(choice, raw, state)
+
+    def _delta(self, choice: Choice, raw: bytes, state: ChoiceState) -> bytes:
+        if self._keep:
+            state.deltas.append(choice.delta)
+            if choice.logprobs:
+                state.logprobs.append(choice.logprobs)
+        start = b"" if state.opened else self._role(state)
+        if choice.logprobs:
+            return b"".join((start, state.prefix, raw, _logprobs(choice.logprobs), _END))
+        return b"".join((start, state.prefix, raw, _END))
+
+    def _role(self, state: ChoiceState) -> bytes:
+        state.opened = True
+        return state.prefix + _ROLE + _END
+
+    def _unusual(self, choice: Choice, raw: bytes, state: ChoiceState, fresh: int) -> bytes:
+        """The role, an empty delta, or one in a form we have not met."""
+        state.pending += fresh
+        out = b"" if state.opened else self._role(state)
+        if raw not in _EMPTY:
+            delta = {k: v for k, v in msgspec.json.decode(raw).items() if v not in (None, "")}
+            delta.pop("role", None)
+            if delta:
+                state.pending = 0
+                state.called = state.called or "tool_calls" in delta
+                again = msgspec.Raw(msgspec.json.encode(delta))
+                out += self._delta(Choice(delta=again), bytes(again), state)
+        if choice.finish_reason is not None:
+            out += self._ended(choice.finish_reason, state)
+        return out
+
+    def _ended(self, reason: str, state: ChoiceState) -> bytes:
+        state.finish = known_finish(reason, state)
+        return self.finish(state, None)
+
+    def finish(self, state: ChoiceState, why: str | None) -> bytes:
+        """The finish chunk; ``why`` says what of ours cut the answer."""
+        start = b"" if state.opened else self._role(state)
+        choice = {"index": state.index, "delta": {}, "finish_reason": state.finish}
+        members: dict[str, Any] = {"choices": [choice]}
+        if why is not None:
+            members["helexa"] = {"finish": why}
+        return start + self._envelope.chunk(members)
+
+    def whole(self, state: ChoiceState) -> dict[str, object]:
+        """The choice of a plain answer."""
+        return {
+            "index": state.index,
+            "message": assemble(state.deltas),
+            "logprobs": _joined(state.logprobs),
+            "finish_reason": state.finish or "stop",
+        }
+
+
+def _logprobs(raw: msgspec.Raw) -> bytes:
+    """The engine's ``{"content":[…]}`` with the member the schema wants beside it."""
+    return b',"logprobs":{"refusal":null,' + bytes(raw)[1:]
+
+
+def _joined(pieces: list[msgspec.Raw]) -> dict[str, Any] | None:
+    if not pieces:
+        return None
+    tokens: list[Any] = []
+    for piece in pieces:
+        tokens += msgspec.json.decode(piece).get("content") or []
+    return {"content": tokens, "refusal": None}

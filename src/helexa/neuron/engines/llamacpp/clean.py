@@ -1,0 +1,83 @@
+"""A client's request on its way into llama.cpp, paired with the cleaner of its answer."""
+
+from __future__ import annotations
+
+import msgspec
+
+from helexa.core.errors import UnsupportedOperation
+from helexa.neuron.engines.base import EngineRequest, Served
+from helexa.neuron.engines.llamacpp import chat, text, vectors
+from helexa.neuron.engines.llamacpp.stream import StreamCleaner
+from helexa.neuron.engines.render import Envelope
+from helexa.neuron.engines.request import Json, decode
+
+
+def engine_request(
+    route: str,
+    raw: bytes,
+    served: Served,
+    request_id: str,
+    *,
+    created: int,
+    thinking: bool = False,
+) -> EngineRequest:
+    """Decode, check, repair and pair.
+
+    Args:
+        route: ``chat``, ``completions``, ``embeddings`` or ``rerank``.
+        created: Unix seconds for the answer.
+        thinking: Asked for by a header or the catalogue.
+
+    Raises:
+        RequestRefused: The request is wrong, or the model cannot do it.
+    """
+    body = decode(raw)
+    body["model"] = served.model_id
+    if route == "chat":
+        return _chat(body, served, request_id, created, thinking)
+    if route == "completions":
+        return _text(body, served, request_id, created)
+    if route == "embeddings":
+        vectors.prepare_embeddings(body, served)
+    elif route == "rerank":
+        vectors.prepare_rerank(body, served)
+    else:
+        raise UnsupportedOperation(f"{served.model_id} does not serve {route}.")
+    return EngineRequest(
+        method="POST",
+        path="/v1/" + route,
+        body=msgspec.json.encode(body),
+        cleaner=vectors.PlainCleaner(served),
+        stream=False,
+        events=False,
+    )
+
+
+def _chat(
+    body: Json, served: Served, request_id: str, created: int, thinking: bool
+) -> EngineRequest:
+    if served.plan.rerank or "text" not in served.facts.capabilities:
+        raise UnsupportedOperation(f"{served.model_id} does not chat.")
+    stream = bool(body.get("stream", False))
+    choices = body.get("n", 1)
+    chat.prepare(body, served, thinking)
+    envelope = Envelope(f"chatcmpl-{request_id}", created, served.model_id, "chat.completion")
+    dialect = chat.ChatDialect(envelope, keep=not stream)
+    cleaner = StreamCleaner(envelope, dialect, served)
+    encoded = msgspec.json.encode(body)
+    return EngineRequest(
+        "POST", "/v1/chat/completions", encoded, cleaner, stream=stream, choices=choices
+    )
+
+
+def _text(body: Json, served: Served, request_id: str, created: int) -> EngineRequest:
+    stream = bool(body.get("stream", False))
+    choices = body.get("n", 1)
+    text.prepare(body, served)
+    envelope = Envelope(f"cmpl-{request_id}", created, served.model_id, "text_completion")
+    dialect = text.TextDialect(envelope, keep=not stream)
+    cleaner = StreamCleaner(envelope, dialect, served)
+    encoded = msgspec.json.encode(body)
+    return EngineRequest(
+        "POST", "/v1/completions", encoded, cleaner, stream=stream, choices=choices
+    )

@@ -1,0 +1,253 @@
+"""llama.cpp's event stream, decoded just enough: what an event holds and what it has cost.
+
+One event is one JSON object; ``delta`` and ``logprobs`` stay bytes. With ``timings_per_token``
+every event that carries tokens says how many its choice has taken so far (``predicted_n``), held
+back bytes included, so the meter is exact after each event. Usage chunks come once per choice,
+right behind that choice's finish chunk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgspec
+
+from helexa.core.errors import HelexaError, UpstreamConnectionError
+from helexa.neuron.engines.base import Meter, Served
+from helexa.neuron.engines.llamacpp.errors import EngineError, map_engine_error
+from helexa.neuron.engines.render import DONE, Envelope
+
+_NOTHING = msgspec.Raw(b"")
+_FINISHES = frozenset(("stop", "length", "tool_calls"))
+
+
+class Choice(msgspec.Struct, gc=False):
+    """One element of ``choices``."""
+
+    index: int = 0
+    finish_reason: str | None = None
+    delta: msgspec.Raw = _NOTHING
+    logprobs: msgspec.Raw = _NOTHING
+    text: str = ""
+
+
+class ChunkTimings(msgspec.Struct, gc=False):
+    """Counts so far of one choice; milliseconds."""
+
+    cache_n: int = 0
+    prompt_ms: float = 0.0
+    predicted_n: int = 0
+    predicted_ms: float = 0.0
+
+
+class _Details(msgspec.Struct, gc=False):
+    cached_tokens: int = 0
+
+
+class ChunkUsage(msgspec.Struct, gc=False):
+    """The usage of one choice."""
+
+    completion_tokens: int = 0
+    prompt_tokens: int = 0
+    prompt_tokens_details: _Details | None = None
+
+
+class Progress(msgspec.Struct, gc=False):
+    """How far the prompt is; ``processed`` includes what was cached."""
+
+    total: int = 0
+    cache: int = 0
+    processed: int = 0
+    time_ms: float = 0.0
+
+
+class Chunk(msgspec.Struct):
+    """One event."""
+
+    choices: list[Choice] = []
+    timings: ChunkTimings | None = None
+    usage: ChunkUsage | None = None
+    prompt_progress: Progress | None = None
+    error: EngineError | None = None
+
+
+_decode = msgspec.json.Decoder(Chunk).decode
+
+
+@dataclass(slots=True, eq=False)
+class ChoiceState:
+    """One answer on its way: ``taken`` counts its tokens, ``pending`` those whose text the
+    engine still holds back."""
+
+    index: int
+    prefix: bytes
+    taken: int = 0
+    pending: int = 0
+    finish: str | None = None
+    opened: bool = False
+    called: bool = False
+    deltas: list[msgspec.Raw] = field(default_factory=list)
+    logprobs: list[msgspec.Raw] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+
+
+class Dialect(Protocol):
+    """How a choice's events look in the answer (chat or legacy text)."""
+
+    def prefix(self, index: int) -> bytes:
+        """Bytes before a delta of choice ``index``."""
+
+    def event(self, choice: Choice, state: ChoiceState, fresh: int, meter: Meter) -> bytes:
+        """Clean bytes of one choice of one event that brought ``fresh`` tokens."""
+
+    def finish(self, state: ChoiceState, why: str | None) -> bytes:
+        """The finish chunk of a choice."""
+
+    def whole(self, state: ChoiceState) -> dict[str, object]:
+        """The choice of a plain answer."""
+
+
+class StreamCleaner:
+    """Cleans and counts one request's stream; see ``base.Cleaner``."""
+
+    def __init__(self, envelope: Envelope, dialect: Dialect, served: Served) -> None:
+        self.meter = Meter()
+        self.finish_reason: str | None = None
+        self.failed: HelexaError | None = None
+        self.done = False
+        self._envelope = envelope
+        self._dialect = dialect
+        self._served = served
+        self._why: str | None = None
+        self._first = ChoiceState(0, dialect.prefix(0))
+        self._choices: dict[int, ChoiceState] = {0: self._first}
+        self._ending = self._first
+
+    def feed(self, events: bytes) -> bytes:
+        """Clean events for the whole engine events ``events``."""
+        return b"".join([self._event(event) for event in events.split(b"\n\n") if event])
+
+    def close(self, finish: str, why: str | None) -> bytes:
+        """End the answer ourselves with the counts as they stand."""
+        if self.done:
+            return b""
+        self._why = why
+        out = []
+        for state in self._choices.values():
+            if state.finish is None:
+                state.finish = finish
+                out.append(self._dialect.finish(state, why))
+        self.finish_reason = finish
+        return b"".join(out) + self._terminate()
+
+    def whole(self) -> bytes:
+        """The plain answer for everything fed so far."""
+        choices = [self._dialect.whole(state) for _, state in sorted(self._choices.items())]
+        return self._envelope.whole(choices, self.meter, self._why)
+
+    def _terminate(self) -> bytes:
+        self.done = True
+        return self._envelope.usage(self.meter) + DONE
+
+    def _event(self, event: bytes) -> bytes:
+        if self.done:
+            return b""
+        if not event.startswith(b"data: "):
+            return self._other(event)
+        if event == b"data: [DONE]":
+            return self._engine_done()
+        try:
+            chunk = _decode(event[6:])
+        except (msgspec.MsgspecError, ValueError):
+            return self._fail(self._garbage())
+        return self._chunk(chunk)
+
+    def _other(self, event: bytes) -> bytes:
+        """Comments keep a connection alive; an older form of errors has a field of its own."""
+        event = event.lstrip(b"\r\n")
+        if event.startswith(b":") or not event:
+            return b""
+        if event.startswith(b"data:"):
+            return self._event(b"data: " + event[5:].lstrip())
+        if event.startswith(b"error:"):
+            try:
+                found = msgspec.json.decode(event[6:], type=EngineError, strict=False)
+                return self._fail(map_engine_error(found, found.code, self._served))
+            except msgspec.MsgspecError:
+                pass
+        return self._fail(self._garbage())
+
+    def _garbage(self) -> HelexaError:
+        return UpstreamConnectionError(
+            f"The engine of {self._served.model_id} sent something that is not an answer."
+        )
+
+    def _fail(self, error: HelexaError) -> bytes:
+        self.failed = error
+        self.done = True
+        return b""
+
+    def _engine_done(self) -> bytes:
+        if any(state.finish is None for state in self._choices.values()):
+            return self._fail(self._garbage())
+        self.finish_reason = self._first.finish
+        return self._terminate()
+
+    def _chunk(self, chunk: Chunk) -> bytes:
+        if chunk.error is not None:
+            return self._fail(map_engine_error(chunk.error, chunk.error.code, self._served))
+        if chunk.prompt_progress is not None:
+            self._progress(chunk.prompt_progress)
+            return b""
+        out = b""
+        for choice in chunk.choices:
+            out += self._choice(choice, chunk.timings)
+        if chunk.usage is not None:
+            self._usage(chunk.usage, chunk.timings)
+        return out
+
+    def _progress(self, progress: Progress) -> None:
+        meter = self.meter
+        meter.prompt = progress.total
+        meter.cached = progress.cache
+        meter.prompt_processed = max(meter.prompt_processed, progress.processed)
+        meter.prompt_ms = progress.time_ms
+        meter.prompt_known = True
+
+    def _choice(self, choice: Choice, timings: ChunkTimings | None) -> bytes:
+        index = choice.index
+        state = self._first if index == 0 else self._choices.get(index)
+        if state is None:
+            state = self._choices[index] = ChoiceState(index, self._dialect.prefix(index))
+        fresh = 0
+        if timings is not None:
+            fresh = timings.predicted_n - state.taken
+            state.taken += fresh
+            meter = self.meter
+            meter.output += fresh
+            meter.predicted_ms = timings.predicted_ms
+        if choice.finish_reason is not None:
+            self._ending = state
+        return self._dialect.event(choice, state, fresh, self.meter)
+
+    def _usage(self, usage: ChunkUsage, timings: ChunkTimings | None) -> None:
+        """The engine's last word on one choice."""
+        meter = self.meter
+        state = self._ending
+        meter.output += usage.completion_tokens - state.taken
+        state.taken = usage.completion_tokens
+        meter.prompt = meter.prompt_processed = usage.prompt_tokens
+        meter.prompt_known = True
+        if usage.prompt_tokens_details is not None:
+            meter.cached = usage.prompt_tokens_details.cached_tokens
+        if timings is not None:
+            meter.prompt_ms = timings.prompt_ms
+            meter.predicted_ms = max(meter.predicted_ms, timings.predicted_ms)
+
+
+def known_finish(reason: str, state: ChoiceState) -> str:
+    """The engine's reason in the dialect's words; calls always end as ``tool_calls``."""
+    if state.called and reason == "stop":
+        return "tool_calls"
+    return reason if reason in _FINISHES else "stop"

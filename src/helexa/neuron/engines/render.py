@@ -1,0 +1,111 @@
+"""Clean chat as bytes: chunks around raw deltas, the usage chunk, and the plain answer.
+
+Shared by every engine's cleaner. A delta's JSON is spliced, not decoded, between a prefix and a
+suffix that are made once per request.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from helexa.neuron.engines.base import Meter
+
+DONE = b"data: [DONE]\n\n"
+_encode = msgspec.json.encode
+
+
+def usage_dict(meter: Meter) -> dict[str, Any]:
+    """The ``usage`` member."""
+    return {
+        "prompt_tokens": meter.prompt,
+        "completion_tokens": meter.output,
+        "total_tokens": meter.prompt + meter.output,
+        "prompt_tokens_details": {"cached_tokens": meter.cached},
+        "completion_tokens_details": {"reasoning_tokens": meter.reasoning},
+    }
+
+
+def timings_dict(meter: Meter) -> dict[str, Any]:
+    """The ``timings`` member: tokens and milliseconds."""
+    return {
+        "prompt_n": max(0, meter.prompt - meter.cached),
+        "cache_n": meter.cached,
+        "prompt_ms": round(meter.prompt_ms, 3),
+        "predicted_n": meter.output,
+        "predicted_ms": round(meter.predicted_ms, 3),
+    }
+
+
+class Envelope:
+    """The members every chunk of one answer shares: ``kind`` is ``chat.completion`` or
+    ``text_completion``."""
+
+    def __init__(self, answer_id: str, created: int, model: str, kind: str) -> None:
+        self.kind = kind
+        chunk_kind = kind + ".chunk" if kind == "chat.completion" else kind
+        self._plain = {"id": answer_id, "object": kind, "created": created, "model": model}
+        self._chunk = {**self._plain, "object": chunk_kind}
+        self._open = b"data: " + _encode(self._chunk)[:-1] + b","
+
+    def choice_prefix(self, index: int) -> bytes:
+        """Everything before a delta of choice ``index``."""
+        return self._open + b'"choices":[{"index":%d,"delta":' % index
+
+    def chunk(self, members: dict[str, Any]) -> bytes:
+        """One event with further members."""
+        return self._open + _encode(members)[1:] + b"\n\n"
+
+    def usage(self, meter: Meter) -> bytes:
+        """The usage chunk."""
+        return self.chunk(
+            {"choices": [], "usage": usage_dict(meter), "timings": timings_dict(meter)}
+        )
+
+    def whole(self, choices: list[dict[str, Any]], meter: Meter, why: str | None) -> bytes:
+        """The plain answer."""
+        body = {
+            **self._plain,
+            "choices": choices,
+            "usage": usage_dict(meter),
+            "timings": timings_dict(meter),
+        }
+        if why is not None:
+            body["helexa"] = {"finish": why}
+        return _encode(body)
+
+
+def assemble(deltas: list[msgspec.Raw]) -> dict[str, Any]:
+    """One message out of the deltas of one choice."""
+    content: list[str] = []
+    reasoning: list[str] = []
+    calls: dict[int, dict[str, Any]] = {}
+    for raw in deltas:
+        delta = msgspec.json.decode(raw)
+        content.append(delta.get("content") or "")
+        reasoning.append(delta.get("reasoning_content") or "")
+        for fragment in delta.get("tool_calls") or ():
+            _add_fragment(calls, fragment)
+    text = "".join(content)
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": text if text or not calls else None,
+        "refusal": None,
+    }
+    if any(reasoning):
+        message["reasoning_content"] = "".join(reasoning)
+    if calls:
+        message["tool_calls"] = [calls[index] for index in sorted(calls)]
+    return message
+
+
+def _add_fragment(calls: dict[int, dict[str, Any]], fragment: dict[str, Any]) -> None:
+    """Add a streamed piece of a tool call to what there is of it."""
+    index = fragment.get("index", 0)
+    blank = {"id": "", "type": "function", "function": {"name": "", "arguments": ""}}
+    call = calls.setdefault(index, blank)
+    function = fragment.get("function") or {}
+    call["id"] = fragment.get("id") or call["id"]
+    call["function"]["name"] += function.get("name") or ""
+    call["function"]["arguments"] += function.get("arguments") or ""

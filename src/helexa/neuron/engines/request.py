@@ -1,0 +1,285 @@
+"""A client's request for any engine: decoded once, checked with paths, repaired.
+
+Works on the decoded dict in place, so that unknown members survive. What is wrong is refused
+with the path of the member; what real clients are known to send is repaired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from helexa.core.errors import (
+    InvalidJson,
+    InvalidRequestBody,
+    MissingModelField,
+    UnsupportedParameter,
+    VisionUnsupported,
+)
+from helexa.neuron.engines.base import Served
+
+Json = dict[str, Any]
+Check = Callable[[Any], bool]
+
+ROLES = frozenset(("system", "developer", "user", "assistant", "tool", "function"))
+CAPS = ("max_completion_tokens", "max_tokens")
+_SEEING = frozenset(("image_url", "input_image", "image"))
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_stop(value: Any) -> bool:
+    return isinstance(value, str) or (
+        isinstance(value, list) and all(isinstance(item, str) for item in value)
+    )
+
+
+def _instance(kind: type) -> Check:
+    return lambda value: isinstance(value, kind)
+
+
+_FIELDS: dict[str, tuple[Check, str]] = {
+    "stream": (_instance(bool), "a boolean"),
+    "logprobs": (_instance(bool), "a boolean"),
+    "parallel_tool_calls": (_instance(bool), "a boolean"),
+    "n": (_is_int, "an integer"),
+    "max_tokens": (_is_int, "an integer"),
+    "max_completion_tokens": (_is_int, "an integer"),
+    "top_logprobs": (_is_int, "an integer"),
+    "seed": (_is_int, "an integer"),
+    "top_k": (_is_int, "an integer"),
+    "temperature": (_is_number, "a number"),
+    "top_p": (_is_number, "a number"),
+    "min_p": (_is_number, "a number"),
+    "presence_penalty": (_is_number, "a number"),
+    "frequency_penalty": (_is_number, "a number"),
+    "repeat_penalty": (_is_number, "a number"),
+    "stop": (_is_stop, "a string or a list of strings"),
+    "stream_options": (_instance(dict), "an object"),
+    "chat_template_kwargs": (_instance(dict), "an object"),
+    "response_format": (_instance(dict), "an object"),
+    "logit_bias": (lambda value: isinstance(value, (dict, list)), "an object"),
+    "tools": (_instance(list), "a list"),
+    "reasoning_effort": (_instance(str), "a string"),
+}
+
+
+def decode(raw: bytes) -> Json:
+    """The request as a dict, its model present, its plain members of the right type.
+
+    Members that are null are dropped: to an API null is unset.
+
+    Raises:
+        InvalidJson, MissingModelField, InvalidRequestBody: With the path as ``param``.
+    """
+    try:
+        body = msgspec.json.decode(raw)
+    except msgspec.DecodeError as error:
+        raise InvalidJson(f"The body is not valid JSON: {error}.") from None
+    if not isinstance(body, dict):
+        raise InvalidRequestBody("The body must be a JSON object.")
+    for name in [name for name, value in body.items() if value is None]:
+        del body[name]
+    if "model" not in body:
+        raise MissingModelField("The request names no model; set `model`.", param="model")
+    if not isinstance(body["model"], str):
+        raise wrong("model", "a string", body["model"])
+    for name, (check, kind) in _FIELDS.items():
+        if name in body and not check(body[name]):
+            raise wrong(name, kind, body[name])
+    return body
+
+
+def wrong(path: str, expected: str, value: Any) -> InvalidRequestBody:
+    """The refusal of a member of the wrong type."""
+    return InvalidRequestBody(f"`{path}` must be {expected}, not {json_type(value)}.", param=path)
+
+
+def json_type(value: Any) -> str:
+    """The JSON name of a decoded value's type."""
+    if value is None:
+        return "null"
+    names = {bool: "a boolean", int: "an integer", float: "a number", str: "a string",
+             list: "a list", dict: "an object"}  # fmt: skip
+    return names.get(type(value), type(value).__name__)
+
+
+def check_messages(body: Json, served: Served) -> list[Json]:
+    """The messages, each with a known role and content of a known form; repaired in place.
+
+    Raises:
+        InvalidRequestBody: With a path such as ``messages[0].role``.
+        VisionUnsupported: An image for a model that cannot see.
+    """
+    messages = body.get("messages")
+    if messages is None:
+        raise InvalidRequestBody("The request has no `messages`.", param="messages")
+    if not isinstance(messages, list):
+        raise wrong("messages", "a list", messages)
+    if not messages:
+        raise InvalidRequestBody("`messages` is empty; send at least one.", param="messages")
+    sees = "vision" in served.facts.capabilities
+    for index, message in enumerate(messages):
+        _check_message(message, f"messages[{index}]", sees, served.model_id)
+    return messages
+
+
+def _check_message(message: Any, path: str, sees: bool, model_id: str) -> None:
+    if not isinstance(message, dict):
+        raise wrong(path, "an object", message)
+    role = message.get("role")
+    if not isinstance(role, str):
+        raise wrong(path + ".role", "a string", role)
+    if role not in ROLES:
+        known = ", ".join(sorted(ROLES))
+        raise InvalidRequestBody(
+            f"`{path}.role` is {role[:40]!r}; known roles are {known}.", param=path + ".role"
+        )
+    content = message.get("content")
+    if content is None:
+        _repair_absent_content(message, path, role)
+    elif isinstance(content, list):
+        for index, part in enumerate(content):
+            _check_part(part, f"{path}.content[{index}]", sees, model_id)
+    elif not isinstance(content, str):
+        raise wrong(path + ".content", "a string or a list of parts", content)
+    if message.get("tool_calls") is None:
+        message.pop("tool_calls", None)
+    else:
+        _check_calls(message["tool_calls"], path + ".tool_calls")
+
+
+def _repair_absent_content(message: Json, path: str, role: str) -> None:
+    """Assistant turns may have none beside calls; elsewhere null is an empty text."""
+    if "content" not in message and role not in ("assistant", "tool"):
+        raise InvalidRequestBody(f"`{path}.content` is missing.", param=path + ".content")
+    message["content"] = ""
+
+
+def _check_part(part: Any, path: str, sees: bool, model_id: str) -> None:
+    if not isinstance(part, dict):
+        raise wrong(path, "an object", part)
+    kind = part.get("type")
+    if not isinstance(kind, str):
+        raise wrong(path + ".type", "a string", kind)
+    if kind in ("text", "input_text", "output_text", "refusal"):
+        text = part.get("refusal" if kind == "refusal" else "text")
+        if not isinstance(text, str):
+            raise wrong(path + ".text", "a string", text)
+        part.clear()
+        part.update(type="text", text=text)
+    elif kind in _SEEING:
+        if not sees:
+            raise VisionUnsupported(
+                f"{model_id} cannot see images (`{path}`). Use a model with the vision capability.",
+                param=path,
+            )
+    else:
+        raise UnsupportedParameter(
+            f"`{path}` has the type {kind[:40]!r}, which {model_id} cannot read.", param=path
+        )
+
+
+def _check_calls(calls: Any, path: str) -> None:
+    if not isinstance(calls, list):
+        raise wrong(path, "a list", calls)
+    for index, call in enumerate(calls):
+        here = f"{path}[{index}]"
+        function = call.get("function") if isinstance(call, dict) else None
+        if not isinstance(function, dict):
+            raise wrong(here + ".function", "an object", function)
+        if not isinstance(function.get("name"), str):
+            raise wrong(here + ".function.name", "a string", function.get("name"))
+        arguments = function.get("arguments")
+        if not isinstance(arguments, (str, dict, type(None))):
+            raise wrong(here + ".function.arguments", "a string", arguments)
+
+
+def check_tools(body: Json) -> None:
+    """Function tools with names and object parameters; other types are left out.
+
+    Raises:
+        InvalidRequestBody: With the path.
+    """
+    tools = body.get("tools")
+    if tools is None:
+        return
+    kept = []
+    for index, tool in enumerate(tools):
+        path = f"tools[{index}]"
+        if not isinstance(tool, dict):
+            raise wrong(path, "an object", tool)
+        if tool.get("type", "function") != "function":
+            continue
+        _check_function(tool.get("function"), path + ".function")
+        tool["type"] = "function"
+        kept.append(tool)
+    if kept:
+        body["tools"] = kept
+    else:
+        body.pop("tools")
+        body.pop("tool_choice", None)
+        body.pop("parallel_tool_calls", None)
+
+
+def _check_function(function: Any, path: str) -> None:
+    if not isinstance(function, dict):
+        raise wrong(path, "an object", function)
+    if not isinstance(function.get("name"), str) or not function["name"]:
+        raise wrong(path + ".name", "a name", function.get("name"))
+    parameters = function.get("parameters")
+    if parameters is None:
+        function["parameters"] = {"type": "object", "properties": {}}
+    elif not isinstance(parameters, dict):
+        raise wrong(path + ".parameters", "an object", parameters)
+
+
+def take_cap(body: Json, served: Served, *further: str) -> int:
+    """Remove every form of output cap and return the one that binds: tokens, clamped to what
+    the model may give. Clients ask every model for 32,000; −1 is unset.
+
+    Raises:
+        InvalidRequestBody: A cap below one.
+    """
+    cap = served.max_output
+    for name in (*CAPS, *further):
+        value = body.pop(name, None)
+        if not _is_int(value) or value == -1:
+            continue
+        if value < 1:
+            raise InvalidRequestBody(f"`{name}` is {value}; it must be at least 1.", param=name)
+        cap = min(cap, value)
+    return cap
+
+
+def wants_thinking(body: Json) -> bool | None:
+    """What the body says about thinking: asked for, asked not to, or nothing."""
+    kwargs = body.get("chat_template_kwargs") or {}
+    if isinstance(kwargs.get("enable_thinking"), bool):
+        return bool(kwargs["enable_thinking"])
+    thinking = body.get("thinking")
+    if isinstance(thinking, dict) and isinstance(thinking.get("type"), str):
+        return thinking["type"] in ("enabled", "adaptive")
+    if isinstance(thinking, bool):
+        return thinking
+    effort = body.get("reasoning_effort")
+    if effort is None and isinstance(body.get("reasoning"), dict):
+        effort = body["reasoning"].get("effort")
+    return effort not in ("none", "minimal") if isinstance(effort, str) else None
+
+
+def set_thinking(body: Json, served: Served, asked: bool) -> None:
+    """Set the template's switch, if it has one: off unless somebody asks for it."""
+    said = wants_thinking(body)
+    if served.facts.thinking_switch:
+        kwargs = dict(body.get("chat_template_kwargs") or {})
+        kwargs["enable_thinking"] = asked if said is None else said
+        body["chat_template_kwargs"] = kwargs
