@@ -1,0 +1,178 @@
+"""A small HTTP client for management calls: off the relayed path, clear rather than clever.
+
+Every call opens a connection of its own and closes it; errors are ``UpstreamConnectionError``
+and ``UpstreamTimeout`` of the common tree.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from urllib.parse import urlsplit
+
+import msgspec
+
+from helexa.core.errors import UpstreamConnectionError, UpstreamTimeout
+from helexa.relay.pool import Origin
+from helexa.relay.upstream import Failure, Headers, UpstreamConnection
+
+
+class Response(msgspec.Struct, frozen=True):
+    """A whole answer."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+def parse_url(url: str) -> tuple[Origin, str]:
+    """Origin and target of an ``http://`` or ``https://`` URL.
+
+    Raises:
+        ValueError: Another scheme, or no host.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"'{url}' is not an http:// or https:// URL")
+    tls = parts.scheme == "https"
+    target = parts.path or "/"
+    if parts.query:
+        target += "?" + parts.query
+    return Origin(parts.hostname, parts.port or (443 if tls else 80), tls=tls), target
+
+
+class _Inbox:
+    """Sink of one call: what has arrived, and who waits for more."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: Headers = []
+        self.parts: list[bytes] = []
+        self.ended = False
+        self.failure: Failure | None = None
+        self.news = asyncio.Event()
+
+    def on_response(self, status: int, headers: Headers) -> None:
+        self.status, self.headers = status, headers
+        self.news.set()
+
+    def on_body(self, data: bytes) -> None:
+        self.parts.append(data)
+        self.news.set()
+
+    def on_complete(self) -> None:
+        self.ended = True
+        self.news.set()
+
+    def on_failure(self, failure: Failure) -> None:
+        self.ended, self.failure = True, failure
+        self.news.set()
+
+
+async def _open(
+    method: str,
+    url: str,
+    body: bytes | None,
+    headers: Mapping[str, str],
+    tls: ssl.SSLContext | None,
+) -> tuple[UpstreamConnection, _Inbox]:
+    origin, target = parse_url(url)
+    loop = asyncio.get_running_loop()
+    context = (tls or ssl.create_default_context()) if origin.tls else None
+    _, connection = await loop.create_connection(
+        lambda: UpstreamConnection(lambda _c, _keep: None),
+        origin.host,
+        origin.port,
+        ssl=context,
+        server_hostname=origin.host if origin.tls else None,
+    )
+    lines = [f"{method} {target} HTTP/1.1", f"host: {origin.authority}", "connection: close"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    if body is not None:
+        lines += ["content-type: application/json", f"content-length: {len(body)}"]
+    inbox = _Inbox()
+    head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+    connection.send(head, body or b"", inbox)
+    return connection, inbox
+
+
+async def request_json(
+    method: str,
+    url: str,
+    body: object = None,
+    *,
+    headers: Mapping[str, str] | None = None,
+    timeout: float = 5.0,  # noqa: ASYNC109  # the callers' one knob
+    tls: ssl.SSLContext | None = None,
+) -> Response:
+    """Call ``url`` and return the whole answer, whatever its status.
+
+    Args:
+        body: Encoded as JSON; bytes are sent as they are; None sends none.
+        timeout: Seconds for everything together.
+
+    Raises:
+        UpstreamConnectionError: No connection, or it broke.
+        UpstreamTimeout: ``timeout`` passed.
+    """
+    data = body if body is None or isinstance(body, bytes) else msgspec.json.encode(body)
+    connection = None
+    try:
+        async with asyncio.timeout(timeout):
+            connection, inbox = await _open(method, url, data, headers or {}, tls)
+            while not inbox.ended:
+                inbox.news.clear()
+                await inbox.news.wait()
+    except TimeoutError as error:
+        raise UpstreamTimeout(f"{url} did not answer within {timeout:g} s") from error
+    except OSError as error:
+        raise UpstreamConnectionError(f"no connection to {url}: {error}") from error
+    finally:
+        if connection is not None:
+            connection.abandon()
+    if inbox.failure is not None:
+        raise UpstreamConnectionError(f"{url}: {inbox.failure.value}")
+    return Response(inbox.status, inbox.headers, b"".join(inbox.parts))
+
+
+async def stream(
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    connect_timeout: float = 5.0,
+    idle_timeout: float = 60.0,
+    tls: ssl.SSLContext | None = None,
+) -> AsyncIterator[bytes | int]:
+    """A long answer as it comes: first its status (an int), then pieces of its body.
+
+    Raises:
+        UpstreamConnectionError: No connection, or it broke.
+        UpstreamTimeout: Nothing came for ``idle_timeout`` seconds.
+    """
+    connection = None
+    try:
+        async with asyncio.timeout(connect_timeout):
+            connection, inbox = await _open("GET", url, None, headers or {}, tls)
+        told = False
+        while True:
+            if inbox.status and not told:
+                told = True
+                yield inbox.status
+            while inbox.parts:
+                parts, inbox.parts = inbox.parts, []
+                yield b"".join(parts)
+            if inbox.ended:
+                break
+            inbox.news.clear()
+            async with asyncio.timeout(idle_timeout):
+                await inbox.news.wait()
+        if inbox.failure is not None:
+            raise UpstreamConnectionError(f"{url}: {inbox.failure.value}")
+    except TimeoutError as error:
+        raise UpstreamTimeout(f"{url} fell silent") from error
+    except OSError as error:
+        raise UpstreamConnectionError(f"no connection to {url}: {error}") from error
+    finally:
+        if connection is not None:
+            connection.abandon()

@@ -1,0 +1,102 @@
+"""HTTP/1.1 by the book: limits, the checks that stop request smuggling, and answer heads.
+
+llhttp (through httptools) refuses most ambiguous framing by itself; ``check_head`` adds what it
+lets through. Rules: RFC 9110 and RFC 9112.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from http import HTTPStatus
+
+import msgspec
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Bounds of the server side; sizes in bytes, times in seconds."""
+
+    head_bytes: int = 65_536
+    body_bytes: int = 64 * 1024 * 1024
+    head_secs: float = 15.0
+    body_secs: float = 30.0
+    keep_alive_secs: float = 75.0
+    stall_secs: float = 300.0
+    write_high_water: int = 65_536
+    pipeline: int = 16
+
+
+class BadRequest(Exception):
+    """The bytes on the connection are no acceptable request; it is answered and closed."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+
+
+_REASONS = {int(s): s.phrase for s in HTTPStatus}
+STATUS_LINES = {
+    status: f"HTTP/1.1 {status} {phrase}\r\n".encode() for status, phrase in _REASONS.items()
+}
+
+# A repeated one of these lets two parsers disagree about the request.
+SINGLE = frozenset((b"host", b"content-length", b"transfer-encoding", b"content-type", b"expect"))
+
+
+def status_line(status: int) -> bytes:
+    """``HTTP/1.1 200 OK`` with its line end."""
+    line = STATUS_LINES.get(status)
+    return line if line is not None else b"HTTP/1.1 %d -\r\n" % status
+
+
+def header_block(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Header lines as bytes, each with its line end.
+
+    Raises:
+        ValueError: A name or a value contains a line break (response splitting).
+    """
+    block = b"".join(b"%b: %b\r\n" % (name, value) for name, value in headers)
+    if block.count(b"\n") != block.count(b"\r\n") or b"\r\n\r\n" in block:
+        raise ValueError("line break inside a header")
+    return block
+
+
+def check_head(version: str, headers: dict[bytes, bytes]) -> None:
+    """Refuse heads whose framing two parsers could read differently.
+
+    Raises:
+        BadRequest: With the status to answer before closing.
+    """
+    if version not in ("1.1", "1.0"):
+        raise BadRequest(505, "invalid_request", f"HTTP/{version} is not served; use HTTP/1.1.")
+    coding = headers.get(b"transfer-encoding")
+    if coding is not None:
+        if b"content-length" in headers:
+            raise BadRequest(
+                400, "invalid_request", "Content-Length and Transfer-Encoding exclude each other."
+            )
+        if version == "1.0" or coding.strip().lower() != b"chunked":
+            raise BadRequest(
+                400, "invalid_request", "The only Transfer-Encoding served is 'chunked'."
+            )
+    if version == "1.1" and b"host" not in headers:
+        raise BadRequest(400, "invalid_request", "HTTP/1.1 requests need a Host header.")
+
+
+class DateHeader:
+    """The ``date`` header line, formatted once a second."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._line = b""
+
+    def line(self) -> bytes:
+        """``date: …`` with its line end."""
+        now = int(time.time())
+        if now != self._second:
+            self._second = now
+            stamp = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(now))
+            self._line = f"date: {stamp}\r\n".encode()
+        return self._line

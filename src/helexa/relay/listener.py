@@ -1,0 +1,108 @@
+"""A listening socket with its connections: bound, encrypted, drained."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from pathlib import Path
+
+from helexa.relay.http1 import Limits
+from helexa.relay.server import App, Connections
+from helexa.relay.wheel import Wheel
+
+
+class Tls:
+    """A certificate that can be renewed while it serves.
+
+    New handshakes use what was loaded last; connections that are open keep theirs.
+    """
+
+    def __init__(self, cert: Path, key: Path) -> None:
+        self._cert = cert
+        self._key = key
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.context.set_alpn_protocols(["http/1.1"])
+        self._seen = self._stamps()
+        self.context.load_cert_chain(cert, key)
+
+    def _stamps(self) -> tuple[tuple[int, int], ...]:
+        stats = [path.stat() for path in (self._cert, self._key)]
+        return tuple((s.st_mtime_ns, s.st_ino) for s in stats)
+
+    def reload_if_changed(self) -> bool:
+        """Load the files again if they changed; a pair that does not match is left for later.
+
+        Raises:
+            OSError, ssl.SSLError: The new files cannot be used; the old certificate stays.
+        """
+        stamps = self._stamps()
+        if stamps == self._seen:
+            return False
+        # A context whose load failed half-way would serve a torn pair: try on another one first.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self._cert, self._key)
+        self.context.load_cert_chain(self._cert, self._key)
+        self._seen = stamps
+        return True
+
+
+class Listener:
+    """One address that serves an ``App``.
+
+    Args:
+        host, port: Where to listen; port 0 takes any free one.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        wheel: Wheel,
+        loop: asyncio.AbstractEventLoop,
+        limits: Limits,
+        tls: Tls | None = None,
+    ) -> None:
+        self.connections = Connections(app, wheel, loop, limits)
+        self.tls = tls
+        self._loop = loop
+        self._server: asyncio.Server | None = None
+        self.port = 0
+        self.host = ""
+
+    async def start(self, host: str, port: int) -> None:
+        """Bind and listen.
+
+        Raises:
+            OSError: The port is taken, or the address is not ours.
+        """
+        self._server = await self._loop.create_server(
+            self.connections.protocol,
+            host,
+            port,
+            backlog=4096,
+            ssl=self.tls.context if self.tls else None,
+        )
+        self.host = host
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    @property
+    def url(self) -> str:
+        """Base URL for clients on this machine."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(self.host, self.host)
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
+
+    async def drain(self, secs: float) -> int:
+        """Stop accepting, let answers finish for ``secs``, then cut.
+
+        Returns:
+            How many connections had to be cut.
+        """
+        if self._server is not None:
+            self._server.close()
+        self.connections.drain()
+        deadline = self._loop.time() + secs
+        while self.connections.open and self._loop.time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        left = list(self.connections.open)
+        for connection in left:
+            connection.abort()
+        return len(left)

@@ -1,0 +1,219 @@
+"""A bounded pool of connections to one origin (a node, an engine).
+
+Idle connections are reused youngest first, so that a burst's extra connections age and are
+closed. At the bound, requests wait in order, each with the connect deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+
+import msgspec
+
+from helexa.relay.upstream import Failure, UpstreamConnection
+from helexa.relay.wheel import Wheel
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Where to connect: ``host:port``, or a Unix socket when ``uds`` is set."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    uds: str | None = None
+    tls: bool = False
+
+    @property
+    def authority(self) -> str:
+        """The value of the Host header."""
+        if self.uds is not None:
+            return "localhost"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+class ConnectFailed(Exception):
+    """No connection could be had; ``failure`` says how."""
+
+    def __init__(self, failure: Failure, detail: str = "") -> None:
+        super().__init__(detail or failure.value)
+        self.failure = failure
+
+
+class UpstreamPool:
+    """Connections to one origin.
+
+    Args:
+        limit: Connections at once, busy and idle.
+        idle_secs: An idle connection older than this is closed.
+        connect_secs: Deadline for a new connection and for waiting at the bound.
+    """
+
+    def __init__(
+        self,
+        origin: Origin,
+        wheel: Wheel,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        limit: int = 8192,
+        idle_secs: float = 60.0,
+        connect_secs: float = 3.0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.origin = origin
+        self.open = 0
+        self.connected = 0
+        self._idle: deque[UpstreamConnection] = deque()
+        self._busy: set[UpstreamConnection] = set()
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._wheel = wheel
+        self._loop = loop
+        self._limit = limit
+        self._idle_secs = idle_secs
+        self._connect_secs = connect_secs
+        self._tls = tls
+        self._evicting = False
+        self._closed = False
+
+    @property
+    def idle(self) -> int:
+        """Connections that wait for work."""
+        return len(self._idle)
+
+    @property
+    def busy(self) -> int:
+        """Connections with a request under way."""
+        return len(self._busy)
+
+    def take_idle(self) -> UpstreamConnection | None:
+        """A kept connection, or None; never waits."""
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
+            if connection.usable:
+                self._busy.add(connection)
+                return connection
+            self._forget()  # closing already; its end finds it in neither set
+        return None
+
+    async def take(self, *, fresh: bool = False) -> UpstreamConnection:
+        """A connection: kept if there is one (unless ``fresh``), else new.
+
+        Raises:
+            ConnectFailed: Refused, unreachable, or not within ``connect_secs``.
+        """
+        deadline = self._loop.time() + self._connect_secs
+        while True:
+            if not fresh:
+                connection = self.take_idle()
+                if connection is not None:
+                    return connection
+            if self._closed:
+                raise ConnectFailed(Failure.CONNECT, "the pool is closed")
+            if self.open < self._limit:
+                return await self._connect(deadline)
+            fresh = False
+            await self._wait(deadline)
+
+    async def _connect(self, deadline: float) -> UpstreamConnection:
+        self.open += 1
+        origin = self.origin
+        made = False
+        try:
+            async with asyncio.timeout_at(deadline):
+                if origin.uds is not None:
+                    _, connection = await self._loop.create_unix_connection(
+                        self._protocol, origin.uds
+                    )
+                else:
+                    _, connection = await self._loop.create_connection(
+                        self._protocol,
+                        origin.host,
+                        origin.port,
+                        ssl=self._tls if origin.tls else None,
+                        server_hostname=origin.host if origin.tls else None,
+                    )
+            made = True
+        except TimeoutError as error:
+            raise ConnectFailed(Failure.TIMEOUT_CONNECT) from error
+        except OSError as error:
+            raise ConnectFailed(Failure.CONNECT, str(error)) from error
+        finally:
+            if not made:
+                self._forget()
+        self.connected += 1
+        self._busy.add(connection)
+        return connection
+
+    def _protocol(self) -> UpstreamConnection:
+        return UpstreamConnection(self._returned)
+
+    async def _wait(self, deadline: float) -> None:
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self._waiters.append(waiter)
+        try:
+            async with asyncio.timeout_at(deadline):
+                await waiter
+        except BaseException as error:
+            if waiter.done() and not waiter.cancelled():
+                self._wake()  # the turn came as we left: it is the next one's
+            waiter.cancel()
+            if isinstance(error, TimeoutError):
+                raise ConnectFailed(Failure.FULL) from error
+            raise
+
+    def drop(self, connection: UpstreamConnection) -> None:
+        """Give up a busy connection together with its exchange."""
+        connection.abandon()
+
+    def _returned(self, connection: UpstreamConnection, keep: bool) -> None:
+        """A connection finished its exchange (``keep``) or is gone."""
+        known = connection in self._busy
+        self._busy.discard(connection)
+        if keep and not self._closed:
+            connection.idle_since = self._loop.time()
+            self._idle.append(connection)
+            self._evict_later()
+            self._wake()
+        elif known:
+            self._forget()
+        else:
+            try:
+                self._idle.remove(connection)
+            except ValueError:
+                return  # already counted as gone
+            self._forget()
+
+    def _forget(self) -> None:
+        self.open -= 1
+        self._wake()
+
+    def _wake(self) -> None:
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+    def _evict_later(self) -> None:
+        if not self._evicting:
+            self._evicting = True
+            self._wheel.at(self._loop.time() + self._idle_secs, self._evict)
+
+    def _evict(self, now: float) -> float | None:
+        idle = self._idle
+        while idle and idle[0].idle_since + self._idle_secs <= now:
+            idle.popleft().abandon()
+            self._forget()
+        if idle:
+            return idle[0].idle_since + self._idle_secs
+        self._evicting = False
+        return None
+
+    def close(self) -> None:
+        """Close every idle connection; busy ones close when their exchange ends."""
+        self._closed = True
+        while self._idle:
+            self._idle.popleft().abandon()
+            self._forget()

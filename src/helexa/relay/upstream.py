@@ -1,0 +1,242 @@
+"""The client side of a connection: one request at a time to a node or an engine.
+
+The connection parses what comes back and tells its ``Sink``; it decides nothing. Body bytes of
+one ``data_received`` reach the sink as one piece, whatever their chunks were.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, Protocol
+
+import httptools
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Failure(Enum):
+    """How an upstream exchange can fail."""
+
+    CONNECT = "could not connect"
+    STALE = "a kept connection was closed before it answered"
+    RESET = "the connection broke"
+    TIMEOUT_CONNECT = "no connection in time"
+    TIMEOUT_SEND = "the request was not taken in time"
+    TIMEOUT_FIRST = "no answer in time"
+    TIMEOUT_BETWEEN = "the answer stalled"
+    PROTOCOL = "the answer is not valid HTTP"
+    FRAMING = "the answer ended before its stated length"
+    TOO_LARGE = "the answer is larger than allowed"
+    FULL = "every connection is in use"
+
+    @property
+    def timed_out(self) -> bool:
+        """A deadline passed (504), as opposed to a broken exchange (502)."""
+        return self.name.startswith("TIMEOUT")
+
+
+class Sink(Protocol):
+    """Who wants the answer; called in this order, from the event loop."""
+
+    def on_response(self, status: int, headers: Headers) -> None:
+        """The final status line and headers (never a 1xx)."""
+
+    def on_body(self, data: bytes) -> None:
+        """Some of the body, never empty."""
+
+    def on_complete(self) -> None:
+        """The whole body has been seen, as its framing says."""
+
+    def on_failure(self, failure: Failure) -> None:
+        """It will not come; the connection is closed."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection of a pool. Idle, or busy with exactly one sink."""
+
+    __slots__ = (
+        "_answered",
+        "_chunked",
+        "_closed",
+        "_complete",
+        "_headers",
+        "_informational",
+        "_keep",
+        "_length",
+        "_on_idle",
+        "_parser",
+        "_parts",
+        "_sink",
+        "_transport",
+        "idle_since",
+        "served",
+    )
+
+    def __init__(self, on_idle: Callable[[UpstreamConnection, bool], None]) -> None:
+        self._on_idle = on_idle
+        self._transport: Any = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._sink: Sink | None = None
+        self._parts: list[bytes] = []
+        self._headers: Headers = []
+        self._answered = False
+        self._complete = False
+        self._informational = False
+        self._chunked = False
+        self._length = False
+        self._keep = True
+        self._closed = False
+        self.idle_since = 0.0
+        self.served = 0
+
+    @property
+    def usable(self) -> bool:
+        """Idle, open, and nothing unexpected has arrived."""
+        return not self._closed and self._sink is None and not self._transport.is_closing()
+
+    @property
+    def unsent(self) -> int:
+        """Bytes of the request that the kernel has not taken yet."""
+        size: int = self._transport.get_write_buffer_size()
+        return size
+
+    def send(self, head: bytes, body: bytes, sink: Sink) -> None:
+        """Send a request; ``sink`` hears of the answer."""
+        self._sink = sink
+        self._answered = self._complete = False
+        self._keep = True
+        self.served += 1
+        # Small bodies travel in one write; a large one is not copied.
+        if len(body) < 65_536:
+            self._transport.write(head + body)
+        else:
+            self._transport.write(head)
+            self._transport.write(body)
+
+    def pause(self) -> None:
+        """Stop reading: the sink's reader is slow."""
+        if not self._closed:
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read again."""
+        if not self._closed:
+            self._transport.resume_reading()
+
+    def abandon(self) -> None:
+        """Drop the exchange and the connection at once; the sink hears nothing more."""
+        self._sink = None
+        if not self._closed:
+            self._closed = True
+            self._transport.abort()
+
+    # ── asyncio ─────────────────────────────────────────────────────────────────────────────
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        sink = self._sink
+        if sink is None:
+            self.abandon()  # bytes nobody asked for: an answer that was longer than it said
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._fail(Failure.PROTOCOL)
+            return
+        except httptools.HttpParserError:
+            if not self._complete:
+                self._deliver(sink)
+                self._fail(Failure.PROTOCOL)
+                return
+            self._keep = False  # garbage behind a complete answer
+        self._deliver(sink)
+        if self._complete:
+            self._finish(sink)
+
+    def _deliver(self, sink: Sink) -> None:
+        parts = self._parts
+        if parts:
+            self._parts = []
+            sink.on_body(parts[0] if len(parts) == 1 else b"".join(parts))
+
+    def _finish(self, sink: Sink) -> None:
+        if self._sink is None:
+            return  # the sink gave the exchange up while it was told of the body
+        self._sink = None
+        keep = self._keep and not self._closed
+        if not keep and not self._closed:
+            self._closed = True
+            self._transport.close()
+        self._on_idle(self, keep)
+        sink.on_complete()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closed = True
+        sink, self._sink = self._sink, None
+        if sink is None:
+            self._on_idle(self, False)
+            return
+        self._on_idle(self, False)
+        if not self._answered:
+            sink.on_failure(Failure.STALE if self.served > 1 else Failure.RESET)
+        elif exc is None and not self._chunked and not self._length:
+            sink.on_complete()  # close-delimited
+        else:
+            sink.on_failure(Failure.FRAMING)
+
+    def _fail(self, failure: Failure) -> None:
+        sink, self._sink = self._sink, None
+        if not self._closed:
+            self._closed = True
+            self._transport.abort()
+        if sink is not None:
+            sink.on_failure(failure)
+
+    # ── httptools ───────────────────────────────────────────────────────────────────────────
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            self._keep = False  # a second answer to one request
+            return
+        self._headers = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._answered:
+            self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        if self._complete:
+            return
+        status = self._parser.get_status_code()
+        self._informational = 100 <= status < 200
+        if self._informational:
+            return
+        self._answered = True
+        self._chunked = self._length = False
+        for name, value in self._headers:
+            if name == b"transfer-encoding" and value.lower() == b"chunked":
+                self._chunked = True
+            elif name == b"content-length":
+                self._length = True
+        if status in (204, 304):
+            self._length = True
+        self._keep = self._parser.should_keep_alive()
+        if self._sink is not None:
+            self._sink.on_response(status, self._headers)
+
+    def on_body(self, body: bytes) -> None:
+        if not self._complete:
+            self._parts.append(body)
+
+    def on_message_complete(self) -> None:
+        if self._informational:
+            self._informational = False
+            return
+        self._complete = True
