@@ -263,8 +263,9 @@ def take_cap(body: Json, served: Served, *further: str) -> int:
 def wants_thinking(body: Json) -> bool | None:
     """What the body says about thinking: asked for, asked not to, or nothing."""
     kwargs = body.get("chat_template_kwargs") or {}
-    if isinstance(kwargs.get("enable_thinking"), bool):
-        return bool(kwargs["enable_thinking"])
+    for switch in ("enable_thinking", "thinking"):
+        if isinstance(kwargs.get(switch), bool):
+            return bool(kwargs[switch])
     thinking = body.get("thinking")
     if isinstance(thinking, dict) and isinstance(thinking.get("type"), str):
         return thinking["type"] in ("enabled", "adaptive")
@@ -281,5 +282,6 @@ def set_thinking(body: Json, served: Served, asked: bool) -> None:
     said = wants_thinking(body)
     if served.facts.thinking_switch:
         kwargs = dict(body.get("chat_template_kwargs") or {})
-        kwargs["enable_thinking"] = asked if said is None else said
+        switch = served.facts.thinking_variable or "enable_thinking"
+        kwargs[switch] = asked if said is None else said
         body["chat_template_kwargs"] = kwargs

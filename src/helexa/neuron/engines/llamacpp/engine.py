@@ -33,8 +33,7 @@ from helexa.neuron.engines.llamacpp import clean
 from helexa.neuron.engines.llamacpp.build import LlamaCppBuild, installed_version
 from helexa.neuron.engines.llamacpp.config import ServerConfig
 from helexa.neuron.engines.llamacpp.errors import map_error
-from helexa.neuron.engines.llamacpp.memory import predict_memory
-from helexa.neuron.engines.llamacpp.planning import Wanted, make_plan
+from helexa.neuron.engines.llamacpp.planning import make_plan
 from helexa.neuron.models.facts import ModelFacts
 
 _CHILD = "helexa.neuron.engines.llamacpp.child"
@@ -97,22 +96,8 @@ class LlamaCpp:
         return Verdict(True)
 
     def plan(self, facts: ModelFacts, host: Host, wanted: Mapping[str, object]) -> Plan:
-        """See ``planning``; ``wanted`` has the fields of ``planning.Wanted``."""
-        asked = msgspec.convert(dict(wanted), Wanted)
-        batch = asked.extra.get("batch", 512)
-
-        def predict(context: int, slots: int, unified: bool) -> tuple[int, int, int]:
-            estimate = predict_memory(
-                facts,
-                context=context,
-                slots=slots,
-                kv_type=asked.kv_type or "f16",
-                unified=unified,
-                batch=batch,
-            )
-            return estimate.weights_mb, estimate.kv_mb, estimate.compute_mb
-
-        return make_plan(facts, host, asked, predict)
+        """See ``planning.make_plan``."""
+        return make_plan(facts, host, wanted)
 
     def launch(self, facts: ModelFacts, plan: Plan, model_id: str) -> Launch:
         """A child process with a fresh key; everything it needs goes through its stdin."""
@@ -197,7 +182,7 @@ def server_config(facts: ModelFacts, plan: Plan, model_id: str, key: str) -> Ser
         embeddings=plan.embeddings,
         pooling=_pooling(facts, plan),
         rerank=plan.rerank,
-        mmproj=str(extra["mmproj"]) if "mmproj" in extra else None,
+        mmproj=str(facts.projector) if facts.projector else None,
         mlock=bool(extra.get("mlock", False)),
     )
 

@@ -50,11 +50,17 @@ class TextDialect:
         self._envelope = envelope
         self._keep = keep
 
-    def prefix(self, index: int) -> bytes:
+    def prefix(self, index: int) -> bytes:  # noqa: ARG002
         """Unused: text is rendered whole."""
         return b""
 
-    def event(self, choice: Choice, state: ChoiceState, fresh: int, meter: Meter) -> bytes:
+    def event(
+        self,
+        choice: Choice,
+        state: ChoiceState,
+        fresh: int,  # noqa: ARG002
+        meter: Meter,  # noqa: ARG002
+    ) -> bytes:
         """One chunk for new text, one for the end."""
         out = b""
         if choice.text:

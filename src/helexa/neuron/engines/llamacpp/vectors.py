@@ -66,7 +66,7 @@ class PlainCleaner:
         self._body += events
         return b""
 
-    def close(self, finish: str, why: str | None) -> bytes:
+    def close(self, finish: str, why: str | None) -> bytes:  # noqa: ARG002
         """There is nothing to end early."""
         self.done = True
         return b""
