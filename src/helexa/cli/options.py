@@ -10,8 +10,19 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-PORT = click.IntRange(0, 65535)
 LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+class Port(click.ParamType):
+    """0 to 65535, shown as ``PORT``."""
+
+    name = "port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value)
+        if not (text.isascii() and text.isdigit() and int(text) <= 65535):
+            self.fail(f"{text!r} is not a port; give a number from 0 to 65535", param, ctx)
+        return int(text)
 
 
 def version_option(command: F) -> F:
@@ -50,7 +61,7 @@ def config_option(default: str) -> Callable[[F], F]:
 def port_option(default: int, name: str = "--port", what: str = "Port") -> Callable[[F], F]:
     """A port; 0 takes any free one."""
     return click.option(
-        name, type=PORT, help=f"{what}; 0 takes any free one.  [default: {default}]"
+        name, type=Port(), help=f"{what}; 0 takes any free one.  [default: {default}]"
     )
 
 

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from helexa.core.settings import load
+from helexa.cortex.profiles import load_profiles
+from helexa.cortex.settings import load_settings
+from helexa.neuron.settings import NeuronSettings
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "config"
+
+
+def test_the_gateway_example_loads_without_a_warning() -> None:
+    loaded = load_settings(EXAMPLES / "cortex.toml", {}, {})
+    assert loaded.warnings == ()
+    assert [node.name for node in loaded.value.neurons] == ["attic", "cellar"]
+    assert loaded.value.models_config == EXAMPLES / "models.toml"
+
+
+def test_the_catalogue_example_loads_and_its_pins_are_nodes_of_the_gateway_example() -> None:
+    profiles = load_profiles(EXAMPLES / "models.toml")
+    nodes = {node.name for node in load_settings(EXAMPLES / "cortex.toml", {}, {}).value.neurons}
+    for profile in profiles.models:
+        assert set(profile.pinned_on) <= nodes
+
+
+def test_the_node_example_loads_without_a_warning() -> None:
+    loaded = load(
+        NeuronSettings,
+        prefix="NEURON_",
+        path=EXAMPLES / "neuron.toml",
+        default_path=Path("/nonexistent"),
+        flags={},
+        environ={},
+    )
+    assert loaded.warnings == ()
+    assert [model.model_id for model in loaded.value.default_models] == ["helexa/spark"]
