@@ -1,0 +1,74 @@
+"""When an engine counts as stuck: work is running and nothing of it has moved for too long.
+
+Progress is any event of any request, a prompt's progress included. The deadline is four times the
+predicted time of one prefill chunk, at least a minute. The decision only; who owns the engine's
+process looks at it and kills.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+CHUNKS = 4.0
+LEAST_S = 60.0
+
+
+def deadline_s(chunk_tokens: int, prefill_tok_s: float, least_s: float = LEAST_S) -> float:
+    """Seconds without progress after which an engine is stuck; pure."""
+    return max(least_s, CHUNKS * chunk_tokens / max(prefill_tok_s, 1e-3))
+
+
+@dataclass(slots=True)
+class Watchdog:
+    """Watches one engine.
+
+    Args:
+        clock: Monotonic seconds.
+        chunk_tokens: Tokens of one prefill chunk.
+        prefill_tok_s: The present rate; asked at every look.
+        least_s: Shortest deadline.
+    """
+
+    clock: Callable[[], float]
+    chunk_tokens: int
+    prefill_tok_s: Callable[[], float]
+    least_s: float = LEAST_S
+    _running: set[object] = field(default_factory=set)
+    _last: float = 0.0
+
+    def begin(self, request: object) -> None:
+        """A request was handed to the engine."""
+        if not self._running:
+            self._last = self.clock()
+        self._running.add(request)
+
+    def progress(self, request: object) -> None:
+        """The engine sent an event of ``request``; one that has ended does not count."""
+        if request in self._running:
+            self._last = self.clock()
+
+    def end(self, request: object) -> None:
+        """A request has left the engine, which is progress too; idempotent."""
+        self.progress(request)
+        self._running.discard(request)
+
+    def restarted(self) -> None:
+        """The engine is a new process: its old requests are gone."""
+        self._running.clear()
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the last progress; 0 while nothing runs."""
+        return self.clock() - self._last if self._running else 0.0
+
+    def expired(self, now: float | None = None) -> bool:
+        """Whether the engine is stuck.
+
+        Args:
+            now: Instead of the clock's present time.
+        """
+        if not self._running:
+            return False
+        at = self.clock() if now is None else now
+        return at - self._last >= deadline_s(self.chunk_tokens, self.prefill_tok_s(), self.least_s)
