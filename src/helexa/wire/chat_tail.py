@@ -1,0 +1,149 @@
+"""Metering clean chat from its bytes as they go by.
+
+Events in the middle of a stream are only looked at: is there a first delta, how long since the
+last batch. The few at its end (usage, ``[DONE]``, an error) are found by substring and decoded.
+A model's text cannot fake them: inside JSON strings its quotes are escaped.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Sequence
+
+import msgspec
+
+from helexa.core.usage import Timings, Usage
+
+DONE = b"data: [DONE]\n\n"
+
+_FIRST = re.compile(
+    rb'"(?:content|reasoning_content|arguments|text|refusal|name)":\s?"(?!")', re.ASCII
+)
+
+
+class _Cached(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
+class _Reasoning(msgspec.Struct):
+    reasoning_tokens: int | None = None
+
+
+class _WireUsage(msgspec.Struct):
+    prompt_tokens: int = 0
+    completion_tokens: int | None = 0
+    prompt_tokens_details: _Cached | None = None
+    completion_tokens_details: _Reasoning | None = None
+
+
+class _Body(msgspec.Struct):
+    usage: _WireUsage | None = None
+    timings: Timings | None = None
+
+
+class _Chunk(_Body):
+    choices: list[msgspec.Raw] = []
+
+
+_chunk = msgspec.json.Decoder(_Chunk).decode
+_body = msgspec.json.Decoder(_Body).decode
+
+
+class ChatTail:
+    """Observer of one streamed answer.
+
+    Args:
+        gap_bounds: Upper bounds of the inter-token histogram, seconds.
+        show_usage: The client asked for the usage chunk; otherwise it is taken out.
+
+    Attributes:
+        first_at: Loop time of the first non-empty delta; 0 before it.
+        last_at: Loop time of the last batch.
+        gaps: Counts per bucket of the time between batches; ``gap_sum`` their sum.
+        usage, timings: From the usage chunk; None before it.
+        done: The stream ended with its terminator (kept back: the caller writes it).
+        error: The raw data of an error event, also kept back.
+    """
+
+    __slots__ = (
+        "_bounds",
+        "_show_usage",
+        "done",
+        "error",
+        "first_at",
+        "gap_sum",
+        "gaps",
+        "last_at",
+        "timings",
+        "usage",
+    )
+
+    def __init__(self, gap_bounds: Sequence[float], *, show_usage: bool) -> None:
+        self._bounds = gap_bounds
+        self._show_usage = show_usage
+        self.first_at = self.last_at = self.gap_sum = 0.0
+        self.gaps: list[int] | None = None
+        self.usage: Usage | None = None
+        self.timings: Timings | None = None
+        self.done = False
+        self.error: bytes | None = None
+
+    def feed(self, events: bytes, now: float) -> bytes:
+        """Look at whole events; returns what of them goes to the client."""
+        if self.first_at:
+            gap = now - self.last_at
+            self.gaps[bisect_left(self._bounds, gap)] += 1  # type: ignore[index]  # with first_at
+            self.gap_sum += gap
+            self.last_at = now
+        elif _FIRST.search(events) is not None:
+            self.first_at = self.last_at = now
+            self.gaps = [0] * (len(self._bounds) + 1)
+        if b'"usage"' in events or b"[DONE]" in events or b'"error"' in events:
+            return self._tail(events)
+        return events
+
+    def _tail(self, events: bytes) -> bytes:
+        kept = [e + b"\n\n" for e in events.split(b"\n\n") if e and self._keep(e)]
+        return b"".join(kept)
+
+    def _keep(self, event: bytes) -> bool:
+        if not event.startswith(b"data:"):
+            return True
+        data = event[5:].strip()
+        if data == b"[DONE]":
+            self.done = True
+            return False
+        if data.startswith((b'{"error"', b'{ "error"')):
+            self.error = data
+            return False
+        if b'"usage"' not in data:
+            return True
+        try:
+            chunk = _chunk(data)
+        except msgspec.DecodeError:
+            return True
+        if chunk.usage is None:
+            return True
+        self.usage = _usage(chunk.usage)
+        self.timings = chunk.timings
+        return bool(chunk.choices) or self._show_usage
+
+
+def plain_usage(body: bytes) -> tuple[Usage | None, Timings | None]:
+    """Usage and timings of a whole answer; None where it has none or is no JSON."""
+    try:
+        found = _body(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None, None
+    return (_usage(found.usage) if found.usage is not None else None), found.timings
+
+
+def _usage(wire: _WireUsage) -> Usage:
+    prompt, output = wire.prompt_tokens_details, wire.completion_tokens_details
+    return Usage(
+        prompt=wire.prompt_tokens,
+        completion=wire.completion_tokens or 0,
+        cached=(prompt.cached_tokens or 0) if prompt is not None else 0,
+        reasoning=(output.reasoning_tokens or 0) if output is not None else 0,
+    )

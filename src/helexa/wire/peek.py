@@ -1,0 +1,170 @@
+"""What the gateway must know of a request without reading it: a peek, and two small edits.
+
+``peek`` lets the JSON decoder skip over everything but a few top-level members; ``edit`` splices
+``model`` and ``stream_options`` into the client's own bytes. Everything else of the body reaches
+the node as the client wrote it.
+"""
+
+from __future__ import annotations
+
+import re
+from hashlib import blake2b
+
+import msgspec
+
+from helexa.core.errors import InvalidJson, InvalidRequestBody, MissingModelField
+
+PREFIX_BYTES = 2048
+"""How much of the prompt the hash covers: enough to tell conversations apart."""
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class _Head(msgspec.Struct):
+    model: str | None = None
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    max_output_tokens: int | None = None
+    n: int | None = None
+    messages: msgspec.Raw = msgspec.Raw()
+    prompt: msgspec.Raw = msgspec.Raw()
+    input: msgspec.Raw = msgspec.Raw()
+
+
+class Peek(msgspec.Struct, frozen=True):
+    """The few members of a request that decide where it goes.
+
+    Args:
+        output_cap: The request's own limit on output tokens, over all choices.
+        usage_wanted: The client asked for the usage chunk of a stream.
+        has_stream_options: The body has a ``stream_options`` member (possibly null).
+        prompt: Raw JSON of messages, prompt or input, whichever is there.
+    """
+
+    model: str
+    stream: bool
+    output_cap: int | None
+    usage_wanted: bool
+    has_stream_options: bool
+    prompt: msgspec.Raw
+
+    def prompt_hash(self) -> bytes:
+        """Eight bytes that name the beginning of the prompt."""
+        return blake2b(memoryview(self.prompt)[:PREFIX_BYTES], digest_size=8).digest()
+
+
+_decode = msgspec.json.Decoder(_Head).decode
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_WHERE = re.compile(r" - at `\$\.?(.*)`$")
+_IMAGE = re.compile(rb'"(?:image_url|input_image|image)"')
+
+
+def peek(body: bytes) -> Peek:
+    """Read what routing needs.
+
+    Raises:
+        InvalidJson: Not JSON, or not UTF-8.
+        InvalidRequestBody: Not an object, or a member of the wrong type (``param`` says which).
+        MissingModelField: No ``model``.
+    """
+    try:
+        head = _decode(body)
+    except msgspec.ValidationError as error:
+        raise wrong_type(error) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidJson(f"The body is not valid JSON: {error}.") from None
+    model = head.model
+    if not model:
+        raise MissingModelField(
+            "The request names no model; set 'model' to an id of GET /v1/models.", param="model"
+        )
+    cap = head.max_completion_tokens or head.max_tokens or head.max_output_tokens
+    if cap is not None and head.n is not None and head.n > 1:
+        cap *= head.n
+    options = head.stream_options
+    return Peek(
+        model=model,
+        stream=bool(head.stream),
+        output_cap=cap,
+        usage_wanted=options is not None and bool(options.include_usage),
+        has_stream_options=options is not None or b'"stream_options"' in body,
+        prompt=next(
+            (raw for raw in (head.messages, head.prompt, head.input) if raw), msgspec.Raw()
+        ),
+    )
+
+
+def images(body: bytes) -> int:
+    """How many images the body seems to carry; an estimate that only sizes a first grant."""
+    return len(_IMAGE.findall(body)) if b"image" in body else 0
+
+
+def wrong_type(error: msgspec.ValidationError) -> InvalidRequestBody:
+    """A decoder's complaint as ours, with the path of the member it is about."""
+    text = str(error)
+    found = _WHERE.search(text)
+    path = found.group(1) if found else ""
+    what = text[: found.start()] if found else text
+    where = f" at '{path}'" if path else ""
+    return InvalidRequestBody(f"{what}{where}.", param=path or None)
+
+
+def edit(body: bytes, seen: Peek, *, model: str, include_usage: bool) -> bytes:
+    """The body with ``model`` and ``stream_options.include_usage`` as given.
+
+    Only those two values change; every other byte stays the client's.
+
+    Args:
+        body: A body that ``peek`` accepted as ``seen``.
+        model: The concrete id.
+        include_usage: Ask for the usage chunk (only sensible for a stream).
+    """
+    changes: dict[str, bytes] = {}
+    if model != seen.model:
+        changes["model"] = msgspec.json.encode(model)
+    if include_usage and not seen.usage_wanted:
+        if not seen.has_stream_options:
+            brace = body.index(b"{") + 1
+            body = body[:brace] + b'"stream_options":{"include_usage":true},' + body[brace:]
+        else:
+            changes["stream_options"] = b""  # its other members are kept below
+    return _splice(body, changes) if changes else body
+
+
+def _splice(body: bytes, changes: dict[str, bytes]) -> bytes:
+    members = _members(body)
+    if "stream_options" in changes:
+        raw = members.get("stream_options", msgspec.Raw(b"null"))
+        options = msgspec.json.decode(raw) or {}
+        changes["stream_options"] = msgspec.json.encode({**options, "include_usage": True})
+    spans = _spans(body, members)
+    if spans is None:  # repeated members: what the decoder kept is what counts
+        merged = {**members, **{name: msgspec.Raw(value) for name, value in changes.items()}}
+        return msgspec.json.encode(merged)
+    for name, value in sorted(changes.items(), key=lambda item: -spans[item[0]][0]):
+        start, end = spans[name]
+        body = body[:start] + value + body[end:]
+    return body
+
+
+_KEY = re.compile(rb'[\s,]*"((?:[^"\\]|\\.)*)"\s*:\s*')
+
+
+def _spans(body: bytes, members: dict[str, msgspec.Raw]) -> dict[str, tuple[int, int]] | None:
+    """Where each member's value stands, or None when a member is repeated."""
+    at = body.index(b"{") + 1
+    spans: dict[str, tuple[int, int]] = {}
+    for name, raw in members.items():
+        key = _KEY.match(body, at)
+        if key is None or msgspec.json.decode(b'"' + key.group(1) + b'"') != name:
+            return None
+        size = len(memoryview(raw))
+        if body[key.end() : key.end() + size] != bytes(raw):
+            return None
+        spans[name] = (key.end(), key.end() + size)
+        at = key.end() + size
+    return spans if body[at:].strip() == b"}" else None
