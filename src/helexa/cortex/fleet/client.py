@@ -1,0 +1,140 @@
+"""A node's management routes, as the gateway uses them.
+
+``NodeApi`` is the door that the fleet's tasks and the loader act through; ``HttpNode`` is the
+real one. Foreign failures become ``UpstreamConnectionError`` or ``UpstreamTimeout``.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple, Protocol, cast
+
+from helexa.core.errors import UpstreamConnectionError
+from helexa.relay.client import request_json, stream
+
+
+class Answer(NamedTuple):
+    """A node's answer."""
+
+    status: int
+    body: bytes
+
+
+class EventStream(NamedTuple):
+    """An open ``GET /events``: its status, and its bytes as they come."""
+
+    status: int
+    chunks: AsyncIterator[bytes]
+
+
+class NodeApi(Protocol):
+    """One node's management routes."""
+
+    async def get(self, path: str, timeout_s: float) -> Answer:
+        """One GET.
+
+        Raises:
+            UpstreamConnectionError: No connection, or it broke.
+            UpstreamTimeout: No whole answer within ``timeout_s`` seconds.
+        """
+
+    async def post(self, path: str, body: object, timeout_s: float) -> Answer:
+        """One POST of a JSON body; raises as ``get``."""
+
+    def events(
+        self, last_event_id: str | None, silence_s: float
+    ) -> AbstractAsyncContextManager[EventStream]:
+        """Open ``GET /events``; the iterator raises as ``get`` does, and after ``silence_s``
+        seconds without a byte."""
+
+    async def aclose(self) -> None:
+        """Close what is kept open."""
+
+
+class Trust(NamedTuple):
+    """What every request to a node carries: the fleet secret and our name."""
+
+    gateway: str
+    secret: str | None = None
+
+    def headers(self) -> Mapping[str, str]:
+        """As header fields."""
+        fields = {"x-helexa-gateway": self.gateway}
+        if self.secret is not None:
+            fields["authorization"] = f"Bearer {self.secret}"
+        return fields
+
+    def __repr__(self) -> str:
+        return f"Trust(gateway={self.gateway!r}, secret={'***' if self.secret else None})"
+
+
+class HttpNode:
+    """``NodeApi`` over HTTP.
+
+    Args:
+        endpoint: Base URL, ``http://`` or ``https://``.
+        trust: What every request carries.
+        tls: For ``https://``; see ``tls_context``.
+    """
+
+    def __init__(self, endpoint: str, trust: Trust, tls: ssl.SSLContext | None = None) -> None:
+        self._base = endpoint.rstrip("/")
+        self._trust = trust
+        self._tls = tls
+
+    async def get(self, path: str, timeout_s: float) -> Answer:
+        """See ``NodeApi.get``."""
+        return await self._call("GET", path, None, timeout_s)
+
+    async def post(self, path: str, body: object, timeout_s: float) -> Answer:
+        """See ``NodeApi.post``."""
+        return await self._call("POST", path, body, timeout_s)
+
+    @asynccontextmanager
+    async def events(
+        self, last_event_id: str | None, silence_s: float
+    ) -> AsyncGenerator[EventStream, None]:
+        """See ``NodeApi.events``."""
+        headers = {**self._trust.headers(), "accept": "text/event-stream"}
+        if last_event_id is not None:
+            headers["last-event-id"] = last_event_id
+        items = stream(
+            f"{self._base}/events", headers=headers, idle_timeout=silence_s, tls=self._tls
+        )
+        async with aclosing(cast("AsyncGenerator[bytes | int, None]", items)) as open_items:
+            status = await anext(open_items, None)
+            if not isinstance(status, int):
+                raise UpstreamConnectionError(f"{self._base}/events ended without an answer")
+            yield EventStream(status, _only_bytes(open_items))
+
+    async def aclose(self) -> None:
+        """Nothing is kept open between calls."""
+
+    async def _call(self, method: str, path: str, body: object, timeout_s: float) -> Answer:
+        response = await request_json(
+            method,
+            self._base + path,
+            body,
+            headers=self._trust.headers(),
+            timeout=timeout_s,
+            tls=self._tls,
+        )
+        return Answer(response.status, response.body)
+
+
+def tls_context(ca: Path | None) -> ssl.SSLContext:
+    """Trust for ``https://`` nodes: the system's authorities, or the node's own ``ca``.
+
+    Raises:
+        OSError: ``ca`` cannot be read or holds no certificate.
+    """
+    return ssl.create_default_context(cafile=None if ca is None else str(ca))
+
+
+async def _only_bytes(items: AsyncIterator[bytes | int]) -> AsyncIterator[bytes]:
+    async for item in items:
+        if isinstance(item, bytes):
+            yield item

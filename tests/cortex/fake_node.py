@@ -1,0 +1,189 @@
+"""A node for tests: a real HTTP server on loopback that fails on command.
+
+Not a benchmark: one task per connection, one request per connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+
+def model(name: str, status: str = "loaded", **more: Any) -> dict[str, Any]:
+    """An entry of ``/models``."""
+    return {"id": name, "harness": "llamacpp", "status": status, "devices": [0], **more}
+
+
+class FakeNode:
+    """Knobs: ``fail`` answers that status everywhere, ``hang`` never answers, ``with_events``."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.models: dict[str, dict[str, Any]] = {}
+        self.loads: dict[str, dict[str, Any]] = {}
+        self.devices: list[dict[str, Any]] = [
+            {"index": 0, "name": "gpu", "vram_total_mb": 24_000, "kind": "cuda"}
+        ]
+        self.free_mb = 20_000
+        self.harnesses = ["llamacpp"]
+        self.fail: int | None = None
+        self.hang = False
+        self.with_events = True
+        self.refuse_loads: list[tuple[int, dict[str, Any]]] = []
+        self.finish_loads = True
+        self.epoch = 7
+        self.seq = 0
+        self.log: list[tuple[str, str, dict[str, str], Any]] = []
+        self._listened = asyncio.Event()
+        self._server: asyncio.Server | None = None
+        self._readers: set[asyncio.StreamWriter] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    @property
+    def url(self) -> str:
+        """Base URL; the port stays the same over ``stop`` and ``start``."""
+        return f"http://127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        """Listen (again)."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Refuse connections and cut those there are, as a killed process does."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        self.cut()
+
+    def cut(self) -> None:
+        """Break every open connection."""
+        self._readers.clear()
+        self._listened.clear()
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    async def listened(self) -> None:
+        """Wait until somebody follows the event stream."""
+        async with asyncio.timeout(5):
+            await self._listened.wait()
+
+    def calls(self, path: str) -> int:
+        """How often a path was asked for."""
+        return sum(logged == path for _, logged, _, _ in self.log)
+
+    def put(self, entry: dict[str, Any]) -> None:
+        """Change a model and say so."""
+        self.models[entry["id"]] = entry
+        self.push("model", model=entry)
+
+    def push(self, kind: str, **body: Any) -> None:
+        """Send an event to every listener."""
+        self.seq += 1
+        for writer in self._readers:
+            writer.write(self._event(kind, body))
+
+    def _event(self, kind: str, body: dict[str, Any]) -> bytes:
+        data = json.dumps({"seq": self.seq, "epoch": self.epoch, "type": kind, **body})
+        return f"id: {self.epoch}-{self.seq}\nevent: {kind}\ndata: {data}\n\n".encode()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        try:
+            method, path, headers, body = await self._read(reader)
+            self.log.append((method, path.partition("?")[0], headers, body))
+            if self.hang:
+                await reader.read()
+            elif self.fail is not None:
+                self._answer(writer, self.fail, {"error": {"message": "told to fail"}})
+            elif path == "/events" and self.with_events:
+                await self._listen(reader, writer, headers)
+            else:
+                self._answer(writer, *self._route(method, path.partition("?")[0], body))
+            await writer.drain()
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self._writers.discard(writer)
+            writer.close()
+
+    async def _read(self, reader: asyncio.StreamReader) -> tuple[str, str, dict[str, str], Any]:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        method, path, _ = head[0].split(" ")
+        headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
+        raw = await reader.readexactly(int(headers.get("content-length", 0)))
+        return method, path, headers, json.loads(raw) if raw else None
+
+    async def _listen(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, headers: dict[str, str]
+    ) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
+        if headers.get("last-event-id") != f"{self.epoch}-{self.seq}":
+            snapshot = {"health": self._health(), "models": list(self.models.values())}
+            writer.write(self._event("snapshot", snapshot))
+        self._readers.add(writer)
+        self._listened.set()
+        try:
+            await reader.read()
+        finally:
+            self._readers.discard(writer)
+            if not self._readers:
+                self._listened.clear()
+
+    def _health(self) -> dict[str, Any]:
+        used = 24_000 - self.free_mb
+        readings = [{"index": 0, "vram_used_mb": used, "vram_free_mb": self.free_mb}]
+        return {
+            "uptime_secs": 5,
+            "devices": readings,
+            "models": [{"id": name, **load} for name, load in self.loads.items()],
+        }
+
+    def _route(self, method: str, path: str, body: Any) -> tuple[int, Any]:
+        match method, path:
+            case "GET", "/health":
+                return 200, self._health()
+            case "GET", "/models":
+                return 200, list(self.models.values())
+            case "GET", "/discovery":
+                return 200, {"devices": self.devices, "harnesses": self.harnesses}
+            case "GET", "/version":
+                return 200, {"package_version": "0.0.1", "engines": {"llamacpp": "1"}}
+            case "POST", "/models/load":
+                return self._load(body)
+            case "POST", "/models/unload":
+                self.models.pop(body["model_id"], None)
+                return 200, {}
+            case "POST", "/drain":
+                self.push("drain", draining=True)
+                return 200, {}
+        return 404, {"error": {"message": "no such path", "code": "not_found"}}
+
+    def _load(self, body: dict[str, Any]) -> tuple[int, Any]:
+        if self.refuse_loads:
+            return self.refuse_loads.pop(0)
+        name = body["model_id"]
+        self.put(model(name, "loading", progress=0.5, eta_s=3.0))
+        if self.finish_loads:
+            asyncio.get_running_loop().call_soon(self.put, model(name))
+        return 202, {"status": "loading"}
+
+    def _answer(self, writer: asyncio.StreamWriter, status: int, body: Any) -> None:
+        data = json.dumps(body).encode()
+        head = f"HTTP/1.1 {status} X\r\ncontent-length: {len(data)}\r\nconnection: close\r\n\r\n"
+        writer.write(head.encode() + data)
+
+
+@asynccontextmanager
+async def fake_node(*models: dict[str, Any]) -> AsyncIterator[FakeNode]:
+    """A running node with these models."""
+    node = FakeNode()
+    node.models = {entry["id"]: entry for entry in models}
+    await node.start()
+    try:
+        yield node
+    finally:
+        await node.stop()
