@@ -1,0 +1,159 @@
+"""``helexa up`` as a newcomer meets it: real processes, the built-in model, the examples."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+START_SECS = 30.0
+pytest.importorskip("xllamacpp")
+
+
+class Up(NamedTuple):
+    process: subprocess.Popen[str]
+    line: dict[str, Any]
+    seconds: float
+
+    @property
+    def environ(self) -> dict[str, str]:
+        return os.environ | {
+            "OPENAI_BASE_URL": f"{self.line['url']}/v1",
+            "OPENAI_API_KEY": "any",
+            "NO_PROXY": "127.0.0.1",
+        }
+
+
+@contextlib.contextmanager
+def household() -> Iterator[Up]:
+    ports = ("--port", "0", "--neuron-port", "0", "--metrics-port", "0")
+    began = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "helexa.cli", "up", "--log-level", "warning", *ports],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        assert select.select([process.stdout], [], [], START_SECS)[0], "no ready line"
+        text = process.stdout.readline()
+        if not text:
+            pytest.fail(process.communicate(timeout=30)[1])
+        yield Up(process, json.loads(text), time.monotonic() - began)
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def up() -> Iterator[Up]:
+    with household() as running:
+        yield running
+
+
+def get(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return json.load(answer)
+
+
+def run(up: Up, *command: str) -> str:
+    done = subprocess.run(
+        command, env=up.environ, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    return done.stdout
+
+
+def test_the_ready_line_says_where_everything_is(up: Up) -> None:
+    assert up.line["ready"] is True
+    assert up.line["role"] == "up"
+    assert get(f"{up.line['url']}/health")["status"] == "ok"
+    assert get(f"{up.line['neuron_url']}/models")
+    with urllib.request.urlopen(f"{up.line['metrics_url']}/metrics", timeout=10) as answer:
+        assert b"cortex_" in answer.read()
+
+
+def test_ready_means_the_model_is_loaded(up: Up) -> None:
+    model = get(f"{up.line['url']}/v1/models/helexa/spark")
+    assert model["loaded"] is True
+    assert model["limit"]["context"] > 0
+
+
+def test_the_build_says_its_commit_on_gateway_and_node(up: Up) -> None:
+    for url in (up.line["url"], up.line["neuron_url"]):
+        version = get(f"{url}/version")
+        assert version["package_version"]
+        assert version["git_sha"]
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples" / "sdk").glob("*.py")), ids=str)
+def test_sdk_examples_run(up: Up, example: Path) -> None:
+    assert run(up, sys.executable, str(example)).strip()
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples" / "curl").glob("*.sh")), ids=str)
+def test_curl_examples_run(up: Up, example: Path) -> None:
+    assert run(up, "sh", str(example)).strip()
+
+
+def test_a_streamed_curl_ends_with_its_terminator(up: Up) -> None:
+    shown = run(up, "sh", str(ROOT / "examples" / "curl" / "stream.sh"))
+    events = [line for line in shown.splitlines() if line.startswith("data: ")]
+    assert events[-1] == "data: [DONE]"
+    assert json.loads(events[-2].removeprefix("data: "))["usage"]["completion_tokens"] > 0
+
+
+def test_status_lists_the_model_on_its_node(up: Up) -> None:
+    shown = run(up, sys.executable, "-m", "helexa.cli", "status", "--endpoint", up.line["url"])
+    assert "helexa/spark" in shown
+    assert "local (loaded)" in shown
+
+
+def descendants(pid: int) -> set[int]:
+    """Processes below ``pid``, by their parents' ids."""
+    parents: dict[int, int] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rsplit(")", 1)[1].split()
+            parents[int(stat.parent.name)] = int(fields[1])
+    found: set[int] = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {pid}
+
+
+def alive(pids: set[int]) -> set[int]:
+    return {pid for pid in pids if running(pid)}
+
+
+def running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_nobody_is_left_behind(how: signal.Signals) -> None:
+    with household() as running_up:
+        below = descendants(running_up.process.pid)
+        assert len(below) >= 3  # gateway, node, engine
+        running_up.process.send_signal(how)
+        running_up.process.wait(timeout=60)
+        deadline = time.monotonic() + 20
+        while alive(below) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert not alive(below)
