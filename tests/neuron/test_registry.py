@@ -88,6 +88,9 @@ class Told:
     def gone(self, model_id: str) -> None:
         self.statuses.append((model_id, "gone"))
 
+    def progress(self, model_id: str, fraction: float, eta_s: float | None) -> None:
+        self.statuses.append((model_id, f"{fraction:.0%}"))
+
 
 Make = Callable[[FakeLoader], tuple[Registry[FakeModel], Told]]
 
@@ -100,6 +103,7 @@ def make() -> Make:
             loader,
             on_model=told.model,
             on_gone=told.gone,
+            on_progress=told.progress,
             unload_s=3.0,
             clock=asyncio.get_running_loop().time,
         )
@@ -273,10 +277,11 @@ async def test_an_engine_that_dies_before_its_load_is_over_is_recovering(make: M
 async def test_progress_of_a_load_is_listed_and_told(make: Make) -> None:
     loader = FakeLoader()
     loader.close_door("a/b")
-    registry, _ = make(loader)
+    registry, told = make(loader)
     entry = registry.begin(spec())
     await settle()
     loader.watches["a/b"].progress(0.5, 12.0)
+    assert told.statuses[-1] == ("a/b", "50%")
     assert (entry.listing().progress, entry.listing().eta_s) == (0.5, 12.0)
     with pytest.raises(ModelLoading) as refused:
         registry.serving("a/b")

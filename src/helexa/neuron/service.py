@@ -19,6 +19,7 @@ from helexa.core.fleet import (
     Discovery,
     GrantUpdate,
     Health,
+    LoadRequest,
     ModelEntry,
     NodeVersion,
     RequestRecord,
@@ -100,7 +101,11 @@ class RunningRequests:
 
 @dataclass(slots=True)
 class Node(Generic[R]):
-    """Everything the management routes read."""
+    """Everything the management routes read.
+
+    Args:
+        normalise: Takes the scheme off a load's model id and makes it its source.
+    """
 
     name: str
     url: str
@@ -113,6 +118,7 @@ class Node(Generic[R]):
     hardware: Hardware
     clock: Callable[[], float]
     started: float
+    normalise: Callable[[LoadRequest], LoadRequest]
     requests: RunningRequests = field(default_factory=RunningRequests)
 
     def version(self) -> NodeVersion:
@@ -134,7 +140,11 @@ class Node(Generic[R]):
 
     def snapshot(self) -> dict[str, object]:
         """The first event of ``/events``."""
-        return {"health": self.health(), "models": self.models()}
+        return {
+            "health": self.health(),
+            "models": self.models(),
+            "draining": self.registry.draining,
+        }
 
     def acknowledge(self, acks: list[Ack]) -> int:
         """Forget settled records; returns how many there were."""

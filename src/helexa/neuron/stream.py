@@ -26,6 +26,7 @@ MARGIN = 64
 """Tokens from an edge at which events are taken singly; an engine may put several in one event."""
 
 END = b"\n\n"
+_PREDICTED = b'"predicted_n":'
 
 
 class Cells(Protocol):
@@ -124,23 +125,18 @@ class AnswerStream:
 
         What the engine computed beyond this point is counted as thrown away.
         """
-        meter = self.cleaner.meter
-        over = min(self._owed(), meter.output)
-        meter.output -= over
-        self.discarded += over
-        closing = self.cleaner.close(finish, why)
+        self._forgive()
         self.abandon()
-        return closing
+        return self.cleaner.close(finish, why)
 
     def abandon(self) -> None:
         """Nobody reads on: what is held counts as thrown away."""
-        meter = self.cleaner.meter
-        before = meter.output
-        if self._held:
-            self.cleaner.feed(self._held)
+        self.discarded += tokens_in(self._held, self.cleaner.meter.output)
         self._held = self._unsent = b""
-        self.discarded += max(0, meter.output - before)
-        meter.output = before
+
+    def settle_whole(self) -> None:
+        """An answer that came in one piece (embeddings, scores) has been fed to the cleaner."""
+        self._account()
 
     def billed(self) -> Billed:
         """The request's cost as it stands; never more than the grant."""
@@ -170,8 +166,10 @@ class AnswerStream:
             events = events[end:]
             out = self.cleaner.feed(event)
             if not self._account():
-                self._unsent, self._held = out, events
-                return self._step(b"".join(clean), "grant")
+                if may_cost(event):
+                    self._unsent, self._held = out, events
+                    return self._step(b"".join(clean), "grant")
+                self._forgive()
             clean.append(out)
         return self._step(b"".join(clean), None)
 
@@ -201,6 +199,12 @@ class AnswerStream:
         self._taken += allowed
         return allowed >= owed
 
+    def _forgive(self) -> None:
+        """An end-of-answer token that no longer fits: nobody sees it, nobody pays for it."""
+        over = min(self._owed(), self.cleaner.meter.output)
+        self.cleaner.meter.output -= over
+        self.discarded += over
+
     def _owed(self) -> int:
         """Tokens the meter shows that the grant has not paid for."""
         return max(0, self._prompt() + self.cleaner.meter.output - self._taken)
@@ -226,3 +230,18 @@ def may_cost(event: bytes) -> bool:
         ends = b'"finish_reason":"' in event
         return not (empty or ends)
     return b'"text":"' in event and b'"finish_reason":"' not in event
+
+
+def tokens_in(events: bytes, before: int) -> int:
+    """Tokens of events that nobody will get: one each, or what the engine's own count says.
+
+    Args:
+        before: Tokens taken before these events.
+    """
+    counted = sum(map(may_cost, events.split(END)))
+    last = events.rfind(_PREDICTED)
+    if last < 0:
+        return counted
+    digits = events[last + len(_PREDICTED) : last + len(_PREDICTED) + 12].split(b",")[0]
+    said = int(digits) - before if digits.isdigit() else 0
+    return max(counted, said)

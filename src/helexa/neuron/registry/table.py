@@ -62,6 +62,7 @@ class Registry(Generic[R]):
         loader: Makes models ready.
         on_model: Called with an entry's listing after every change of it.
         on_gone: Called with the id when a model has left the table.
+        on_progress: Called with id, fraction and seconds left while a model loads.
         unload_s: How long running requests may finish when their model is unloaded.
         clock: Seconds, monotonic.
     """
@@ -72,6 +73,7 @@ class Registry(Generic[R]):
         *,
         on_model: Callable[[ModelEntry], None],
         on_gone: Callable[[str], None],
+        on_progress: Callable[[str, float, float | None], None],
         unload_s: float,
         clock: Callable[[], float],
     ) -> None:
@@ -79,6 +81,7 @@ class Registry(Generic[R]):
         self._loader = loader
         self._on_model = on_model
         self._on_gone = on_gone
+        self._on_progress = on_progress
         self._unload_s = unload_s
         self._clock = clock
         self._entries: dict[str, Entry[R]] = {}
@@ -237,7 +240,8 @@ class Registry(Generic[R]):
     def load_progressed(self, entry: Entry[R], fraction: float, eta_s: float | None) -> None:
         """Keep a load's progress for readers."""
         entry.progress, entry.eta_s = fraction, eta_s
-        self._changed(entry)
+        if not entry.replaced:
+            self._on_progress(entry.model_id, fraction, eta_s)
 
     # ── unloads ─────────────────────────────────────────────────────────────────────────────
 

@@ -22,6 +22,7 @@ from helexa.core.ids import IdSource
 from helexa.core.logging import get_logger
 from helexa.neuron.events import Subscription
 from helexa.neuron.registry.entry import R
+from helexa.neuron.routes.caller import gateway_of
 from helexa.neuron.service import Node
 from helexa.wire import errors as wire
 
@@ -99,13 +100,14 @@ class Management(Generic[R]):
         )
 
     async def load(self, request: Request) -> Response:
-        spec = await body_as(request, LoadRequest)
+        spec = self._node.normalise(await body_as(request, LoadRequest))
         if request.query_params.get("wait") == "false":
             return reply(self._node.registry.begin(spec).listing(), 202)
         return reply(await self._node.registry.load(spec))
 
     async def unload(self, request: Request) -> Response:
-        model_id = (await body_as(request, UnloadRequest)).model_id
+        named = (await body_as(request, UnloadRequest)).model_id
+        model_id = self._node.normalise(LoadRequest(named)).model_id
         await self._node.registry.unload(model_id)
         return reply({"id": model_id, "status": "unloaded"})
 
@@ -129,9 +131,8 @@ class Management(Generic[R]):
         return Response(self._exposition(), media_type="text/plain; version=0.0.4")
 
     async def events(self, request: Request) -> Response:
-        sub = self._node.bus.subscribe(
-            request.headers.get(GATEWAY), request.headers.get("last-event-id")
-        )
+        gateway, _ = gateway_of(request.headers.get(GATEWAY, ""))
+        sub = self._node.bus.subscribe(gateway, request.headers.get("last-event-id"))
         return StreamingResponse(
             _until_left(sub, request),
             media_type="text/event-stream",

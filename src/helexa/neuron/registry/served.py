@@ -1,0 +1,177 @@
+"""One loaded model and everything a request needs of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgspec
+
+from helexa.core.errors import HelexaError, ModelRecovering
+from helexa.core.fleet import Limit, LoadRequest, ModelEntry, ModelLoad, ModelStatus, Servable
+from helexa.neuron.admission import Admission
+from helexa.neuron.admission.owner import going_away
+from helexa.neuron.engines.base import Address, Engine, EngineRequest, Plan, Served
+from helexa.neuron.engines.supervisor import EngineProcess
+from helexa.neuron.limits import FreeMemory, PrefillRate, check_memory, servable
+from helexa.neuron.metrics import ModelMetrics
+from helexa.neuron.models.facts import ModelFacts
+from helexa.neuron.watchdog import Watchdog
+from helexa.relay.pool import UpstreamPool
+
+CUT_SECS = 2.0
+"""How long answers that were cut may take to leave."""
+
+
+class Cuttable(Protocol):
+    """A request that runs on the model."""
+
+    def cut(self, why: str) -> None:
+        """End the answer early and cleanly."""
+
+
+@dataclass(slots=True, eq=False)
+class ServedModel:
+    """A loaded model. Its engine may die and come back under another address meanwhile.
+
+    Args:
+        pool: Connections to the engine's present life.
+        running: Requests from before admission to their last byte.
+        free_memory: The latest readings of the places it uses.
+        memory_mb: Measured after loading, of the engine on all devices.
+        decode_rate: Tokens per second of one answer, smoothed.
+    """
+
+    spec: LoadRequest
+    engine: Engine
+    process: EngineProcess
+    facts: ModelFacts
+    plan: Plan
+    served: Served
+    limit: Limit
+    admission: Admission
+    prefill: PrefillRate
+    watchdog: Watchdog
+    pool: UpstreamPool
+    metrics: ModelMetrics
+    make_pool: Callable[[Address], UpstreamPool]
+    free_memory: Callable[[], FreeMemory]
+    memory_mb: int = 0
+    decode_rate: float = 0.0
+    rejected_too_long: int = 0
+    last_used: float = 0.0
+    running: set[Cuttable] = field(default_factory=set)
+    quiet: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def model_id(self) -> str:
+        """The id it is served under."""
+        return self.spec.model_id
+
+    def enter(self, request: Cuttable) -> None:
+        """A request begins; before its first await."""
+        self.running.add(request)
+        self.quiet.clear()
+
+    def leave(self, request: Cuttable, now: float) -> None:
+        """A request has ended; idempotent."""
+        self.running.discard(request)
+        self.last_used = now
+        if not self.running:
+            self.quiet.set()
+
+    @property
+    def address(self) -> Address:
+        """Where the engine answers.
+
+        Raises:
+            ModelRecovering: It has just died.
+        """
+        address = self.process.address
+        if address is None:
+            raise ModelRecovering(f"The model '{self.model_id}' is restarting.", retry_after_s=2)
+        return address
+
+    def head(self, asked: EngineRequest) -> bytes:
+        """Request line and headers of a request to the engine."""
+        more = b"".join(b"%b: %b\r\n" % header for header in asked.headers)
+        return (
+            b"%b %b HTTP/1.1\r\nhost: engine\r\nauthorization: Bearer %b\r\n"
+            b"content-type: application/json\r\n%bcontent-length: %d\r\n\r\n"
+        ) % (
+            asked.method.encode(),
+            asked.path.encode(),
+            self.address.api_key.encode(),
+            more,
+            len(asked.body),
+        )
+
+    def reconnect(self, address: Address) -> None:
+        """The engine lives again, somewhere else."""
+        self.pool.close()
+        self.pool = self.make_pool(address)
+        self.watchdog.restarted()
+
+    def short_of_memory(self) -> HelexaError | None:
+        """The refusal while a place it uses is below its floor."""
+        return check_memory(self.free_memory())
+
+    def servable(self) -> Servable:
+        """Whether a minimal request would be accepted now, by the check requests meet."""
+        return servable(self.limit, self.free_memory())
+
+    def listing(self, status: ModelStatus) -> ModelEntry:
+        """Its entry of ``/models``."""
+        capabilities = self.facts.capabilities
+        return ModelEntry(
+            id=self.model_id,
+            status=status,
+            harness=self.engine.name,
+            devices=list(self.plan.devices),
+            vram_used_mb=self.memory_mb,
+            capabilities=list(capabilities),
+            limit=self.limit,
+            tool_call="tools" in capabilities,
+            reasoning="reasoning" in capabilities,
+            servable=self.servable(),
+        )
+
+    def figures(self) -> ModelLoad:
+        """Its entry of ``/health``."""
+        figures = self.admission.figures(self.model_id)
+        return msgspec.structs.replace(
+            figures,
+            rejected_too_long=figures.rejected_too_long + self.rejected_too_long,
+            tok_s_prefill=round(self.prefill.tok_s, 1),
+            tok_s_decode=round(self.decode_rate, 1),
+        )
+
+    def idle_secs(self, now: float) -> float:
+        """Seconds since the last request ended; 0 while one runs or waits."""
+        return 0.0 if self.running else now - self.last_used
+
+    async def finish(self, within_s: float) -> None:
+        """Let what runs end within ``within_s``, then cut it cleanly; nothing waits any more."""
+        self.admission.close(going_away(self.model_id))
+        if await self._quiet_within(within_s):
+            return
+        for request in list(self.running):
+            request.cut("drain")
+        await self._quiet_within(CUT_SECS)
+
+    async def _quiet_within(self, seconds: float) -> bool:
+        if not self.running:
+            return True
+        try:
+            async with asyncio.timeout(seconds):
+                await self.quiet.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def stop(self) -> None:
+        """End the engine; bounded by its supervisor's grace."""
+        self.pool.close()
+        await self.process.stop()

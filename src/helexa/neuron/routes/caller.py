@@ -1,0 +1,92 @@
+"""Who sent a request: what the ``x-helexa-*`` headers of a gateway say, or that there is none."""
+
+from __future__ import annotations
+
+import contextlib
+
+import msgspec
+
+from helexa.core.errors import InvalidRequestBody
+from helexa.core.ids import IdSource
+from helexa.core.principal import ANONYMOUS
+from helexa.relay.request import Request
+
+GATEWAY = b"x-helexa-gateway"
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """The sender of one request.
+
+    Args:
+        gateway: The gateway's name; None for a direct caller.
+        epoch: That gateway's life.
+        granted: Tokens the request may cost; None is unlimited.
+        thinking: The client asked for reasoning inline.
+        deadline_s: The client waits no longer than this for its turn (seconds).
+    """
+
+    request_id: str
+    attempt: int = 1
+    gateway: str | None = None
+    epoch: int = 0
+    granted: int | None = None
+    account_id: str = ANONYMOUS.account_id
+    key_id: str = ANONYMOUS.key_id
+    thinking: bool = False
+    deadline_s: float | None = None
+
+    @property
+    def anonymous(self) -> bool:
+        """Nobody in particular; served last."""
+        return self.key_id == ANONYMOUS.key_id
+
+
+def gateway_of(value: str) -> tuple[str | None, int]:
+    """Name and epoch of ``name/epoch``; the epoch may be missing."""
+    name, slash, epoch = value.rpartition("/")
+    if slash and epoch.isdecimal():
+        return name, int(epoch)
+    return value or None, 0
+
+
+def read_caller(request: Request, ids: IdSource) -> Caller:
+    """Read the headers.
+
+    Raises:
+        InvalidRequestBody: A count of ours is no whole number; that is a gateway's bug.
+    """
+    headers = request.headers
+    gateway, epoch = gateway_of(_text(headers.get(GATEWAY, b"")))
+    request_id = _text(headers.get(b"x-request-id", b""))[:128] or ids("req_")
+    thinking = headers.get(b"x-include-thinking", b"").strip().lower() == b"true"
+    deadline_ms = _whole(headers, b"x-helexa-deadline-ms")
+    deadline_s = None if deadline_ms is None else deadline_ms / 1000
+    if gateway is None:
+        return Caller(request_id, thinking=thinking, deadline_s=deadline_s)
+    attempt = _whole(headers, b"x-helexa-attempt")
+    return Caller(
+        request_id=request_id,
+        attempt=1 if attempt is None else attempt,
+        gateway=gateway,
+        epoch=epoch,
+        granted=_whole(headers, b"x-helexa-grant"),
+        account_id=_text(headers.get(b"x-helexa-account-id", b"")) or ANONYMOUS.account_id,
+        key_id=_text(headers.get(b"x-helexa-key-id", b"")) or ANONYMOUS.key_id,
+        thinking=thinking,
+        deadline_s=deadline_s,
+    )
+
+
+def _text(value: bytes) -> str:
+    return value.decode("latin-1").strip()
+
+
+def _whole(headers: dict[bytes, bytes], name: bytes) -> int | None:
+    value = headers.get(name)
+    if value is None:
+        return None
+    with contextlib.suppress(ValueError):
+        number = int(value)
+        if number >= 0:
+            return number
+    raise InvalidRequestBody(f"The header {name.decode()} is not a whole number.")

@@ -1,0 +1,88 @@
+"""The edge of the node: which requests are inference, and who may ask for anything.
+
+Inference goes straight from the server protocol into an ``Exchange``; everything else to the
+management app. The fleet secret is checked here, once, for both.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+
+from helexa.core.errors import HelexaError, InvalidApiKey
+from helexa.core.settings import Secret
+from helexa.neuron.exchange.desk import Desk
+from helexa.neuron.exchange.exchange import Exchange
+from helexa.neuron.routes.caller import read_caller
+from helexa.relay.asgi import AsgiBridge
+from helexa.relay.http1 import BadRequest
+from helexa.relay.reply import Reply
+from helexa.relay.request import Request
+from helexa.wire import errors as wire
+
+ROUTES = {
+    b"/chat/completions": "chat",
+    b"/completions": "completions",
+    b"/embeddings": "embeddings",
+    b"/rerank": "rerank",
+}
+PUBLIC = frozenset((b"/health", b"/version"))
+
+_JSON = b"content-type: application/json\r\n"
+
+
+class NodeApp:
+    """What the node's listener serves.
+
+    Args:
+        desk: For inference.
+        management: For everything else.
+        secret: The fleet secret; None when only this machine can reach the node.
+    """
+
+    def __init__(self, desk: Desk, management: AsgiBridge, secret: Secret | None) -> None:
+        self._desk = desk
+        self._management = management
+        self._expected = f"Bearer {secret.reveal()}".encode() if secret else None
+        self._routes = ROUTES | {b"/v1" + path: route for path, route in ROUTES.items()}
+
+    def handle(self, request: Request, reply: Reply) -> None:
+        """Answer one request."""
+        if not self._allowed(request):
+            self._refuse(reply, InvalidApiKey("The fleet secret is missing or wrong."))
+            return
+        route = self._routes.get(request.path)
+        if route is None:
+            self._management.handle(request, reply)
+        elif request.method != b"POST":
+            method = request.method.decode("latin-1")
+            words = f"Use POST on {request.path.decode('latin-1')}, not {method}."
+            rendered = wire.route_error(405, "method_not_allowed", words, "openai")
+            reply.send(405, b"allow: POST\r\n" + rendered.lines, rendered.body)
+        else:
+            self._infer(route, request, reply)
+
+    def refuse(self, error: BadRequest) -> tuple[bytes, bytes]:
+        """A request that could not be parsed."""
+        rendered = wire.route_error(error.status, error.code, error.message, "openai")
+        return rendered.lines, rendered.body
+
+    def _infer(self, route: str, request: Request, reply: Reply) -> None:
+        try:
+            caller = read_caller(request, self._desk.ids)
+        except HelexaError as error:
+            self._refuse(reply, error)
+            return
+        Exchange(self._desk, route, request, reply, caller).start()
+
+    def _allowed(self, request: Request) -> bool:
+        if self._expected is None or (request.method == b"GET" and request.path in PUBLIC):
+            return True
+        return hmac.compare_digest(request.header(b"authorization"), self._expected)
+
+    def _refuse(self, reply: Reply, error: HelexaError) -> None:
+        rendered = wire.render(error, "openai")
+        reply.send(rendered.status, rendered.lines, rendered.body)
+
+
+OnError = Callable[[Request, Exception], tuple[bytes, bytes]]
