@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    folder = tmp_path_factory.mktemp("dist")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
+        cwd=ROOT,
+        env=os.environ | {"HELEXA_BUILD_SHA": COMMIT, "SOURCE_DATE_EPOCH": "1700000000"},
+        capture_output=True,
+        check=True,
+    )
+    return zipfile.ZipFile(next(folder.glob("helexa-*.whl")))
+
+
+def test_a_wheel_knows_its_commit_and_its_time(wheel: zipfile.ZipFile) -> None:
+    assert json.loads(wheel.read("helexa/_build.json")) == {
+        "git_sha": COMMIT[:12],
+        "git_sha_long": COMMIT,
+        "git_dirty": False,
+        "build_timestamp": "2023-11-14T22:13:20Z",
+    }
+
+
+def test_building_leaves_the_source_tree_as_it_was(wheel: zipfile.ZipFile) -> None:
+    assert not (ROOT / "src" / "helexa" / "_build.json").exists()
+
+
+def test_a_wheel_carries_the_package_its_model_and_its_licence_and_nothing_else(
+    wheel: zipfile.ZipFile,
+) -> None:
+    names = wheel.namelist()
+    assert "helexa/py.typed" in names
+    assert "helexa/spark/model/spark.gguf" in names
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert {name.split("/")[0] for name in names} == {"helexa", "helexa-0.1.0.dist-info"}
+    assert not [name for name in names if "__pycache__" in name]
+
+
+def test_the_built_in_model_stays_small(wheel: zipfile.ZipFile) -> None:
+    model = [i.file_size for i in wheel.infolist() if i.filename.startswith("helexa/spark/model/")]
+    assert sum(model) <= 12 * MIB
+
+
+def test_every_command_is_installed(wheel: zipfile.ZipFile) -> None:
+    name = next(n for n in wheel.namelist() if n.endswith("entry_points.txt"))
+    for script in ("helexa", "cortex", "neuron", "helexa-bench", "helexa-acp"):
+        assert f"\n{script} = " in wheel.read(name).decode()
