@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 from helexa.core.settings import load
@@ -35,3 +36,8 @@ def test_the_node_example_loads_without_a_warning() -> None:
     )
     assert loaded.warnings == ()
     assert [model.model_id for model in loaded.value.default_models] == ["helexa/spark"]
+
+
+def test_the_bench_example_parses() -> None:
+    table = tomllib.loads((EXAMPLES / "helexa-bench.toml").read_text())
+    assert [target["kind"] for target in table["targets"]] == ["neuron", "openai"]
