@@ -13,7 +13,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
-class Port(click.ParamType):
+class Port(click.ParamType[int]):
     """0 to 65535, shown as ``PORT``."""
 
     name = "port"
