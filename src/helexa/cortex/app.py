@@ -1,0 +1,81 @@
+"""The gateway as a server application: inference straight to an exchange, the rest to Starlette."""
+
+from __future__ import annotations
+
+import asyncio
+
+from helexa.core.errors import HeadersTooLarge, PayloadTooLarge, RequestTimeout
+from helexa.core.logging import Logger
+from helexa.cortex.exchange.desk import Desk
+from helexa.cortex.exchange.exchange import Exchange
+from helexa.cortex.exchange.route import inference_routes
+from helexa.relay.asgi import AsgiBridge
+from helexa.relay.http1 import BadRequest
+from helexa.relay.reply import Reply
+from helexa.relay.request import Request
+from helexa.wire import errors as wire
+
+_ERRORS = {
+    "payload_too_large": PayloadTooLarge,
+    "headers_too_large": HeadersTooLarge,
+    "request_timeout": RequestTimeout,
+}
+
+
+class GatewayApp:
+    """Dispatches by path; owns the task of every exchange."""
+
+    def __init__(self, desk: Desk, management: AsgiBridge) -> None:
+        self._desk = desk
+        self._management = management
+        self._routes = inference_routes()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def running(self) -> int:
+        """Exchanges under way."""
+        return len(self._tasks)
+
+    def handle(self, request: Request, reply: Reply) -> None:
+        """Answer one request."""
+        route = self._routes.get(request.path)
+        if route is None or request.method != b"POST":
+            self._management.handle(request, reply)
+            return
+        exchange = Exchange(self._desk, route, request, reply)
+        task = self._desk.loop.create_task(exchange.run())
+        reply.on_gone = task.cancel
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def refuse(self, error: BadRequest) -> tuple[bytes, bytes]:
+        """Header lines and body for what is no acceptable HTTP request."""
+        kind = _ERRORS.get(error.code)
+        if kind is not None:
+            rendered = wire.render(kind(error.message), "openai")
+        else:
+            rendered = wire.route_error(error.status, "invalid_request", error.message, "openai")
+        return rendered.lines, rendered.body
+
+    async def cut(self, secs: float = 2.0) -> None:
+        """End what still runs, each with its dialect's error, and wait for it."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=secs)
+        await self._management.close()
+
+
+class AsgiErrors:
+    """Renders such exceptions; a callable, so that the bridge needs to know nothing."""
+
+    def __init__(self, log: Logger) -> None:
+        self._log = log
+
+    def __call__(self, request: Request, error: Exception) -> tuple[bytes, bytes]:
+        shown = request.header(b"x-request-id").decode("latin-1") or "none"
+        self._log.error("bug", request_id=shown, path=request.decoded_path, error=repr(error))
+        dialect: wire.Dialect = "anthropic" if b"anthropic-version" in request.headers else "openai"
+        rendered = wire.render(wire.internal_error(shown), dialect)
+        return rendered.lines, rendered.body

@@ -1,0 +1,154 @@
+"""The end of an exchange: headers, the closing comment, settlement, metrics, one log line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from helexa.core.errors import Forbidden, HelexaError
+from helexa.core.usage import Usage
+from helexa.cortex.metrics import NONE
+from helexa.relay.attempt import Attempt
+from helexa.wire.chat_tail import ChatTail
+
+if TYPE_CHECKING:
+    from helexa.cortex.exchange.exchange import Exchange
+
+
+def forbidden(model: str) -> HelexaError:
+    """The key may not use this model."""
+    return Forbidden(
+        f"This key may not use the model '{model}'. GET /v1/models lists those it may.",
+        param="model",
+    )
+
+
+def answer_lines(exchange: Exchange, attempt: Attempt | None) -> bytes:
+    """Headers that say where the answer comes from and what is known of its time."""
+    placed, times = exchange.placed, exchange.times
+    if placed is None or attempt is None:
+        return b""
+    lines = b"x-helexa-node: %b\r\n" % placed.node.encode("latin-1", "replace")
+    if placed.cold:
+        lines += b"x-helexa-cold-start: true\r\n"
+    wait = (times.placed - times.received) * 1000
+    timing = b"gateway;dur=%.1f, upstream;dur=%.1f" % (
+        wait,
+        ((attempt.first_at or exchange.desk.loop.time()) - times.placed) * 1000,
+    )
+    for name, value in attempt.headers:
+        if name == b"x-helexa-queue-ms":
+            lines += b"x-helexa-queue-ms: %b\r\n" % value
+        elif name == b"server-timing":
+            timing += b", " + value
+    return lines + b"server-timing: %b\r\n" % timing
+
+
+def comment(exchange: Exchange) -> bytes:
+    """The comment before the end of a stream: what was not known when the status was sent."""
+    placed, times, timings = exchange.placed, exchange.times, exchange.timings
+    known: dict[str, object] = {"node": placed.node if placed is not None else None}
+    if placed is not None and placed.cold:
+        known["load_ms"] = times.ms(times.granted, times.placed)
+    else:
+        known["queue_ms"] = times.ms(times.granted, times.placed)
+    if timings is not None:
+        known["prefill_ms"] = round(timings.prompt_ms, 2)
+        known["cached"] = timings.cache_n
+    return b": helexa " + msgspec.json.encode(known) + b"\n\n"
+
+
+def close(exchange: Exchange, tail: ChatTail | None) -> None:
+    """Settle, count, remember and log; nothing here waits."""
+    _settle(exchange)
+    _count(exchange, tail)
+    exchange.desk.observers.finished(exchange)
+    _log(exchange)
+
+
+def _settle(exchange: Exchange) -> None:
+    if not exchange.attempts:
+        return
+    settler, placed = exchange.desk.settler, exchange.placed
+    who = (exchange.request_id, exchange.attempts)
+    if placed is None:
+        # Granted, but never sent: it has cost nothing.
+        settler.settle("", *who, Usage())
+        return
+    if exchange.usage is not None:
+        settled = settler.settle(placed.node, *who, exchange.usage)
+        if settled is not None:
+            spend(exchange, settled.prompt, settled.completion)
+    elif exchange.outcome == "failed":
+        settler.settle(placed.node, *who, Usage())
+    else:
+        settler.settle_later(placed.node, *who)
+
+
+def spend(exchange: Exchange, prompt: int, completion: int) -> None:
+    """Count settled tokens for the key."""
+    key = exchange.desk.metrics.key(exchange.principal.account_id, exchange.principal.key_id)
+    key.spend.inc(prompt + completion)
+    key.spend_prompt.inc(prompt)
+    key.spend_completion.inc(completion)
+
+
+def _count(exchange: Exchange, tail: ChatTail | None) -> None:
+    metrics, times, usage = exchange.desk.metrics, exchange.times, exchange.usage
+    if exchange.placed is None:
+        code = exchange.error.code if exchange.error is not None else None
+        metrics.refusals.labels(code or NONE).inc()
+        return
+    at = metrics.placement(exchange.model, exchange.placed.node)
+    at.requests.inc()
+    at.duration.observe(times.ended - times.received)
+    if exchange.outcome not in ("complete", "cancelled"):
+        at.errors.inc()
+    if exchange.placed.cold:
+        at.cold_starts.inc()
+        at.load.observe(times.placed - times.granted)
+    if times.first:
+        at.first_token.observe(times.first - times.received)
+    if usage is not None:
+        at.prompt_tokens.inc(usage.prompt)
+        at.completion_tokens.inc(usage.completion)
+        at.cached_tokens.inc(usage.cached)
+    if tail is not None and tail.gaps is not None:
+        at.inter_token.add_bucket_counts(tail.gaps, tail.gap_sum)
+    rate = _tokens_per_second(exchange)
+    if rate is not None:
+        at.tokens_per_second.observe(rate)
+
+
+def _tokens_per_second(exchange: Exchange) -> float | None:
+    """From the engine's own clock when it tells, else from the stream's first to last batch."""
+    timings, usage, times = exchange.timings, exchange.usage, exchange.times
+    if timings is not None and timings.predicted_ms > 0 and timings.predicted_n:
+        return timings.predicted_n / timings.predicted_ms * 1000
+    if usage is not None and times.last > times.first > 0 and usage.completion > 1:
+        return (usage.completion - 1) / (times.last - times.first)
+    return None
+
+
+def _log(exchange: Exchange) -> None:
+    times, usage, error = exchange.times, exchange.usage, exchange.error
+    exchange.desk.log.info(
+        "request",
+        request_id=exchange.shown_id,
+        route=exchange.route.name,
+        model=exchange.model,
+        key=exchange.principal.key_id,
+        node=exchange.placed.node if exchange.placed is not None else None,
+        status=exchange.reply.status,
+        outcome=exchange.outcome,
+        code=error.code if error is not None and exchange.outcome != "complete" else None,
+        attempts=exchange.attempts,
+        stream=exchange.seen.stream if exchange.seen is not None else None,
+        prompt=usage.prompt if usage is not None else None,
+        completion=usage.completion if usage is not None else None,
+        cached=usage.cached if usage is not None else None,
+        first_ms=times.ms(times.received, times.first),
+        total_ms=times.ms(times.received, times.ended),
+        bytes=exchange.reply.bytes_sent,
+    )

@@ -1,0 +1,137 @@
+"""What every exchange shares, and the small types of one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+from helexa.core.ids import IdSource
+from helexa.core.logging import Logger
+from helexa.core.principal import Principal
+from helexa.cortex.auth import KeyTable
+from helexa.cortex.exchange.settling import Settler
+from helexa.cortex.ledger.base import Ledger
+from helexa.cortex.links import Links
+from helexa.cortex.metrics import CortexMetrics
+from helexa.cortex.seats import KeySeats
+from helexa.relay.attempt import Deadlines
+from helexa.relay.wheel import Wheel
+
+Outcome = Literal["complete", "cancelled", "broken", "failed", "refused"]
+"""``refused`` never reached a node; ``failed`` got no answer from one; ``broken`` lost one
+midway; ``cancelled`` was given up by the client."""
+
+THREAD_BYTES = 256 * 1024
+"""Bodies above this are parsed off the loop: a millisecond is the longest it may stand still."""
+
+
+class Placed(NamedTuple):
+    """Where a request goes, and why (a few words for whoever asks later)."""
+
+    node: str
+    why: str
+    cold: bool = False
+
+
+class Lease(Protocol):
+    """A request's share of a node's work, while it is there."""
+
+    def release(self) -> None:
+        """It has ended; idempotent."""
+
+
+class Placer(Protocol):
+    """Finds the node for a request."""
+
+    def resolve(self, model: str) -> str:
+        """The concrete id behind an alias; other names are their own."""
+
+    def check(self, model: str, principal: Principal) -> None:
+        """Refuse what needs no waiting to be refused.
+
+        Raises:
+            ModelNotFound, Forbidden, ServiceUnavailable, UnsupportedOperation: ...
+        """
+
+    def now(self, model: str, avoid: AbstractSet[str]) -> Placed | None:
+        """The best node that can take the request at once."""
+
+    async def later(
+        self, model: str, principal: Principal, avoid: AbstractSet[str], deadline: float | None
+    ) -> Placed:
+        """Wait for a node that can, loading the model if need be.
+
+        Raises:
+            TryLater: With what is known about when.
+        """
+
+    def lease(self, placed: Placed, model: str) -> Lease:
+        """Count the request as that node's work."""
+
+
+class Watcher(Protocol):
+    """Somebody who records what passes (capture)."""
+
+    def request(self, body: bytes) -> None:
+        """The client's body."""
+
+    def response(self, data: bytes) -> None:
+        """Bytes as they leave for the client."""
+
+    def close(self, status: int, outcome: str) -> None:
+        """It has ended."""
+
+
+class Observers(Protocol):
+    """What is kept about requests beyond their metrics."""
+
+    def finished(self, exchange: object) -> None:
+        """Keep the timeline of an ended exchange."""
+
+    def watch(self, principal: Principal, model: str, request_id: str) -> Watcher | None:
+        """A watcher if this request is being captured."""
+
+
+@dataclass(slots=True)
+class Desk:
+    """Everything an exchange needs that is not its own."""
+
+    keys: KeyTable
+    seats: KeySeats
+    ledger: Ledger
+    placer: Placer
+    links: Links
+    settler: Settler
+    metrics: CortexMetrics
+    observers: Observers
+    wheel: Wheel
+    loop: asyncio.AbstractEventLoop
+    deadlines: Deadlines
+    ids: IdSource
+    log: Logger
+    clock: Callable[[], float]
+    commit_s: float = 0.8
+    retries: int = 2
+    slice_tokens: int = 512
+    hidden_usage: bool = True
+
+
+@dataclass(slots=True)
+class Times:
+    """Loop times of one request (seconds); 0 is not yet."""
+
+    received: float
+    granted: float = 0.0
+    placed: float = 0.0
+    connected: float = 0.0
+    first_byte: float = 0.0
+    first: float = 0.0
+    last: float = 0.0
+    ended: float = 0.0
+
+    def ms(self, start: float, stop: float) -> float | None:
+        """Milliseconds between two of them; None unless both happened."""
+        return round((stop - start) * 1000, 2) if start and stop else None

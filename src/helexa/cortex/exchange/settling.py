@@ -1,0 +1,207 @@
+"""Settling with the node's word: final counts, extensions of grants, acknowledgements.
+
+The gateway settles at once what it has seen the whole of. For everything else (a client that
+left, a stream that broke) the node's record is the truth: it comes with ``request_end`` on the
+node's event stream, or is fetched from ``GET /requests``. Every record that has been settled is
+acknowledged, in batches, so that the node can forget it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import msgspec
+
+from helexa.core.errors import HelexaError
+from helexa.core.fleet import Ack, GrantUpdate, RequestRecord
+from helexa.core.usage import Usage
+from helexa.cortex.fleet.client import NodeApi
+from helexa.cortex.fleet.events import GrantLow
+from helexa.cortex.ledger.base import Ledger, RequestKey, Settled, Settlement
+
+FINAL = frozenset(("complete", "cut", "cancelled", "failed", "node_lost"))
+_BATCH = 500
+_TIMEOUT_S = 3.0
+
+Booked = Callable[[Settled], object]
+
+
+@dataclass(slots=True)
+class _NodeMail:
+    """What waits to be told to one node."""
+
+    grants: dict[str, int] = field(default_factory=dict)
+    acks: dict[RequestKey, None] = field(default_factory=dict)
+    sending: asyncio.Task[None] | None = None
+
+
+class _Waiting(NamedTuple):
+    """An ended request whose node has the last word; forgotten with the lease of its grant."""
+
+    node: str
+    until: float
+
+
+class Settler:
+    """Owner of the requests whose final count is still out.
+
+    Args:
+        api: A node's management routes by name; None for a node that is gone.
+        booked: Told of every settlement that was made here (for metrics).
+        gateway: Our name; records of other gateways are none of our business.
+        epoch: Our life; records of an earlier one are settled by recovery, not here.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        api: Callable[[str], NodeApi | None],
+        *,
+        booked: Booked,
+        slice_tokens: int,
+        lease_s: float,
+        gateway: str,
+        epoch: int,
+    ) -> None:
+        self._ledger = ledger
+        self._api = api
+        self._booked = booked
+        self._slice = slice_tokens
+        self._lease_s = lease_s
+        self._gateway = gateway
+        self._epoch = epoch
+        self._mail: dict[str, _NodeMail] = {}
+        self._running: set[RequestKey] = set()
+        self._waiting: dict[RequestKey, _Waiting] = {}
+
+    @property
+    def waiting(self) -> int:
+        """Ended requests whose node has not told their count yet."""
+        return len(self._waiting)
+
+    def begin(self, request_id: str, attempt: int) -> None:
+        """A request is sent to a node: its grant lives as long as it runs."""
+        self._running.add((request_id, attempt))
+
+    def settle(self, node: str, request_id: str, attempt: int, usage: Usage) -> Settled | None:
+        """Book a request whose usage was seen, and acknowledge its record."""
+        self._running.discard((request_id, attempt))
+        settled = self._book(request_id, attempt, usage)
+        self._acknowledge(node, request_id, attempt)
+        return settled
+
+    def settle_later(self, node: str, request_id: str, attempt: int) -> None:
+        """The request has ended and only the node knows what it cost."""
+        key = (request_id, attempt)
+        self._running.discard(key)
+        until = asyncio.get_running_loop().time() + self._lease_s
+        self._waiting[key] = _Waiting(node, until)
+
+    def on_request_end(self, node: str, record: RequestRecord) -> None:
+        """A final record from a node's event stream or its table."""
+        if record.epoch != self._epoch or record.gateway != self._gateway:
+            return
+        key = (record.request_id, record.attempt)
+        if self._waiting.pop(key, None) is None:
+            return  # its usage has been seen, or will be in a moment
+        usage = Usage(record.prompt, record.output, record.cached, record.reasoning)
+        settled = self._book(record.request_id, record.attempt, usage)
+        if settled is not None:
+            self._booked(settled)
+        self._acknowledge(node, record.request_id, record.attempt)
+
+    def on_grant_low(self, node: str, event: GrantLow) -> None:
+        """A node asks for more: raise the grant as far as there is room, and tell it."""
+        wanted = max(event.granted, event.used) + self._slice
+        answer = self._ledger.extend(event.request_id, event.attempt, event.used, wanted)
+        if isinstance(answer, Awaitable):
+            task = asyncio.ensure_future(answer)
+            task.add_done_callback(lambda t: self._extended(node, event, t.result()))
+        else:
+            self._extended(node, event, answer)
+
+    def _extended(self, node: str, event: GrantLow, granted: int | None) -> None:
+        if granted is not None and granted > event.granted:
+            mail = self._mail.setdefault(node, _NodeMail())
+            mail.grants[event.request_id] = granted
+            self._send(node, mail)
+
+    def _book(self, request_id: str, attempt: int, usage: Usage) -> Settled | None:
+        return self._ledger.settle(
+            Settlement(
+                request_id, attempt, usage.prompt, usage.completion, usage.cached, usage.reasoning
+            )
+        )
+
+    def _acknowledge(self, node: str, request_id: str, attempt: int) -> None:
+        mail = self._mail.get(node)
+        if mail is None:
+            mail = self._mail[node] = _NodeMail()
+        mail.acks[request_id, attempt] = None
+
+    # ── telling the nodes ───────────────────────────────────────────────────────────────────
+
+    async def run(self, every_s: float = 0.5) -> None:
+        """Acknowledge in batches and look after what is overdue, until cancelled."""
+        overdue: set[RequestKey] = set()
+        while True:
+            await asyncio.sleep(every_s)
+            for node, mail in list(self._mail.items()):
+                if mail.acks or mail.grants:
+                    self._send(node, mail)
+            # What waited a whole round has no event stream to come by: ask for it.
+            late = overdue & self._waiting.keys()
+            for node in {self._waiting[key].node for key in late}:
+                await self._ask(node)
+            overdue = set(self._waiting)
+            self._expire()
+
+    def _expire(self) -> None:
+        for settled in self._ledger.expire(self._running):
+            self._booked(settled)
+        now = asyncio.get_running_loop().time()
+        for key in [key for key, waiting in self._waiting.items() if waiting.until <= now]:
+            del self._waiting[key]
+
+    async def _ask(self, node: str) -> None:
+        api = self._api(node)
+        if api is None:
+            return
+        with contextlib.suppress(HelexaError, msgspec.DecodeError):
+            answer = await api.get("/requests", _TIMEOUT_S)
+            if answer.status == 200:
+                for record in msgspec.json.decode(answer.body, type=list[RequestRecord]):
+                    if record.state in FINAL:
+                        self.on_request_end(node, record)
+
+    def _send(self, node: str, mail: _NodeMail) -> None:
+        if mail.sending is None or mail.sending.done():
+            mail.sending = asyncio.get_running_loop().create_task(self._deliver(node, mail))
+
+    async def _deliver(self, node: str, mail: _NodeMail) -> None:
+        """Post until nothing waits; what could not be told is told with the next batch."""
+        while mail.grants or mail.acks:
+            api = self._api(node)
+            if api is None:
+                mail.grants.clear()
+                mail.acks.clear()
+                return
+            grants, mail.grants = mail.grants, {}
+            batch = list(mail.acks)[:_BATCH]
+            try:
+                if grants:
+                    body = [GrantUpdate(request, granted) for request, granted in grants.items()]
+                    await api.post("/requests/grants", body, _TIMEOUT_S)
+                elif batch:
+                    acks = [Ack(request, attempt) for request, attempt in batch]
+                    await api.post("/requests/ack", acks, _TIMEOUT_S)
+                    for key in batch:
+                        mail.acks.pop(key, None)
+            except HelexaError:
+                for request, granted in grants.items():
+                    mail.grants.setdefault(request, granted)
+                return

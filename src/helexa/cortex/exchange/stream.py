@@ -1,0 +1,64 @@
+"""A streamed answer on its way through the gateway: metered, watched, passed on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from helexa.core.metrics import GAP_BUCKETS
+from helexa.cortex.exchange.desk import Watcher
+from helexa.relay.answer import Answer
+from helexa.wire.chat_tail import DONE, ChatTail
+
+
+class StreamRelay:
+    """Joins one client's answer with whichever node's stream comes to be relayed.
+
+    Args:
+        show_usage: The client asked for the usage chunk.
+        now: Loop time.
+        header_lines: Called once, when the first events of an engine arrive.
+    """
+
+    __slots__ = ("_header_lines", "_now", "_show_usage", "_watcher", "answer", "tail")
+
+    def __init__(
+        self,
+        answer: Answer,
+        *,
+        show_usage: bool,
+        watcher: Watcher | None,
+        now: Callable[[], float],
+        header_lines: Callable[[], bytes],
+    ) -> None:
+        self.answer = answer
+        self.tail = ChatTail(GAP_BUCKETS, show_usage=show_usage)
+        self._show_usage = show_usage
+        self._watcher = watcher
+        self._now = now
+        self._header_lines = header_lines
+
+    def renew(self) -> None:
+        """Another candidate is tried: forget what the last one said (nothing was relayed)."""
+        self.tail = ChatTail(GAP_BUCKETS, show_usage=self._show_usage)
+
+    def events(self, data: bytes) -> None:
+        """Whole events from the node."""
+        data = self.tail.feed(data, self._now())
+        if not data:
+            return
+        answer = self.answer
+        if not answer.relaying:
+            answer.add_headers(self._header_lines())
+        if self._watcher is not None:
+            self._watcher.response(data)
+        answer.write(data)
+
+    def finish(self, comment: bytes) -> None:
+        """The success terminator, behind what only the end could tell."""
+        self.end(comment + DONE)
+
+    def end(self, last: bytes) -> None:
+        """The last bytes, whatever they say."""
+        if self._watcher is not None:
+            self._watcher.response(last)
+        self.answer.end(last)

@@ -1,0 +1,88 @@
+"""The relayed path to each node: a connection pool and the head that every request carries."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+
+from helexa.relay.client import parse_url
+from helexa.relay.pool import UpstreamPool
+from helexa.relay.wheel import Wheel
+
+
+class NodeLink:
+    """One node as the data plane sees it.
+
+    Args:
+        trust: Header lines with the fleet secret and our name, complete.
+    """
+
+    __slots__ = ("_prefix", "_trust", "name", "pool")
+
+    def __init__(self, name: str, pool: UpstreamPool, prefix: str, trust: bytes) -> None:
+        self.name = name
+        self.pool = pool
+        self._prefix = prefix.rstrip("/").encode()
+        self._trust = trust
+
+    def head(self, path: bytes, size: int, lines: bytes) -> bytes:
+        """Request line and headers, with the blank line.
+
+        Args:
+            path: Route on the node.
+            size: Bytes of the body.
+            lines: Further header lines, complete.
+        """
+        return b"POST %b%b HTTP/1.1\r\n%b%bcontent-length: %d\r\n\r\n" % (
+            self._prefix,
+            path,
+            self._trust,
+            lines,
+            size,
+        )
+
+
+class Links:
+    """The links by node name; follows the fleet's configuration."""
+
+    def __init__(
+        self,
+        wheel: Wheel,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        gateway: str,
+        secret: str | None,
+        connect_secs: float,
+    ) -> None:
+        self._wheel = wheel
+        self._loop = loop
+        self._connect_secs = connect_secs
+        lines = f"content-type: application/json\r\nx-helexa-gateway: {gateway}\r\n"
+        if secret is not None:
+            lines += f"authorization: Bearer {secret}\r\n"
+        self._trust = lines.encode()
+        self._links: dict[str, NodeLink] = {}
+
+    def add(self, name: str, endpoint: str, tls: ssl.SSLContext | None = None) -> None:
+        """Prepare the way to a node; nothing is connected yet."""
+        origin, prefix = parse_url(endpoint)
+        pool = UpstreamPool(
+            origin, self._wheel, self._loop, connect_secs=self._connect_secs, tls=tls
+        )
+        host = f"host: {origin.authority}\r\n".encode()
+        self._links[name] = NodeLink(name, pool, prefix, host + self._trust)
+
+    def remove(self, name: str) -> None:
+        """Forget a node; what runs on it goes on."""
+        link = self._links.pop(name, None)
+        if link is not None:
+            link.pool.close()
+
+    def get(self, name: str) -> NodeLink | None:
+        """The way to a node, or None when it is not configured (any more)."""
+        return self._links.get(name)
+
+    def close(self) -> None:
+        """Close every idle connection."""
+        for name in list(self._links):
+            self.remove(name)
