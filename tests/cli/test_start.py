@@ -1,0 +1,110 @@
+"""How the serving commands begin and end, on real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROLES = ("cortex", "neuron")
+
+
+@pytest.fixture(autouse=True)
+def installed(role: str) -> None:
+    if role == "neuron":
+        pytest.importorskip("xllamacpp")
+
+
+def command(role: str, *arguments: str) -> list[str]:
+    free = ["--port", "0"] + (["--metrics-port", "0"] if role == "cortex" else [])
+    return [sys.executable, "-m", "helexa.cli", role, *free, *arguments]
+
+
+def refusal(role: str, *arguments: str) -> tuple[int, str]:
+    """Status and the last line of stderr; stdout must have stayed empty."""
+    done = subprocess.run(
+        command(role, *arguments), capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.stdout == ""
+    return done.returncode, done.stderr.splitlines()[-1]
+
+
+def settings(role: str, folder: Path, text: str = "") -> str:
+    file = folder / f"{role}.toml"
+    state = f'state_dir = "{folder}/state"\n' if role == "neuron" else ""
+    file.write_text(state + text)
+    return str(file)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_named_file_that_is_missing_stops_the_start(role: str) -> None:
+    assert refusal(role, "--config", "/nonexistent/x.toml") == (
+        2,
+        f"helexa {role}: /nonexistent/x.toml: there is no such file",
+    )
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_an_unknown_key_stops_the_start_by_its_path(role: str, tmp_path: Path) -> None:
+    file = settings(role, tmp_path, "[fleet]\nsecrt = 'x'\n")
+    assert refusal(role, "--config", file) == (
+        2,
+        f"helexa {role}: {file}: unknown key `fleet.secrt`; did you mean secret?",
+    )
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_file_that_does_not_parse_stops_the_start_with_its_line(
+    role: str, tmp_path: Path
+) -> None:
+    file = settings(role, tmp_path, "[fleet\n")
+    status, words = refusal(role, "--config", file)
+    assert status == 2
+    assert words.startswith(f"helexa {role}: {file}: is not valid TOML:")
+    assert "line" in words
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_taken_port_stops_the_start_and_names_the_option(role: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        listen = "[gateway]\nlisten = '127.0.0.1:0'\n" if role == "cortex" else ""
+        file = settings(role, tmp_path, listen)
+        way_out = "stop what listens there or pass --port"
+        assert refusal(role, "--config", file, "--port", str(port)) == (
+            3,
+            f"helexa {role}: port {port} on 127.0.0.1 is taken; {way_out}",
+        )
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
+def test_a_start_says_ready_on_stdout_and_ends_cleanly_when_asked(
+    role: str, ending: signal.Signals, tmp_path: Path
+) -> None:
+    file = settings(role, tmp_path)
+    environ = os.environ | {f"{role.upper()}_NONSENSE": "1"}
+    with subprocess.Popen(
+        command(role, "--config", file),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environ,
+    ) as child:
+        assert child.stdout is not None
+        assert select.select([child.stdout], [], [], 20)[0]
+        line = json.loads(child.stdout.readline())
+        assert (line["ready"], line["role"]) == (True, role)
+        child.send_signal(ending)
+        out, err = child.communicate(timeout=30)
+    assert (child.returncode, out) == (0, "")
+    logged = [json.loads(entry) for entry in err.splitlines()]
+    warnings = [entry["event"] for entry in logged if entry["level"] == "warning"]
+    assert f"{role.upper()}_NONSENSE in the environment is unknown and ignored" in warnings
