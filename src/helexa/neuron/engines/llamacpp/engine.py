@@ -41,7 +41,8 @@ _CUDA_WHEELS = "https://xorbitsai.github.io/xllamacpp/whl/cu128"
 _PROBE_TIMEOUT_S = 60.0
 
 
-def _new_key() -> str:
+def new_key() -> str:
+    """A key that only the node and its engine know."""
     return secrets.token_urlsafe(24)
 
 
@@ -53,7 +54,7 @@ class LlamaCpp:
         build: What the installed wheel can use; see ``inspect_build``.
         cpu_only: The operator asked for the CPU (``gpu_layers = 0``): then a GPU the wheel
             cannot use is no obstacle.
-        new_key: Source of API keys.
+        key_source: Makes API keys.
         clock: Unix time, for ``created``.
     """
 
@@ -65,13 +66,13 @@ class LlamaCpp:
         build: LlamaCppBuild | None = None,
         *,
         cpu_only: bool = False,
-        new_key: Callable[[], str] = _new_key,
+        key_source: Callable[[], str] = new_key,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._environ = environ
         self._build = build or LlamaCppBuild()
         self._cpu_only = cpu_only
-        self._new_key = new_key
+        self._new_key = key_source
         self._clock = clock
 
     def version(self) -> str | None:

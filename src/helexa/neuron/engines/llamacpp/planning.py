@@ -17,6 +17,7 @@ from helexa.neuron.plan import Room, Wanted, fit
 CANCEL_TARGET_S = 0.08
 FLOPS_PER_CORE = 40e9
 SMALL_MODEL_BYTES = 64 << 20
+_DEEP = 8192
 _BATCH_MIN, _BATCH_CPU, _BATCH_GPU = 16, 512, 2048
 
 
@@ -37,8 +38,8 @@ def make_plan(facts: ModelFacts, host: Host, wanted: Mapping[str, object]) -> Pl
     threads = asked.threads or threads_for(facts, host.cores)
     asked = msgspec.structs.replace(asked, threads=threads)
     batch = extra.get("batch") or given.get("batch") or prefill_chunk(facts, host, asked)
-    slots_at_least = max(int(batch), asked.slots or 1)
-    return fit(facts, host, msgspec.structs.replace(asked, batch=slots_at_least), room)
+    batch = max(int(batch), asked.slots or 1)
+    return fit(facts, host, msgspec.structs.replace(asked, batch=batch), room)
 
 
 def _members(given: Mapping[str, Any], kind: type[msgspec.Struct]) -> dict[str, Any]:
@@ -57,12 +58,14 @@ def prefill_chunk(facts: ModelFacts, host: Host, wanted: Wanted) -> int:
     """Tokens between two looks at the queue, so that a cancelled prompt is noticed in time.
 
     ``rate × 80 ms``, rounded down to a power of two. Unmeasured CPUs are taken at 40 GFLOP/s per
-    thread and 2 FLOP per weight and token.
+    thread; a token costs 2 FLOP per weight, and 4 per context token, head and element of a head
+    in every layer (at the end of the context, where a chunk takes longest).
     """
     gpus = any(device.kind != "cpu" for device in host.devices)
     if gpus and wanted.gpu_layers != 0:
         return _BATCH_GPU
-    guess = (wanted.threads or 1) * FLOPS_PER_CORE / (2.0 * max(1, facts.parameters))
-    rate = wanted.prefill_tok_s or guess
-    chunk = 1 << max(0, int(rate * CANCEL_TARGET_S).bit_length() - 1)
+    context = min(facts.context_native or _DEEP, wanted.ctx or _DEEP, _DEEP)
+    attention = 4 * context * facts.heads * facts.head_dim_k * facts.layers
+    guess = (wanted.threads or 1) * FLOPS_PER_CORE / (2 * max(1, facts.parameters) + attention)
+    chunk = 1 << max(0, int((wanted.prefill_tok_s or guess) * CANCEL_TARGET_S).bit_length() - 1)
     return max(_BATCH_MIN, min(_BATCH_CPU, chunk))
