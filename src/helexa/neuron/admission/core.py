@@ -1,0 +1,149 @@
+"""The decision: given who runs, who waits and what is free, who is seated next.
+
+Synchronous and complete in itself; no clock, no tasks. The rules, in their order:
+
+1. A principal that holds a seat may not take the last ``reserve`` free ones; the anonymous never.
+2. Anonymous tickets are looked at only when nobody else waits.
+3. Cells come with the seat: a prompt and a slice, and a slice must stay for each that runs.
+4. Among those that pass, deficit round robin decides.
+5. A ticket whose cells are not free may be passed ``MOST_PASSED`` times; then all wait for it.
+"""
+
+from __future__ import annotations
+
+from helexa.neuron.admission.queue import Queue
+from helexa.neuron.admission.rounds import QUANTUM, Rounds
+from helexa.neuron.admission.ticket import Ticket
+from helexa.neuron.kv import CellLedger
+
+MOST_PASSED = 8
+
+
+class Core:
+    """Seats, cells, turns and the queue of one model.
+
+    Args:
+        seats: Requests that run at once.
+        cells: The model's KV cells.
+        depth: Most tickets that wait.
+        reserve: Seats kept for principals that hold none; none are with a single seat.
+        spare: Cells that must stay free for each running request when another is seated.
+    """
+
+    def __init__(
+        self,
+        seats: int,
+        cells: CellLedger,
+        *,
+        depth: int,
+        reserve: int = 1,
+        spare: int = 0,
+        quantum: int = QUANTUM,
+    ) -> None:
+        self.seats = seats
+        self.cells = cells
+        self.queue = Queue(depth)
+        self.rounds = Rounds(quantum)
+        self._reserve = reserve
+        self._spare = spare
+        self._seated: dict[Ticket, None] = {}
+        self._holds: dict[str, int] = {}
+
+    @property
+    def in_flight(self) -> int:
+        """Seats taken."""
+        return len(self._seated)
+
+    @property
+    def reserved(self) -> int:
+        """Seats kept for principals that hold none."""
+        return min(self._reserve, self.seats - 1) if self.seats >= 2 else 0
+
+    def holds(self, principal: str) -> int:
+        """Seats ``principal`` has."""
+        return self._holds.get(principal, 0)
+
+    def outstanding(self, ticket: Ticket) -> int:
+        """Requests of the ticket's principal, seated and waiting."""
+        return self.holds(ticket.principal) + self.queue.waiting(ticket)
+
+    def wait(self, ticket: Ticket) -> None:
+        """Put ``ticket`` into the queue."""
+        self.rounds.join(ticket.principal)
+        self.queue.add(ticket)
+
+    def seat_next(self) -> Ticket | None:
+        """Seat whoever is next, if anyone can be; call until it says None."""
+        ticket = self._choose()
+        if ticket is None or not self.cells.grant(ticket, ticket.cells):
+            return None
+        self.queue.remove(ticket)
+        self._seated[ticket] = None
+        self._holds[ticket.principal] = self.holds(ticket.principal) + 1
+        self.rounds.seated(ticket.principal)
+        return ticket
+
+    def charge(self, ticket: Ticket, tokens: int) -> None:
+        """A seated request has cost ``tokens`` more."""
+        if ticket in self._seated:
+            self.rounds.charge(ticket.principal, tokens)
+
+    def extend(self, ticket: Ticket, cells: int) -> bool:
+        """Give a seated request ``cells`` more; False when they are not to be had."""
+        return ticket in self._seated and self.cells.extend(ticket, cells)
+
+    def drop(self, ticket: Ticket) -> bool:
+        """``ticket`` is over, wherever it was; False when it was nowhere (idempotent)."""
+        if ticket in self._seated:
+            del self._seated[ticket]
+            self.cells.release(ticket)
+            self._holds[ticket.principal] -= 1
+            if not self._holds[ticket.principal]:
+                del self._holds[ticket.principal]
+        elif not self.queue.remove(ticket):
+            return False
+        if not self.outstanding(ticket):
+            self.rounds.leave(ticket.principal)
+        return True
+
+    def hopeless(self) -> list[Ticket]:
+        """Waiting tickets that can no longer fit, after the cells became fewer."""
+        return [t for t in self.queue if not self.cells.ever_fits(t.cells)]
+
+    def _choose(self) -> Ticket | None:
+        free = self.seats - self.in_flight
+        if free <= 0:
+            return None
+        beyond = free > self.reserved
+        waiting = self.queue.principals
+        if not waiting:
+            ticket = self.queue.first_anonymous() if beyond else None
+            return ticket if ticket is not None and self._has_cells(ticket) else None
+        entitled = [p for p in waiting if beyond or not self.holds(p)]
+        if not entitled:
+            return None
+        return self._first_with_cells(self.rounds.order(entitled, waiting))
+
+    def _first_with_cells(self, principals: list[str]) -> Ticket | None:
+        passed: list[Ticket] = []
+        for principal in principals:
+            ticket = self.queue.head(principal)
+            if self._has_cells(ticket):
+                for other in passed:
+                    other.passed += 1
+                return ticket
+            if ticket.passed >= MOST_PASSED:
+                return None
+            passed.append(ticket)
+        return None
+
+    def _has_cells(self, ticket: Ticket) -> bool:
+        return self.cells.fits(ticket.cells, self._spare * self.in_flight)
+
+    def check_integrity(self) -> None:
+        """Assert what must always hold; for tests and for idle moments."""
+        self.cells.check_integrity()
+        held = sum(self._holds.values())
+        cells = sum(self.cells.held(t) for t in self._seated)
+        if held != len(self._seated) or cells != self.cells.used or 0 in self._holds.values():
+            raise AssertionError(f"seats leaked: {self._holds}, {len(self._seated)} seated")

@@ -1,0 +1,332 @@
+"""The owner of one model's admission: lets tasks wait for what ``Core`` decides.
+
+Every call is synchronous but ``enter``, and everything happens on one loop, so no state is read
+in one step and changed in another. A seat is handed over in the moment it becomes free; whoever
+was cancelled in between gives it back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from helexa.core.errors import (
+    ContextLengthExceeded,
+    HelexaError,
+    Overloaded,
+    RateLimitExceeded,
+    ServiceUnavailable,
+)
+from helexa.core.fleet import ModelLoad, Servable
+from helexa.neuron.admission.core import Core
+from helexa.neuron.admission.ticket import Refusals, Standing, Ticket
+from helexa.neuron.kv import CellLedger
+from helexa.neuron.settings import AdmissionSettings
+
+SLICE_TOKENS = 256
+_FADE = 0.8
+
+
+@dataclass(slots=True, eq=False)
+class Seat:
+    """The right to run, with its cells. ``leave`` is called once by whoever got it."""
+
+    ticket: Ticket
+    waited_s: float
+    since: float
+    _admission: Admission
+
+    @property
+    def cells(self) -> int:
+        """KV cells it holds."""
+        return self._admission.core.cells.held(self.ticket)
+
+    def charge(self, tokens: int) -> None:
+        """It has cost ``tokens`` more (uncached prompt + output)."""
+        self._admission.core.charge(self.ticket, tokens)
+
+    def extend_cells(self, cells: int) -> bool:
+        """Take ``cells`` more; False when they are not to be had: the answer ends there."""
+        return self._admission.core.extend(self.ticket, cells)
+
+    def leave(self) -> None:
+        """Give up seat and cells; idempotent."""
+        self._admission.leave(self)
+
+
+@dataclass(slots=True)
+class _Waiter:
+    future: asyncio.Future[Seat]
+    deadline: asyncio.TimerHandle
+
+
+class Admission:
+    """Seats of one loaded model.
+
+    Args:
+        seats: Requests the engine runs at once (``Plan.slots``); ``max_in_flight`` lowers it.
+        cells: KV cells of the model (``Plan.kv_cells``).
+        context: Most cells of one request (``Plan.context``).
+        clock: Monotonic seconds.
+        slice_tokens: Cells kept for each running request when another is seated.
+        changed: Called after every change of the figures.
+    """
+
+    def __init__(
+        self,
+        seats: int,
+        cells: int,
+        context: int,
+        settings: AdmissionSettings,
+        clock: Callable[[], float],
+        *,
+        slice_tokens: int = SLICE_TOKENS,
+        changed: Callable[[], None] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._changed = changed
+        self.core = Core(
+            self._capped(seats),
+            CellLedger(cells, context),
+            depth=settings.max_queue_depth,
+            reserve=settings.reserve_seats,
+            spare=slice_tokens,
+        )
+        self.refusals = Refusals()
+        self._waiters: dict[Ticket, _Waiter] = {}
+        self._closed: HelexaError | None = None
+        self._mean_hold_s: float | None = None
+
+    # ── coming and going ────────────────────────────────────────────────────────────────────
+
+    def try_enter(self, ticket: Ticket) -> Seat | None:
+        """A seat at once, without suspension, or None: then ``enter`` would wait.
+
+        Raises:
+            HelexaError: As ``enter`` does before it waits.
+        """
+        self._refuse_at_once(ticket)
+        self.core.wait(ticket)
+        seat = self._seat_all(ticket)
+        if seat is None:
+            self.core.drop(ticket)
+        return seat
+
+    async def enter(self, ticket: Ticket) -> Seat:
+        """A seat with its cells; waits for its turn if need be.
+
+        Raises:
+            ContextLengthExceeded: It can never fit.
+            RateLimitExceeded: The principal's hard cap.
+            Overloaded: The queue is full, or it waited too long; with an estimate.
+            ServiceUnavailable: The model is going away.
+        """
+        self._refuse_at_once(ticket)
+        self.core.wait(ticket)
+        seat = self._seat_all(ticket)
+        if seat is not None:
+            return seat
+        future = self._register(ticket)
+        self._make_room(ticket)
+        self._tell()
+        return await self._wait(ticket, future)
+
+    def leave(self, seat: Seat) -> None:
+        """``seat`` is free again; idempotent."""
+        if not self.core.drop(seat.ticket):
+            return
+        held = self._clock() - seat.since
+        mean = self._mean_hold_s
+        self._mean_hold_s = held if mean is None else _FADE * mean + (1 - _FADE) * held
+        self._seat_all()
+
+    def cancel(self, ticket: Ticket) -> None:
+        """``ticket``'s caller has gone while it waited; its ``enter`` is cancelled."""
+        waiter = self._withdraw(ticket)
+        if waiter is not None:
+            waiter.future.cancel()
+
+    def close(self, error: HelexaError) -> None:
+        """Refuse all that wait and all that come, with ``error`` (an unload, a drain)."""
+        self._closed = error
+        for ticket in list(self._waiters):
+            self._fail(ticket, error)
+
+    def reopen(self) -> None:
+        """Take requests again (a drain was called off)."""
+        self._closed = None
+
+    def resize(self, seats: int, cells: int, context: int) -> None:
+        """The engine came back with other figures; what no longer fits is refused."""
+        self.core.seats = self._capped(seats)
+        self.core.cells.resize(cells, context)
+        for ticket in self.core.hopeless():
+            self._fail(ticket, self._too_long(ticket))
+        self._seat_all()
+
+    # ── what others read ────────────────────────────────────────────────────────────────────
+
+    def standing(self, ticket: Ticket) -> Standing | None:
+        """Place and estimate of a waiting ticket; None when it does not wait."""
+        if ticket not in self.core.queue:
+            return None
+        place = self.core.queue.place(ticket)
+        return Standing(place, self._eta(place))
+
+    def figures(self, model_id: str) -> ModelLoad:
+        """Live figures; rates are the caller's to fill in."""
+        core, refused = self.core, self.refusals
+        return ModelLoad(
+            id=model_id,
+            in_flight=core.in_flight,
+            queue_depth=len(core.queue),
+            max_in_flight=core.seats,
+            max_queue_depth=core.queue.depth,
+            rejected_queue_full=refused.queue_full,
+            rejected_timeout=refused.timeout,
+            rejected_principal=refused.principal,
+            rejected_too_long=refused.too_long,
+            kv_used_tokens=core.cells.used,
+            kv_total_tokens=core.cells.total,
+        )
+
+    def servable(self) -> Servable:
+        """Whether a minimal request would be taken, now or after waiting; busy is servable."""
+        if self._closed is not None:
+            return Servable(ok=False, reason=self._closed.code, detail=self._closed.message)
+        return Servable()
+
+    # ── the waiting ─────────────────────────────────────────────────────────────────────────
+
+    def _register(self, ticket: Ticket) -> asyncio.Future[Seat]:
+        """From here on ``ticket`` can be seated, refused and withdrawn by anyone."""
+        loop = asyncio.get_running_loop()
+        longest = self._settings.max_wait_secs
+        if ticket.max_wait_s is not None:
+            longest = min(longest, ticket.max_wait_s)
+        future: asyncio.Future[Seat] = loop.create_future()
+        deadline = loop.call_later(max(0.0, longest), self._expire, ticket)
+        self._waiters[ticket] = _Waiter(future, deadline)
+        return future
+
+    async def _wait(self, ticket: Ticket, future: asyncio.Future[Seat]) -> Seat:
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                future.result().leave()  # it was seated in the moment its caller left
+            self._withdraw(ticket)
+            raise
+
+    def _expire(self, ticket: Ticket) -> None:
+        self.refusals.timeout += 1
+        waited = self._clock() - ticket.arrived
+        self._fail(
+            ticket,
+            Overloaded(
+                f"The request waited {waited:.0f} s for a seat and none became free. "
+                "Ask again later, or ask another node.",
+                retry_after_s=self._retry_after(),
+            ),
+        )
+
+    def _fail(self, ticket: Ticket, error: HelexaError) -> None:
+        waiter = self._withdraw(ticket)
+        if waiter is not None and not waiter.future.done():
+            waiter.future.set_exception(error)
+
+    def _withdraw(self, ticket: Ticket) -> _Waiter | None:
+        """Take a waiting ticket out of everything; others may now fit."""
+        waiter = self._waiters.pop(ticket, None)
+        if waiter is None:
+            return None
+        waiter.deadline.cancel()
+        self.core.drop(ticket)
+        self._seat_all()
+        return waiter
+
+    def _seat_all(self, asking: Ticket | None = None) -> Seat | None:
+        """Seat everyone who can be; the seat of ``asking``, if it is among them."""
+        own: Seat | None = None
+        while (ticket := self.core.seat_next()) is not None:
+            now = self._clock()
+            seat = Seat(ticket, now - ticket.arrived, now, self)
+            if ticket is asking:
+                own = seat
+            else:
+                self._hand_over(seat)
+        self._tell()
+        return own
+
+    def _hand_over(self, seat: Seat) -> None:
+        waiter = self._waiters.pop(seat.ticket)
+        waiter.deadline.cancel()
+        if waiter.future.done():  # its task was cancelled and has not run since
+            self.core.drop(seat.ticket)
+        else:
+            waiter.future.set_result(seat)
+
+    # ── refusals ────────────────────────────────────────────────────────────────────────────
+
+    def _refuse_at_once(self, ticket: Ticket) -> None:
+        """Whatever can be refused without waiting is refused here, before anything is held."""
+        ticket.arrived = self._clock()
+        if self._closed is not None:
+            raise self._closed
+        if not self.core.cells.ever_fits(ticket.cells):
+            raise self._too_long(ticket)
+        most = self._settings.max_per_principal
+        if most and self.core.outstanding(ticket) >= most:
+            self.refusals.principal += 1
+            raise RateLimitExceeded(
+                f"{ticket.principal} has {most} requests here already, the most one key may "
+                "have. Wait for one to end.",
+                retry_after_s=self._retry_after(),
+            )
+
+    def _make_room(self, ticket: Ticket) -> None:
+        """A full queue refuses the newcomer, or whoever takes more than a fair share of it."""
+        queue = self.core.queue
+        if len(queue) <= queue.depth:
+            return
+        queue.remove(ticket)
+        victim = queue.victim(ticket)
+        queue.add(ticket)
+        self.refusals.queue_full += 1
+        error = Overloaded(
+            f"{queue.depth} requests wait for this model already, no more may. "
+            "Ask again later, or ask another node.",
+            retry_after_s=self._retry_after(),
+        )
+        self._fail(victim or ticket, error)
+
+    def _too_long(self, ticket: Ticket) -> ContextLengthExceeded:
+        self.refusals.too_long += 1
+        cells = self.core.cells
+        return ContextLengthExceeded(ticket.cells, min(cells.total, cells.per_request))
+
+    def _retry_after(self) -> float:
+        return max(1.0, self._eta(len(self.core.queue) + 1) or 1.0)
+
+    def _eta(self, place: int) -> float | None:
+        """Seconds until ``place`` is seated: seats become free once per mean holding time."""
+        if self._mean_hold_s is None:
+            return None
+        return self._mean_hold_s * place / max(1, self.core.seats)
+
+    def _capped(self, seats: int) -> int:
+        most = self._settings.max_in_flight
+        return seats if most is None else min(seats, most)
+
+    def _tell(self) -> None:
+        if self._changed is not None:
+            self._changed()
+
+
+def going_away(model_id: str, retry_after_s: float = 5.0) -> ServiceUnavailable:
+    """What those who wait for an unloading model are told."""
+    return ServiceUnavailable(
+        f"{model_id} is being unloaded on this node. Ask again.", retry_after_s=retry_after_s
+    )

@@ -1,0 +1,98 @@
+"""Those who wait: first come, first served within a principal; bounded over all of them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+from helexa.neuron.admission.ticket import Ticket
+
+
+class Queue:
+    """Waiting tickets by principal; the anonymous ones apart.
+
+    Args:
+        depth: Most tickets that wait at once.
+    """
+
+    def __init__(self, depth: int) -> None:
+        self.depth = depth
+        self._named: dict[str, deque[Ticket]] = {}
+        self._anonymous: deque[Ticket] = deque()
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __contains__(self, ticket: Ticket) -> bool:
+        return any(t is ticket for t in self._line(ticket))
+
+    def __iter__(self) -> Iterator[Ticket]:
+        for line in self._named.values():
+            yield from line
+        yield from self._anonymous
+
+    @property
+    def principals(self) -> list[str]:
+        """Named principals that wait, the longest waiting first."""
+        return list(self._named)
+
+    def head(self, principal: str) -> Ticket:
+        """The next ticket of a waiting principal."""
+        return self._named[principal][0]
+
+    def first_anonymous(self) -> Ticket | None:
+        """The next anonymous ticket."""
+        return self._anonymous[0] if self._anonymous else None
+
+    def waiting(self, ticket: Ticket) -> int:
+        """How many of the ticket's principal wait."""
+        return len(self._line(ticket))
+
+    def add(self, ticket: Ticket) -> None:
+        """Append; the caller has made room."""
+        if ticket.anonymous:
+            self._anonymous.append(ticket)
+        else:
+            self._named.setdefault(ticket.principal, deque()).append(ticket)
+        self._length += 1
+
+    def remove(self, ticket: Ticket) -> bool:
+        """Take out ``ticket``; False when it does not wait."""
+        if ticket not in self:
+            return False
+        line = self._line(ticket)
+        line.remove(ticket)
+        self._length -= 1
+        if not line and not ticket.anonymous:
+            del self._named[ticket.principal]
+        return True
+
+    def victim(self, newcomer: Ticket) -> Ticket | None:
+        """Who makes room for ``newcomer`` in a full queue; None when nobody has to.
+
+        The newest anonymous ticket; else the newest of the principal with most waiting, if that
+        principal would still have as many as the newcomer's. So nobody fills a queue for others.
+        """
+        if newcomer.anonymous:
+            return None
+        if self._anonymous:
+            return self._anonymous[-1]
+        longest = max(self._named.values(), key=len, default=None)
+        if longest is None or len(longest) < self.waiting(newcomer) + 2:
+            return None
+        return longest[-1]
+
+    def place(self, ticket: Ticket) -> int:
+        """How many, itself included, are seated until ``ticket`` is: a turn each per round."""
+        line = self._line(ticket)
+        index = next(i for i, t in enumerate(line) if t is ticket)
+        if ticket.anonymous:
+            return self._length - len(line) + index + 1
+        others = (q for name, q in self._named.items() if name != ticket.principal)
+        return index + 1 + sum(min(len(q), index + 1) for q in others)
+
+    def _line(self, ticket: Ticket) -> deque[Ticket]:
+        if ticket.anonymous:
+            return self._anonymous
+        return self._named.get(ticket.principal, deque())
