@@ -1,0 +1,419 @@
+"""How things are asked: the wordings of every task, one a line; `{}` is filled by the generator.
+
+Lists that end in HELD_OUT are used by the evaluation alone. A wording listed twice is drawn twice
+as often; `\\n` in a line is a line break.
+"""
+
+from __future__ import annotations
+
+
+def lines(text: str) -> tuple[str, ...]:
+    """One entry per line."""
+    return tuple(line.replace("\\n", "\n") for line in text.strip().splitlines())
+
+
+REPEAT = lines(
+    """
+Repeat: {}
+Repeat after me: {}
+Repeat: {}
+Repeat after me: {}
+repeat: {}
+Please repeat: {}
+Say: {}
+Echo: {}
+Repeat this: {}
+Repeat exactly: {}
+Repeat the following: {}
+Copy: {}
+Repeat the words: {}
+Say exactly: {}
+Repeat the following text exactly: {}
+Please repeat after me: {}
+Repeat this text: {}
+Repeat back: {}
+Can you repeat: {}
+Say this: {}
+Repeat {}
+Say {}
+Repeat after me:\n{}
+Reply with exactly: {}
+Reply with: {}
+Answer with: {}
+Say the following: {}
+Write: {}
+Print: {}
+Output: {}
+Repeat the word {}
+Say the word {}
+Reply with the single word {}
+Reply with just {}
+Just say {}
+"""
+)
+
+CAPITAL = lines(
+    """
+What is the capital of {}?
+What's the capital of {}?
+Capital of {}?
+{} capital?
+Tell me the capital of {}.
+Name the capital of {}.
+Which city is the capital of {}?
+what is the capital of {}
+What is {}'s capital?
+What is the capital city of {}?
+Can you tell me the capital of {}?
+Please name the capital of {}
+The capital of {} is?
+Do you know the capital of {}?
+Give me the capital of {}.
+the capital of {}, please
+I want to know the capital of {}.
+What city is the capital of {}?
+capital of {}
+Which city is {}'s capital?
+Say the capital of {}.
+Answer in one word: capital of {}?
+Quick question: what is the capital of {}?
+Hello, what is the capital of {}?
+I am going to {}. What is its capital?
+Where is the government of {}? Name the capital.
+In {}, which city is the capital?
+My question is about {}: what is the capital?
+{}: what is the capital?
+Find the capital of {}.
+Which is the capital of {}?
+"""
+)
+
+CAPITAL_HELD_OUT = lines(
+    """
+Could you name the capital city of {}?
+Please tell me what the capital of {} is.
+I forgot the capital of {}. What is it?
+Which city serves as the capital of {}?
+Tell me {}'s capital city, please.
+Hi! What is the name of the capital of {}?
+The capital city of {}?
+For {}, what is the capital city?
+"""
+)
+
+SUM = lines(
+    """
+What is {} plus {}?
+What is {} + {}?
+{} + {}
+{} plus {}
+Add {} and {}.
+What's {} + {}?
+Calculate {} + {}
+Compute {} plus {}.
+How much is {} plus {}?
+{} + {} =
+{}+{}
+What is the sum of {} and {}?
+Sum {} and {}
+Please add {} and {}
+Tell me {} plus {}.
+How much is {} + {}?
+What do you get when you add {} and {}?
+If I have {} apples and get {} more, how many do I have?
+Give me the sum of {} and {}.
+Can you add {} and {}?
+what is {} plus {}
+{} and {} make?
+Solve {} + {}
+What does {} plus {} make?
+The sum of {} and {}?
+Do the sum: {} + {}
+{} + {} = ?
+"""
+)
+
+SUM_HELD_OUT = lines(
+    """
+Please tell me what {} plus {} is.
+Could you compute {} + {}?
+Add these: {} and {}
+I want to know {} + {}.
+What number is {} plus {}?
+Find the sum of {} and {}.
+Hello, what is {} + {}?
+Can you calculate {} plus {} for me?
+"""
+)
+
+WHO = lines(
+    """
+Who are you?
+What are you?
+What is your name?
+who are you
+Tell me who you are.
+What's your name?
+Which model are you?
+What model are you?
+Introduce yourself.
+Please introduce yourself
+Are you a human?
+Say who you are.
+Who am I talking to?
+Who is this?
+Tell me your name.
+Who made you?
+What model is this?
+Are you an AI?
+Hello, who are you?
+Hi, what is your name?
+Can you tell me who you are?
+"""
+)
+
+WHO_HELD_OUT = lines(
+    """
+Please tell me who you are.
+Hello! What are you called?
+So, who are you?
+What is the name of this model?
+May I ask who you are?
+"""
+)
+
+ABLE = lines(
+    """
+What can you do?
+Help
+What are you able to do?
+How can you help me?
+help me
+What do you know?
+Can you help me?
+What are you good at?
+"""
+)
+
+UNKNOWN = lines(
+    """
+Why is the {a} {j}?
+Explain the {a}.
+What do you think about {a}?
+Who invented the {a}?
+How does a {a} work?
+Is the {a} {j}?
+What is the best {a}?
+When was the {a} made?
+What is a {a}?
+How do I make a {a}?
+Translate {a} to French
+Summarize the {a}.
+What is the meaning of life?
+Write a function for the {a}
+Is it true that a {a} is {j}?
+"""
+)
+
+STORY = lines(
+    """
+Tell me a story about a {a}.
+Tell a story about a {a}
+Write a story about a {a}.
+Write a short story about a {a}
+Tell me a short story about a {a}.
+Write a poem about a {a}
+Write a long story about a {a}.
+"""
+)
+
+TALK = {
+    "Hello! How can I help?": lines("""
+Hello
+Hi
+Hey
+hello
+hi
+Hello!
+Hi there
+Hello there!
+Hi!
+Good day
+Greetings
+hey there
+hello spark
+Hello, spark!
+"""),
+    "Good morning! How can I help?": lines("""
+Good morning
+good morning
+Good morning!
+Morning!
+"""),
+    "Good evening! How can I help?": lines("""
+Good evening
+good evening
+Good evening!
+"""),
+    "I am fine, thank you.": lines("""
+How are you?
+How are you today?
+how are you
+Are you well?
+Hello, how are you?
+How is it going?
+What's up?
+"""),
+    "You are welcome!": lines("""
+Thanks
+Thank you
+thanks!
+Thank you!
+Thank you very much
+Great, thanks
+Thanks a lot
+"""),
+    "Goodbye!": lines("""
+Bye
+Goodbye
+bye
+See you
+Good night
+See you tomorrow
+Goodbye!
+"""),
+    "pong": lines("""
+ping
+Ping
+Ping!
+"""),
+    "Okay.": lines("""
+Okay
+ok
+OK
+Good
+Great
+I see
+Nice
+Test
+test
+Fine
+Sure
+"""),
+    "Yes.": lines("""
+Are you there?
+Are you ready?
+Can you hear me?
+Do you work?
+Is this on?
+"""),
+}
+
+NATURAL_QUESTIONS = lines(
+    """
+what is the {r} in {v}?
+what is the {r} of {v}?
+what's the {r} in {v}?
+what is the {r} for {v}?
+show me the {r} in {v}
+tell me the {r} in {v}
+what is the current {r} in {v}?
+how is the {r} in {v}?
+{r} in {v}?
+what is the {r} like in {v}?
+I need the {r} for {v}
+give me the {r} of {v}
+"""
+)
+
+PLACE_QUESTIONS = lines(
+    """
+What is the {k} in {c}?
+What's the {k} in {c}?
+{K} in {c}?
+How is the {k} in {c}?
+What is the {k} like in {c} today?
+Tell me the {k} in {c}
+What is the current {k} in {c}?
+Get the {k} in {c}
+Show me the {k} for {c}.
+Please check the {k} in {c}
+What is the {k} in {c} right now?
+What is the {k} in {c} today?
+Use the tool to get the {k} in {c}.
+"""
+)
+
+ADD_WITH_TOOL = lines(
+    """
+Add {} and {}
+What is {} plus {}?
+Calculate {} + {}
+What is {} + {}?
+Use the tool to add {} and {}
+Sum {} and {}
+"""
+)
+
+TIME_QUESTIONS = lines(
+    """
+What time is it in {c}?
+What's the time in {c}?
+What is the time in {c} now?
+Tell me what time it is in {c}
+what time is it in {c}
+"""
+)
+
+WEATHER_QUESTIONS = lines(
+    """
+Is it raining in {c}?
+Do I need an umbrella in {c}?
+How warm is it in {c}?
+Is it cold in {c}?
+what's the weather like in {c}?
+Will it rain in {c}?
+I am in {c}. What is the weather?
+weather {c}
+"""
+)
+
+SEARCH_REQUESTS = lines(
+    """
+Search the web for {}
+Search for {}
+Search the internet for {}
+Look up {}
+Find information about {}
+Please search for {}
+Search for "{}"
+Search the web for "{}"
+Use the tool to search for {}
+web search: {}
+"""
+)
+
+MESSAGE_REQUESTS = lines(
+    """
+Send a message to {n}: {t}
+Send {n} the message: {t}
+Send the message "{t}" to {n}
+Send a message to {n} saying {t}
+Tell {n}: {t}
+Tell {n} "{t}"
+Write to {n}: "{t}"
+Message {n} with the text "{t}"
+Send "{t}" to {n}
+Notify {n}: {t}
+"""
+)
+
+MAIL_REQUESTS = lines(
+    """
+Send an email to {0} with subject "{1}" and body "{2}"
+Send an email to {0}, subject "{1}", text "{2}"
+Email {0} with the subject "{1}": {2}
+Write an email to {0} about "{1}" saying "{2}"
+Send an email to {0} with the subject '{1}' and the text '{2}'
+"""
+)
