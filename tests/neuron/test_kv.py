@@ -49,7 +49,7 @@ class Ledger(RuleBasedStateMachine):
         self.cells = CellLedger(100, 60)
         self.model: dict[int, int] = {}
 
-    @rule(who=st.integers(0, 5), cells=st.integers(0, 70))
+    @rule(who=st.integers(0, 5), cells=st.integers(1, 70))
     def grant(self, who: int, cells: int) -> None:
         room = cells <= min(self.cells.total - self._sum(), 60, self.cells.total)
         expected = who not in self.model and room
@@ -57,7 +57,7 @@ class Ledger(RuleBasedStateMachine):
         if expected:
             self.model[who] = cells
 
-    @rule(who=st.integers(0, 5), cells=st.integers(0, 30))
+    @rule(who=st.integers(0, 5), cells=st.integers(1, 30))
     def extend(self, who: int, cells: int) -> None:
         has = who in self.model
         free = max(0, self.cells.total - self._sum())

@@ -72,15 +72,24 @@ class Core:
         self.rounds.join(ticket.principal)
         self.queue.add(ticket)
 
+    def seat_at_once(self, ticket: Ticket) -> bool:
+        """Seat a newcomer that nobody waits before, if it can be; the usual case, made short."""
+        free = self.seats - self.in_flight
+        beyond = free > self.reserved
+        entitled = beyond or (
+            free > 0 and not ticket.anonymous and not self.holds(ticket.principal)
+        )
+        if len(self.queue) or not entitled or not self._has_cells(ticket):
+            return False
+        self._seat(ticket)
+        return True
+
     def seat_next(self) -> Ticket | None:
-        """Seat whoever is next, if anyone can be; call until it says None."""
-        ticket = self._choose()
-        if ticket is None or not self.cells.grant(ticket, ticket.cells):
-            return None
-        self.queue.remove(ticket)
-        self._seated[ticket] = None
-        self._holds[ticket.principal] = self.holds(ticket.principal) + 1
-        self.rounds.seated(ticket.principal)
+        """Seat whoever waits and is next, if anyone can be; call until it says None."""
+        ticket = self._choose() if len(self.queue) else None
+        if ticket is not None:
+            self.queue.remove(ticket)
+            self._seat(ticket)
         return ticket
 
     def charge(self, ticket: Ticket, tokens: int) -> None:
@@ -109,6 +118,12 @@ class Core:
     def hopeless(self) -> list[Ticket]:
         """Waiting tickets that can no longer fit, after the cells became fewer."""
         return [t for t in self.queue if not self.cells.ever_fits(t.cells)]
+
+    def _seat(self, ticket: Ticket) -> None:
+        self.cells.grant(ticket, ticket.cells)
+        self._seated[ticket] = None
+        self._holds[ticket.principal] = self.holds(ticket.principal) + 1
+        self.rounds.seated(ticket.principal)
 
     def _choose(self) -> Ticket | None:
         free = self.seats - self.in_flight

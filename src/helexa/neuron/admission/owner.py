@@ -108,11 +108,10 @@ class Admission:
             HelexaError: As ``enter`` does before it waits.
         """
         self._refuse_at_once(ticket)
-        self.core.wait(ticket)
-        seat = self._seat_all(ticket)
-        if seat is None:
-            self.core.drop(ticket)
-        return seat
+        if not self.core.seat_at_once(ticket):
+            return None
+        self._tell()
+        return self._seated(ticket)
 
     async def enter(self, ticket: Ticket) -> Seat:
         """A seat with its cells; waits for its turn if need be.
@@ -123,14 +122,13 @@ class Admission:
             Overloaded: The queue is full, or it waited too long; with an estimate.
             ServiceUnavailable: The model is going away.
         """
-        self._refuse_at_once(ticket)
-        self.core.wait(ticket)
-        seat = self._seat_all(ticket)
+        seat = self.try_enter(ticket)
         if seat is not None:
             return seat
         future = self._register(ticket)
+        self.core.wait(ticket)
         self._make_room(ticket)
-        self._tell()
+        self._seat_all()
         return await self._wait(ticket, future)
 
     def leave(self, seat: Seat) -> None:
@@ -247,26 +245,20 @@ class Admission:
         self._seat_all()
         return waiter
 
-    def _seat_all(self, asking: Ticket | None = None) -> Seat | None:
-        """Seat everyone who can be; the seat of ``asking``, if it is among them."""
-        own: Seat | None = None
+    def _seat_all(self) -> None:
+        """Seat everyone who waits and can be."""
         while (ticket := self.core.seat_next()) is not None:
-            now = self._clock()
-            seat = Seat(ticket, now - ticket.arrived, now, self)
-            if ticket is asking:
-                own = seat
+            waiter = self._waiters.pop(ticket)
+            waiter.deadline.cancel()
+            if waiter.future.done():  # its task was cancelled and has not run since
+                self.core.drop(ticket)
             else:
-                self._hand_over(seat)
+                waiter.future.set_result(self._seated(ticket))
         self._tell()
-        return own
 
-    def _hand_over(self, seat: Seat) -> None:
-        waiter = self._waiters.pop(seat.ticket)
-        waiter.deadline.cancel()
-        if waiter.future.done():  # its task was cancelled and has not run since
-            self.core.drop(seat.ticket)
-        else:
-            waiter.future.set_result(seat)
+    def _seated(self, ticket: Ticket) -> Seat:
+        now = self._clock()
+        return Seat(ticket, now - ticket.arrived, now, self)
 
     # ── refusals ────────────────────────────────────────────────────────────────────────────
 
