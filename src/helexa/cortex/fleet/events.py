@@ -65,6 +65,7 @@ class GrantLow(msgspec.Struct, frozen=True):
     attempt: int = 1
     granted: int = 0
     used: int = 0
+    needed: int = 0
 
 
 class RequestEnd(msgspec.Struct, frozen=True):

@@ -1,0 +1,169 @@
+"""What the fleet can serve: the operator's catalogue laid over what the nodes say.
+
+Pure functions of a frozen catalogue and a frozen fleet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from helexa.core.fleet import Limit, ModelEntry
+from helexa.cortex.fleet.snapshot import FleetSnapshot, NodeSnapshot
+from helexa.cortex.profiles import BUILT_IN, Profile, Profiles
+from helexa.wire.models_list import ListedModel, Location
+
+PRESENT = frozenset(("loading", "loaded", "reloading", "recovering"))
+"""States of a model that a request may wait for on its node."""
+
+SPARK = Profile(id=BUILT_IN, harness="llamacpp", min_devices=0)
+
+
+def resolve(profiles: Profiles, name: str) -> str:
+    """The concrete id behind an alias; any other name is its own."""
+    return profiles.aliases.get(name, name)
+
+
+def profile_of(profiles: Profiles, model: str) -> Profile | None:
+    """What is needed to load a concrete id; the built-in model needs no catalogue."""
+    found = profiles.profile(model)
+    return SPARK if found is None and model == BUILT_IN else found
+
+
+def feasible(profile: Profile, node: NodeSnapshot) -> bool:
+    """Whether a node could run the model: placement, devices and engine; not whether it has room.
+
+    A host that lists no devices counts as one of unknown memory.
+    """
+    if node.discovery is None or (profile.pinned_on and node.name not in profile.pinned_on):
+        return False
+    if profile.harness not in node.discovery.harnesses:
+        return False
+    least = profile.min_device_vram_mb or 0
+    devices = node.discovery.devices
+    enough = sum(device.vram_total_mb >= least for device in devices)
+    return enough >= profile.min_devices or (not devices and profile.min_devices <= 1 and not least)
+
+
+def feasible_nodes(profile: Profile, fleet: FleetSnapshot) -> tuple[NodeSnapshot, ...]:
+    """The healthy nodes on which the model could be loaded."""
+    return tuple(node for node in fleet.reachable if feasible(profile, node))
+
+
+def listing(profiles: Profiles, fleet: FleetSnapshot, created: int) -> list[ListedModel]:
+    """Every model that can be served, warm or cold, and every alias of one.
+
+    Args:
+        created: Epoch seconds that entries carry.
+    """
+    ids = [profile.id for profile in profiles.models]
+    ids += [model for node in fleet.reachable for model in _present(node)]
+    listed = {}
+    for model in dict.fromkeys(ids):
+        entry = _listed(profiles.profile(model), model, fleet, created)
+        if entry.feasible_on or entry.locations:
+            listed[model] = entry
+    aliases = [
+        msgspec.structs.replace(listed[target], id=alias)
+        for alias, target in profiles.aliases.items()
+        if target in listed
+    ]
+    return [*listed.values(), *aliases]
+
+
+def health(fleet: FleetSnapshot) -> dict[str, object]:
+    """The body of ``GET /health``.
+
+    ``degraded``: a node does not answer, or there is none. ``impaired``: all answer, but a model
+    that should serve cannot.
+    """
+    healthy = len(fleet.reachable)
+    unservable = [problem for node in fleet.reachable for problem in _unservable(node)]
+    status = "impaired" if unservable else "ok"
+    if healthy < len(fleet.nodes) or not fleet.nodes:
+        status = "degraded"
+    return {
+        "status": status,
+        "nodes": {"healthy": healthy, "total": len(fleet.nodes)},
+        "unservable": unservable,
+    }
+
+
+def _present(node: NodeSnapshot) -> Iterable[str]:
+    """Ids that are loaded, loading or waiting for their turn at boot."""
+    activation = node.activation
+    current = () if activation.in_progress is None else (activation.in_progress,)
+    here = (m.entry.id for m in node.models.values() if m.entry.status in PRESENT)
+    return (*here, *current, *activation.pending)
+
+
+def _listed(profile: Profile | None, model: str, fleet: FleetSnapshot, created: int) -> ListedModel:
+    states = [(node, node.models.get(model)) for node in fleet.reachable]
+    entries = [state.entry for _, state in states if state and state.entry.status in PRESENT]
+    capabilities = [c for entry in entries for c in entry.capabilities]
+    capabilities += profile.capabilities if profile is not None and not entries else ()
+    possible = () if profile is None else feasible_nodes(profile, fleet)
+    return ListedModel(
+        id=model,
+        created=created,
+        loaded=any(entry.status == "loaded" for entry in entries),
+        feasible_on=tuple(node.name for node in possible),
+        locations=_locations(profile, model, fleet.reachable),
+        capabilities=tuple(dict.fromkeys(capabilities)),
+        limit=tightest([entry.limit for entry in entries if entry.limit is not None]),
+        cost=None if profile is None or profile.cost is None else _cost(profile),
+        tool_call=any(e.tool_call for e in entries) or (not entries and "tools" in capabilities),
+        reasoning=any(e.reasoning for e in entries)
+        or (not entries and "reasoning" in capabilities),
+    )
+
+
+def tightest(limits: Sequence[Limit]) -> Limit | None:
+    """The limit that every replica can keep, each member by itself."""
+    if not limits:
+        return None
+    return Limit(
+        context=min(limit.context for limit in limits),
+        input=min(limit.input for limit in limits),
+        output=min(limit.output for limit in limits),
+    )
+
+
+def _locations(
+    profile: Profile | None, model: str, nodes: Iterable[NodeSnapshot]
+) -> tuple[Location, ...]:
+    places = []
+    for node in nodes:
+        state = node.models.get(model)
+        if state is not None and state.entry.status in PRESENT:
+            places.append(Location(node.name, state.entry.status, _vram(profile, state.entry)))
+        elif model in node.activation.pending or model == node.activation.in_progress:
+            places.append(Location(node.name, "pending", _vram(profile, None)))
+    return tuple(places)
+
+
+def _vram(profile: Profile | None, entry: ModelEntry | None) -> int | None:
+    measured = entry.vram_used_mb if entry is not None else 0
+    return measured or (None if profile is None else profile.vram_mb)
+
+
+def _cost(profile: Profile) -> dict[str, float]:
+    prices: dict[str, float] = msgspec.to_builtins(profile.cost)
+    return prices
+
+
+def _unservable(node: NodeSnapshot) -> Iterable[dict[str, object]]:
+    for state in node.models.values():
+        entry, servable = state.entry, state.entry.servable
+        if entry.status in ("failed", "recovering"):
+            yield _problem(node.name, entry.id, servable.reason or entry.status, servable.detail)
+        elif entry.status == "loaded" and not servable.ok:
+            yield _problem(node.name, entry.id, servable.reason or "unservable", servable.detail)
+    for failed in node.activation.failed:
+        if failed.model_id not in node.models:
+            yield _problem(node.name, failed.model_id, "activation_failed", failed.error)
+
+
+def _problem(node: str, model: str, reason: str, detail: str | None) -> dict[str, object]:
+    return {"node": node, "model": model, "reason": reason, "detail": detail}

@@ -1,0 +1,213 @@
+"""Finds the node for a request: decisions, leases and the loader joined.
+
+What can be decided per model is decided once per change of the fleet or of the catalogue; a
+request then costs a look-up and an ordering of its candidates.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+
+from helexa.core.errors import Forbidden, ModelLoading, ServiceUnavailable
+from helexa.core.principal import Principal
+from helexa.cortex.catalogue import resolve
+from helexa.cortex.exchange.desk import Placed
+from helexa.cortex.fleet.fleet import Fleet
+from helexa.cortex.fleet.snapshot import FleetSnapshot, NodeSnapshot
+from helexa.cortex.profiles import ProfileFile, Profiles
+from helexa.cortex.residency.loader import Loader
+from helexa.cortex.routing.decide import NOBODY, SOON_S, Decision, Refuse, Serve, Wait, Wake, decide
+from helexa.cortex.routing.leases import Lease, LeaseTable
+from helexa.cortex.routing.rank import Candidate, rank
+
+
+class _View:
+    """One model as decided for one generation."""
+
+    __slots__ = ("candidates", "decision")
+
+    def __init__(self, decision: Decision, candidates: tuple[Candidate, ...]) -> None:
+        self.decision = decision
+        self.candidates = candidates
+
+
+class FleetPlacer:
+    """The ``Placer`` of every exchange.
+
+    Args:
+        profiles: The catalogue, re-read elsewhere.
+        fleet: Read on every request.
+        loader: Asked when a model is asleep.
+        leases: Our own work by place.
+        max_wait_s: How long a request may wait for a load.
+    """
+
+    def __init__(
+        self,
+        profiles: ProfileFile,
+        fleet: Fleet,
+        loader: Loader,
+        leases: LeaseTable,
+        *,
+        max_wait_s: float = 600.0,
+    ) -> None:
+        self._profiles = profiles
+        self._fleet = fleet
+        self._loader = loader
+        self.leases = leases
+        self._max_wait_s = max_wait_s
+        self._seen: tuple[FleetSnapshot, Profiles] | None = None
+        self._views: dict[str, _View] = {}
+        self._seed = 0
+
+    def resolve(self, model: str) -> str:
+        """The concrete id behind an alias; other names are their own."""
+        return resolve(self._profiles.current, model)
+
+    def check(self, model: str, principal: Principal) -> None:
+        """Refuse what needs no waiting to be refused.
+
+        Args:
+            model: A concrete id.
+
+        Raises:
+            HelexaError: Why, see ``routing.decide``; ``Forbidden`` when the key may not.
+        """
+        if principal.models and not self._allowed(model, principal):
+            raise Forbidden(f"This key may not use the model {model!r}.", param="model")
+        decision = self._view(model).decision
+        if isinstance(decision, Refuse):
+            raise decision.error
+        if isinstance(decision, Wake) and not principal.may_load:
+            raise Forbidden(
+                f"The model {model!r} is not loaded and this key may not cause a load.",
+                param="model",
+            )
+
+    def now(
+        self, model: str, avoid: AbstractSet[str] = NOBODY, seed: int | None = None
+    ) -> Placed | None:
+        """The best node that can take the request at once.
+
+        Args:
+            avoid: Nodes that have just failed it.
+            seed: Breaks ties; None takes turns.
+        """
+        candidates = self._view(model).candidates
+        if not candidates:
+            return None
+        if seed is None:
+            self._seed = seed = self._seed + 1
+        for candidate in rank(candidates, seed):
+            if candidate.node not in avoid:
+                return Placed(candidate.node, _why(candidate, len(candidates)))
+        return None
+
+    async def later(
+        self, model: str, principal: Principal, avoid: AbstractSet[str], deadline: float | None
+    ) -> Placed:
+        """Wait for a node that can, loading the model if need be.
+
+        Args:
+            deadline: Loop time after which waiting is of no use; None is ``max_wait_s`` from now.
+
+        Raises:
+            HelexaError: Nothing to wait for, or not in time (``ModelLoading`` with what is
+                known about when).
+        """
+        limit = asyncio.get_running_loop().time() + self._max_wait_s
+        try:
+            async with asyncio.timeout_at(limit if deadline is None else min(limit, deadline)):
+                return await self._wait(model, principal, avoid)
+        except TimeoutError:
+            raise self._still_loading(model, avoid) from None
+
+    def lease(self, placed: Placed, model: str) -> Lease:
+        """Count the request as that node's work."""
+        return self.leases.take(placed.node, model)
+
+    def progress(self, model: str) -> tuple[float | None, float | None]:
+        """Progress (0 to 1) and seconds left of a load that is under way, where known."""
+        decision = self._decide(model, NOBODY)
+        return (decision.progress, decision.eta_s) if isinstance(decision, Wait) else (None, None)
+
+    async def _wait(self, model: str, principal: Principal, avoid: AbstractSet[str]) -> Placed:
+        while True:
+            fleet = self._fleet.snapshot()
+            decision = self._decide(model, avoid)
+            match decision:
+                case Serve():
+                    placed = self.now(model, avoid)
+                    if placed is not None:
+                        return placed._replace(why=f"{placed.why}, after its load", cold=True)
+                    raise ServiceUnavailable(
+                        f"The nodes that have {model!r} have just failed.", retry_after_s=SOON_S
+                    )
+                case Refuse():
+                    raise decision.error
+                case Wake() if not principal.may_load:
+                    raise Forbidden(
+                        f"The model {model!r} is not loaded and this key may not cause a load.",
+                        param="model",
+                    )
+                case Wake():
+                    await self._loader.load(decision.profile, decision.nodes)
+                    continue
+            await self._fleet.wait_until(_newer_than(fleet))
+
+    def _still_loading(self, model: str, avoid: AbstractSet[str]) -> ModelLoading:
+        decision = self._decide(model, avoid)
+        progress, eta = None, None
+        if isinstance(decision, Wait):
+            progress, eta = decision.progress, decision.eta_s
+        return ModelLoading(
+            f"The model {model!r} is still loading.",
+            retry_after_s=SOON_S if eta is None else eta,
+            progress=progress,
+            eta_s=eta,
+        )
+
+    def _allowed(self, model: str, principal: Principal) -> bool:
+        return any(self.resolve(name) == model for name in principal.models)
+
+    def _decide(self, model: str, avoid: AbstractSet[str]) -> Decision:
+        if not avoid:
+            return self._view(model).decision
+        return decide(model, self._profiles.current, self._fleet.snapshot(), avoid)
+
+    def _view(self, model: str) -> _View:
+        fleet, profiles = self._fleet.snapshot(), self._profiles.current
+        seen = self._seen
+        if seen is None or seen[0] is not fleet or seen[1] is not profiles:
+            if seen is None or seen[0] is not fleet:
+                self.leases.reconcile(fleet.nodes)
+            self._views.clear()
+            self._seen = (fleet, profiles)
+        view = self._views.get(model)
+        if view is None:
+            view = self._make_view(model, fleet, profiles)
+            if not isinstance(view.decision, Refuse):
+                # Names that nobody serves come from clients and would grow without bound.
+                self._views[model] = view
+        return view
+
+    def _make_view(self, model: str, fleet: FleetSnapshot, profiles: Profiles) -> _View:
+        decision = decide(model, profiles, fleet)
+        nodes = decision.nodes if isinstance(decision, Serve) else ()
+        return _View(decision, tuple(self._candidate(node, model) for node in nodes))
+
+    def _candidate(self, node: NodeSnapshot, model: str) -> Candidate:
+        capacity = node.models[model].load.max_in_flight
+        return Candidate(node.name, max(1, capacity), self.leases.work(node.name, model))
+
+
+def _newer_than(old: FleetSnapshot) -> Callable[[FleetSnapshot], bool]:
+    return lambda fleet: fleet.generation > old.generation
+
+
+def _why(best: Candidate, among: int) -> str:
+    if among == 1:
+        return "the only one that has it"
+    return f"least work of {among}: {best.work.open + best.work.others} of {best.capacity}"

@@ -1,0 +1,73 @@
+"""The order in which places are tried: least work first, ties by rendezvous hash."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+
+_MASK = (1 << 64) - 1
+_MIX = 0x9E3779B97F4A7C15
+_SCALE = 1 << 16
+
+
+class Work:
+    """What one place has to do, in requests: our own leases, and what is not ours.
+
+    ``others`` comes from the node's last report. Changed by ``routing.leases`` only.
+    """
+
+    __slots__ = ("open", "others")
+
+    def __init__(self) -> None:
+        self.open = 0
+        self.others = 0
+
+
+class Candidate:
+    """A place that can serve a model now.
+
+    Args:
+        node: Its name.
+        capacity: Requests it runs at once; at least 1.
+        work: Shared with every other candidate of the same place.
+    """
+
+    __slots__ = ("_share", "capacity", "node", "salt", "work")
+
+    def __init__(self, node: str, capacity: int, work: Work) -> None:
+        self.node = node
+        self.capacity = capacity
+        self.work = work
+        self.salt = salt(node)
+        # Work is compared in fixed-point units of this place's capacity.
+        self._share = max(1, _SCALE // max(1, capacity))
+
+    def key(self, seed: int) -> int:
+        """Work in the high bits, a hash of (seed, node) in the low ones: one integer to compare."""
+        work = self.work
+        hashed = (seed ^ self.salt) * _MIX & _MASK
+        hashed = (hashed ^ hashed >> 29) * _MIX & _MASK
+        return ((work.open + work.others) * self._share << 32) | hashed >> 32
+
+    def __repr__(self) -> str:
+        work = self.work
+        return f"Candidate({self.node!r}, {work.open}+{work.others} of {self.capacity})"
+
+
+def rank(candidates: Sequence[Candidate], seed: int) -> list[Candidate]:
+    """The candidates, best first.
+
+    Args:
+        seed: Of the request; equal seeds break ties equally in every gateway, different seeds
+            spread them.
+    """
+    if len(candidates) == 1:
+        return list(candidates)
+    keyed = [(candidate.key(seed), i) for i, candidate in enumerate(candidates)]
+    keyed.sort()
+    return [candidates[i] for _, i in keyed]
+
+
+def salt(node: str) -> int:
+    """64 bits of a node's name; the same in every process."""
+    return int.from_bytes(blake2b(node.encode(), digest_size=8).digest())

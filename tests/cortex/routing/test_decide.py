@@ -1,0 +1,159 @@
+"""Serve, wait, wake or refuse: cold is not missing, and silence is not absence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from helexa.core.errors import (
+    HelexaError,
+    InsufficientVram,
+    ModelNotFound,
+    ModelRecovering,
+    ServiceUnavailable,
+)
+from helexa.core.fleet import (
+    Activation,
+    Device,
+    DeviceReading,
+    Discovery,
+    ModelEntry,
+    ModelLoad,
+    Servable,
+)
+from helexa.cortex.fleet.snapshot import FleetSnapshot, ModelState, NodeSnapshot
+from helexa.cortex.profiles import Profile, Profiles
+from helexa.cortex.routing.decide import Refuse, Serve, Wait, Wake, decide
+
+CATALOGUE = Profiles((Profile("m", "llamacpp", quant="Q4_0"),))
+
+
+def node(name: str, status: str | None = None, *, free: int = 1000, **more: Any) -> NodeSnapshot:
+    facts = Discovery(devices=[Device(0, vram_total_mb=9000)], harnesses=["llamacpp"])
+    entry_fields = {k: more.pop(k) for k in ("servable", "progress", "eta_s") if k in more}
+    models = {}
+    if status is not None:
+        entry = ModelEntry("m", status, **entry_fields)
+        models["m"] = ModelState(entry, ModelLoad("m"))
+    base = NodeSnapshot(
+        name,
+        "",
+        answered=True,
+        discovery=facts,
+        devices=(DeviceReading(0, vram_free_mb=free),),
+        models=models,
+    )
+    return replace(base, **more)
+
+
+def fleet(*nodes: NodeSnapshot) -> FleetSnapshot:
+    return FleetSnapshot(nodes, 1)
+
+
+def refused(
+    profiles: Profiles, *nodes: NodeSnapshot, avoid: frozenset[str] = frozenset()
+) -> HelexaError:
+    decision = decide("m", profiles, fleet(*nodes), avoid)
+    assert isinstance(decision, Refuse), decision
+    return decision.error
+
+
+def test_nodes_that_have_it_loaded_and_servable_serve() -> None:
+    good = node("one", "loaded")
+    others = (
+        node("two", "loading"),
+        node("three", "loaded", draining=True),
+        node("four", "loaded", strikes=3),
+        node("five", "loaded", servable=Servable(ok=False)),
+    )
+    assert decide("m", Profiles(), fleet(*others, good)) == Serve((good,))
+
+
+def test_busy_or_silent_for_a_moment_is_still_servable() -> None:
+    assert isinstance(decide("m", Profiles(), fleet(node("one", "loaded", strikes=2))), Serve)
+
+
+def test_what_is_loading_is_waited_for_with_its_progress() -> None:
+    nodes = fleet(
+        node("one", "loading", progress=0.2, eta_s=9.0), node("two", "reloading", progress=0.6)
+    )
+    assert decide("m", Profiles(), nodes) == Wait(("one", "two"), 0.6, None)
+    boot = node("one", activation=Activation("pre_warming", ["m"]))
+    assert decide("m", Profiles(), fleet(boot)) == Wait(("one",))
+
+
+def test_a_sleeping_model_is_woken_where_most_memory_is_free_and_it_has_not_failed() -> None:
+    nodes = fleet(
+        node("failed", "failed", free=9000),
+        node("full", free=10),
+        node("free", free=5000),
+        node("draining", free=8000, draining=True),
+        node("gone", free=8000, strikes=3),
+    )
+    assert decide("m", CATALOGUE, nodes) == Wake(CATALOGUE.models[0], ("free", "full", "failed"))
+    assert decide("m", CATALOGUE, nodes, frozenset({"free"})) == Wake(
+        CATALOGUE.models[0], ("full", "failed")
+    )
+
+
+def test_an_unloading_model_of_the_catalogue_is_woken_not_missing() -> None:
+    assert isinstance(decide("m", CATALOGUE, fleet(node("one", "unloading"))), Wake)
+
+
+def test_the_built_in_model_is_woken_without_a_catalogue() -> None:
+    decision = decide("helexa/spark", Profiles(), fleet(node("one")))
+    assert isinstance(decision, Wake)
+    assert decision.nodes == ("one",)
+
+
+def test_a_recovering_model_is_refused_for_a_moment_and_not_loaded_twice() -> None:
+    error = refused(CATALOGUE, node("one", "recovering"), node("two"))
+    assert type(error) is ModelRecovering
+    assert error.retry_after_s
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [("insufficient_vram", InsufficientVram), ("engine_without_gpu", ServiceUnavailable)],
+)
+def test_a_loaded_model_that_cannot_serve_says_why(reason: str, kind: type[HelexaError]) -> None:
+    servable = Servable(ok=False, reason=reason, detail="because of this")
+    error = refused(CATALOGUE, node("one", "loaded", servable=servable))
+    assert type(error) is kind
+    assert "because of this" in error.message
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        (node("one", "loaded", draining=True),),
+        (node("one", "loaded", strikes=3),),
+        (node("one", "unloading"),),
+        (node("one", "failed"),),
+    ],
+)
+def test_a_model_that_somebody_has_is_never_not_found(nodes: tuple[NodeSnapshot, ...]) -> None:
+    assert type(refused(Profiles(), *nodes)) is ServiceUnavailable
+
+
+def test_a_known_model_that_nobody_can_run_is_unavailable_not_missing() -> None:
+    assert type(refused(CATALOGUE, node("one", strikes=3))) is ServiceUnavailable
+    assert type(refused(CATALOGUE)) is ServiceUnavailable
+
+
+def test_an_unknown_model_is_missing_only_once_every_node_has_been_heard_or_given_up() -> None:
+    silent = NodeSnapshot("two", "")
+    assert type(refused(Profiles(), node("one"), silent)) is ServiceUnavailable
+    assert type(refused(Profiles(), node("one"), replace(silent, strikes=2))) is ServiceUnavailable
+    assert type(refused(Profiles(), node("one"), replace(silent, strikes=3))) is ModelNotFound
+    assert type(refused(Profiles(), node("one"))) is ModelNotFound
+
+
+def test_nodes_to_avoid_do_not_count() -> None:
+    avoid = frozenset({"one"})
+    assert type(refused(Profiles(), node("one", "loaded"), avoid=avoid)) is ServiceUnavailable
+    assert isinstance(
+        decide("m", CATALOGUE, fleet(node("one", "loaded"), node("two")), avoid), Wake
+    )

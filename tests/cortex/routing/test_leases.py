@@ -1,0 +1,57 @@
+"""Leases are counted in one place and corrected by what nodes report."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from helexa.core.fleet import ModelEntry, ModelLoad
+from helexa.cortex.fleet.snapshot import ModelState, NodeSnapshot
+from helexa.cortex.routing.leases import LeaseTable
+
+
+def node(in_flight: int, queued: int = 0) -> NodeSnapshot:
+    load = ModelLoad("m", in_flight=in_flight, queue_depth=queued)
+    return NodeSnapshot("one", "", models={"m": ModelState(ModelEntry("m", "loaded"), load)})
+
+
+def test_a_lease_is_released_once_on_every_path() -> None:
+    table = LeaseTable()
+    with table.take("one", "m") as lease:
+        assert table.open() == table.open("one") == 1
+        lease.release()
+    lease.release()
+    assert table.open() == 0
+
+
+def test_what_a_node_runs_beyond_our_own_is_others_work() -> None:
+    table = LeaseTable()
+    lease = table.take("one", "m")
+    table.reconcile([node(3, 2)])
+    work = table.work("one", "m")
+    assert (work.open, work.others) == (1, 4)
+    lease.release()
+    assert (work.open, work.others) == (0, 4)
+    table.reconcile([node(0)])
+    assert work.others == 0
+
+
+def test_an_old_report_is_not_compared_with_new_counts() -> None:
+    table = LeaseTable()
+    lease = table.take("one", "m")
+    report = node(1)
+    table.reconcile([report])
+    lease.release()
+    table.reconcile([replace(report, draining=True)])
+    assert table.work("one", "m").others == 0
+
+
+def test_places_that_are_gone_are_forgotten_when_idle() -> None:
+    table = LeaseTable()
+    lease = table.take("one", "m")
+    table.reconcile([node(1)])
+    table.reconcile([])
+    assert table.open() == 1
+    lease.release()
+    table.reconcile([node(0)])
+    table.reconcile([])
+    assert not table._work
