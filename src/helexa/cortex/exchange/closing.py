@@ -35,7 +35,7 @@ def answer_lines(exchange: Exchange, attempt: Attempt | None) -> bytes:
     wait = (times.placed - times.received) * 1000
     timing = b"gateway;dur=%.1f, upstream;dur=%.1f" % (
         wait,
-        ((attempt.first_at or exchange.desk.loop.time()) - times.placed) * 1000,
+        ((attempt.first_at or exchange.desk.now()) - times.placed) * 1000,
     )
     for name, value in attempt.headers:
         if name == b"x-helexa-queue-ms":

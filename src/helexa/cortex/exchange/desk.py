@@ -112,16 +112,16 @@ class Desk:
     deadlines: Deadlines
     ids: IdSource
     log: Logger
-    clock: Callable[[], float]
+    now: Callable[[], float]
+    """Monotonic seconds on the loop's clock; finer than the loop's own, which ticks in ms."""
     commit_s: float = 0.8
     retries: int = 2
     slice_tokens: int = 512
-    hidden_usage: bool = True
 
 
 @dataclass(slots=True)
 class Times:
-    """Loop times of one request (seconds); 0 is not yet."""
+    """Times of one request by ``Desk.now`` (seconds); 0 is not yet."""
 
     received: float
     granted: float = 0.0

@@ -99,7 +99,7 @@ class Exchange:
         self.request_id = desk.ids("req_")
         given = request.headers.get(b"x-request-id")
         self.shown_id = given[:128].decode("latin-1") if given else self.request_id
-        self.times = Times(request.received or desk.loop.time())
+        self.times = Times(desk.now())
         self.principal: Principal = ANONYMOUS
         self.model = ""
         self.seen: Peek | None = None
@@ -166,7 +166,7 @@ class Exchange:
             Answer(self.reply, form, desk.wheel, desk.loop),
             show_usage=seen.usage_wanted,
             watcher=self._watcher,
-            now=desk.loop.time,
+            now=desk.now,
             header_lines=lambda: closing.answer_lines(self, self._attempt),
         )
 
@@ -184,14 +184,14 @@ class Exchange:
             granted = await granted
         self.grant = granted.tokens
         self.outcome = "failed"
-        self.times.granted = self.desk.loop.time()
+        self.times.granted = self.desk.now()
 
     async def _send(self, body: bytes, size: int) -> None:
         """Try candidates until one answers, or the reason of the last refusal is the client's."""
         avoid: set[str] = set()
         while True:
             placed = self.placed = await self._place(avoid)
-            self.times.placed = self.desk.loop.time()
+            self.times.placed = self.desk.now()
             self._lease = self.desk.placer.lease(placed, self.model)
             error = await self._try(placed.node, body)
             self._lease.release()
@@ -227,7 +227,7 @@ class Exchange:
         if attempt is None or self.attempts > self.desk.retries or self._relaying():
             return False
         deadline = self._deadline()
-        if deadline is not None and self.desk.loop.time() > deadline:
+        if deadline is not None and self.desk.now() > deadline:
             return False
         if attempt.failure is not None:
             return attempt.failure in _NEVER_SENT and not attempt.bytes_in
@@ -305,7 +305,7 @@ class Exchange:
         body = attempt.body
         self.usage, self.timings = plain_usage(body)
         self.times.first = self.times.first_byte
-        self.times.last = self.desk.loop.time()
+        self.times.last = self.desk.now()
         if self._watcher is not None:
             self._watcher.response(body)
         lines = self._head_lines(_JSON) + closing.answer_lines(self, attempt)
@@ -344,7 +344,7 @@ class Exchange:
 
     def _settle(self) -> None:
         """Let go of everything; called once."""
-        self.times.ended = self.desk.loop.time()
+        self.times.ended = self.desk.now()
         self._attempt = None
         if self._seat is not None:
             self._seat.release()
