@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import blake2b
 
-_MASK = (1 << 64) - 1
-_MIX = 0x9E3779B97F4A7C15
+_MASK = (1 << 32) - 1
+_MASK64 = (1 << 64) - 1
+_GOLDEN = 0x9E3779B1
 _SCALE = 1 << 16
 
 
@@ -42,12 +43,15 @@ class Candidate:
         # Work is compared in fixed-point units of this place's capacity.
         self._share = max(1, _SCALE // max(1, capacity))
 
-    def key(self, seed: int) -> int:
-        """Work in the high bits, a hash of (seed, node) in the low ones: one integer to compare."""
+    def key(self, mixed: int) -> int:
+        """Work in the high bits, a hash in the low ones: one integer to compare.
+
+        Args:
+            mixed: 32 well-mixed bits of the request's seed.
+        """
         work = self.work
-        hashed = (seed ^ self.salt) * _MIX & _MASK
-        hashed = (hashed ^ hashed >> 29) * _MIX & _MASK
-        return ((work.open + work.others) * self._share << 32) | hashed >> 32
+        hashed = (mixed ^ self.salt) * _GOLDEN & _MASK
+        return ((work.open + work.others) * self._share << 32) | hashed
 
     def __repr__(self) -> str:
         work = self.work
@@ -63,11 +67,20 @@ def rank(candidates: Sequence[Candidate], seed: int) -> list[Candidate]:
     """
     if len(candidates) == 1:
         return list(candidates)
-    keyed = [(candidate.key(seed), i) for i, candidate in enumerate(candidates)]
+    mixed = mix(seed)
+    keyed = [(candidate.key(mixed), i) for i, candidate in enumerate(candidates)]
     keyed.sort()
     return [candidates[i] for _, i in keyed]
 
 
 def salt(node: str) -> int:
-    """64 bits of a node's name; the same in every process."""
-    return int.from_bytes(blake2b(node.encode(), digest_size=8).digest())
+    """32 bits of a node's name; the same in every process."""
+    return int.from_bytes(blake2b(node.encode(), digest_size=4).digest())
+
+
+def mix(seed: int) -> int:
+    """32 bits in which neighbouring seeds have nothing in common (the finalizer of splitmix64)."""
+    seed &= _MASK64
+    seed = (seed ^ seed >> 30) * 0xBF58476D1CE4E5B9 & _MASK64
+    seed = (seed ^ seed >> 27) * 0x94D049BB133111EB & _MASK64
+    return (seed ^ seed >> 31) & _MASK
