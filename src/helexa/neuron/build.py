@@ -245,7 +245,7 @@ def assemble_node(parts: Parts) -> tuple[Node[ServedModel], InterimRecords]:
         pauses=settings.life.retry_secs,
         clock=loop.time,
     )
-    bus = Bus(int(time.time() * 1000), lambda: node.snapshot())
+    bus = Bus(int(time.time() * 1000), lambda: node.snapshot())  # noqa: PLW0108 - node comes after
     node = Node(
         name=parts.name,
         url=settings.url or "",

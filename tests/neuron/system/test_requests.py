@@ -1,0 +1,156 @@
+"""What a caller of the node meets: answers, refusals, and nothing left behind."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import httpx
+import pytest
+
+
+def test_a_plain_answer_has_usage_and_the_served_model_id(node: Any, h: Any) -> None:
+    answer = node.post("/v1/chat/completions", h.chat(max_tokens=5, ignore_eos=True))
+    body = answer.json()
+    assert answer.status_code == 200
+    assert body["model"] == h.SPARK
+    assert body["choices"][0]["finish_reason"] == "length"
+    assert body["usage"]["completion_tokens"] == 5
+    assert body["usage"]["prompt_tokens"] > 0
+
+
+def test_the_same_routes_answer_without_the_version_prefix(node: Any, h: Any) -> None:
+    assert node.post("/chat/completions", h.chat(max_tokens=2)).status_code == 200
+
+
+def test_a_stream_arrives_in_pieces_and_ends_with_done(node: Any, h: Any) -> None:
+    body = h.chat(max_tokens=20, ignore_eos=True, stream=True)
+    with node.client.stream("POST", "/v1/chat/completions", json=body) as answer:
+        assert answer.headers["content-type"] == "text/event-stream"
+        lines = list(answer.iter_lines())
+    assert [line for line in lines if line][-1] == "data: [DONE]"
+    chunks = list(h.events(iter(lines)))
+    assert all(chunk["model"] == h.SPARK for chunk in chunks)
+    assert chunks[-1]["choices"][0]["finish_reason"] == "length"
+    assert not any("usage" in chunk for chunk in chunks)
+
+
+def test_usage_comes_in_its_own_chunk_when_asked_for(node: Any, h: Any) -> None:
+    body = h.chat(max_tokens=3, stream=True, stream_options={"include_usage": True})
+    with node.client.stream("POST", "/v1/chat/completions", json=body) as answer:
+        *_, last = h.events(answer.iter_lines())
+    assert last["choices"] == []
+    assert last["usage"]["completion_tokens"] <= 3
+    assert last["timings"]["predicted_n"] == last["usage"]["completion_tokens"]
+
+
+def test_the_request_id_is_echoed(node: Any, h: Any) -> None:
+    answer = node.post("/v1/chat/completions", h.chat(max_tokens=1), x_request_id="abc-def")
+    assert answer.headers["x-request-id"] == "abc-def"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "param"),
+    [
+        (b"{not json", 400, "invalid_json", None),
+        (b"[]", 400, "invalid_request_body", None),
+        (b'{"messages": []}', 400, "missing_model_field", "model"),
+        (b'{"model": 7, "messages": []}', 400, "invalid_request_body", "model"),
+        (b'{"model": "no/such", "messages": []}', 404, "model_not_found", None),
+        (b'{"model": "helexa/spark"}', 400, "invalid_request_body", "messages"),
+        (
+            b'{"model": "helexa/spark", "messages": [{"role": 1, "content": "x"}]}',
+            400,
+            "invalid_request_body",
+            "messages[0].role",
+        ),
+    ],
+)
+def test_a_wrong_request_is_refused_by_its_code_and_path(
+    node: Any, body: bytes, status: int, code: str, param: str | None
+) -> None:
+    answer = node.client.post("/v1/chat/completions", content=body)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (status, code), error
+    if param is not None:
+        assert error["param"] == param
+    assert node.in_flight() == 0
+
+
+def test_an_unknown_path_and_a_wrong_method_say_so(node: Any) -> None:
+    assert node.client.get("/nowhere").json()["error"]["code"] == "not_found"
+    assert node.client.get("/v1/chat/completions").status_code == 405
+
+
+def test_a_prompt_beyond_the_advertised_limit_is_refused_with_its_length(node: Any, h: Any) -> None:
+    limit = node.get("/models")[0]["limit"]["input"]
+    answer = node.post("/v1/chat/completions", h.chat("word " * limit * 2))
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (400, "context_length_exceeded")
+    assert error["prompt_len"] > error["max"] == limit
+    assert "maximum context length is" in error["message"]
+    assert node.figures()["rejected_too_long"] >= 1
+
+
+def test_a_body_beyond_the_limit_is_refused(start_node: Any, h: Any) -> None:
+    small = start_node("max_body_mb = 1\n")
+    answer = small.post("/v1/chat/completions", h.chat("x" * (2 << 20)))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "payload_too_large")
+
+
+def test_ids_with_slashes_work_raw_and_percent_encoded(node: Any) -> None:
+    for path in ("/models/helexa/spark/endpoint", "/models/helexa%2Fspark/endpoint"):
+        assert node.get(path) == {"url": node.url}
+    capabilities = node.get("/models/helexa/spark/capabilities")
+    assert capabilities["tool_call"] is True
+    assert node.client.get("/models/no/such/endpoint").status_code == 404
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_leaves_midway_frees_the_slot_within_100_ms(
+    start_node: Any, h: Any, stream: bool
+) -> None:
+    single = start_node("[engines.llamacpp]\nslots = 1\n")
+    single.load()
+    leaver = h.raw_request(single.url, h.endless(stream=stream))
+    h.until(lambda: single.in_flight() == 1)
+    time.sleep(0.05)
+    leaver.close()
+    left = time.monotonic()
+    h.until(lambda: single.in_flight() == 0, timeout_s=1, every_s=0.002)
+    freed = time.monotonic() - left
+    with single.client.stream(
+        "POST", "/v1/chat/completions", json=h.chat(max_tokens=1, stream=True)
+    ) as answer:
+        next(h.events(answer.iter_lines()))
+    served = time.monotonic() - left
+    assert freed < 0.1
+    assert served < 0.25  # the engine's only slot has answered somebody else
+    h.until(lambda: '"outcome":"cancelled"' in single.log())
+
+
+def test_a_slow_reader_costs_bounded_memory_and_slows_only_itself(node: Any, h: Any) -> None:
+    before = node.rss_kb()
+    slow = h.raw_request(node.url, h.endless(6000, stream=True), rcvbuf=4096)
+    h.until(lambda: node.in_flight() == 1)
+    started = time.monotonic()
+    for _ in range(5):
+        assert node.post("/v1/chat/completions", h.chat(max_tokens=5)).status_code == 200
+    assert time.monotonic() - started < 3
+    assert node.rss_kb() - before < 8192
+    slow.close()
+    h.until(lambda: node.in_flight() == 0)
+
+
+def test_with_a_fleet_secret_only_health_and_version_are_public(start_node: Any) -> None:
+    closed = start_node(secret="s3cret")
+    stranger = httpx.Client(base_url=closed.url)
+    assert stranger.get("/health").status_code == 200
+    assert stranger.get("/version").status_code == 200
+    for path in ("/models", "/discovery", "/metrics", "/events", "/requests"):
+        assert stranger.get(path).status_code == 401, path
+    assert stranger.post("/v1/chat/completions", json={}).status_code == 401
+    wrong = stranger.get("/models", headers={"authorization": "Bearer wrong"})
+    assert wrong.json()["error"]["code"] == "invalid_api_key"
+    assert closed.get("/models") == []
+    stranger.close()
