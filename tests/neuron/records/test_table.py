@@ -1,0 +1,315 @@
+"""The request records: kept through everything, forgotten when they may be."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from helexa.core.errors import Overloaded, ServiceUnavailable
+from helexa.core.fleet import Ack, RecordState, RequestRecord
+from helexa.neuron.records import RecordTable
+from helexa.neuron.records.layout import FINAL, HEADER_BYTES, MAGIC, RECORD_BYTES
+
+
+def record(
+    request_id: str = "req_a",
+    attempt: int = 1,
+    *,
+    gateway: str = "gw",
+    state: RecordState = "queued",
+    model: str = "org/model",
+    **counts: int,
+) -> RequestRecord:
+    return RequestRecord(
+        request_id=request_id, attempt=attempt, gateway=gateway, epoch=7, model=model,
+        state=state, account_id="acme", key_id="key", **counts,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "records"
+
+
+@pytest.fixture
+def table(path: Path) -> Iterator[RecordTable]:
+    made = RecordTable(path, time.time)
+    yield made
+    made.close()
+
+
+def test_a_record_shows_what_was_written(table: RecordTable) -> None:
+    row = table.open(record(granted=500))
+    now = record(state="decode", granted=900, prompt=40, cached=8, output=3, reasoning=1)
+    row.write(now)
+    assert table.snapshot() == [now]
+
+
+def test_a_record_outlives_its_process_byte_for_byte(table: RecordTable, path: Path) -> None:
+    ended = record("req_b", state="complete", prompt=10, output=5, discarded=2)
+    table.open(record("req_b")).write(ended)
+    table.close()
+    again = RecordTable(path, time.time)
+    assert again.snapshot() == [ended]
+    again.close()
+
+
+def test_what_ran_when_the_node_died_is_lost_with_its_counts(
+    table: RecordTable, path: Path
+) -> None:
+    table.open(record()).write(record(state="decode", prompt=40, output=17))
+    table.close()
+    again = RecordTable(path, time.time)
+    assert again.snapshot() == [record(state="node_lost", prompt=40, output=17)]
+    again.close()
+    third = RecordTable(path, time.time)
+    assert third.snapshot()[0].state == "node_lost"
+    third.close()
+
+
+def test_finished_records_stay_until_acknowledged(table: RecordTable) -> None:
+    row = table.open(record())
+    assert not table.acknowledge("req_a", 1)
+    row.write(record(state="complete", prompt=1))
+    assert len(table.snapshot()) == 1
+    assert table.ack([Ack("req_a", 1), Ack("req_a", 2), Ack("nobody", 1)]) == 1
+    assert not table.acknowledge("req_a", 1)
+    assert table.snapshot() == []
+
+
+def test_a_direct_callers_record_goes_when_its_request_ends(table: RecordTable, path: Path) -> None:
+    row = table.open(record(gateway=""))
+    assert len(table.snapshot()) == 1
+    row.write(record(gateway="", state="complete"))
+    assert table.snapshot() == []
+    table.open(record("req_b", gateway=""))
+    table.close()
+    again = RecordTable(path, time.time)
+    assert again.snapshot() == []
+    again.close()
+
+
+def test_an_ended_row_writes_into_nobodys_record(table: RecordTable) -> None:
+    row = table.open(record())
+    row.write(record(state="complete", prompt=5))
+    row.write(record(state="decode", prompt=99))
+    assert table.snapshot()[0].prompt == 5
+    table.acknowledge("req_a", 1)
+    successor = table.open(record("req_b"))
+    assert successor.index != row.index
+    row.write(record(state="decode", prompt=99))
+    row.forget()
+    assert table.snapshot() == [record("req_b")]
+
+
+def test_attempts_are_apart_and_gateways_see_their_own(table: RecordTable) -> None:
+    table.open(record(attempt=1)).write(record(attempt=1, state="failed"))
+    table.open(record(attempt=2))
+    table.open(record("req_c", gateway="other"))
+    assert [r.attempt for r in table.snapshot("gw")] == [1, 2]
+    assert table.acknowledge("req_a", 1)
+    assert [r.attempt for r in table.snapshot("gw")] == [2]
+
+
+def test_the_file_grows_and_keeps_what_it_had(table: RecordTable, path: Path) -> None:
+    rows = [table.open(record(f"req_{n}")) for n in range(1000)]
+    for n, row in enumerate(rows):
+        row.write(record(f"req_{n}", state="decode", output=n))
+    assert [r.output for r in table.snapshot()] == list(range(1000))
+    assert path.stat().st_size == HEADER_BYTES + 1024 * RECORD_BYTES
+    for row in rows:
+        row.forget()
+    assert len(table) == 0
+
+
+def test_when_it_is_full_the_oldest_finished_record_is_given_up(path: Path) -> None:
+    table = RecordTable(path, time.time, most=3)
+    for name in ("req_a", "req_b"):
+        table.open(record(name)).write(record(name, state="complete"))
+    table.open(record("req_c"))
+    table.open(record("req_d"))
+    assert [r.request_id for r in table.snapshot()] == ["req_b", "req_c", "req_d"]
+    assert table.lost == 1
+    table.open(record("req_e"))
+    with pytest.raises(Overloaded):
+        table.open(record("req_f"))
+    table.close()
+
+
+def test_a_file_that_is_not_ours_is_set_aside(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"something else")
+    table = RecordTable(path, time.time)
+    assert table.snapshot() == []
+    assert path.with_name("records.unreadable").read_bytes() == b"something else"
+    table.open(record())
+    table.close()
+
+
+def test_damage_inside_a_record_costs_that_record_only(table: RecordTable, path: Path) -> None:
+    table.open(record("req_a"))
+    table.open(record("req_b"))
+    table.close()
+    content = bytearray(path.read_bytes())
+    assert content.startswith(MAGIC)
+    content[HEADER_BYTES] = 77
+    path.write_bytes(content)
+    again = RecordTable(path, time.time)
+    assert [r.request_id for r in again.snapshot()] == ["req_b"]
+    again.close()
+
+
+def test_two_nodes_do_not_share_a_file(table: RecordTable, path: Path) -> None:
+    with pytest.raises(ServiceUnavailable, match="in use by another node"):
+        RecordTable(path, time.time)
+
+
+def test_long_and_foreign_names_survive(table: RecordTable) -> None:
+    odd = record("r" * 128, model="/modèle/" + "x" * 400)
+    table.open(odd)
+    (seen,) = table.snapshot()
+    assert seen.request_id == "r" * 128
+    assert odd.model.startswith(seen.model)
+    assert seen.model.startswith("/modèle/")
+
+
+WRITER = """
+import os, sys, time
+from pathlib import Path
+from helexa.core.fleet import RequestRecord
+from helexa.neuron.records import RecordTable
+table = RecordTable(Path(sys.argv[1]), time.time)
+def at(n):
+    return RequestRecord(request_id="req_a", attempt=1, gateway="gw", epoch=7, model="m",
+        state="decode", granted=n, prompt=n, cached=n, output=n, reasoning=n, discarded=n)
+row = table.open(at(0))
+n = 0
+while True:
+    n += 1
+    row.write(at(n))
+    os.write(1, n.to_bytes(8, "little"))
+"""
+
+
+def test_kill_minus_nine_at_any_moment_leaves_the_exact_counts(path: Path) -> None:
+    rng = random.Random(11)
+    for _ in range(6):
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE)
+        assert writer.stdout is not None
+        read = os.read(writer.stdout.fileno(), 8)  # it runs
+        deadline = time.monotonic() + rng.uniform(0.0, 0.08)
+        while time.monotonic() < deadline:
+            read += os.read(writer.stdout.fileno(), 65536)
+        os.kill(writer.pid, signal.SIGKILL)
+        while more := os.read(writer.stdout.fileno(), 65536):
+            read += more
+        writer.stdout.close()
+        assert writer.wait() == -signal.SIGKILL
+        told = int.from_bytes(read[len(read) // 8 * 8 - 8 : len(read) // 8 * 8], "little")
+        table = RecordTable(path, time.time)
+        (left,) = table.snapshot()
+        assert left.state == "node_lost"
+        counts = {left.granted, left.prompt, left.cached, left.output, left.reasoning}
+        assert counts == {left.discarded}
+        assert told <= left.output <= told + 1
+        table.acknowledge("req_a", 1)
+        table.close()
+
+
+def test_an_update_costs_microseconds(table: RecordTable) -> None:
+    row = table.open(record())
+    now = record(state="decode", prompt=40, output=17)
+    best = float("inf")
+    for _ in range(5):
+        begin = time.perf_counter()
+        for _ in range(1000):
+            row.write(now)
+        best = min(best, time.perf_counter() - begin)
+    assert best / 1000 < 20e-6  # about one; the bound allows for a busy machine
+
+
+class Life(RuleBasedStateMachine):
+    """Records in any order, over several lives of the node, against a dictionary."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        import tempfile
+
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = Path(self.folder.name) / "records"
+        self.table = RecordTable(self.path, lambda: 0.0)
+        self.rows: dict[int, object] = {}
+        self.model: dict[int, RequestRecord] = {}
+        self.next = 0
+
+    @rule(gateway=st.sampled_from(["", "gw", "other"]))
+    def open(self, gateway: str) -> None:
+        new = record(f"req_{self.next}", gateway=gateway)
+        self.rows[self.next] = self.table.open(new)
+        self.model[self.next] = new
+        self.next += 1
+
+    @rule(data=st.data(), counts=st.lists(st.integers(0, 2**40), min_size=3, max_size=3),
+          state=st.sampled_from(["prefill", "decode", "complete", "cut", "failed"]))  # fmt: skip
+    def write(self, data: st.DataObject, counts: list[int], state: RecordState) -> None:
+        running = [n for n, r in self.model.items() if n in self.rows and r.state not in FINAL]
+        if not running:
+            return
+        n = data.draw(st.sampled_from(running))
+        old = self.model[n]
+        new = record(old.request_id, gateway=old.gateway, state=state, prompt=counts[0],
+                     output=counts[1], discarded=counts[2])  # fmt: skip
+        self.rows[n].write(new)  # type: ignore[attr-defined]
+        self.model[n] = new
+        if state in FINAL and not old.gateway:
+            del self.model[n]
+
+    @rule(data=st.data())
+    def acknowledge(self, data: st.DataObject) -> None:
+        if self.model:
+            n = data.draw(st.sampled_from(sorted(self.model)))
+            old = self.model[n]
+            final = old.state in FINAL
+            assert self.table.acknowledge(old.request_id, old.attempt) == final
+            if final:
+                del self.model[n]
+
+    @rule()
+    def die_and_come_back(self) -> None:
+        self.table.close()
+        self.table = RecordTable(self.path, lambda: 0.0)
+        self.rows.clear()
+        for n, old in list(self.model.items()):
+            if not old.gateway:
+                del self.model[n]
+            elif old.state not in FINAL:
+                self.model[n] = record(
+                    old.request_id, gateway=old.gateway, state="node_lost", prompt=old.prompt,
+                    output=old.output, discarded=old.discarded,
+                )  # fmt: skip
+
+    @invariant()
+    def agrees(self) -> None:
+        def by_id(r: RequestRecord) -> str:
+            return r.request_id
+
+        assert sorted(self.table.snapshot(), key=by_id) == sorted(self.model.values(), key=by_id)
+
+    def teardown(self) -> None:
+        self.table.close()
+        self.folder.cleanup()
+
+
+TestLife = Life.TestCase
+TestLife.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)
