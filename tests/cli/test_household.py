@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -51,6 +52,10 @@ def start(diary: Path) -> Iterator[Start]:
     yield begin
     for child in running:
         child.kill()
+    for line in diary.read_text().splitlines() if diary.exists() else []:
+        with contextlib.suppress(ProcessLookupError):  # a failed test must not leave them behind
+            os.kill(int(line.split()[2]), signal.SIGKILL)
+    for child in running:
         child.communicate()
 
 

@@ -41,6 +41,7 @@ def test_a_line_is_one_json_object_with_time_level_event_and_fields() -> None:
     get_logger(role="cortex").bind(node="a").info("relayed", tokens=3)
     get_logger().debug("not shown")
     sink.close()
+    assert "log" not in [thread.name for thread in threading.enumerate()]
     assert lines(stream) == [
         {
             "ts": "2023-11-14T22:13:20.500Z",

@@ -106,7 +106,6 @@ def load(
     table: dict[str, Any] = {}
     if path is not None or chosen.is_file():
         table = read_file(chosen)
-        check_keys(table, kind, str(chosen))
         read: Path | None = chosen
     else:
         read = None
