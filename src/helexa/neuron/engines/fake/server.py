@@ -172,7 +172,8 @@ class _Run:
         self._cached = 0
 
     def _send(self, **members: Any) -> None:
-        self._writer.write(b"data: " + json.dumps({**members, **self._common}).encode() + b"\n\n")
+        chunk = msgspec.json.encode({**members, **self._common})
+        self._writer.write(b"data: " + chunk + b"\n\n")
 
     def _timings(self, predicted: int) -> dict[str, Any]:
         done = {"prompt_n": self._prompt - self._cached, "prompt_ms": 1.0}

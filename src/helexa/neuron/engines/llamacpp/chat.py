@@ -159,7 +159,7 @@ class ChatDialect:
             state.called = True
             state.pending = 0
         else:
-            return self._unusual(choice, raw, state, fresh)
+            return self._unusual(choice, raw, state, fresh, meter)
         if choice.finish_reason is not None:
             return self._delta(choice, raw, state) + self._ended(choice.finish_reason, state)
         return self._delta(choice, raw, state)
@@ -178,18 +178,22 @@ class ChatDialect:
         state.opened = True
         return state.prefix + _ROLE + _END
 
-    def _unusual(self, choice: Choice, raw: bytes, state: ChoiceState, fresh: int) -> bytes:
-        """The role, an empty delta, or one in a form we have not met."""
+    def _unusual(
+        self, choice: Choice, raw: bytes, state: ChoiceState, fresh: int, meter: Meter
+    ) -> bytes:
+        """The role, an empty delta, or one in a form that is not spliced as it is."""
         state.pending += fresh
         out = b"" if state.opened else self._role(state)
-        if raw not in _EMPTY:
-            delta = {k: v for k, v in msgspec.json.decode(raw).items() if v not in (None, "")}
-            delta.pop("role", None)
-            if delta:
-                state.pending = 0
-                state.called = state.called or "tool_calls" in delta
-                again = msgspec.Raw(msgspec.json.encode(delta))
-                out += self._delta(Choice(delta=again), bytes(again), state)
+        delta = {} if raw in _EMPTY else msgspec.json.decode(raw)
+        kept = {k: v for k, v in delta.items() if v not in (None, "") and k != "role"}
+        if kept:
+            if "reasoning_content" in kept:
+                meter.reasoning += state.pending
+            state.pending = 0
+            state.called = state.called or "tool_calls" in kept
+            again = msgspec.Raw(msgspec.json.encode(kept))
+            choice.delta = again
+            out += self._delta(choice, bytes(again), state)
         if choice.finish_reason is not None:
             out += self._ended(choice.finish_reason, state)
         return out

@@ -1,0 +1,86 @@
+"""Whoever leaves frees the engine at once, and what was computed until then is known."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import pytest
+from tests.neuron.engines.driving import Case, Exchange, as_json, user
+
+pytestmark = pytest.mark.anyio
+
+LONG = "river stone garden " * 600
+WITHIN_S = 0.1
+PREDICTED = re.compile(rb'"predicted_n":(\d+)')
+
+
+async def freed_after(case: Case, exchange: Exchange) -> float:
+    """Seconds from leaving until the engine's slots are free."""
+    loop = asyncio.get_running_loop()
+    exchange.drop()
+    left = loop.time()
+    await case.free()
+    return loop.time() - left
+
+
+async def test_leaving_while_decoding_frees_the_slot(case: Case) -> None:
+    cleaner_waits = 5
+    exchange = await case.send({**user("Count."), "stream": True, **endless(case)})
+    await exchange.begin()
+    await exchange.until(lambda: exchange.request.cleaner.meter.output >= cleaner_waits)
+    assert await freed_after(case, exchange) < WITHIN_S
+
+
+async def test_leaving_a_plain_answer_frees_the_slot_as_fast(case: Case) -> None:
+    exchange = await case.send({**user("Count."), **endless(case)})
+    assert exchange.request.stream is False
+    await exchange.begin()
+    await exchange.until(lambda: exchange.request.cleaner.meter.output >= 5)
+    assert await freed_after(case, exchange) < WITHIN_S
+
+
+async def test_leaving_during_the_prompt_frees_the_slot(case: Case) -> None:
+    exchange = await case.send({**user(LONG), "stream": True, "fake": {"prefill_s": 0.05}})
+    await exchange.begin()
+    meter = exchange.request.cleaner.meter
+    await exchange.until(lambda: meter.prompt_known)
+    # One chunk is computed to its end; the machine may be busy with other things.
+    assert await freed_after(case, exchange) < WITHIN_S * 3
+    assert meter.output == 0
+    assert meter.prompt > meter.prompt_processed
+
+
+async def test_an_answer_closed_by_us_ends_cleanly_with_its_counts(case: Case) -> None:
+    exchange = await case.send({**user("Count."), "stream": True, **endless(case)})
+    await exchange.begin()
+    cleaner = exchange.request.cleaner
+    await exchange.until(lambda: cleaner.meter.output >= 4)
+    output = cleaner.meter.output
+    closing = cleaner.close("length", "budget")
+    exchange.drop()
+    chunks = as_json(closing)
+    assert chunks[0]["choices"][0]["finish_reason"] == "length"
+    assert chunks[0]["helexa"] == {"finish": "budget"}
+    assert chunks[-1]["usage"]["completion_tokens"] == output == cleaner.meter.output
+    assert closing.endswith(b"data: [DONE]\n\n")
+    assert cleaner.done
+    assert cleaner.feed(b"data: {}\n\n") == b""
+    await case.free()
+
+
+async def test_the_meter_is_the_engines_own_count_after_every_event(case: Case) -> None:
+    exchange = await case.send({**user("Repeat: one two three"), "stream": True, "max_tokens": 8})
+    await exchange.begin()
+    meter = exchange.request.cleaner.meter
+    while not exchange.request.cleaner.done and await exchange.step():
+        counted = [int(n) for n in PREDICTED.findall(b"".join(exchange.raw))]
+        assert meter.output == max(counted, default=0)
+    exchange.drop()
+    await case.free()
+
+
+def endless(case: Case) -> dict[str, object]:
+    """Members that make an answer long: a grammar for real engines, an order for the fake."""
+    grammar = 'root ::= ("a" | " ")*'
+    return {"grammar": grammar, "max_tokens": 2000, "fake": {"count": 100_000}, "ignore_eos": True}

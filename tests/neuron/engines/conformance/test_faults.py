@@ -1,0 +1,112 @@
+"""What an engine's process may do wrong, and what the node sees of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from tests.neuron.engines.driving import Case, Exchange, Start, user
+
+from helexa.neuron.engines.http import ask
+
+pytestmark = pytest.mark.anyio
+
+ENDLESS = {
+    "stream": True,
+    "grammar": 'root ::= ("a" | " ")*',
+    "max_tokens": 2000,
+    "ignore_eos": True,
+    "fake": {"count": 100_000},
+}
+
+
+async def begin(case: Case) -> Exchange:
+    """A long answer of which some tokens have come."""
+    exchange = await case.send({**user("Go on."), **ENDLESS})
+    await exchange.begin()
+    await exchange.until(lambda: exchange.request.cleaner.meter.output >= 3)
+    return exchange
+
+
+def is_gone(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists()
+
+
+async def ends(exchange: Exchange) -> None:
+    """Return when the connection is over, however it ends."""
+    try:
+        while await exchange.step():
+            pass
+    except OSError:
+        pass
+    exchange.drop()
+
+
+async def test_a_killed_engine_takes_its_request_along_and_comes_back(start: Start) -> None:
+    async with start() as case:
+        exchange = await begin(case)
+        before = case.address
+        assert case.process.pid is not None
+        os.kill(case.process.pid, signal.SIGKILL)
+        await ends(exchange)
+        assert not exchange.request.cleaner.done
+        assert exchange.request.cleaner.meter.output >= 3
+        await case.reaches("ready", 2)
+        assert case.address.api_key != before.api_key
+        again = await case.say("Repeat: house", max_tokens=2)
+        assert again.request.cleaner.done
+        states = [change.state for change in case.changes]
+        assert states == ["starting", "ready", "recovering", "ready"]
+
+
+async def test_a_hung_engine_is_ended_by_the_watchdog_and_comes_back(start: Start) -> None:
+    async with start() as case:
+        exchange = await begin(case)
+        assert case.process.pid is not None
+        os.kill(case.process.pid, signal.SIGSTOP)
+        case.process.kill("no progress for 60 s")
+        await ends(exchange)
+        await case.reaches("ready", 2)
+        died = next(change for change in case.changes if change.state == "recovering")
+        assert died.reason == "the engine was ended: no progress for 60 s"
+
+
+async def test_a_busy_engine_is_unloaded_within_its_bound(start: Start) -> None:
+    async with start() as case:
+        exchange = await begin(case)
+        pid = case.process.pid
+        assert pid is not None
+        async with asyncio.timeout(3):
+            await case.process.stop()
+        assert case.process.state == "stopped"
+        assert is_gone(pid)
+        await ends(exchange)
+
+
+async def test_a_stopped_engine_is_unloaded_within_its_bound(start: Start) -> None:
+    async with start() as case:
+        pid = case.process.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        async with asyncio.timeout(3):
+            await case.process.stop(grace_s=0.1)
+        assert is_gone(pid)
+
+
+async def test_a_key_is_demanded(start: Start) -> None:
+    async with start() as case:
+        address = type(case.address)(port=case.address.port, api_key="guessed")
+        answer = await ask(address, "POST", "/v1/chat/completions", user("hi"))
+        assert answer.status == 401
+
+
+async def test_neither_argv_nor_environment_hold_the_key(start: Start) -> None:
+    async with start() as case:
+        folder = Path(f"/proc/{case.process.pid}")
+        key = case.address.api_key.encode()
+        line = (folder / "cmdline").read_bytes()
+        assert key not in line + (folder / "environ").read_bytes()
+        assert f"--engine\0{case.engine.name}\0--model\0{case.facts.model_id}".encode() in line
