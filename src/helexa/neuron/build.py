@@ -20,6 +20,7 @@ import msgspec
 
 from helexa import spark
 from helexa.core import build_info
+from helexa.core.errors import HelexaError
 from helexa.core.fleet import LoadRequest, ModelEntry
 from helexa.core.ids import id_source
 from helexa.core.logging import get_logger
@@ -34,11 +35,12 @@ from helexa.neuron.engines.orphans import reap_previous
 from helexa.neuron.engines.supervisor import SupervisorSettings
 from helexa.neuron.events import Bus
 from helexa.neuron.exchange.desk import Desk
-from helexa.neuron.interim import InterimHardware, InterimRecords
+from helexa.neuron.interim import InterimHardware
 from helexa.neuron.limits import FreeMemory, PrefillRate, derive, floors
 from helexa.neuron.metrics import NeuronMetrics
 from helexa.neuron.models.inspect import inspect
 from helexa.neuron.models.sources import BuiltIn, LocalFiles, Sources
+from helexa.neuron.records import RecordTable
 from helexa.neuron.registry.experience import Experience
 from helexa.neuron.registry.loader import ModelLoader, Running
 from helexa.neuron.registry.served import ServedModel
@@ -66,6 +68,7 @@ from helexa.relay.wheel import Wheel
 from helexa.wire import errors as wire
 
 TEND_SECS = 0.25
+SYNC_SECS = 1.0
 DISCONNECT_SECS = 2.0
 
 Announce = Callable[[dict[str, object]], None]
@@ -84,6 +87,7 @@ class Parts:
     metrics: NeuronMetrics
     engines: Mapping[str, Engine]
     experience: Experience
+    records: RecordTable
     wheel: Wheel
     loop: asyncio.AbstractEventLoop
     restless: set[str] = field(default_factory=set)  # models whose figures have changed
@@ -184,9 +188,22 @@ def gather(settings: NeuronSettings, environ: Mapping[str, str]) -> Parts:
         metrics=NeuronMetrics(name),
         engines={llama.name: llama},
         experience=Experience(folder / "experience.json"),
+        records=_open_records(folder),
         wheel=Wheel(loop),
         loop=loop,
     )
+
+
+def _open_records(folder: Path) -> RecordTable:
+    """The records of this and earlier lives.
+
+    Raises:
+        OSError: The folder cannot be written, or another node uses it.
+    """
+    try:
+        return RecordTable(folder / "requests.records", clock=time.time)
+    except HelexaError as error:
+        raise OSError(error.message) from error
 
 
 def _llama_build(hardware: InterimHardware, environ: Mapping[str, str]) -> LlamaCppBuild | None:
@@ -204,10 +221,9 @@ def sources(settings: NeuronSettings) -> Sources:
     )
 
 
-def assemble_node(parts: Parts) -> tuple[Node[ServedModel], InterimRecords]:
+def assemble_node(parts: Parts) -> Node[ServedModel]:
     """The node object with its registry, events and records."""
     settings, loop = parts.settings, parts.loop
-    records = InterimRecords()
     found = sources(settings)
     loader = ModelLoader(
         engines=parts.engines,
@@ -256,13 +272,13 @@ def assemble_node(parts: Parts) -> tuple[Node[ServedModel], InterimRecords]:
         registry=registry,
         activator=activator,
         bus=bus,
-        records=records,
+        records=parts.records,
         hardware=parts.hardware,
         clock=loop.time,
         started=loop.time(),
         normalise=lambda spec: _normalised(found, spec),
     )
-    return node, records
+    return node
 
 
 def _load_request(model: DefaultModel) -> LoadRequest:
@@ -275,6 +291,13 @@ def _normalised(found: Sources, spec: LoadRequest) -> LoadRequest:
     if ref.scheme is None:
         return spec
     return msgspec.structs.replace(spec, model_id=ref.name, source=spec.source or ref.scheme)
+
+
+async def keep_records(records: RecordTable) -> None:
+    """Bound what a power cut may lose."""
+    while True:
+        await asyncio.sleep(SYNC_SECS)
+        await asyncio.to_thread(records.sync)
 
 
 async def tend(node: Node[ServedModel], parts: Parts) -> None:
@@ -328,10 +351,10 @@ async def run(settings: NeuronSettings, *, announce: Announce) -> None:
         parts.loop.add_signal_handler(number, stop.set)
     log = get_logger(role="neuron", node=parts.name)
     raise_descriptor_limit()
-    node, records = assemble_node(parts)
+    node = assemble_node(parts)
     desk = Desk(
         node=node,
-        records=records,
+        records=parts.records,
         metrics=parts.metrics,
         wheel=parts.wheel,
         loop=parts.loop,
@@ -351,16 +374,20 @@ async def run(settings: NeuronSettings, *, announce: Announce) -> None:
     node.url = settings.url or listener.url
     announce({"url": node.url})
     freeze_heap()
-    activation = asyncio.create_task(node.activator.run(), name="activation")
-    tending = asyncio.create_task(tend(node, parts), name="tend")
+    background = [
+        asyncio.create_task(node.activator.run(), name="activation"),
+        asyncio.create_task(tend(node, parts), name="tend"),
+        asyncio.create_task(keep_records(parts.records), name="records"),
+    ]
     try:
         await stop.wait()
     finally:
         log.info("draining")
-        activation.cancel()
-        tending.cancel()
+        for task in background:
+            task.cancel()
         await shut_down(node, listener, bridge, settings)
-        await asyncio.wait([activation, tending], timeout=1.0)
+        await asyncio.wait(background, timeout=1.0)
+        parts.records.close()
     log.info("stopped")
 
 

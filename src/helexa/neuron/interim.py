@@ -5,38 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import socket
-from dataclasses import dataclass
-
-from helexa.core.fleet import Device, DeviceReading, Discovery, RequestRecord
+from helexa.core.fleet import Device, DeviceReading, Discovery
 from helexa.neuron.engines.base import Host
-
-
-@dataclass(slots=True)
-class InterimRow:
-    table: dict[tuple[str, int], RequestRecord]
-    key: tuple[str, int]
-
-    def write(self, record: RequestRecord) -> None:
-        self.table[self.key] = record
-
-    def forget(self) -> None:
-        self.table.pop(self.key, None)
-
-
-class InterimRecords:
-    def __init__(self) -> None:
-        self.rows: dict[tuple[str, int], RequestRecord] = {}
-
-    def open(self, record: RequestRecord) -> InterimRow:
-        key = (record.request_id, record.attempt)
-        self.rows[key] = record
-        return InterimRow(self.rows, key)
-
-    def snapshot(self) -> list[RequestRecord]:
-        return list(self.rows.values())
-
-    def acknowledge(self, request_id: str, attempt: int) -> bool:
-        return self.rows.pop((request_id, attempt), None) is not None
 
 
 class InterimHardware:

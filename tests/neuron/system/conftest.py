@@ -202,7 +202,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
     _end(shared)
 
 
-SHARED = "[grants]\nslice_tokens = 64\nwait_ms = 150\n"
+SHARED = "[grants]\nslice_tokens = 64\nwait_ms = 250\n"
 
 
 def _end(node: NodeProcess) -> None:

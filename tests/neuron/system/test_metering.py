@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import signal
 import threading
@@ -104,12 +105,15 @@ def test_a_raised_grant_lets_the_answer_go_on_and_never_shrinks(
     start = prompt_tokens(node, h) + 10
     final = start + 50
 
+    gateway = httpx.Client(base_url=node.url)
+    gateway.get("/health")  # the connection is there before it is urgent
+
     def raise_it() -> None:
         low = events.next("grant_low")
         assert (low["request_id"], low["granted"]) == ("raise", start)
-        url = f"{node.url}/requests/grants"
         for granted in (final, start, 1):
-            httpx.post(url, json=[{"request_id": "raise", "granted": granted}])
+            update = {"request_id": "raise", "granted": granted}
+            gateway.post("/requests/grants", json=[update])
 
     raising = threading.Thread(target=raise_it)
     raising.start()
@@ -117,6 +121,7 @@ def test_a_raised_grant_lets_the_answer_go_on_and_never_shrinks(
         "/v1/chat/completions", json=h.endless(3000), headers=sent("raise", start)
     )
     raising.join()
+    gateway.close()
     assert sum(answer.json()["usage"][k] for k in ("prompt_tokens", "completion_tokens")) == final
     end = events.next("request_end")
     assert (end["record"]["request_id"], end["record"]["state"]) == ("raise", "cut")
@@ -202,8 +207,9 @@ def test_records_survive_the_death_of_the_node(start_node: Any, h: Any) -> None:
         for _ in h.events(answer.iter_lines()):
             got += 1
             if got == 30:
-                node.stop(signal.SIGKILL)
+                os.kill(node.pid, signal.SIGKILL)
                 break
+    node.stop()
     again = start_node(folder=node.folder)
     records = {r["request_id"]: r for r in again.get("/requests")}
     assert records["done"]["output"] == done["completion_tokens"]

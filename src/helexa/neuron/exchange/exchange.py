@@ -257,20 +257,19 @@ class Exchange:
             if self._answer is not None and out:
                 self._answer.write(out)
             return  # said when the attempt has returned
-        self._deliver(out, stream)
-        self.outcome = "complete"
+        self._deliver("complete", out, stream)
 
     def _close(self, finish: str, why: str) -> None:
         """Cut the answer here and let go of the engine."""
         stream, attempt = self._stream, self._attempt
         if stream is None or attempt is None or self.reply.ended or stream.cleaner.done:
             return
-        self._deliver(stream.cut(finish, why), stream)
-        self.outcome = "cut"
+        self._deliver("cut", stream.cut(finish, why), stream)
         attempt.stop()
 
-    def _deliver(self, last: bytes, stream: AnswerStream) -> None:
-        self.times.ended = self.desk.loop.time()
+    def _deliver(self, outcome: Outcome, last: bytes, stream: AnswerStream) -> None:
+        """The end of an answer; its record is final before the caller can have seen it."""
+        self._conclude(outcome)
         if self._answer is not None:
             self._answer.end(last if self._show_usage else without_usage(last))
         else:
@@ -278,7 +277,7 @@ class Exchange:
 
     def _after(self, attempt: Attempt, asked: EngineRequest, model: ServedModel) -> None:
         """The engine has ended its answer, or broken off."""
-        if self.outcome in ("complete", "cut"):
+        if self.times.ended:
             return
         if attempt.failure is not None:
             raise self._engine_gone(model)
@@ -294,9 +293,8 @@ class Exchange:
             raise self._engine_gone(model)
         self._stream.settle_whole()
         self._account(self._stream)
-        self.times.ended = self.desk.loop.time()
+        self._conclude("complete")
         self.reply.send(200, _JSON + self._echo(), whole)
-        self.outcome = "complete"
 
     def _engine_gone(self, model: ServedModel) -> HelexaError:
         if self.times.first:
@@ -306,9 +304,12 @@ class Exchange:
         return ModelRecovering(f"The engine of {model.model_id} is restarting.", retry_after_s=2)
 
     def _fail(self, error: HelexaError) -> None:
+        if self.times.ended:
+            return  # the answer was complete; what its connection did afterwards is nobody's loss
         self.error = error
         if self._stream is not None:
-            self.outcome = "failed"
+            self._stream.abandon()
+        self._conclude("refused" if self._stream is None else "failed")
         if self._answer is not None and self._answer.committed:
             self._answer.end(wire.event(error, "openai", self.caller.request_id))
         else:
@@ -332,34 +333,37 @@ class Exchange:
         billed = self._stream.billed() if self._stream is not None else _NOTHING
         return closing.record_of(self.caller, model_id, state, billed, self._grant.gate)
 
+    def _conclude(self, outcome: Outcome) -> None:
+        """Close the record and tell the gateway; once."""
+        if self.times.ended:
+            return
+        self.outcome = outcome
+        self.times.ended = self.desk.loop.time()
+        if self._row is None:
+            return
+        if self._stream is None or self.caller.gateway is None:
+            self._row.forget()
+            return
+        record = self._record(closing.final_state(outcome))
+        self._row.write(record)
+        self.desk.node.bus.publish("request_end", {"record": record}, gateway=self.caller.gateway)
+
     def _settle(self) -> None:
         """Let go of everything; called once, whatever happened."""
         self._attempt = None
-        self.times.ended = self.times.ended or self.desk.loop.time()
         if self._edge is not None:
             self._edge.cancel()
         if self._stream is not None:
             self._stream.abandon()
+        self._conclude(self.outcome)
         if self._seat is not None:
             self._seat.leave()
         if self.model is not None and self._running is not None:
             self.model.watchdog.end(self)
             self.desk.node.requests.remove(self._running)
             self.model.leave(self, self.times.ended)
-        self._tell()
-
-    def _tell(self) -> None:
-        """Close the record and say how it ended."""
-        record = self._record(closing.final_state(self.outcome))
         if self._stream is not None and self.model is not None:
             closing.note_decode(self.model, self._stream.cleaner.meter)
-        if self._row is not None:
-            if self.caller.gateway is None or self.outcome == "refused":
-                self._row.forget()
-            else:
-                self._row.write(record)
-                self.desk.node.bus.publish(
-                    "request_end", {"record": record}, gateway=self.caller.gateway
-                )
+        record = self._record(closing.final_state(self.outcome))
         closing.count(self, record)
         closing.log_line(self, record)
