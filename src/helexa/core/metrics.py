@@ -151,6 +151,10 @@ class Family(Generic[C]):
         """Stop exporting a label set whose subject is gone."""
         self._children.pop(values, None)
 
+    def label_sets(self) -> set[tuple[str, ...]]:
+        """The label values that are exported now."""
+        return set(self._children)
+
     def lines(self) -> Iterator[str]:
         """The family in the text format; nothing while it has no child."""
         children = list(self._children.items())

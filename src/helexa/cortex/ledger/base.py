@@ -173,8 +173,11 @@ class Ledger(Protocol):
     def usage(self, principal: Principal) -> KeyUsage:
         """What a key has spent and may still spend."""
 
+    def holds(self) -> tuple[KeyHolds, ...]:
+        """The holds per key, for metrics."""
+
     def snapshot(self) -> LedgerSnapshot:
-        """Everything open, for operators and metrics."""
+        """Everything open, for operators."""
 
 
 def estimate(

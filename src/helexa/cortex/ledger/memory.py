@@ -157,15 +157,17 @@ class MemoryLedger:
             windows=windows,
         )
 
+    def holds(self) -> tuple[KeyHolds, ...]:
+        """See ``Ledger.holds``."""
+        return tuple(
+            KeyHolds(a.account_id, a.key_id, a.grants, a.caps[0].held if a.caps else 0)
+            for a in self._accounts.values()
+        )
+
     def snapshot(self) -> LedgerSnapshot:
         """See ``Ledger.snapshot``."""
-        return LedgerSnapshot(
-            grants=tuple(_grant(key, row) for key, row in self._open.items()),
-            keys=tuple(
-                KeyHolds(a.account_id, a.key_id, a.grants, a.caps[0].held if a.caps else 0)
-                for a in self._accounts.values()
-            ),
-        )
+        grants = tuple(_grant(key, row) for key, row in self._open.items())
+        return LedgerSnapshot(grants, self.holds())
 
     def _account(self, principal: Principal) -> _Account:
         account = self._accounts.get(principal.key_id)

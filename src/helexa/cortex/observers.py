@@ -1,0 +1,32 @@
+"""What is kept about requests beyond their metrics: timelines, and captures when armed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from helexa.core.principal import Principal
+from helexa.cortex.capture import Captured, Captures
+from helexa.cortex.timeline import Timelines
+
+if TYPE_CHECKING:
+    from helexa.cortex.exchange.exchange import Exchange
+
+
+class RequestObservers:
+    """The ``Observers`` of every exchange."""
+
+    __slots__ = ("captures", "timelines")
+
+    def __init__(self, timelines: Timelines, captures: Captures) -> None:
+        self.timelines = timelines
+        self.captures = captures
+
+    def finished(self, exchange: object) -> None:
+        """Keep the timeline of an ended exchange."""
+        self.timelines.record(cast("Exchange", exchange))
+
+    def watch(self, principal: Principal, model: str, request_id: str) -> Captured | None:
+        """A watcher if this request is being captured."""
+        if self.captures.current is None:
+            return None
+        return self.captures.watch(principal, model, request_id)

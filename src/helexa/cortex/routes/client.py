@@ -1,0 +1,112 @@
+"""What clients may ask about: models, their own budget, their own requests, health, version."""
+
+from __future__ import annotations
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from helexa.core.errors import ModelNotFound
+from helexa.core.principal import Principal
+from helexa.cortex.catalogue import health, listing
+from helexa.cortex.routes.deps import ManagementDeps
+from helexa.cortex.routes.respond import dialect_of, no_route, reply
+from helexa.wire import models_list
+from helexa.wire.models_list import ListedModel
+
+
+class ClientRoutes:
+    """Handlers over one gateway."""
+
+    def __init__(self, deps: ManagementDeps) -> None:
+        self._deps = deps
+
+    def routes(self) -> list[Route]:
+        """With and without the ``/v1`` prefix; ids keep their slashes, raw or percent-encoded."""
+        keyed = [
+            route
+            for prefix in ("/v1", "")
+            for route in (
+                Route(f"{prefix}/models", self.models),
+                Route(f"{prefix}/models/{{model_id:path}}", self.model),
+                Route(f"{prefix}/usage", self.usage),
+                Route(f"{prefix}/requests/{{request_id:path}}", self.request),
+            )
+        ]
+        return [
+            Route("/", self.root),
+            Route("/health", self.health),
+            Route("/version", self.version),
+            Route("/v1/health", self.health),
+            Route("/v1/version", self.version),
+            *keyed,
+        ]
+
+    async def root(self, _request: Request) -> Response:
+        return reply(
+            {
+                "name": "helexa",
+                "role": "cortex",
+                "version": self._deps.build.package_version,
+                "status": health(self._deps.fleet.snapshot())["status"],
+                "api": "/v1",
+                "health": "/health",
+            }
+        )
+
+    async def health(self, _request: Request) -> Response:
+        return reply(health(self._deps.fleet.snapshot()))
+
+    async def version(self, _request: Request) -> Response:
+        return reply({**msgspec.to_builtins(self._deps.build), "engines": {}})
+
+    async def models(self, request: Request) -> Response:
+        models = self._listed(self._principal(request))
+        if dialect_of(request) == "anthropic":
+            return reply(models_list.anthropic_list(models))
+        return reply(models_list.openai_list(models))
+
+    async def model(self, request: Request) -> Response:
+        wanted = request.path_params["model_id"]
+        for model in self._listed(self._principal(request)):
+            if model.id == wanted:
+                if dialect_of(request) == "anthropic":
+                    return reply(models_list.anthropic_entry(model))
+                return reply(models_list.openai_entry(model))
+        raise ModelNotFound(
+            f"The model {wanted!r} does not exist here. GET /v1/models lists those that do.",
+            param="model",
+        )
+
+    async def usage(self, request: Request) -> Response:
+        return reply(self._deps.ledger.usage(self._principal(request)))
+
+    async def request(self, request: Request) -> Response:
+        principal = self._principal(request)
+        found = self._deps.timelines.find(request.path_params["request_id"], principal)
+        if found is None:
+            return no_route(request, 404)
+        return reply(found.render())
+
+    def _principal(self, request: Request) -> Principal:
+        """Who asks.
+
+        Raises:
+            InvalidApiKey: A key is required.
+        """
+        given = request.headers
+        authorization, x_api_key = given.get("authorization"), given.get("x-api-key")
+        return self._deps.keys.resolve(
+            None if authorization is None else authorization.encode("latin-1"),
+            None if x_api_key is None else x_api_key.encode("latin-1"),
+        )
+
+    def _listed(self, principal: Principal) -> list[ListedModel]:
+        """The models that this key may use."""
+        profiles = self._deps.profiles.current
+        models = listing(profiles, self._deps.fleet.snapshot(), self._deps.started)
+        if not principal.models:
+            return models
+        allowed = {profiles.aliases.get(name, name) for name in principal.models}
+        return [m for m in models if profiles.aliases.get(m.id, m.id) in allowed]

@@ -1,0 +1,44 @@
+"""What the management routes read and act through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from helexa.core.build_info import BuildInfo
+from helexa.core.ids import IdSource
+from helexa.core.logging import Logger
+from helexa.cortex.auth import KeyTable
+from helexa.cortex.capture import Captures
+from helexa.cortex.fleet.fleet import Fleet
+from helexa.cortex.ledger.base import Ledger
+from helexa.cortex.profiles import ProfileFile
+from helexa.cortex.residency.loader import Loader
+from helexa.cortex.routing.leases import LeaseTable
+from helexa.cortex.timeline import Timelines
+
+
+@dataclass(frozen=True, slots=True)
+class ManagementDeps:
+    """The rooms that the routes look into.
+
+    Args:
+        started: Epoch seconds of the gateway's start; ``created`` of listed models.
+        post_paths: The data plane's routes, so that another method on them is a 405.
+        now: Epoch seconds.
+    """
+
+    keys: KeyTable
+    profiles: ProfileFile
+    fleet: Fleet
+    loader: Loader
+    leases: LeaseTable
+    ledger: Ledger
+    timelines: Timelines
+    captures: Captures
+    build: BuildInfo
+    ids: IdSource
+    log: Logger
+    started: int
+    now: Callable[[], float]
+    post_paths: frozenset[str] = frozenset()

@@ -1,0 +1,82 @@
+"""The Starlette app behind everything that is not relayed.
+
+CORS is open for the client API and closed for ``/admin`` and ``/ui``: a web page may talk to
+models, and must not administer.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from helexa.core.errors import HelexaError
+from helexa.cortex.routes.admin import AdminRoutes
+from helexa.cortex.routes.client import ClientRoutes
+from helexa.cortex.routes.deps import ManagementDeps
+from helexa.cortex.routes.respond import no_route, refusal
+from helexa.wire import errors as wire
+
+CLOSED = ("/admin", "/ui")
+EXPOSED = (
+    "x-request-id",
+    "x-helexa-node",
+    "x-helexa-queue-ms",
+    "x-helexa-cold-start",
+    "server-timing",
+    "retry-after",
+)
+
+
+class ClientCors:
+    """CORS for everything but what is closed."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._open = CORSMiddleware(
+            app,
+            allow_origins=["*"],
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=list(EXPOSED),
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        closed = scope["type"] != "http" or is_closed(scope["path"])
+        await (self._app if closed else self._open)(scope, receive, send)
+
+
+def is_closed(path: str) -> bool:
+    """Whether a path is none of a web page's business."""
+    return any(path == prefix or path.startswith(f"{prefix}/") for prefix in CLOSED)
+
+
+def management_app(deps: ManagementDeps) -> Starlette:
+    """Every management route of the gateway, and the envelope of what goes wrong in them."""
+
+    async def refused(request: Request, error: Exception) -> Response:
+        return refusal(request, cast("HelexaError", error))
+
+    async def missing(request: Request, error: Exception) -> Response:
+        http = cast("HTTPException", error)
+        if http.status_code == 404 and request.url.path in deps.post_paths:
+            return no_route(request, 405, "POST")
+        allow = (http.headers or {}).get("Allow")
+        return no_route(request, http.status_code, allow)
+
+    async def bug(request: Request, error: Exception) -> Response:
+        request_id = request.headers.get("x-request-id") or deps.ids("req_")
+        deps.log.error("bug", request_id=request_id, path=request.url.path, error=repr(error))
+        return refusal(request, wire.internal_error(request_id))
+
+    return Starlette(
+        routes=[*ClientRoutes(deps).routes(), *AdminRoutes(deps).routes()],
+        middleware=[Middleware(ClientCors)],
+        exception_handlers={HelexaError: refused, HTTPException: missing, Exception: bug},
+    )

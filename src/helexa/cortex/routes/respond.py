@@ -1,0 +1,81 @@
+"""Answers and refusals of the management routes, in the caller's dialect."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from helexa.core.errors import HelexaError, InvalidJson, InvalidRequestBody
+from helexa.wire import errors as wire
+
+T = TypeVar("T")
+_encode = msgspec.json.Encoder(enc_hook=repr).encode
+
+
+def reply(value: object, status: int = 200) -> Response:
+    """``value`` as JSON."""
+    return Response(_encode(value), status, media_type="application/json")
+
+
+def dialect_of(request: Request) -> wire.Dialect:
+    """Whose envelope the caller reads: clients of the Messages API name their version."""
+    return "anthropic" if "anthropic-version" in request.headers else "openai"
+
+
+def refusal(request: Request, error: HelexaError) -> Response:
+    """An error of the tree."""
+    shown = request.headers.get("x-request-id")
+    return rendered(wire.render(error, dialect_of(request), shown))
+
+
+def no_route(request: Request, status: int, allow: str | None = None) -> Response:
+    """404 or 405 with the caller's envelope."""
+    if status == 405:
+        code, words = "method_not_allowed", f"{request.method} is not possible on this path."
+    else:
+        code, words = "not_found", f"There is no {request.method} {request.url.path} here."
+    response = rendered(wire.route_error(status, code, words, dialect_of(request)))
+    if allow:
+        response.headers["allow"] = allow
+    return response
+
+
+def rendered(answer: wire.Rendered) -> Response:
+    """What ``wire.errors`` made, as a response."""
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in answer.headers}
+    return Response(answer.body, answer.status, headers)
+
+
+async def body_as(request: Request, kind: type[T]) -> T:
+    """Decode a request's body; an empty one is an empty object.
+
+    Raises:
+        InvalidJson: It is not JSON.
+        InvalidRequestBody: It is not a ``kind``; ``param`` is the path.
+    """
+    body = await request.body()
+    try:
+        return msgspec.json.decode(body or b"{}", type=kind)
+    except msgspec.ValidationError as error:
+        text, _, path = str(error).partition(" - at `")
+        where = path.rstrip("`").removeprefix("$").removeprefix(".")
+        raise InvalidRequestBody(f"{text}.", param=where or None) from error
+    except msgspec.DecodeError as error:
+        raise InvalidJson(f"The body is not valid JSON: {error}") from error
+
+
+def number(request: Request, name: str, default: int, most: int) -> int:
+    """A whole number from the query, from 1 to ``most``.
+
+    Raises:
+        InvalidRequestBody: It is none.
+    """
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= most:
+        raise InvalidRequestBody(f"{name} must be a number from 1 to {most}.", param=name)
+    return int(text)

@@ -1,0 +1,179 @@
+"""Where a request's time went and why it went where it did, kept for a while.
+
+One object per ended request, holding references to what the exchange has anyway; it is rendered
+when somebody asks. The memory is bounded by the number kept.
+
+::
+
+    received ──▶ granted ──▶ placed ──▶ connected ──▶ first ──▶ last ──▶ ended
+       └ checks ────┴ queue or load ┴ connect ┴ prefill ┴ decode ┴ tail
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from helexa.core.principal import Principal
+from helexa.core.usage import Timings, Usage
+
+if TYPE_CHECKING:
+    from helexa.cortex.exchange.desk import Placed, Times
+    from helexa.cortex.exchange.exchange import Exchange
+
+KEPT = 4096
+
+
+class Timeline(msgspec.Struct, frozen=True, gc=False):
+    """One ended request.
+
+    Args:
+        request_id: Ours; what nodes and ledger know it by.
+        shown_id: What the client was told, which may be its own.
+        ended_at: Epoch seconds.
+        error: Code and message of what went wrong, if anything did.
+    """
+
+    request_id: str
+    shown_id: str
+    route: str
+    model: str
+    stream: bool
+    principal: Principal
+    placed: Placed | None
+    attempts: int
+    status: int
+    sent: int
+    outcome: str
+    error: tuple[str | None, str] | None
+    times: Times
+    usage: Usage | None
+    timings: Timings | None
+    ended_at: float
+
+    def phases(self) -> dict[str, float | None]:
+        """Milliseconds per phase; None for a phase that did not happen."""
+        times, cold = self.times, self.placed is not None and self.placed.cold
+        waiting = times.ms(times.granted, times.placed)
+        start = times.connected or times.placed
+        return {
+            "check": times.ms(times.received, times.granted),
+            "queue": None if cold else waiting,
+            "load": waiting if cold else None,
+            "connect": times.ms(times.placed, times.connected),
+            "first_byte": times.ms(start, times.first_byte),
+            "prefill": times.ms(start, times.first),
+            "decode": times.ms(times.first, times.last),
+            "first_token": times.ms(times.received, times.first),
+            "total": times.ms(times.received, times.ended),
+        }
+
+    def render(self, *, admin: bool = False) -> dict[str, object]:
+        """As a JSON body; only administrators see whose it was."""
+        usage, placed = self.usage, self.placed
+        body: dict[str, object] = {
+            "id": self.shown_id,
+            "route": self.route,
+            "model": self.model,
+            "stream": self.stream,
+            "status": self.status,
+            "outcome": self.outcome,
+            "started_at": round(self.ended_at - (self.times.ended - self.times.received), 3),
+            "ms": {name: ms for name, ms in self.phases().items() if ms is not None},
+            "attempts": self.attempts,
+            "bytes": self.sent,
+        }
+        if placed is not None:
+            body |= {"node": placed.node, "why": placed.why, "cold_start": placed.cold}
+        if usage is not None:
+            body["usage"] = {**msgspec.to_builtins(usage), "total": usage.total}
+        if self.timings is not None:
+            body["timings"] = msgspec.to_builtins(self.timings)
+        if self.error is not None:
+            body["error"] = {"code": self.error[0], "message": self.error[1]}
+        if admin:
+            body |= {
+                "request_id": self.request_id,
+                "account_id": self.principal.account_id,
+                "key_id": self.principal.key_id,
+            }
+        return body
+
+
+class Timelines:
+    """The last requests, newest last.
+
+    Args:
+        now: Epoch seconds.
+        kept: How many.
+    """
+
+    __slots__ = ("_kept", "_now")
+
+    def __init__(self, now: Callable[[], float], kept: int = KEPT) -> None:
+        self._now = now
+        self._kept: deque[Timeline] = deque(maxlen=kept)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def record(self, exchange: Exchange) -> None:
+        """Keep an ended exchange's timeline."""
+        error, seen, reply = exchange.error, exchange.seen, exchange.reply
+        failed = error is not None and exchange.outcome != "complete"
+        self.add(
+            Timeline(
+                exchange.request_id,
+                exchange.shown_id,
+                exchange.route.name,
+                exchange.model,
+                seen is not None and seen.stream,
+                exchange.principal,
+                exchange.placed,
+                exchange.attempts,
+                reply.status,
+                reply.bytes_sent,
+                exchange.outcome,
+                # Not the error itself: its traceback would keep the request's body alive.
+                (error.code, error.message) if failed and error is not None else None,
+                exchange.times,
+                exchange.usage,
+                exchange.timings,
+                self._now(),
+            )
+        )
+
+    def add(self, timeline: Timeline) -> None:
+        """Keep one timeline; the oldest makes room."""
+        self._kept.append(timeline)
+
+    def find(self, request_id: str, principal: Principal | None) -> Timeline | None:
+        """The latest request of that id.
+
+        Args:
+            request_id: Ours, or the one that the client was told.
+            principal: Only this key's requests; None for any.
+        """
+        for kept in reversed(self._kept):
+            if request_id in (kept.shown_id, kept.request_id) and (
+                principal is None or kept.principal.key_id == principal.key_id
+            ):
+                return kept
+        return None
+
+    def latest(
+        self, limit: int, model: str | None = None, key: str | None = None
+    ) -> list[Timeline]:
+        """The newest requests first, of one model or of one key if so asked."""
+        found = (
+            kept
+            for kept in reversed(self._kept)
+            if model in (None, kept.model) and key in (None, kept.principal.key_id)
+        )
+        return [kept for kept, _ in zip(found, range(limit), strict=False)]
+
+    def __iter__(self) -> Iterator[Timeline]:
+        return iter(self._kept)
