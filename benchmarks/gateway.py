@@ -1,0 +1,250 @@
+"""What a relayed request and a relayed token cost, against nginx and two well-known gateways.
+
+Same machine, same run, same stub nodes: every target takes its turn in every round, and the
+median of the rounds counts, so that a noisy minute hits all of them. The figure is CPU time of
+the gateway's processes per unit of work. The load generator and the stub share core 0, the
+gateway under test has core 1.
+
+Peers are measured if they are installed: nginx from the system, the others from a virtual
+environment of their own::
+
+    python -m venv .bench && .bench/bin/pip install sglang-router 'litellm[proxy]'
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+from kit import peers, report
+from kit.gateway import cortex, key, wait_until_served
+from kit.process import Failed
+from kit.report import Figure, Report, TableData
+from kit.stub import Stub, load
+
+STARTS: dict[str, peers.Start] = {
+    "nginx": peers.nginx,
+    "helexa": cortex,
+    "sglang-router": peers.sglang,
+    "litellm": peers.litellm,
+}
+CLIENT_KEYS = [key(index) for index in range(0, 1000, 31)]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kind of work, and what it may cost in units of nginx."""
+
+    name: str
+    bar: float
+    streams: int
+    gap_ms: float
+    stream: bool
+
+    @property
+    def unit(self) -> str:
+        """The member of the load generator's result that counts."""
+        return "cpu_us_per_event" if self.stream else "cpu_us_per_request"
+
+
+ROWS = (
+    Row("plain chat request, 32 connections", 2.5, 32, 0, False),
+    Row("streamed event, back to back, 32 streams", 1.25, 32, 0, True),
+    Row("streamed event, paced 10 ms, 128 streams", 1.2, 128, 10, True),
+)
+LITELLM_PART = 0.01
+
+
+@dataclass
+class Cell:
+    """The rounds of one target on one row."""
+
+    costs: list[float] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    errors: int = 0
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def cost(self) -> float:
+        """CPU microseconds per unit."""
+        return statistics.median(self.costs)
+
+
+Cells = dict[tuple[str, Row], Cell]
+
+
+def measure(cell: Cell, row: Row, target: peers.Target, seconds: float) -> None:
+    """One round of one cell."""
+    result = load(
+        target.port,
+        [target.process.pid],
+        CLIENT_KEYS,
+        streams=row.streams,
+        stream=row.stream,
+        seconds=seconds,
+    )
+    cell.costs.append(result[row.unit])
+    cell.rates.append(result["events_per_s" if row.stream else "requests_per_s"])
+    cell.errors += result["errors"]
+    cell.faults += result["faults"]
+
+
+def rounds(
+    stub: Stub, targets: Sequence[peers.Target], rows: Sequence[Row], count: int, seconds: float
+) -> Cells:
+    """Every target on every row, ``count`` times, in turns."""
+    cells: Cells = {(target.name, row): Cell() for target in targets for row in rows}
+    for number in range(count):
+        for row in rows:
+            stub.play(gap_ms=row.gap_ms)
+            # The order turns, so that nobody always follows the same neighbour.
+            for target in [*targets[number % len(targets) :], *targets[: number % len(targets)]]:
+                measure(cells[target.name, row], row, target, seconds)
+                click.echo(f"round {number + 1}/{count}: {row.name}: {target.name}", err=True)
+    stub.play(gap_ms=0)
+    return cells
+
+
+def cost_table(cells: Cells, names: Sequence[str], rows: Sequence[Row]) -> TableData:
+    """CPU µs per unit, and the ratio to nginx in brackets."""
+    lines = []
+    for row in rows:
+        floor = cells[("nginx", row)].cost if ("nginx", row) in cells else None
+        line = [row.name]
+        for name in names:
+            cell = cells.get((name, row))
+            if cell is None:
+                line.append("not installed")
+                continue
+            times = f" ({cell.cost / floor:.2f} ×)" if floor else ""
+            line.append(f"{cell.cost:,.4g}{times}")
+        lines.append(line)
+    title = "CPU µs of the gateway per unit of work (ratio to nginx)"
+    return TableData(title, ["", *names], lines)
+
+
+def rate_table(cells: Cells, names: Sequence[str], rows: Sequence[Row]) -> TableData:
+    """Units per second that the clients saw, and errors."""
+    lines = []
+    for row in rows:
+        found = [cells.get((name, row)) for name in names]
+        lines.append(
+            [row.name]
+            + [f"{statistics.median(c.rates):,.0f} /s, {c.errors} errors" if c else "" for c in found]
+        )
+    return TableData("What the clients saw", ["", *names], lines)
+
+
+def verdicts(cells: Cells, rows: Sequence[Row]) -> list[Figure]:
+    """The bars."""
+    figures = []
+    for row in rows:
+        ours = cells.get(("helexa", row))
+        if ours is None:
+            continue
+        floor, router, lite = (
+            cells.get((name, row)) for name in ("nginx", "sglang-router", "litellm")
+        )
+        name = f"{row.name}, to nginx"
+        if floor is None:
+            figures.append(report.not_measured(name, f"≤ {row.bar:g} ×", "nginx not installed"))
+        else:
+            spread = [a / b for a, b in zip(ours.costs, floor.costs, strict=True)]
+            note = f"rounds {min(spread):.2f} to {max(spread):.2f}"
+            ratio = ours.cost / floor.cost
+            figures.append(report.at_most(name, ratio, row.bar, "×", note))
+        name = f"{row.name}, to sglang-router"
+        if router is None:
+            why = "sglang-router not installed"
+            figures.append(report.not_measured(name, "≤ 1 ×", why))
+        else:
+            figures.append(report.at_most(name, ours.cost / router.cost, 1, "×"))
+        if row.gap_ms:
+            continue  # a paced event of LiteLLM would need more core than there is
+        name = f"{row.name}, to litellm"
+        if lite is None:
+            why = "litellm not installed"
+            figures.append(report.not_measured(name, f"≤ {LITELLM_PART:g} ×", why))
+        else:
+            figures.append(report.at_most(name, ours.cost / lite.cost, LITELLM_PART, "×"))
+    errors = sum(cell.errors for (name, _), cell in cells.items() if name == "helexa")
+    figures.append(report.at_most("errors of helexa", errors, 0, ""))
+    return figures
+
+
+def start(names: Sequence[str], tools: peers.Tools, stub: Stub, stack: ExitStack) -> list[peers.Target]:
+    """Those of ``names`` that are installed, serving."""
+    targets = []
+    for name in names:
+        target = STARTS[name](tools, stub)
+        if target is None:
+            click.echo(f"{name}: not installed", err=True)
+            continue
+        stack.callback(target.process.stop)
+        targets.append(target)
+    for target in targets:
+        wait_until_served(target)
+    return targets
+
+
+def run(
+    names: Sequence[str], peers_folder: Path | None, count: int, seconds: float, rows: Sequence[Row]
+) -> Report:
+    """Start, measure, stop."""
+    command = f"python benchmarks/gateway.py --rounds {count} --seconds {seconds:g}"
+    found = report.report("gateway", "the price of a relayed request and token", command)
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="helexa-bench-")))
+        stub = Stub(scratch)
+        stack.callback(stub.stop)
+        targets = start(names, peers.Tools(peers_folder, scratch), stub, stack)
+        cells = rounds(stub, targets, rows, count, seconds)
+    found.tables += [cost_table(cells, names, rows), rate_table(cells, names, rows)]
+    found.figures += verdicts(cells, rows)
+    for (name, row), cell in cells.items():
+        if cell.errors:
+            click.echo(f"{name}, {row.name}: {cell.errors} errors: {cell.faults[:3]}", err=True)
+    return found
+
+
+@click.command(help=__doc__)
+@click.option("--seconds", default=3.0, show_default=True, help="Length of one round.")
+@click.option("--rounds", "count", default=5, show_default=True, help="Rounds; medians count.")
+@click.option("--only", default=",".join(STARTS), show_default=True, help="Targets to measure.")
+@click.option("--rows", default="1,2,3", show_default=True, help="Rows of the table.")
+@click.option(
+    "--peers",
+    "peers_folder",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    default=Path(".bench") if Path(".bench").is_dir() else None,
+    help="Virtual environment with the peers.  [default: .bench]",
+)
+@report.json_option
+def main(
+    seconds: float,
+    count: int,
+    only: str,
+    rows: str,
+    peers_folder: Path | None,
+    json_file: Path | None,
+) -> None:
+    names = [name.strip() for name in only.split(",")]
+    unknown = sorted(set(names) - set(STARTS))
+    if unknown:
+        raise click.UsageError(f"--only: no target {', '.join(unknown)}; there are {list(STARTS)}")
+    chosen = [ROWS[int(number) - 1] for number in rows.split(",")]
+    folder = peers_folder.resolve() if peers_folder else None
+    try:
+        found = run(names, folder, count, seconds, chosen)
+    except Failed as error:
+        raise click.ClickException(str(error)) from error
+    report.finish(found, json_file)
+
+
+if __name__ == "__main__":
+    main()
