@@ -52,6 +52,7 @@ class Answer:
         "_last",
         "_loop",
         "_slow_at",
+        "_unsent",
         "_wheel",
         "relaying",
         "reply",
@@ -68,6 +69,7 @@ class Answer:
         self._headers = form.headers
         self._last = loop.time()
         self._slow_at = 0.0
+        self._unsent = 0
 
     @property
     def committed(self) -> bool:
@@ -110,11 +112,7 @@ class Answer:
         if reply.ended or reply.gone:
             return None
         if reply.slow:
-            self._slow_at = self._slow_at or now
-            if now - self._slow_at > form.stall_secs:
-                reply.drop()
-                return None
-            return now + form.quiet_secs
+            return self._ask_slow(now)
         self._slow_at = 0.0
         if not reply.started:
             if form.commit_secs < 0:
@@ -129,3 +127,14 @@ class Answer:
             reply.write(form.keep_alive())
             return now + every
         return self._last + every
+
+    def _ask_slow(self, now: float) -> float | None:
+        """A client that reads slowly is waited for; one that takes nothing is cut off."""
+        unsent = self.reply.unsent
+        if not self._slow_at or unsent != self._unsent:
+            self._slow_at = now
+            self._unsent = unsent
+        elif now - self._slow_at >= self._form.stall_secs:
+            self.reply.drop()
+            return None
+        return now + min(self._form.quiet_secs, self._form.stall_secs)

@@ -1,7 +1,9 @@
 """Run an ASGI application (the Starlette apps) on requests of this server.
 
 Only what those apps use: HTTP scope, whole request bodies, streamed or plain answers, the
-disconnect message. One task per request, owned by ``AsgiBridge`` until it ends.
+disconnect message. One task per request, owned by ``AsgiBridge`` until it ends. An app that
+sends to a client that has left gets an ``OSError``; a stream that only waits hears of it through
+``receive`` (Starlette listens there up to version 2.3 of the protocol, which is what we speak).
 """
 
 from __future__ import annotations
@@ -54,17 +56,20 @@ class AsgiBridge:
         cycle = _Cycle(request, reply)
         try:
             await self._app(cycle.scope(), cycle.receive, cycle.send)
+            if not reply.started and not reply.gone:
+                raise RuntimeError("the application returned without an answer")
         except Exception as error:  # noqa: BLE001  # the edge: every bug of the app becomes an answer
-            headers, body = self._on_error(request, error)
-            if reply.started:
-                reply.abort()
-            else:
-                reply.send(500, headers, body)
+            if not reply.gone:
+                self._fail(request, reply, error)
         except asyncio.CancelledError:
-            reply.end() if reply.started else reply.abort()
+            reply.end()
         finally:
-            if not reply.ended and not reply.gone:
-                reply.abort()
+            reply.abort()  # what has not ended by now has broken
+
+    def _fail(self, request: Request, reply: Reply, error: Exception) -> None:
+        headers, body = self._on_error(request, error)
+        if not reply.started:
+            reply.send(500, headers, body)
 
 
 class _Cycle:
@@ -84,7 +89,7 @@ class _Cycle:
         request = self._request
         return {
             "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.4"},
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": request.version,
             "method": request.method.decode("latin-1"),
             "scheme": "https" if request.secure else "http",
@@ -107,6 +112,8 @@ class _Cycle:
 
     async def send(self, message: Message) -> None:
         reply = self._reply
+        if reply.gone:
+            raise OSError("the client has left")
         if message["type"] == "http.response.start":
             self._status = message["status"]
             self._headers = list(message.get("headers", ()))

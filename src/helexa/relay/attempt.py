@@ -40,6 +40,7 @@ class Attempt:
     """
 
     __slots__ = (
+        "__weakref__",
         "_connection",
         "_deadlines",
         "_done",
@@ -52,6 +53,7 @@ class Attempt:
         "_paused",
         "_pool",
         "_size",
+        "_stopped",
         "_streaming",
         "_wheel",
         "bytes_in",
@@ -63,7 +65,7 @@ class Attempt:
         "status",
     )
 
-    def __init__(  # noqa: PLR0917  # one call site per application, on the hot path
+    def __init__(  # one call site per application, on the hot path
         self,
         pool: UpstreamPool,
         wheel: Wheel,
@@ -84,6 +86,7 @@ class Attempt:
         self._parts: list[bytes] = []
         self._size = 0
         self._paused = False
+        self._stopped = False
         self._streaming = False
         self._last = 0.0
         self.started_at = self.connected_at = self.first_at = 0.0
@@ -94,7 +97,7 @@ class Attempt:
 
     @property
     def body(self) -> bytes:
-        """What was collected: a plain answer, or a refusal's body."""
+        """What was collected: a plain answer, a refusal's body, the start of a broken event."""
         return b"".join(self._parts)
 
     async def run(self, head: bytes, body: bytes) -> None:
@@ -122,10 +125,13 @@ class Attempt:
         self._connection = connection
         self._done = self._loop.create_future()
         self._last = self.connected_at = self._loop.time()
-        connection.send(head, body, self)
-        self._wheel.at(self._last + self._shortest(), self._watch)
         try:
-            await self._done
+            if not self._stopped:  # else somebody called ``stop`` while there was no connection
+                if self._paused:
+                    connection.pause()
+                connection.send(head, body, self)
+                self._wheel.watch(self._last + self._shortest(), self)
+                await self._done
         finally:
             # Only an exchange that has not ended by itself still has a connection.
             if self._connection is not None:
@@ -145,6 +151,7 @@ class Attempt:
 
     def stop(self) -> None:
         """Enough: drop the upstream connection and let ``run`` return without a failure."""
+        self._stopped = True
         if self._connection is not None:
             self._connection.abandon()
             self._connection = None
@@ -153,7 +160,8 @@ class Attempt:
     def _shortest(self) -> float:
         return min(self._deadlines.send, self._deadlines.first_byte, self._deadlines.between_bytes)
 
-    def _watch(self, now: float) -> float | None:
+    def watch(self, now: float) -> float | None:
+        """Look at the deadline of the phase; called by the wheel."""
         connection = self._connection
         if connection is None or self._done is None or self._done.done():
             return None
@@ -199,28 +207,40 @@ class Attempt:
             self._parts.append(data)
 
     def _events(self, data: bytes) -> None:
-        held = self._held
-        if held:
-            start = max(0, len(held) - 3)
-            data = held + data
-            self._held = b""
-        else:
-            start = 0
-        if not data.endswith(b"\n\n"):
-            cut = data.rfind(b"\n\n", start) + 2
-            if cut == 1:
-                cut = data.rfind(b"\r\n\r\n", start) + 4
-            if cut in {1, 3}:
-                self._held = data
-                if len(data) > self._max_body:
-                    self._give_up(Failure.TOO_LARGE)
+        if self._held or not data.endswith(b"\n\n"):
+            data = self._whole(data)
+            if not data:
                 return
-            self._held = data[cut:]
-            data = data[:cut]
         try:
             self._on_events(data)  # type: ignore[misc]  # set whenever _streaming is
         except Exception as error:  # noqa: BLE001  # a bug in the caller's hook must reach the caller
             self._raise(error)
+
+    def _whole(self, data: bytes) -> bytes:
+        """What is held and ``data`` up to the last blank line; the rest is held."""
+        held = self._held
+        # Three bytes of what was held suffice to see a blank line that was cut.
+        tail = held[-3:]
+        seen = tail + data if tail else data
+        cut = max(seen.rfind(b"\n\n") + 2, seen.rfind(b"\n\r\n") + 3)
+        if cut <= max(len(tail), 2):
+            # Pieces are joined once, not for each of them: an event may be large.
+            self._parts.append(data)
+            self._held = seen
+            self._size += len(data)
+            if self._size > self._max_body:
+                self._give_up(Failure.TOO_LARGE)
+            return b""
+        rest = seen[cut:]
+        whole = seen[:cut]
+        if self._parts:
+            whole = b"".join(self._parts) + whole[len(tail) :]
+            self._parts = []
+        if rest:
+            self._parts.append(rest)
+        self._held = rest
+        self._size = len(rest)
+        return whole
 
     def _raise(self, error: Exception) -> None:
         if self._connection is not None:
@@ -236,9 +256,11 @@ class Attempt:
 
     def on_complete(self) -> None:
         self._connection = None
-        if self._streaming and self._held.strip():
-            held, self._held = self._held, b""
-            self._events(held + b"\n\n")
+        if self._streaming and self._held:
+            rest = b"".join(self._parts)
+            self._parts, self._held = [], b""
+            if rest.strip():
+                self._events(rest + b"\n\n")
         self._end()
 
     def on_failure(self, failure: Failure) -> None:

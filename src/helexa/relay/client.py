@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from helexa.core.errors import UpstreamConnectionError, UpstreamTimeout
+from helexa.relay.http1 import header_block
 from helexa.relay.pool import Origin
 from helexa.relay.upstream import Failure, Headers, UpstreamConnection
 
@@ -42,10 +43,16 @@ def parse_url(url: str) -> tuple[Origin, str]:
     return Origin(parts.hostname, parts.port or (443 if tls else 80), tls=tls), target
 
 
+_WAITING = 1 << 20  # bytes of a stream that may wait for their reader; then nothing is read
+
+
 class _Inbox:
     """Sink of one call: what has arrived, and who waits for more."""
 
-    def __init__(self) -> None:
+    def __init__(self, connection: UpstreamConnection, max_body: int | None) -> None:
+        self._connection = connection
+        self._max_body = max_body
+        self._size = 0
         self.status = 0
         self.headers: Headers = []
         self.parts: list[bytes] = []
@@ -58,8 +65,24 @@ class _Inbox:
         self.news.set()
 
     def on_body(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._max_body is None:
+            if self._size > _WAITING:
+                self._connection.pause()
+        elif self._size > self._max_body:
+            self._connection.abandon()
+            self.on_failure(Failure.TOO_LARGE)
+            return
         self.parts.append(data)
         self.news.set()
+
+    def take(self) -> bytes:
+        """What waits; the connection is read again."""
+        data = b"".join(self.parts)
+        if self._size > _WAITING:
+            self._connection.resume()
+        self.parts, self._size = [], 0
+        return data
 
     def on_complete(self) -> None:
         self.ended = True
@@ -76,23 +99,26 @@ async def _open(
     body: bytes | None,
     headers: Mapping[str, str],
     tls: ssl.SSLContext | None,
+    max_body: int | None,
 ) -> tuple[UpstreamConnection, _Inbox]:
     origin, target = parse_url(url)
+    lines = [("host", origin.authority), ("connection", "close"), *headers.items()]
+    if body is not None:
+        lines += [("content-type", "application/json"), ("content-length", str(len(body)))]
+    block = header_block((name.encode("latin-1"), value.encode("latin-1")) for name, value in lines)
+    head = f"{method} {target} HTTP/1.1\r\n".encode("latin-1") + block + b"\r\n"
     loop = asyncio.get_running_loop()
-    context = (tls or ssl.create_default_context()) if origin.tls else None
+    context = tls
+    if origin.tls and tls is None:  # reads every root certificate: milliseconds
+        context = await asyncio.to_thread(ssl.create_default_context)
     _, connection = await loop.create_connection(
         lambda: UpstreamConnection(lambda _c, _keep: None),
         origin.host,
         origin.port,
-        ssl=context,
+        ssl=context if origin.tls else None,
         server_hostname=origin.host if origin.tls else None,
     )
-    lines = [f"{method} {target} HTTP/1.1", f"host: {origin.authority}", "connection: close"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    if body is not None:
-        lines += ["content-type: application/json", f"content-length: {len(body)}"]
-    inbox = _Inbox()
-    head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+    inbox = _Inbox(connection, max_body)
     connection.send(head, body or b"", inbox)
     return connection, inbox
 
@@ -105,12 +131,14 @@ async def request_json(
     headers: Mapping[str, str] | None = None,
     timeout: float = 5.0,  # noqa: ASYNC109  # the callers' one knob
     tls: ssl.SSLContext | None = None,
+    max_body: int = 64 * 1024 * 1024,
 ) -> Response:
     """Call ``url`` and return the whole answer, whatever its status.
 
     Args:
         body: Encoded as JSON; bytes are sent as they are; None sends none.
         timeout: Seconds for everything together.
+        max_body: Largest answer, bytes; a larger one is an ``UpstreamConnectionError``.
 
     Raises:
         UpstreamConnectionError: No connection, or it broke.
@@ -120,7 +148,7 @@ async def request_json(
     connection = None
     try:
         async with asyncio.timeout(timeout):
-            connection, inbox = await _open(method, url, data, headers or {}, tls)
+            connection, inbox = await _open(method, url, data, headers or {}, tls, max_body)
             while not inbox.ended:
                 inbox.news.clear()
                 await inbox.news.wait()
@@ -153,15 +181,14 @@ async def stream(
     connection = None
     try:
         async with asyncio.timeout(connect_timeout):
-            connection, inbox = await _open("GET", url, None, headers or {}, tls)
+            connection, inbox = await _open("GET", url, None, headers or {}, tls, None)
         told = False
         while True:
             if inbox.status and not told:
                 told = True
                 yield inbox.status
             while inbox.parts:
-                parts, inbox.parts = inbox.parts, []
-                yield b"".join(parts)
+                yield inbox.take()
             if inbox.ended:
                 break
             inbox.news.clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from pathlib import Path
+from typing import Any
 
 from helexa.relay.http1 import Limits
 from helexa.relay.server import App, Connections
@@ -79,10 +80,18 @@ class Listener:
             host,
             port,
             backlog=4096,
-            ssl=self.tls.context if self.tls else None,
+            **(self._secure(self.tls) if self.tls else {}),
         )
         self.host = host
         self.port = self._server.sockets[0].getsockname()[1]
+
+    def _secure(self, tls: Tls) -> dict[str, Any]:
+        # A handshake is a head; and nobody waits long for the other side's farewell.
+        return {
+            "ssl": tls.context,
+            "ssl_handshake_timeout": self.connections.limits.head_secs,
+            "ssl_shutdown_timeout": min(2.0, self.connections.limits.head_secs),
+        }
 
     @property
     def url(self) -> str:

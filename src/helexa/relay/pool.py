@@ -1,7 +1,8 @@
 """A bounded pool of connections to one origin (a node, an engine).
 
 Idle connections are reused youngest first, so that a burst's extra connections age and are
-closed. At the bound, requests wait in order, each with the connect deadline.
+closed. At the bound, requests wait in order, each with the connect deadline; what becomes free is
+handed to the first of them, so that nobody who comes later can be faster.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class UpstreamPool:
         self.connected = 0
         self._idle: deque[UpstreamConnection] = deque()
         self._busy: set[UpstreamConnection] = set()
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._waiters: deque[asyncio.Future[UpstreamConnection | None]] = deque()
         self._wheel = wheel
         self._loop = loop
         self._limit = limit
@@ -104,20 +105,27 @@ class UpstreamPool:
             ConnectFailed: Refused, unreachable, or not within ``connect_secs``.
         """
         deadline = self._loop.time() + self._connect_secs
+        first = False
         while True:
-            if not fresh:
-                connection = self.take_idle()
-                if connection is not None:
-                    return connection
             if self._closed:
                 raise ConnectFailed(Failure.CONNECT, "the pool is closed")
+            connection = None if fresh else self.take_idle()
+            if connection is not None:
+                return connection
+            if self._idle and self.open >= self._limit:
+                self._close_oldest()
             if self.open < self._limit:
+                self.open += 1
                 return await self._connect(deadline)
-            fresh = False
-            await self._wait(deadline)
+            connection = await self._wait(deadline, first=first)
+            if connection is None:
+                return await self._connect(deadline)
+            if connection.usable:
+                return connection
+            first = True  # it closed on its way to us: our place is still the first
 
     async def _connect(self, deadline: float) -> UpstreamConnection:
-        self.open += 1
+        """A new connection on a place that is counted already."""
         origin = self.origin
         made = False
         try:
@@ -137,7 +145,7 @@ class UpstreamPool:
             made = True
         except TimeoutError as error:
             raise ConnectFailed(Failure.TIMEOUT_CONNECT) from error
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: no valid host name
             raise ConnectFailed(Failure.CONNECT, str(error)) from error
         finally:
             if not made:
@@ -149,19 +157,35 @@ class UpstreamPool:
     def _protocol(self) -> UpstreamConnection:
         return UpstreamConnection(self._returned)
 
-    async def _wait(self, deadline: float) -> None:
-        waiter: asyncio.Future[None] = self._loop.create_future()
-        self._waiters.append(waiter)
+    async def _wait(self, deadline: float, *, first: bool) -> UpstreamConnection | None:
+        """Wait for a turn: a busy-marked connection, or None for a counted place to connect."""
+        waiter: asyncio.Future[UpstreamConnection | None] = self._loop.create_future()
+        if first:
+            self._waiters.appendleft(waiter)
+        else:
+            self._waiters.append(waiter)
         try:
             async with asyncio.timeout_at(deadline):
-                await waiter
-        except BaseException as error:
-            if waiter.done() and not waiter.cancelled():
-                self._wake()  # the turn came as we left: it is the next one's
-            waiter.cancel()
-            if isinstance(error, TimeoutError):
-                raise ConnectFailed(Failure.FULL) from error
+                return await waiter
+        except TimeoutError as error:
+            self._pass_on(waiter)
+            raise ConnectFailed(Failure.FULL) from error
+        except BaseException:
+            self._pass_on(waiter)
             raise
+
+    def _pass_on(self, waiter: asyncio.Future[UpstreamConnection | None]) -> None:
+        """The waiter leaves; if its turn came in the same moment, it is the next one's."""
+        if not waiter.done():
+            waiter.cancel()
+            if self._waiters and len(self._waiters) > 2 * self._limit:
+                self._waiters = deque(w for w in self._waiters if not w.done())
+        elif not waiter.cancelled() and waiter.exception() is None:
+            connection = waiter.result()
+            if connection is None:
+                self._forget()
+            elif connection.usable:
+                self._returned(connection, True)
 
     def drop(self, connection: UpstreamConnection) -> None:
         """Give up a busy connection together with its exchange."""
@@ -169,32 +193,44 @@ class UpstreamPool:
 
     def _returned(self, connection: UpstreamConnection, keep: bool) -> None:
         """A connection finished its exchange (``keep``) or is gone."""
-        known = connection in self._busy
-        self._busy.discard(connection)
+        if connection not in self._busy:
+            if not keep and connection in self._idle:
+                self._idle.remove(connection)
+                self._forget()
+            return  # else it has been counted as gone already
         if keep and not self._closed:
+            waiter = self._first_waiter() if self._waiters else None
+            if waiter is not None:
+                waiter.set_result(connection)  # stays busy
+                return
+            self._busy.discard(connection)
             connection.idle_since = self._loop.time()
             self._idle.append(connection)
             self._evict_later()
-            self._wake()
-        elif known:
-            self._forget()
-        else:
-            try:
-                self._idle.remove(connection)
-            except ValueError:
-                return  # already counted as gone
-            self._forget()
+            return
+        self._busy.discard(connection)
+        if keep:
+            connection.abandon()
+        self._forget()
 
     def _forget(self) -> None:
-        self.open -= 1
-        self._wake()
+        """A place is free: the first waiter's, who finds it counted, or nobody's."""
+        waiter = self._first_waiter() if self._waiters else None
+        if waiter is None:
+            self.open -= 1
+        else:
+            waiter.set_result(None)
 
-    def _wake(self) -> None:
+    def _first_waiter(self) -> asyncio.Future[UpstreamConnection | None] | None:
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():
-                waiter.set_result(None)
-                return
+                return waiter
+        return None
+
+    def _close_oldest(self) -> None:
+        self._idle.popleft().abandon()
+        self._forget()
 
     def _evict_later(self) -> None:
         if not self._evicting:
@@ -204,8 +240,7 @@ class UpstreamPool:
     def _evict(self, now: float) -> float | None:
         idle = self._idle
         while idle and idle[0].idle_since + self._idle_secs <= now:
-            idle.popleft().abandon()
-            self._forget()
+            self._close_oldest()
         if idle:
             return idle[0].idle_since + self._idle_secs
         self._evicting = False
@@ -215,5 +250,6 @@ class UpstreamPool:
         """Close every idle connection; busy ones close when their exchange ends."""
         self._closed = True
         while self._idle:
-            self._idle.popleft().abandon()
-            self._forget()
+            self._close_oldest()
+        while (waiter := self._first_waiter()) is not None:
+            waiter.set_exception(ConnectFailed(Failure.CONNECT, "the pool is closed"))

@@ -10,6 +10,9 @@ from helexa.relay.http1 import status_line
 if TYPE_CHECKING:
     from helexa.relay.server import ServerProtocol
 
+_NO_CONTENT = frozenset((204, 304))  # RFC 9110, 8.6: no body, and 204 no content-length either
+_COPIED = 65_536  # a body below this travels in one write with its head
+
 
 class Reply:
     """One answer: either ``send`` once, or ``start``, ``write`` …, ``end``.
@@ -23,7 +26,9 @@ class Reply:
         "_bodyless",
         "_chunked",
         "_close",
+        "_mute",
         "_protocol",
+        "_write",
         "bytes_sent",
         "ended",
         "gone",
@@ -34,12 +39,19 @@ class Reply:
     )
 
     def __init__(
-        self, protocol: ServerProtocol, *, bodyless: bool, chunks: bool, close: bool
+        self,
+        protocol: ServerProtocol,
+        write: Callable[[bytes], object],
+        head_only: bool,
+        version: str,
+        close: bool,
     ) -> None:
         self._protocol = protocol
-        self._bodyless = bodyless  # HEAD: headers only
-        self._chunked = chunks  # HTTP/1.0 clients get close-delimited answers
-        self._close = close or not chunks
+        self._write = write  # straight to the transport
+        self._mute = True  # no bytes of a body may leave: not begun, ended, gone or HEAD
+        self._bodyless = head_only
+        self._chunked = chunked = version == "1.1"  # older clients get close-delimited answers
+        self._close = close or not chunked
         self.started = False
         self.ended = False
         self.gone = False
@@ -47,6 +59,11 @@ class Reply:
         self.bytes_sent = 0
         self.on_gone: Callable[[], object] | None = None
         self.on_flow: Callable[[bool], object] | None = None
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the client has not taken yet."""
+        return 0 if self.gone else self._protocol.unsent
 
     @property
     def slow(self) -> bool:
@@ -60,23 +77,36 @@ class Reply:
         self.started = True
         self.status = status
         close = self._close or self._protocol.closing
-        head = b"%b%b%bcontent-length: %d\r\n%b\r\n" % (
+        size = len(body)
+        if status in _NO_CONTENT:
+            body, length = b"", b""
+        else:
+            length = b"content-length: %d\r\n" % size
+        head = b"%b%b%b%b%b\r\n" % (
             status_line(status),
             self._protocol.date(),
             headers,
-            len(body),
+            length,
             b"connection: close\r\n" if close else b"",
         )
         self._close = close
-        self.bytes_sent += len(body)
-        self._protocol.transmit(head if self._bodyless else head + body)
+        if self._bodyless:
+            self._write(head)
+        elif size < _COPIED:
+            self.bytes_sent += size
+            self._write(head + body)
+        else:
+            self.bytes_sent += size
+            self._write(head)
+            self._write(body)
         self._finish()
 
     def start(self, status: int, headers: bytes, first: bytes = b"") -> None:
         """Begin a streamed answer; ``first`` travels in the same packet as the head."""
-        if self.gone or self.started:
+        if self.gone or self.started or self.ended:
             return
         self.started = True
+        self._mute = self._bodyless
         self.status = status
         if self._protocol.closing:
             self._close = True
@@ -90,21 +120,25 @@ class Reply:
         if first and not self._bodyless:
             self.bytes_sent += len(first)
             head += self._frame(first)
-        self._protocol.transmit(head)
+        self._write(head)
 
     def write(self, data: bytes) -> None:
         """More of a streamed answer; one call is one chunk on the wire."""
-        if self.gone or self.ended or self._bodyless or not data:
+        if self._mute or not data:
             return
-        self.bytes_sent += len(data)
-        if self._chunked:
-            self._protocol.transmit(b"%x\r\n%b\r\n" % (len(data), data))
-        else:
-            self._protocol.transmit(data)
+        size = len(data)
+        self.bytes_sent += size
+        self._write(b"%x\r\n%b\r\n" % (size, data) if self._chunked else data)
 
     def end(self, last: bytes = b"") -> None:
-        """Finish a streamed answer, with ``last`` as its final bytes."""
+        """Finish a streamed answer, with ``last`` as its final bytes.
+
+        An answer that was never begun is cut: there is nothing true to send.
+        """
         if self.gone or self.ended:
+            return
+        if not self.started:
+            self.abort()
             return
         tail = b""
         if last and not self._bodyless:
@@ -113,24 +147,26 @@ class Reply:
         if self._chunked and not self._bodyless:
             tail += b"0\r\n\r\n"
         if tail:
-            self._protocol.transmit(tail)
+            self._write(tail)
         self._finish()
 
     def abort(self) -> None:
         """Cut the connection: the client must see that the answer broke."""
         if not self.gone and not self.ended:
-            self.ended = True
+            self.ended = self._mute = True
+            self.on_gone = self.on_flow = None
             self._protocol.abort()
 
     def drop(self) -> None:
         """Cut the connection as if the client had left: ``on_gone`` will be called."""
-        self._protocol.abort()
+        if not self.gone and not self.ended:
+            self._protocol.abort()
 
     def _frame(self, data: bytes) -> bytes:
         return b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data
 
     def _finish(self) -> None:
-        self.ended = True
+        self.ended = self._mute = True
         self.on_gone = self.on_flow = None
         self._protocol.reply_ended(self._close)
 
@@ -140,7 +176,7 @@ class Reply:
         """The connection is gone."""
         if self.ended or self.gone:
             return
-        self.gone = True
+        self.gone = self._mute = True
         callback, self.on_gone, self.on_flow = self.on_gone, None, None
         if callback is not None:
             callback()

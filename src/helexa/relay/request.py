@@ -11,7 +11,7 @@ class Request:
     Attributes:
         method: Upper-case ASCII, for example ``b"POST"``.
         target: The raw request target.
-        path: Raw path of the target, query removed, not decoded.
+        path: Raw path of the target, also of an absolute one; query removed, not decoded.
         query: Raw query without the question mark.
         headers: Lower-case names; repeated fields joined with ", ".
         body: The whole body.
@@ -48,7 +48,7 @@ class Request:
         self.method = method
         self.target = target
         path, _, query = target.partition(b"?")
-        self.path = path
+        self.path = path if path[:1] == b"/" else _absolute_path(path)
         self.query = query
         self.headers = headers
         self.version = version
@@ -70,3 +70,12 @@ class Request:
     def __repr__(self) -> str:
         # Bodies hold prompts and headers hold secrets: neither belongs in a log.
         return f"Request({self.method.decode()} {self.path.decode('latin-1')}, {len(self.body)} B)"
+
+
+def _absolute_path(target: bytes) -> bytes:
+    """The path of ``http://host/path`` (RFC 9112, 3.2.2); ``*`` stays."""
+    _, scheme, rest = target.partition(b"://")
+    if not scheme:
+        return target
+    _, slash, path = rest.partition(b"/")
+    return slash + path or b"/"

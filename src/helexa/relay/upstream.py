@@ -58,6 +58,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_answered",
+        "_begun",
         "_chunked",
         "_closed",
         "_complete",
@@ -68,6 +69,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_on_idle",
         "_parser",
         "_parts",
+        "_paused",
         "_sink",
         "_transport",
         "idle_since",
@@ -77,12 +79,14 @@ class UpstreamConnection(asyncio.Protocol):
     def __init__(self, on_idle: Callable[[UpstreamConnection, bool], None]) -> None:
         self._on_idle = on_idle
         self._transport: Any = None
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: Any = httptools.HttpResponseParser(self)
         self._sink: Sink | None = None
         self._parts: list[bytes] = []
         self._headers: Headers = []
+        self._begun = False
         self._answered = False
         self._complete = False
+        self._paused = False
         self._informational = False
         self._chunked = False
         self._length = False
@@ -105,7 +109,7 @@ class UpstreamConnection(asyncio.Protocol):
     def send(self, head: bytes, body: bytes, sink: Sink) -> None:
         """Send a request; ``sink`` hears of the answer."""
         self._sink = sink
-        self._answered = self._complete = False
+        self._begun = self._answered = self._complete = False
         self._keep = True
         self.served += 1
         # Small bodies travel in one write; a large one is not copied.
@@ -118,11 +122,13 @@ class UpstreamConnection(asyncio.Protocol):
     def pause(self) -> None:
         """Stop reading: the sink's reader is slow."""
         if not self._closed:
+            self._paused = True
             self._transport.pause_reading()
 
     def resume(self) -> None:
         """Read again."""
         if not self._closed:
+            self._paused = False
             self._transport.resume_reading()
 
     def abandon(self) -> None:
@@ -167,10 +173,14 @@ class UpstreamConnection(asyncio.Protocol):
         if self._sink is None:
             return  # the sink gave the exchange up while it was told of the body
         self._sink = None
-        keep = self._keep and not self._closed
+        if self._paused:
+            self.resume()  # the next exchange has another reader
+        # An answer may come before its request has left: what is still to be sent would stand
+        # in front of the next one.
+        keep = self._keep and not self._closed and not self.unsent
         if not keep and not self._closed:
             self._closed = True
-            self._transport.close()
+            self._transport.abort() if self.unsent else self._transport.close()
         self._on_idle(self, keep)
         sink.on_complete()
 
@@ -179,13 +189,14 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closed = True
+        self._parser = None  # it holds our callbacks: a cycle
         sink, self._sink = self._sink, None
-        if sink is None:
-            self._on_idle(self, False)
-            return
         self._on_idle(self, False)
+        if sink is None:
+            return
         if not self._answered:
-            sink.on_failure(Failure.STALE if self.served > 1 else Failure.RESET)
+            stale = self.served > 1 and not self._begun
+            sink.on_failure(Failure.STALE if stale else Failure.RESET)
         elif exc is None and not self._chunked and not self._length:
             sink.on_complete()  # close-delimited
         else:
@@ -205,6 +216,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._complete:
             self._keep = False  # a second answer to one request
             return
+        self._begun = True
         self._headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -221,7 +233,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._answered = True
         self._chunked = self._length = False
         for name, value in self._headers:
-            if name == b"transfer-encoding" and value.lower() == b"chunked":
+            if name == b"transfer-encoding" and value.strip().lower().endswith(b"chunked"):
                 self._chunked = True
             elif name == b"content-length":
                 self._length = True

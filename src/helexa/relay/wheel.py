@@ -2,7 +2,8 @@
 
 Deadlines on the relay are lazy: an entry is asked when it was due at the earliest and answers
 when it wants to be asked again, or None. Nothing is ever cancelled, so arming costs one list
-append; an entry that has ended answers None and is forgotten.
+append. What is short-lived is ``watch``-ed through a weak reference: a request's deadline of
+30 s must not keep every finished request for 30 s.
 """
 
 from __future__ import annotations
@@ -10,11 +11,20 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
+from weakref import ref
 
 Entry = Callable[[float], float | None]
 """Called with the loop's time; returns the next due time, or None to be dropped."""
 
 _BATCH = 400  # entries per loop iteration, so that a full slot never holds the loop for 1 ms
+
+
+class Watched(Protocol):
+    """Something with deadlines that can be referenced weakly."""
+
+    def watch(self, now: float) -> float | None:
+        """Look at the deadlines; returns when to look again, or None."""
 
 
 class Wheel:
@@ -23,36 +33,45 @@ class Wheel:
     def __init__(self, loop: asyncio.AbstractEventLoop, tick: float = 0.05) -> None:
         self._loop = loop
         self._tick = tick
-        self._slots: dict[int, list[Entry]] = {}
-        self._due: deque[Entry] = deque()
+        self._slots: dict[int, list[Entry | ref[Watched]]] = {}
+        self._due: deque[Entry | ref[Watched]] = deque()
         self._cursor = 0
         self._armed = False
+        self._working = False
 
     def __len__(self) -> int:
         return len(self._due) + sum(map(len, self._slots.values()))
 
     def at(self, due: float, entry: Entry) -> None:
         """Ask ``entry`` at loop time ``due`` (seconds) or up to two ticks later."""
+        self._put(due, entry)
+
+    def watch(self, due: float, target: Watched) -> None:
+        """Like ``at`` with ``target.watch``, as long as somebody else keeps ``target`` alive."""
+        self._put(due, ref(target))
+
+    def _put(self, due: float, entry: Entry | ref[Watched]) -> None:
         slot = int(due / self._tick) + 1
+        if not self._armed:
+            self._armed = True
+            self._cursor = int(self._loop.time() / self._tick)
+            self._loop.call_later(self._tick, self._turn)
+        slot = max(slot, self._cursor)  # what was due in the past is due at the next turn
         entries = self._slots.get(slot)
         if entries is None:
             self._slots[slot] = [entry]
         else:
             entries.append(entry)
-        if not self._armed:
-            self._armed = True
-            self._cursor = min(slot, int(self._loop.time() / self._tick))
-            self._loop.call_later(self._tick, self._turn)
 
     def _turn(self) -> None:
-        now = self._loop.time()
-        here = int(now / self._tick)
+        here = int(self._loop.time() / self._tick)
         for slot in range(self._cursor, here + 1):
             entries = self._slots.pop(slot, None)
             if entries is not None:
                 self._due.extend(entries)
         self._cursor = here + 1
-        self._work()
+        if self._due and not self._working:
+            self._work()
         if self._slots or self._due:
             self._loop.call_later(self._tick, self._turn)
         else:
@@ -63,8 +82,22 @@ class Wheel:
         due = self._due
         for _ in range(min(_BATCH, len(due))):
             entry = due.popleft()
-            again = entry(now)
+            try:
+                again = self._ask(entry, now)
+            except Exception as error:  # noqa: BLE001  # one bad entry must not stop every deadline
+                self._loop.call_exception_handler(
+                    {"message": "a deadline's entry raised", "exception": error}
+                )
+                continue
             if again is not None:
-                self.at(again if again > now else now + self._tick, entry)
+                self._put(again if again > now else now + self._tick, entry)
+        self._working = bool(due)
         if due:
             self._loop.call_soon(self._work)
+
+    @staticmethod
+    def _ask(entry: Entry | ref[Watched], now: float) -> float | None:
+        if isinstance(entry, ref):
+            target = entry()
+            return None if target is None else target.watch(now)
+        return entry(now)

@@ -1,0 +1,254 @@
+"""Bytes of a client in, requests out: the parsing half of a server connection.
+
+httptools (llhttp, strict) splits the bytes; this adds what it leaves open: limits, the checks of
+``check_head``, requests to switch protocols (served as if they had not asked). ::
+
+    IDLE ──first byte──▶ HEAD ──blank line──▶ BODY ──whole──▶ IDLE
+                           └───────── BadRequest ─────┘ refused, nothing is read any more
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httptools
+
+from helexa.relay.http1 import SINGLE, BadRequest, Limits, check_head
+from helexa.relay.request import Request
+
+# Which part of a request comes next. Plain integers: an Enum's look-up costs 1 us a request here.
+IDLE, HEAD, BODY = 0, 1, 2
+
+_SMALL_PIECE = 4096  # pieces of a body below this are gathered: a list of crumbs costs 40 x them
+_FRAMING_SLACK = 1 << 20  # bytes of chunk framing and trailers that a body may come with
+_FRAMING_RATIO = 8  # and per byte of it: one-byte chunks need six
+
+
+class RequestReader(asyncio.Protocol):
+    """The receiving half; ``ServerProtocol`` is the answering one."""
+
+    __slots__ = (
+        "_began",
+        "_body",
+        "_body_bytes",
+        "_chunk",
+        "_continue",
+        "_head_bytes",
+        "_headers",
+        "_heard",
+        "_limits",
+        "_loop",
+        "_parser",
+        "_peer",
+        "_refusal",
+        "_request",
+        "_secure",
+        "_stage",
+        "_url",
+        "_wire_bytes",
+        "closing",
+    )
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, limits: Limits) -> None:
+        self._loop = loop
+        self._limits = limits
+        self._parser: Any = httptools.HttpRequestParser(self)
+        self._request: Request | None = None
+        self._refusal: BadRequest | None = None
+        self._headers: dict[bytes, bytes] = {}
+        self._url = b""
+        self._body: list[bytes | bytearray] = []
+        self._body_bytes = 0
+        self._wire_bytes = 0
+        self._head_bytes = 0
+        self._chunk = 0
+        self._stage = IDLE
+        self._continue = False
+        self._heard = self._began = 0.0
+        self._peer = ""
+        self._secure = False
+        self.closing = False
+
+    # What the answering half does with it.
+
+    def _accept(self, request: Request) -> None:
+        """A request has arrived whole."""
+        raise NotImplementedError
+
+    def _refuse(self, error: BadRequest) -> None:
+        """What arrived is no request; nothing after it is."""
+        raise NotImplementedError
+
+    def _send_continue(self) -> None:
+        """A client waits for the word to send its body."""
+        raise NotImplementedError
+
+    # ── bytes ───────────────────────────────────────────────────────────────────────────────
+
+    def data_received(self, data: bytes) -> None:
+        if self.closing or self._refusal is not None:
+            return  # nothing after a refusal or "Connection: close" is anybody's request
+        self._heard = self._loop.time()
+        self._chunk = len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._serve_plainly(memoryview(data)[upgrade.args[0] :])
+        except httptools.HttpParserError as error:
+            self._unparsable(error)
+        else:
+            if self._stage:
+                self._check_growth(len(data))
+
+    def _check_growth(self, size: int) -> None:
+        """Bound what has arrived of an unfinished request, seen by the parser or not."""
+        if self._stage == HEAD:
+            # A head that began behind other bytes of this chunk is counted from the next one on.
+            self._head_bytes += self._chunk
+            if self._head_bytes > self._limits.head_bytes:
+                self._refuse(self._head_too_large())
+            return
+        self._wire_bytes += size
+        if self._wire_bytes > _FRAMING_SLACK + _FRAMING_RATIO * self._body_bytes:
+            self._refuse(BadRequest(400, "invalid_request", "Chunk framing without a body."))
+
+    def _unparsable(self, error: httptools.HttpParserError) -> None:
+        # httptools chains what a callback raised; our own refusals come through it.
+        cause = error.__context__
+        if isinstance(cause, BadRequest):
+            self._refuse(cause)
+        elif self._stage == HEAD and self._head_bytes + self._chunk > self._limits.head_bytes:
+            self._refuse(self._head_too_large())
+        else:
+            self._refuse(BadRequest(400, "invalid_request", f"Not a valid HTTP request: {error}."))
+
+    def _head_too_large(self) -> BadRequest:
+        limit = self._limits.head_bytes
+        return BadRequest(
+            431, "headers_too_large", f"Request line and headers exceed {limit} bytes."
+        )
+
+    def _body_too_large(self) -> BadRequest:
+        limit = self._limits.body_bytes
+        return BadRequest(413, "payload_too_large", f"The body is larger than {limit} bytes.")
+
+    # ── requests to switch protocols ────────────────────────────────────────────────────────
+
+    def _serve_plainly(self, rest: memoryview) -> None:
+        """Go on as if the head just read had not asked to switch (RFC 9110, 7.8)."""
+        feed = [rest, self._plain_head()]
+        while feed and not self.closing and self._refusal is None:
+            data = feed.pop()
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                feed += [data[upgrade.args[0] :], self._plain_head()]
+            except httptools.HttpParserError as error:
+                self._unparsable(error)
+        if self._stage and self._refusal is None:
+            self._check_growth(len(rest))
+
+    def _plain_head(self) -> memoryview:
+        if self._parser.get_method() == b"CONNECT":
+            self._refuse(BadRequest(400, "invalid_request", "CONNECT is not served here."))
+            return memoryview(b"")
+        asked = self._headers.get(b"connection", b"").lower().split(b",")
+        kept = b",".join(t for t in asked if t.strip() in {b"close", b"keep-alive"})
+        hidden = (b"upgrade", b"connection", b"http2-settings")
+        lines = [b"%b: %b\r\n" % (k, v) for k, v in self._headers.items() if k not in hidden]
+        if kept:
+            lines.append(b"connection: %b\r\n" % kept)
+        start = (self._parser.get_method(), self._url, self._parser.get_http_version().encode())
+        self._parser = httptools.HttpRequestParser(self)
+        return memoryview(b"%b %b HTTP/%b\r\n" % start + b"".join(lines) + b"\r\n")
+
+    # ── httptools, in the order of a message ────────────────────────────────────────────────
+
+    def on_message_begin(self) -> None:
+        self._headers = {}
+        self._url = b""
+        self._head_bytes = 0
+        self._began = self._heard
+        self._stage = HEAD
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._request is not None:
+            return  # a trailer; nothing reads them
+        name = name.lower()
+        headers = self._headers
+        if name in headers:
+            if name in SINGLE:
+                raise BadRequest(
+                    400, "invalid_request", f"Header '{name.decode('latin-1')}' is repeated."
+                )
+            joint = b"; " if name == b"cookie" else b", "
+            value = headers[name] + joint + value
+        headers[name] = value
+
+    def on_headers_complete(self) -> None:
+        parser, headers, limits = self._parser, self._headers, self._limits
+        if self._head_bytes + self._chunk > limits.head_bytes:
+            self._check_head_size()
+        version = parser.get_http_version()
+        check_head(version, headers)
+        self._stage = BODY
+        if parser.should_upgrade():
+            return
+        length = headers.get(b"content-length")
+        if length is not None and (len(length) > 18 or int(length) > limits.body_bytes):
+            raise self._body_too_large()
+        if b"expect" in headers and version == "1.1":
+            if headers[b"expect"].strip().lower() != b"100-continue":
+                raise BadRequest(417, "invalid_request", "Only '100-continue' can be expected.")
+            self._continue = True
+            self._send_continue()
+        self._body_bytes = self._wire_bytes = 0
+        self._request = Request(
+            parser.get_method(),
+            self._url,
+            headers,
+            version=version,
+            keep_alive=parser.should_keep_alive(),
+            received=self._heard,
+            peer=self._peer,
+            secure=self._secure,
+        )
+
+    def _check_head_size(self) -> None:
+        # The chunks that brought the head are larger than the limit; the head itself may not be.
+        size = len(self._url) + sum(len(k) + len(v) + 4 for k, v in self._headers.items())
+        if size > self._limits.head_bytes:
+            raise self._head_too_large()
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        if self._body_bytes > self._limits.body_bytes:
+            raise self._body_too_large()
+        self._continue = False
+        pieces = self._body
+        if pieces and len(body) < _SMALL_PIECE:
+            last = pieces[-1]
+            if isinstance(last, bytearray):
+                last += body
+                return
+            pieces.append(bytearray(body))
+        else:
+            pieces.append(body)
+
+    def on_message_complete(self) -> None:
+        self._stage = IDLE
+        self._chunk = 0
+        request = self._request
+        if request is None or self.closing:
+            return  # a head that asked to switch protocols comes again without that
+        self._request = None
+        self._continue = False
+        pieces = self._body
+        if pieces:
+            request.body = bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
+            self._body = []
+        self._accept(request)
