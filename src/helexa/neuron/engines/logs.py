@@ -62,8 +62,11 @@ class EngineLog:
             return ""
 
 
-def trouble(tail: str, lines: int = 2) -> str:
-    """The last lines of a log that speak of trouble, joined; empty when none do."""
+def trouble(tail: str) -> str:
+    """The first and the last line of a log that speak of trouble; empty when none do.
+
+    Native engines name the cause first, Python programs last.
+    """
     found = [line for line in tail.splitlines() if _TROUBLE.search(line)]
     distinct = list(dict.fromkeys(_STAMP.sub("", line).strip() for line in found))
-    return "; ".join(distinct[-lines:])
+    return "; ".join(dict.fromkeys(distinct[:1] + distinct[-1:]))

@@ -91,7 +91,9 @@ def main() -> None:
         server = xllamacpp.Server(common_params(config))
         port = urlsplit(server.listening_address).port
     except Exception as error:  # whatever it was, the neuron has to hear of it
-        report.send({"error": f"llama.cpp could not load the model: {error}"})
+        # A load that fails raises RuntimeError without the reason, which is in the log.
+        why = "" if isinstance(error, RuntimeError) else f": {error}"
+        report.send({"error": f"llama.cpp could not load the model{why}"})
         raise SystemExit(3) from error
     report.send({"port": port})
     while True:

@@ -8,7 +8,6 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import msgspec
 
@@ -150,7 +149,7 @@ class LlamaCpp:
         """From the slots: running requests and the cells they hold."""
         slots = (await ask(address, "GET", "/slots")).json()
         running = [slot for slot in slots if slot.get("is_processing")]
-        used = sum(_cells(slot) for slot in running)
+        used = sum(int(slot.get("n_prompt_tokens", 0)) for slot in running)  # output included
         return LoadFigures(kv_used=used, running=len(running))
 
     def error(self, status: int, body: bytes, served: Served) -> HelexaError:
@@ -203,11 +202,6 @@ def _engine_env(plan: Plan) -> dict[str, str]:
         "GOMP_SPINCOUNT": str(plan.extra.get("spin", 10_000)),
         "OMP_NUM_THREADS": str(plan.threads),
     }
-
-
-def _cells(slot: Mapping[str, Any]) -> int:
-    decoded = sum(int(token.get("n_decoded", 0)) for token in slot.get("next_token") or [])
-    return int(slot.get("n_prompt_tokens", 0)) + decoded
 
 
 async def _sane(address: Address, model_id: str) -> None:
