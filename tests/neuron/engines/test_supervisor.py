@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from tests.neuron.engines.driving import HOST, QUICK, running
 
 from helexa import spark
 from helexa.core.errors import ServiceUnavailable
-from helexa.neuron.engines.base import Engine
+from helexa.neuron.engines.base import Engine, Launch, Plan
 from helexa.neuron.engines.fake.engine import FakeEngine
 from helexa.neuron.engines.llamacpp.engine import LlamaCpp
 from helexa.neuron.engines.supervisor import (
@@ -49,16 +50,14 @@ def process(
 ) -> EngineProcess:
     plan = engine.plan(facts, HOST, {"slots": 2})
 
-    def launch() -> object:
-        from msgspec.structs import replace
-
+    def launch() -> Launch:
         made = engine.launch(facts, plan, facts.model_id)
         return replace(made, memory_limit_mb=memory_limit_mb)
 
     spec = EngineSpec(
         engine.name,
         facts.model_id,
-        launch,  # type: ignore[arg-type]
+        launch,
         lambda address: engine.ready(address, facts.model_id),
     )
     return EngineProcess(spec, state, settings=settings, on_change=changes.append)
@@ -127,8 +126,6 @@ async def test_real_weights_that_are_nan_fail_the_load(tmp_path: Path) -> None:
 async def test_a_file_that_was_truncated_meanwhile_fails_with_the_engines_reason(
     facts: ModelFacts, tmp_path: Path
 ) -> None:
-    from msgspec.structs import replace
-
     short = tmp_path / "short.gguf"
     short.write_bytes(spark.gguf_path().read_bytes()[:1_000_000])
     reason = await reason_of(LlamaCpp(os.environ), replace(facts, path=short), tmp_path)
@@ -162,8 +159,7 @@ async def test_stopping_while_it_starts_ends_the_start(facts: ModelFacts, tmp_pa
     changes: list[EngineChange] = []
     made = process(failing("silent"), facts, tmp_path, changes)
     started = asyncio.create_task(made.start())
-    while made.pid is None:
-        await asyncio.sleep(0)
+    assert await eventually(lambda: made.pid is not None, 2)
     await made.stop()
     with pytest.raises(ServiceUnavailable):
         await started
@@ -178,21 +174,18 @@ async def test_stopping_while_it_waits_to_restart_ends_the_wait(
     made = process(failing(), facts, tmp_path, changes, settings)
     await made.start()
     made.kill("a test")
-    while made.state != "recovering":
-        await asyncio.sleep(0)
+    assert await eventually(lambda: made.state == "recovering", 2)
     async with asyncio.timeout(2):
         await made.stop()
-    assert made.state == "stopped"
+    assert changes[-1].state == "stopped"
 
 
 async def test_the_whole_group_ends_with_its_leader(facts: ModelFacts, tmp_path: Path) -> None:
     class Parent(FakeEngine):
         """Its process starts one more before it serves."""
 
-        def launch(self, *args: object) -> object:  # type: ignore[override]
-            from msgspec.structs import replace
-
-            made = super().launch(*args)  # type: ignore[arg-type]
+        def launch(self, facts: ModelFacts, plan: Plan, model_id: str) -> Launch:
+            made = super().launch(facts, plan, model_id)
             code = (
                 "import subprocess, runpy, sys; "
                 "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(99)'], "
