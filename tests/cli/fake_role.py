@@ -27,7 +27,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         failed = [{"model_id": "helexa/spark", "error": "truncated"}] if MOOD == "failed" else []
         loaded = os.environ.get("FAKE_NEURON") != "failed"
-        body = json.dumps({"loaded": loaded, "activation": {"failed": failed}}).encode()
+        data = [{"id": "helexa/spark", "loaded": loaded}]
+        body = json.dumps({"data": data, "activation": {"failed": failed}}).encode()
         self.send_response(200)
         self.send_header("content-length", str(len(body)))
         self.end_headers()

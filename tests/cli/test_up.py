@@ -82,7 +82,7 @@ def test_the_ready_line_says_where_everything_is(up: Up) -> None:
     assert up.line["role"] == "up"
     assert get(f"{up.line['url']}/health")["status"] == "ok"
     assert get(f"{up.line['neuron_url']}/models")
-    with urllib.request.urlopen(f"{up.line['metrics_url']}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(up.line["metrics_url"], timeout=10) as answer:
         assert b"cortex_" in answer.read()
 
 

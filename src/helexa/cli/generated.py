@@ -33,11 +33,17 @@ def cortex_toml(places: Places, neuron_url: str, state: Path) -> str:
     """Settings of the gateway: loopback, one node."""
     del state  # the ledger lives in memory so far
     return (
+        'models_config = "models.toml"\n'
         "[gateway]\n"
         f'listen = "{HOST}:{places.port}"\n'
         f'metrics_listen = "{HOST}:{places.metrics_port}"\n'
         f'[[neurons]]\nname = "local"\nendpoint = {json.dumps(neuron_url)}\n'
     )
+
+
+def models_toml() -> str:
+    """The catalogue: the built-in model, so that it is known also while it is not loaded."""
+    return f'[[models]]\nid = "{MODEL}"\nharness = "llamacpp"\n'
 
 
 def welcome(url: str) -> str:

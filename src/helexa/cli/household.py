@@ -30,7 +30,7 @@ from typing import Any
 
 import click
 
-from helexa.cli.generated import HOST, MODEL, Places, cortex_toml, neuron_toml, welcome
+from helexa.cli.generated import HOST, MODEL, Places, cortex_toml, models_toml, neuron_toml, welcome
 from helexa.cli.remote import Unreachable, get_json
 from helexa.cli.serve import COULD_NOT_START, Bind, print_ready, refused
 
@@ -99,6 +99,7 @@ class Household:
             if refusal := refused(bind):
                 raise Failed(refusal, COULD_NOT_START)
         state = self._state_dir()
+        (self._folder / "models.toml").write_text(models_toml())
         neuron = self._ready("neuron", neuron_toml(places, state))
         neuron_url = str(neuron["url"])
         cortex = self._ready("cortex", cortex_toml(places, neuron_url, state))
@@ -155,8 +156,9 @@ class Household:
         deadline = time.monotonic() + READY_SECS
         while time.monotonic() < deadline:
             with contextlib.suppress(Unreachable):
-                code, model = get_json(url, f"/v1/models/{MODEL}")
-                if code == 200 and model.get("loaded"):
+                code, models = get_json(url, "/v1/models")
+                found = models.get("data", []) if code == 200 else []
+                if any(model["id"] == MODEL and model["loaded"] for model in found):
                     return
                 _, health = get_json(neuron_url, "/health")
                 for failure in health.get("activation", {}).get("failed", []):
