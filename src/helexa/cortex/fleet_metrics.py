@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from helexa.core.metrics import Family, Gauge
-from helexa.cortex.fleet.fleet import Fleet
-from helexa.cortex.fleet.snapshot import NodeSnapshot
+from helexa.cortex.fleet.snapshot import FleetSnapshot, NodeSnapshot
 from helexa.cortex.ledger.base import Ledger
 from helexa.cortex.metrics import CortexMetrics
 
 
-def derived_gauges(metrics: CortexMetrics, fleet: Fleet, ledger: Ledger) -> Callable[[], None]:
+class Snapshots(Protocol):
+    """Whoever knows the fleet as it is now."""
+
+    def snapshot(self) -> FleetSnapshot: ...
+
+
+def derived_gauges(metrics: CortexMetrics, fleet: Snapshots, ledger: Ledger) -> Callable[[], None]:
     """A function for ``Registry.before_collect``; what is gone disappears from the export."""
 
     def update() -> None:

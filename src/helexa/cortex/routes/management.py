@@ -75,8 +75,10 @@ def management_app(deps: ManagementDeps) -> Starlette:
         deps.log.error("bug", request_id=request_id, path=request.url.path, error=repr(error))
         return refusal(request, wire.internal_error(request_id))
 
-    return Starlette(
+    app = Starlette(
         routes=[*ClientRoutes(deps).routes(), *AdminRoutes(deps).routes()],
         middleware=[Middleware(ClientCors)],
         exception_handlers={HelexaError: refused, HTTPException: missing, Exception: bug},
     )
+    app.router.redirect_slashes = False
+    return app

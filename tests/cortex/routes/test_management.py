@@ -1,0 +1,319 @@
+"""The routes that are not relayed, over a real fleet of fake nodes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from helexa.core.build_info import BuildInfo
+from helexa.core.ids import id_source
+from helexa.core.logging import get_logger
+from helexa.core.principal import ANONYMOUS, Cap, Principal
+from helexa.core.usage import Usage
+from helexa.cortex.auth import KeyTable
+from helexa.cortex.capture import Captures
+from helexa.cortex.exchange.desk import Placed, Times
+from helexa.cortex.fleet.client import HttpNode, Trust
+from helexa.cortex.fleet.fleet import Fleet
+from helexa.cortex.fleet.node import Pace
+from helexa.cortex.ledger.base import Settlement
+from helexa.cortex.ledger.memory import MemoryLedger
+from helexa.cortex.profiles import Profile, ProfileFile, Profiles
+from helexa.cortex.residency.loader import Loader
+from helexa.cortex.routes.deps import ManagementDeps
+from helexa.cortex.routes.management import management_app
+from helexa.cortex.routing.leases import LeaseTable
+from helexa.cortex.timeline import Timeline, Timelines
+
+if TYPE_CHECKING:
+    from tests.cortex.fake_node import FakeNode
+
+Starter = Callable[..., AbstractAsyncContextManager["FakeNode"]]
+Model = Callable[..., dict[str, Any]]
+
+pytestmark = pytest.mark.anyio
+
+PACE = Pace(poll=0.05, poll_with_events=0.05, timeout=0.5, retry=0.01, retry_longest=0.02)
+ROOT = Principal("ops", "root", admin=True)
+ACME = Principal("acme", "acme", caps=(Cap(100),), models=("small",))
+KEYS = {b"sk-root": ROOT, b"sk-acme": ACME}
+CATALOGUE = Profiles((Profile("org/cold", "llamacpp"),), {"small": "org/cold"})
+AS_ROOT = {"authorization": "Bearer sk-root"}
+AS_ACME = {"x-api-key": "sk-acme"}
+ANTHROPIC = {"anthropic-version": "2023-06-01"}
+
+
+class Gateway:
+    """The app with its rooms, and a client at ``peer``."""
+
+    def __init__(self, deps: ManagementDeps) -> None:
+        self.deps = deps
+        self.app = management_app(deps)
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        peer: str = "127.0.0.1",
+        host: str = "127.0.0.1:31313",
+        **headers: str,
+    ) -> httpx.Response:
+        transport = httpx.ASGITransport(self.app, client=(peer, 1234), raise_app_exceptions=False)
+        fields = {name.replace("_", "-"): value for name, value in headers.items()}
+        async with httpx.AsyncClient(transport=transport, base_url=f"http://{host}") as client:
+            content = None if body is None else json.dumps(body)
+            return await client.request(method, path, content=content, headers=fields)
+
+    async def get(self, path: str, **more: Any) -> httpx.Response:
+        return await self.ask("GET", path, **more)
+
+
+@asynccontextmanager
+async def gateway(
+    *nodes: FakeNode, keys: dict[bytes, Principal] | None = None, required: bool = False
+) -> AsyncIterator[Gateway]:
+    fleet = Fleet(now=time.time, rng=random.Random(1), pace=PACE)
+    for index, node in enumerate(nodes):
+        fleet.add(f"n{index}", node.url, HttpNode(node.url, Trust("gw")))
+    table = [(sha256(secret).digest(), who) for secret, who in (keys or {}).items()]
+    deps = ManagementDeps(
+        keys=KeyTable(table, required=required, now=time.time),
+        profiles=ProfileFile(None, CATALOGUE),
+        fleet=fleet,
+        loader=Loader(fleet, time.monotonic, max_load_s=5),
+        leases=LeaseTable(),
+        ledger=MemoryLedger(time.time),
+        timelines=Timelines(time.time),
+        captures=Captures(time.time),
+        build=BuildInfo(
+            "0.1.0", "abc", None, git_dirty=False, build_timestamp=None, python_version="3"
+        ),
+        ids=id_source(1),
+        log=get_logger(),
+        started=1_700_000_000,
+        now=time.time,
+        post_paths=frozenset(("/v1/chat/completions",)),
+    )
+    running = asyncio.create_task(fleet.run())
+    async with asyncio.timeout(5):
+        await fleet.wait_until(lambda f: all(n.discovery and n.events for n in f.nodes))
+    try:
+        yield Gateway(deps)
+    finally:
+        await deps.loader.aclose()
+        running.cancel()
+        await asyncio.wait([running])
+
+
+def a_request(name: str, who: Principal) -> Timeline:
+    times = Times(1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7)
+    return Timeline(
+        f"req_{name}", name, "chat", "m", False, who, Placed("n0", "x"), 1, 200, 5, "complete",
+        None, times, Usage(1, 2), None, 100.0,
+    )  # fmt: skip
+
+
+async def test_health_root_and_version_are_public(fake_node: Starter, model: Model) -> None:
+    async with fake_node(model("m")) as node, gateway(node, keys=KEYS, required=True) as g:
+        health = await g.get("/health")
+        assert health.json() == {
+            "status": "ok",
+            "nodes": {"healthy": 1, "total": 1},
+            "unservable": [],
+        }
+        assert (await g.get("/")).json()["name"] == "helexa"
+        version = (await g.get("/version")).json()
+        assert (version["package_version"], version["git_sha"]) == ("0.1.0", "abc")
+        assert (await g.ask("HEAD", "/health")).status_code == 200
+
+
+@pytest.mark.parametrize("prefix", ["", "/v1"])
+async def test_models_in_both_shapes_with_and_without_the_prefix(
+    fake_node: Starter, model: Model, prefix: str
+) -> None:
+    async with fake_node(model("a/b")) as node, gateway(node) as g:
+        listed = (await g.get(f"{prefix}/models")).json()
+        assert [m["id"] for m in listed["data"]] == ["org/cold", "a/b", "small"]
+        assert listed["data"][1]["locations"][0]["node"] == "n0"
+        claude = (await g.get(f"{prefix}/models", **ANTHROPIC)).json()
+        assert claude["first_id"] == "org/cold"
+        for path in ("a/b", "a%2Fb", "a%2fb"):
+            assert (await g.get(f"{prefix}/models/{path}")).json()["id"] == "a/b"
+        one = (await g.get(f"{prefix}/models/small", **ANTHROPIC)).json()
+        assert (one["type"], one["id"]) == ("model", "small")
+        missing = await g.get(f"{prefix}/models/none")
+        assert missing.status_code == 404
+        assert missing.json()["error"]["code"] == "model_not_found"
+
+
+async def test_a_key_sees_the_models_it_may_use(fake_node: Starter, model: Model) -> None:
+    async with fake_node(model("a/b")) as node, gateway(node, keys=KEYS, required=True) as g:
+        refused = await g.get("/v1/models")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key")
+        mine = (await g.get("/v1/models", **AS_ACME)).json()
+        assert [m["id"] for m in mine["data"]] == ["org/cold", "small"]
+        assert (await g.get("/v1/models/a/b", **AS_ACME)).status_code == 404
+
+
+async def test_a_key_sees_its_own_budget_and_requests(fake_node: Starter) -> None:
+    async with fake_node() as node, gateway(node, keys=KEYS) as g:
+        g.deps.ledger.grant(ACME, "r", 1, 30)
+        g.deps.ledger.settle(Settlement("r", 1, 5, 2))
+        usage = (await g.get("/v1/usage", **AS_ACME)).json()
+        assert (usage["hard_cap"], usage["spent_tokens"], usage["available_tokens"]) == (100, 7, 93)
+        assert usage["windows"][0]["window"] == {"kind": "balance", "seconds": None}
+        assert (await g.get("/usage")).json()["key_id"] == "anonymous"
+        g.deps.timelines.add(a_request("mine", ACME))
+        g.deps.timelines.add(a_request("its", ANONYMOUS))
+        assert (await g.get("/v1/requests/mine", **AS_ACME)).json()["node"] == "n0"
+        assert (await g.get("/v1/requests/its", **AS_ACME)).status_code == 404
+
+
+async def test_what_is_not_there_is_refused_in_the_callers_dialect(fake_node: Starter) -> None:
+    async with fake_node() as node, gateway(node) as g:
+        missing = await g.get("/v1/nothing")
+        assert missing.json()["error"]["code"] == "not_found"
+        assert (await g.get("/ui")).status_code == 404
+        assert (await g.get("/health/")).status_code == 404
+        claude = (await g.get("/v1/nothing", **ANTHROPIC)).json()
+        assert (claude["type"], claude["error"]["type"]) == ("error", "not_found_error")
+        wrong = await g.get("/v1/chat/completions")
+        assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
+        posted = await g.ask("POST", "/v1/models")
+        assert posted.status_code == 405
+        assert posted.json()["error"]["code"] == "method_not_allowed"
+
+
+async def test_a_bug_names_the_request_and_hides_the_rest(
+    fake_node: Starter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with fake_node() as node, gateway(node) as g:
+        monkeypatch.setattr(g.deps.fleet, "snapshot", lambda: 1 / 0)
+        broken = await g.get("/health", x_request_id="req_mine")
+        assert broken.status_code == 500
+        assert broken.json()["error"]["code"] is None
+        assert "req_mine" in broken.text
+        assert "division" not in broken.text
+
+
+async def test_cors_is_open_for_clients_and_closed_for_administration(fake_node: Starter) -> None:
+    async with fake_node() as node, gateway(node) as g:
+        origin = {"origin": "https://page.example"}
+        assert (await g.get("/v1/models", **origin)).headers["access-control-allow-origin"] == "*"
+        ask = {**origin, "access_control_request_method": "POST"}
+        wanted = {"access_control_request_headers": "authorization,x-stainless-os"}
+        flight = await g.ask("OPTIONS", "/v1/chat/completions", **ask, **wanted)
+        assert flight.status_code == 200
+        assert "x-stainless-os" in flight.headers["access-control-allow-headers"]
+        for path in ("/admin/fleet", "/ui"):
+            closed = await g.ask("OPTIONS", path, **ask)
+            assert closed.status_code >= 400
+            assert "access-control-allow-origin" not in closed.headers
+            assert "access-control-allow-origin" not in (await g.get(path, **origin)).headers
+
+
+@pytest.mark.parametrize(
+    ("how", "status"),
+    [
+        ({}, 200),
+        ({"host": "localhost:1"}, 200),
+        ({"peer": "::1", "host": "[::1]:1"}, 200),
+        ({"peer": "10.0.0.7"}, 403),
+        ({"x_forwarded_for": "1.2.3.4"}, 403),
+        ({"host": "gateway.example"}, 403),
+        ({"origin": "https://page.example"}, 403),
+        ({"origin": "http://127.0.0.1:31313"}, 200),
+    ],
+)
+async def test_without_an_admin_key_only_the_machine_itself_administers(
+    fake_node: Starter, how: dict[str, str], status: int
+) -> None:
+    async with fake_node() as node, gateway(node) as g:
+        assert (await g.get("/admin/fleet", **how)).status_code == status
+
+
+async def test_with_an_admin_key_nothing_else_administers(fake_node: Starter) -> None:
+    async with fake_node() as node, gateway(node, keys=KEYS) as g:
+        assert (await g.get("/admin/fleet")).status_code == 403
+        assert (await g.get("/admin/fleet", **AS_ACME)).status_code == 403
+        assert (await g.get("/admin/fleet", **AS_ROOT, peer="10.0.0.7")).status_code == 200
+
+
+async def test_administrators_see_fleet_keys_grants_usage_and_requests(
+    fake_node: Starter, model: Model
+) -> None:
+    async with fake_node(model("m")) as node, gateway(node, keys=KEYS) as g:
+        fleet = (await g.get("/admin/fleet", **AS_ROOT)).json()
+        assert fleet["nodes"][0]["state"] == "reachable"
+        assert fleet["nodes"][0]["models"]["m"]["entry"]["status"] == "loaded"
+        keys = (await g.get("/admin/keys", **AS_ROOT)).text
+        assert "acme" in keys
+        assert "sk-" not in keys
+        g.deps.ledger.grant(ACME, "r", 1, 30)
+        grants = (await g.get("/admin/grants", **AS_ROOT)).json()
+        assert [(x["request_id"], x["tokens"]) for x in grants["grants"]] == [("r", 30)]
+        usage = (await g.get("/admin/usage", **AS_ROOT)).json()
+        assert {k["key_id"] for k in usage["keys"]} == {"root", "acme"}
+        for name in ("a", "b"):
+            g.deps.timelines.add(a_request(name, ACME))
+        found = (await g.get("/admin/requests?limit=1", **AS_ROOT)).json()["requests"]
+        assert [(r["id"], r["key_id"]) for r in found] == [("b", "acme")]
+        assert (await g.get("/admin/requests/req_a", **AS_ROOT)).json()["id"] == "a"
+        assert (await g.get("/admin/requests?limit=x", **AS_ROOT)).status_code == 400
+
+
+async def test_captures_are_armed_downloaded_and_dropped(fake_node: Starter) -> None:
+    async with fake_node() as node, gateway(node) as g:
+        assert (await g.get("/admin/capture")).status_code == 404
+        refused = await g.ask("POST", "/admin/capture", {"modle": "m"})
+        assert refused.json()["error"]["code"] == "invalid_request_body"
+        armed = await g.ask("POST", "/admin/capture", {"model": "small", "requests": 2})
+        assert armed.status_code == 201
+        assert armed.json()["order"]["model"] == "org/cold"
+        watcher = g.deps.captures.watch(ANONYMOUS, "org/cold", "req_a")
+        assert watcher is not None
+        watcher.request(b"{}")
+        watcher.close(200, "complete")
+        lines = await g.get("/admin/capture/download")
+        assert json.loads(lines.text)["request"] == "{}"
+        packed = await g.get("/admin/capture/download?format=zip")
+        assert packed.content.startswith(b"PK")
+        assert (await g.get("/admin/capture/download?format=tar")).status_code == 400
+        assert not (await g.ask("POST", "/admin/capture/stop")).json()["armed"]
+        assert (await g.ask("DELETE", "/admin/capture")).status_code == 200
+        assert (await g.get("/admin/capture")).status_code == 404
+
+
+async def test_models_are_loaded_and_unloaded_and_nodes_drained(fake_node: Starter) -> None:
+    async with fake_node() as node, gateway(node) as g:
+        loaded = await g.ask("POST", "/admin/load", {"model": "small"})
+        assert loaded.json() == {"model": "org/cold", "node": "n0", "status": "loaded"}
+        again = await g.ask("POST", "/admin/load", {"model": "org/cold"})
+        assert again.json()["status"] == "present"
+        named = await g.ask("POST", "/admin/load", {"model": "any/thing", "node": "n0"})
+        assert named.status_code == 202
+        nobody = await g.ask("POST", "/admin/load", {"model": "small", "node": "nobody"})
+        assert nobody.json()["error"]["param"] == "node"
+        unknown = await g.ask("POST", "/admin/load", {"model": "no/such"})
+        assert unknown.status_code == 404
+        gone = await g.ask("POST", "/admin/unload", {"model": "small"})
+        assert gone.json()["nodes"] == [{"node": "n0", "status": "unloaded"}]
+        drained = await g.ask("POST", "/admin/drain", {"node": "n0"})
+        assert drained.json() == {"node": "n0", "draining": True}
+        assert g.deps.fleet.snapshot().nodes[0].draining
+        assert [b for _, p, _, b in node.log if p == "/drain"] == [{"draining": True}]
+        node.fail = 503
+        failed = await g.ask("POST", "/admin/drain", {"node": "n0", "draining": False})
+        assert failed.status_code == 503
+        assert "Node n0" in failed.json()["error"]["message"]
