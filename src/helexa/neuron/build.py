@@ -21,7 +21,7 @@ import msgspec
 from helexa import spark
 from helexa.core import build_info
 from helexa.core.errors import HelexaError
-from helexa.core.fleet import LoadRequest, ModelEntry
+from helexa.core.fleet import DeviceReading, LoadRequest, ModelEntry
 from helexa.core.ids import id_source
 from helexa.core.logging import get_logger
 from helexa.core.metrics import exposition
@@ -35,7 +35,7 @@ from helexa.neuron.engines.orphans import reap_previous
 from helexa.neuron.engines.supervisor import SupervisorSettings
 from helexa.neuron.events import Bus
 from helexa.neuron.exchange.desk import Desk
-from helexa.neuron.interim import InterimHardware
+from helexa.neuron.hardware import Hardware
 from helexa.neuron.limits import FreeMemory, PrefillRate, derive, floors
 from helexa.neuron.metrics import NeuronMetrics
 from helexa.neuron.models.inspect import inspect
@@ -69,6 +69,9 @@ from helexa.wire import errors as wire
 
 TEND_SECS = 0.25
 SYNC_SECS = 1.0
+DEVICE_SECS = 1.0
+MOVED_MB = 64
+MOVED_PCT = 15.0
 DISCONNECT_SECS = 2.0
 
 Announce = Callable[[dict[str, object]], None]
@@ -83,7 +86,7 @@ class Parts:
     secret: Secret | None
     folder: Path
     name: str
-    hardware: InterimHardware
+    hardware: Hardware
     metrics: NeuronMetrics
     engines: Mapping[str, Engine]
     experience: Experience
@@ -172,7 +175,10 @@ def gather(settings: NeuronSettings, environ: Mapping[str, str]) -> Parts:
     folder.mkdir(parents=True, exist_ok=True)
     loop = asyncio.get_running_loop()
     name = settings.name or socket.gethostname()
-    hardware = InterimHardware()
+    limit = clamps(environ)
+    hardware = Hardware.of_this_host(
+        environ, harnesses=["llamacpp"], max_prompt_tokens=limit.max_prompt_tokens
+    )
     llama = LlamaCpp(
         environ,
         _llama_build(hardware, environ),
@@ -180,7 +186,7 @@ def gather(settings: NeuronSettings, environ: Mapping[str, str]) -> Parts:
     )
     return Parts(
         settings=settings,
-        clamps=clamps(environ),
+        clamps=limit,
         secret=fleet_secret(settings.fleet, environ),
         folder=folder,
         name=name,
@@ -206,7 +212,7 @@ def _open_records(folder: Path) -> RecordTable:
         raise OSError(error.message) from error
 
 
-def _llama_build(hardware: InterimHardware, environ: Mapping[str, str]) -> LlamaCppBuild | None:
+def _llama_build(hardware: Hardware, environ: Mapping[str, str]) -> LlamaCppBuild | None:
     """What the wheel was built for only matters where there is a GPU; asking takes a moment."""
     gpus = [device for device in hardware.host().devices if device.kind != "cpu"]
     return inspect_build(environ) if gpus else None
@@ -228,7 +234,8 @@ def assemble_node(parts: Parts) -> Node[ServedModel]:
     loader = ModelLoader(
         engines=parts.engines,
         sources=found,
-        host=parts.hardware.host,
+        host=parts.hardware.refresh,
+        used_by=parts.hardware.used_by,
         inspect=inspect,
         wishes=parts.wishes,
         assemble=parts.assemble,
@@ -300,6 +307,28 @@ async def keep_records(records: RecordTable) -> None:
         await asyncio.to_thread(records.sync)
 
 
+async def tell_devices(node: Node[ServedModel], hardware: Hardware) -> None:
+    """Publish the readings when they have moved."""
+    told: list[DeviceReading] = []
+    while True:
+        await asyncio.sleep(DEVICE_SECS)
+        now = hardware.devices()
+        if moved(told, now):
+            told = now
+            node.bus.publish("device", {"devices": now})
+
+
+def moved(before: list[DeviceReading], now: list[DeviceReading]) -> bool:
+    """Whether readings differ by something a gateway would decide on; pure."""
+    if [reading.index for reading in before] != [reading.index for reading in now]:
+        return True
+    return any(
+        abs(a.vram_free_mb - b.vram_free_mb) > MOVED_MB
+        or abs((a.utilization_pct or 0) - (b.utilization_pct or 0)) > MOVED_PCT
+        for a, b in zip(before, now, strict=True)
+    )
+
+
 async def tend(node: Node[ServedModel], parts: Parts) -> None:
     """Look after everything once in a while: stuck engines, idle models, changed figures."""
     while True:
@@ -369,14 +398,18 @@ async def run(settings: NeuronSettings, *, announce: Announce) -> None:
     await listener.start(bind_host(settings, parts.secret), settings.port)
     if parts.secret is None:
         log.warning("no [fleet] secret: only this machine can reach the node", host=listener.host)
+    if parts.hardware.fault is not None:
+        log.warning(str(parts.hardware.fault))
     for orphan in await asyncio.to_thread(reap_previous, parts.folder):
         log.warning("ended an engine of an earlier life", model=orphan.model, pid=orphan.pid)
     node.url = settings.url or listener.url
+    parts.hardware.start()
     announce({"url": node.url})
     freeze_heap()
     background = [
         asyncio.create_task(node.activator.run(), name="activation"),
         asyncio.create_task(tend(node, parts), name="tend"),
+        asyncio.create_task(tell_devices(node, parts.hardware), name="devices"),
         asyncio.create_task(keep_records(parts.records), name="records"),
     ]
     try:
@@ -388,6 +421,7 @@ async def run(settings: NeuronSettings, *, announce: Announce) -> None:
         await shut_down(node, listener, bridge, settings)
         await asyncio.wait(background, timeout=1.0)
         parts.records.close()
+        parts.hardware.stop()
     log.info("stopped")
 
 

@@ -130,6 +130,8 @@ class Exchange:
             await self._room_for_prompt(prompt)
         seat = await self._sit(model, prompt)
         self.times.seated = self.desk.loop.time()
+        if self._answer is not None:
+            self._answer.add_headers(self._queued())
         self._stream = AnswerStream(
             asked.cleaner, self._grant.gate, seat, self.desk.grants.slice_tokens // 2
         )
@@ -273,7 +275,8 @@ class Exchange:
         if self._answer is not None:
             self._answer.end(last if self._show_usage else without_usage(last))
         else:
-            self.reply.send(200, _JSON + self._echo(), stream.cleaner.whole())
+            head = _JSON + self._echo() + self._queued()
+            self.reply.send(200, head, stream.cleaner.whole())
 
     def _after(self, attempt: Attempt, asked: EngineRequest, model: ServedModel) -> None:
         """The engine has ended its answer, or broken off."""
@@ -294,7 +297,7 @@ class Exchange:
         self._stream.settle_whole()
         self._account(self._stream)
         self._conclude("complete")
-        self.reply.send(200, _JSON + self._echo(), whole)
+        self.reply.send(200, _JSON + self._echo() + self._queued(), whole)
 
     def _engine_gone(self, model: ServedModel) -> HelexaError:
         if self.times.first:
@@ -319,6 +322,10 @@ class Exchange:
     def _flow(self, paused: bool) -> None:
         if self._attempt is not None:
             self._attempt.pause(paused)
+
+    def _queued(self) -> bytes:
+        waited = round((self.times.seated - self.times.received) * 1000)
+        return b"x-helexa-queue-ms: %d\r\n" % waited
 
     def _echo(self) -> bytes:
         return b"x-request-id: %b\r\n" % self.caller.request_id.encode("latin-1", "replace")

@@ -11,7 +11,7 @@ Each step raises an error of the tree that says why; nothing is left running beh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -33,8 +33,6 @@ from helexa.neuron.registry.table import LoadWatch
 
 _LOCATED, _PLANNED = 0.6, 0.7
 """Shares of a load's progress: most of it is fetching files."""
-
-_MOST_PROMPT_TOKENS = 1 << 31
 
 
 @dataclass(slots=True, frozen=True)
@@ -63,7 +61,8 @@ class ModelLoader:
 
     Args:
         engines: By name, in order of preference.
-        host: A fresh snapshot of the host (it may take a moment).
+        host: A fresh snapshot of the host (blocking).
+        used_by: Device memory that processes hold, in MiB per device (blocking).
         inspect: Reads a model's header (blocking).
         wishes: What the operator wants of an engine.
         assemble: Makes the served model around a running engine.
@@ -73,6 +72,7 @@ class ModelLoader:
     engines: Mapping[str, Engine]
     sources: Sources
     host: Callable[[], Host]
+    used_by: Callable[[Sequence[int]], dict[int, int]]
     inspect: Callable[[Path, str], ModelFacts]
     wishes: Wishes
     assemble: Callable[[Running], ServedModel]
@@ -133,13 +133,12 @@ class ModelLoader:
             on_change=changed,
         )
         started = self.clock()
-        before = self._used(plan)
         try:
             address = await process.start()
         except BaseException:
             await _stopped(process)
             raise
-        memory = process.resident_mb() if not plan.devices else self._used(plan) - before
+        memory = await self._measured(process, plan)
         self._learn(spec, path, plan, memory, self.clock() - started)
         lesson = self.experience.of(_key(spec, path))
         model = self.assemble(
@@ -149,10 +148,12 @@ class ModelLoader:
         )
         return model
 
-    def _used(self, plan: Plan) -> int:
-        """MiB in use on the devices of a plan, by the latest readings."""
-        readings = self.host().readings if plan.devices else ()
-        return sum(r.vram_used_mb for r in readings if r.index in plan.devices)
+    async def _measured(self, process: EngineProcess, plan: Plan) -> int:
+        """MiB the engine takes: on its devices, or resident on a host without any."""
+        if not plan.devices or process.pid is None:
+            return process.resident_mb()
+        held = await asyncio.to_thread(self.used_by, [process.pid])
+        return sum(amount for index, amount in held.items() if index in plan.devices)
 
     def _learn(
         self, spec: LoadRequest, path: Path, plan: Plan, memory_mb: int, load_secs: float
