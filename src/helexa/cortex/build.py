@@ -10,29 +10,36 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import signal
 import socket
 import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from helexa.core import build_info
 from helexa.core.fleet import RequestRecord
 from helexa.core.ids import id_source
 from helexa.core.logging import Logger, get_logger
 from helexa.cortex.app import AsgiErrors, GatewayApp
 from helexa.cortex.auth import key_table
+from helexa.cortex.capture import Captures
 from helexa.cortex.exchange.desk import Desk
+from helexa.cortex.exchange.route import inference_routes
 from helexa.cortex.exchange.settling import Settler
 from helexa.cortex.fleet.client import HttpNode, Trust
 from helexa.cortex.fleet.fleet import Fleet
+from helexa.cortex.fleet_metrics import derived_gauges
 from helexa.cortex.ledger.base import Settled
 from helexa.cortex.ledger.memory import MemoryLedger
+from helexa.cortex.lifetime import drain, follow_files, stop_signal
 from helexa.cortex.links import Links
 from helexa.cortex.metrics import CortexMetrics, watch_lag
 from helexa.cortex.metrics_server import serve_metrics
+from helexa.cortex.observers import RequestObservers
 from helexa.cortex.profiles import ProfileFile, Profiles
 from helexa.cortex.residency.loader import Loader
+from helexa.cortex.routes.deps import ManagementDeps
+from helexa.cortex.routes.management import management_app
 from helexa.cortex.routing.leases import LeaseTable
 from helexa.cortex.routing.placer import FleetPlacer
 from helexa.cortex.seats import KeySeats
@@ -42,6 +49,7 @@ from helexa.cortex.settings import (
     NeuronSettings,
     split_listen,
 )
+from helexa.cortex.timeline import Timelines
 from helexa.relay.asgi import AsgiBridge
 from helexa.relay.attempt import Deadlines
 from helexa.relay.http1 import Limits
@@ -53,20 +61,24 @@ Announce = Callable[[dict[str, object]], None]
 
 
 @dataclass(slots=True)
-class Parts:
+class Gateway:
     """The gateway's rooms, joined."""
 
     settings: CortexSettings
+    name: str
+    epoch: int
+    wheel: Wheel
+    loop: asyncio.AbstractEventLoop
+    metrics: CortexMetrics
+    ledger: MemoryLedger
+    links: Links
+    settler: Settler
     fleet: Fleet
     profiles: ProfileFile
     loader: Loader
     placer: FleetPlacer
-    settler: Settler
-    metrics: CortexMetrics
-    desk: Desk
     app: GatewayApp
     listener: Listener
-    links: Links
     log: Logger
 
 
@@ -81,41 +93,41 @@ async def run(settings: CortexSettings, *, announce: Announce) -> None:
         SettingsError: The configuration contradicts itself.
     """
     raise_descriptor_limit()
-    parts = assemble(settings, asyncio.get_running_loop())
-    host, port = split_listen(settings.gateway.listen)
-    await parts.listener.start(host, port)
-    metrics_host, metrics_port = split_listen(settings.gateway.metrics_listen)
-    exporter = await serve_metrics(parts.metrics.registry, metrics_host, metrics_port)
-    shown = "127.0.0.1" if metrics_host in ("0.0.0.0", "::") else metrics_host
-    stop = _stop_signal(asyncio.get_running_loop())
+    loop = asyncio.get_running_loop()
+    gateway = assemble(settings, loop)
+    await gateway.listener.start(*split_listen(settings.gateway.listen))
+    host, port = split_listen(settings.gateway.metrics_listen)
+    exporter = await serve_metrics(gateway.metrics.registry, host, port)
+    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+    stop = stop_signal(loop)
+    chores = (
+        gateway.fleet.run(),
+        gateway.settler.run(),
+        follow_files(gateway.profiles, gateway.listener.tls, gateway.metrics, gateway.log),
+        watch_lag(gateway.metrics.lag.observe),
+    )
     async with asyncio.TaskGroup() as group:
-        housekeeping = (
-            parts.fleet.run(),
-            parts.settler.run(),
-            _follow_files(parts),
-            watch_lag(parts.metrics.lag.observe),
-        )
-        tasks = [group.create_task(chore) for chore in housekeeping]
+        tasks = [group.create_task(chore) for chore in chores]
         freeze_heap()
         announce(
-            {"url": parts.listener.url, "metrics_url": f"http://{shown}:{exporter.port}/metrics"}
+            {"url": gateway.listener.url, "metrics_url": f"http://{shown}:{exporter.port}/metrics"}
         )
         await stop.wait()
-        await _drain(parts)
+        await drain(gateway.listener, gateway.app, settings.gateway.drain_secs)
         for task in tasks:
             task.cancel()
-    await parts.loader.aclose()
+    await gateway.loader.aclose()
     await exporter.close()
-    parts.links.close()
+    gateway.links.close()
 
 
-def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Parts:
+def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gateway:
     """Make every room; nothing listens or connects yet."""
     log = get_logger()
     epoch = time.time_ns() // 1_000_000
     name = f"{socket.gethostname()}-{settings.gateway.listen.rpartition(':')[2]}"
-    secret = settings.fleet.resolve(os.environ)
-    revealed = secret.reveal() if secret is not None else None
+    found = settings.fleet.resolve(os.environ)
+    trust = Trust(f"{name}/{epoch}", found.reveal() if found is not None else None)
     wheel = Wheel(loop)
     metrics = CortexMetrics()
     ledger = MemoryLedger(
@@ -126,13 +138,13 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Parts
     links = Links(
         wheel,
         loop,
-        gateway=f"{name}/{epoch}",
-        secret=revealed,
+        gateway=trust.gateway,
+        secret=trust.secret,
         connect_secs=settings.timeouts.connect,
     )
     settler = Settler(
         ledger,
-        lambda node: fleet.api(node),
+        lambda node: fleet.api(node),  # noqa: PLW0108  # the fleet is made below
         booked=lambda settled: _booked(metrics, settled),
         slice_tokens=settings.ledger.slice_tokens,
         lease_s=settings.ledger.lease_secs,
@@ -141,30 +153,29 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Parts
     )
     fleet = Fleet(
         now=time.time,
-        rng=random.Random(),
+        rng=random.Random(),  # jitter, not secrets
         on_grant_low=settler.on_grant_low,
         on_request_end=lambda node, record: _request_end(settler, metrics, node, record),
     )
     for node in settings.neurons:
-        context = _tls_context(node)
-        links.add(node.name, node.endpoint, context)
-        trust = Trust(f"{name}/{epoch}", revealed)
-        fleet.add(node.name, node.endpoint, HttpNode(node.endpoint, trust, context))
+        _add_node(node, links, fleet, trust)
     profiles = _profiles(settings, log)
     loader = Loader(fleet, loop.time)
+    leases = LeaseTable()
     placer = FleetPlacer(
-        profiles, fleet, loader, LeaseTable(), max_wait_s=settings.residency.max_wait_secs
+        profiles, fleet, loader, leases, max_wait_s=settings.residency.max_wait_secs
     )
-    keys = key_table(settings.entitlements, os.environ, time.time)
+    timelines, captures = Timelines(time.time), Captures(time.time)
+    metrics.registry.before_collect(derived_gauges(metrics, fleet, ledger))
     desk = Desk(
-        keys=keys,
+        keys=key_table(settings.entitlements, os.environ, time.time),
         seats=KeySeats(loop.time),
         ledger=ledger,
         placer=placer,
         links=links,
         settler=settler,
         metrics=metrics,
-        observers=Nobody(),
+        observers=RequestObservers(timelines, captures),
         wheel=wheel,
         loop=loop,
         deadlines=Deadlines(
@@ -177,68 +188,69 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Parts
         retries=settings.routing.retries,
         slice_tokens=settings.ledger.slice_tokens,
     )
-    app = GatewayApp(desk, AsgiBridge(interim_management(fleet, profiles), AsgiErrors(log)))
+    management = management_app(
+        ManagementDeps(
+            keys=desk.keys,
+            profiles=profiles,
+            fleet=fleet,
+            loader=loader,
+            leases=leases,
+            ledger=ledger,
+            timelines=timelines,
+            captures=captures,
+            build=build_info.load(os.environ),
+            ids=desk.ids,
+            log=log,
+            started=int(time.time()),
+            now=time.time,
+            post_paths=frozenset(path.decode() for path in inference_routes()),
+        )
+    )
+    app = GatewayApp(desk, AsgiBridge(management, AsgiErrors(log)))
     limits = Limits(body_bytes=settings.gateway.max_body_mb * 1024 * 1024)
-    listener = Listener(app, wheel, loop, limits, _tls(settings))
-    return Parts(
-        settings,
-        fleet,
-        profiles,
-        loader,
-        placer,
-        settler,
-        metrics,
-        desk,
-        app,
-        listener,
-        links,
-        log,
+    return Gateway(
+        settings=settings,
+        name=name,
+        epoch=epoch,
+        wheel=wheel,
+        loop=loop,
+        metrics=metrics,
+        ledger=ledger,
+        links=links,
+        settler=settler,
+        fleet=fleet,
+        profiles=profiles,
+        loader=loader,
+        placer=placer,
+        app=app,
+        listener=Listener(app, wheel, loop, limits, _tls(settings)),
+        log=log,
     )
 
 
-def interim_management(fleet, profiles):
-    from starlette.applications import Starlette
-    from starlette.responses import Response
-    from starlette.routing import Route
-    import msgspec
-    from helexa.cortex.catalogue import health, listing
-    async def models(request):
-        data = listing(profiles.current, fleet.snapshot(), 0)
-        return Response(msgspec.json.encode({"object": "list", "data": data}), media_type="application/json")
-    async def healthy(request):
-        return Response(msgspec.json.encode(health(fleet.snapshot())), media_type="application/json")
-    return Starlette(routes=[Route("/health", healthy), Route("/v1/models", models)])
-
-
-class Nobody:
-    def finished(self, exchange): pass
-    def watch(self, principal, model, request_id): return None
+def _add_node(node: NeuronSettings, links: Links, fleet: Fleet, trust: Trust) -> None:
+    context = None
+    if node.endpoint.startswith("https://"):
+        context = ssl.create_default_context(cafile=node.ca)
+    links.add(node.name, node.endpoint, context)
+    fleet.add(node.name, node.endpoint, HttpNode(node.endpoint, trust, context))
 
 
 def _profiles(settings: CortexSettings, log: Logger) -> ProfileFile:
     def refused(why: str) -> None:
         log.warning("catalogue refused; the previous one stays", reason=why)
 
-    path = settings.models_config
-    if path is not None:
-        return ProfileFile.open(path, refused)
+    if settings.models_config is not None:
+        return ProfileFile.open(settings.models_config, refused)
     if DEFAULT_MODELS_PATH.exists():
         return ProfileFile.open(DEFAULT_MODELS_PATH, refused)
-    log.warning("no catalogue; only what nodes have loaded is served", path=str(DEFAULT_MODELS_PATH))
+    log.warning("no catalogue; what nodes have loaded is served", path=str(DEFAULT_MODELS_PATH))
     return ProfileFile(DEFAULT_MODELS_PATH, Profiles(), refused)
 
 
 def _tls(settings: CortexSettings) -> Tls | None:
-    gateway = settings.gateway
-    if gateway.tls_cert is None or gateway.tls_key is None:
-        return None
-    return Tls(gateway.tls_cert, gateway.tls_key)
-
-
-def _tls_context(node: NeuronSettings) -> ssl.SSLContext | None:
-    if not node.endpoint.startswith("https://"):
-        return None
-    return ssl.create_default_context(cafile=node.ca)
+    cert, key = settings.gateway.tls_cert, settings.gateway.tls_key
+    return Tls(cert, key) if cert is not None and key is not None else None
 
 
 def _booked(metrics: CortexMetrics, settled: Settled) -> None:
@@ -255,41 +267,3 @@ def _request_end(
     if record.discarded:
         metrics.discarded.inc(record.discarded)
     settler.on_request_end(node, record)
-
-
-def _stop_signal(loop: asyncio.AbstractEventLoop) -> asyncio.Event:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    return stop
-
-
-async def _follow_files(parts: Parts) -> None:
-    """Take in a changed catalogue or certificate; a bad one changes nothing."""
-    tls = parts.listener.tls
-    seen_failures = 0
-    while True:
-        await asyncio.sleep(2.0)
-        if parts.profiles.refresh():
-            parts.log.info("catalogue reloaded", models=len(parts.profiles.current.models))
-        if parts.profiles.failures > seen_failures:
-            parts.metrics.catalogue_failures.inc(parts.profiles.failures - seen_failures)
-            seen_failures = parts.profiles.failures
-        if tls is not None:
-            try:
-                if tls.reload_if_changed():
-                    parts.log.info("certificate reloaded")
-            except (OSError, ssl.SSLError) as error:
-                parts.log.warning("certificate refused; the previous one stays", reason=str(error))
-
-
-async def _drain(parts: Parts) -> None:
-    """Stop accepting, let answers finish, then end the rest in their own dialect."""
-    secs = parts.settings.gateway.drain_secs
-    draining = asyncio.create_task(parts.listener.drain(secs))
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + secs
-    while parts.app.running and loop.time() < deadline:  # noqa: ASYNC110
-        await asyncio.sleep(0.02)
-    await parts.app.cut()
-    await draining

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 import msgspec
@@ -24,7 +25,7 @@ from helexa.cortex.fleet.events import GrantLow
 from helexa.cortex.ledger.base import Ledger, RequestKey, Settled, Settlement
 
 FINAL = frozenset(("complete", "cut", "cancelled", "failed", "node_lost"))
-_BATCH = 500
+_BATCH = 2000
 _TIMEOUT_S = 3.0
 
 Booked = Callable[[Settled], object]
@@ -183,25 +184,34 @@ class Settler:
             mail.sending = asyncio.get_running_loop().create_task(self._deliver(node, mail))
 
     async def _deliver(self, node: str, mail: _NodeMail) -> None:
-        """Post until nothing waits; what could not be told is told with the next batch."""
-        while mail.grants or mail.acks:
+        """Post what waits; acknowledgements that come meanwhile go with the next round."""
+        batches = -(-len(mail.acks) // _BATCH)
+        while mail.grants or batches > 0:
             api = self._api(node)
             if api is None:
                 mail.grants.clear()
                 mail.acks.clear()
                 return
-            grants, mail.grants = mail.grants, {}
-            batch = list(mail.acks)[:_BATCH]
             try:
-                if grants:
-                    body = [GrantUpdate(request, granted) for request, granted in grants.items()]
-                    await api.post("/requests/grants", body, _TIMEOUT_S)
-                elif batch:
-                    acks = [Ack(request, attempt) for request, attempt in batch]
-                    await api.post("/requests/ack", acks, _TIMEOUT_S)
-                    for key in batch:
-                        mail.acks.pop(key, None)
+                if mail.grants:
+                    await self._tell_grants(api, mail)
+                else:
+                    batches -= 1
+                    await self._tell_acks(api, mail)
             except HelexaError:
-                for request, granted in grants.items():
-                    mail.grants.setdefault(request, granted)
                 return
+
+    async def _tell_grants(self, api: NodeApi, mail: _NodeMail) -> None:
+        grants, mail.grants = mail.grants, {}
+        body = [GrantUpdate(request, granted) for request, granted in grants.items()]
+        try:
+            await api.post("/requests/grants", body, _TIMEOUT_S)
+        except HelexaError:
+            mail.grants = grants | mail.grants  # what came meanwhile is newer
+            raise
+
+    async def _tell_acks(self, api: NodeApi, mail: _NodeMail) -> None:
+        batch = list(islice(mail.acks, _BATCH))
+        await api.post("/requests/ack", [Ack(*key) for key in batch], _TIMEOUT_S)
+        for key in batch:
+            mail.acks.pop(key, None)
