@@ -6,6 +6,7 @@ client = OpenAI()  # reads OPENAI_BASE_URL and OPENAI_API_KEY
 answer = client.chat.completions.create(
     model="helexa/spark",
     messages=[{"role": "user", "content": "What is 3 + 4?"}],
+    max_tokens=200,
     extra_body={"chat_template_kwargs": {"enable_thinking": True}},
 )
 message = answer.choices[0].message

@@ -28,7 +28,9 @@ def get_weather(city: str) -> str:
 
 
 messages: list[Any] = [{"role": "user", "content": "What is the weather in Paris?"}]
-first = client.chat.completions.create(model="helexa/spark", messages=messages, tools=TOOLS)
+first = client.chat.completions.create(
+    model="helexa/spark", messages=messages, tools=TOOLS, max_tokens=200
+)
 message = first.choices[0].message
 messages.append(message)
 for call in message.tool_calls or []:
@@ -37,7 +39,9 @@ for call in message.tool_calls or []:
         result = get_weather(**json.loads(call.function.arguments))
         messages.append({"role": "tool", "tool_call_id": call.id, "content": result})
 if message.tool_calls:
-    second = client.chat.completions.create(model="helexa/spark", messages=messages, tools=TOOLS)
+    second = client.chat.completions.create(
+        model="helexa/spark", messages=messages, tools=TOOLS, max_tokens=200
+    )
     print(second.choices[0].message.content)
 else:
     print(message.content)
