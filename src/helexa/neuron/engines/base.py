@@ -43,7 +43,8 @@ class Host(msgspec.Struct, frozen=True):
     """What plans are made against: devices, their latest readings, and the CPU side.
 
     ``memory_total_mb`` and ``memory_free_mb`` respect cgroup limits; ``cores`` is what this
-    process may use.
+    process may use. ``fault`` says why the GPUs this host was set up with cannot be used: an
+    engine then runs nothing unless the CPU was asked for.
     """
 
     devices: tuple[Device, ...]
@@ -51,6 +52,7 @@ class Host(msgspec.Struct, frozen=True):
     memory_total_mb: int
     memory_free_mb: int
     cores: int
+    fault: str | None = None
 
 
 class Plan(msgspec.Struct, frozen=True):

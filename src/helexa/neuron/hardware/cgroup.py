@@ -1,0 +1,92 @@
+"""The limits a container or a systemd unit puts on this process, cgroup v1 and v2.
+
+A limit anywhere above holds too, so every level up to the root is looked at and the tightest
+counts. Inside a container the path in ``/proc/self/cgroup`` is often not mounted; then the
+mount's own root is the container's group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from helexa.neuron.hardware.roots import Roots, read_int, read_text
+
+MIB = 1 << 20
+_UNLIMITED = 1 << 60
+"""v1 says "no limit" with a number just under 2⁶³."""
+
+
+class CgroupLimits(msgspec.Struct, frozen=True):
+    """None is unlimited. ``memory_used_mb`` leaves out file pages that can be dropped at once."""
+
+    cpus: float | None = None
+    memory_mb: int | None = None
+    memory_used_mb: int = 0
+
+
+def read_limits(roots: Roots) -> CgroupLimits:
+    """The tightest limits that hold for this process."""
+    cpus: float | None = None
+    memory: int | None = None
+    used = 0
+    for group in _groups(roots, "cpu"):
+        quota = _cpu_quota(group)
+        cpus = quota if cpus is None else min(cpus, quota or cpus)
+    for group in _groups(roots, "memory"):
+        limit, now = _memory(group)
+        if limit is not None and (memory is None or limit < memory):
+            memory, used = limit, now
+    megabytes = None if memory is None else memory // MIB
+    return CgroupLimits(cpus, megabytes, used // MIB)
+
+
+def _groups(roots: Roots, controller: str) -> Iterator[Path]:
+    """Folders of this process's group and those above it, for one controller."""
+    mount = roots.sys / "fs" / "cgroup"
+    for line in (read_text(roots.proc / "self" / "cgroup") or "").splitlines():
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if not controllers:
+            yield from _upwards(mount, path)
+            yield from _upwards(mount / "unified", path)
+        elif controller in controllers.split(","):
+            yield from _upwards(mount / controllers, path)
+            yield from _upwards(mount / controller, path)
+
+
+def _upwards(mount: Path, path: str) -> Iterator[Path]:
+    parts = [part for part in path.split("/") if part and part != ".."]
+    for depth in range(len(parts), -1, -1):
+        group = mount.joinpath(*parts[:depth])
+        if group.is_dir():
+            yield group
+
+
+def _cpu_quota(group: Path) -> float | None:
+    stated = (read_text(group / "cpu.max") or "").split()  # v2: "150000 100000" or "max 100000"
+    if len(stated) == 2 and stated[0].isdecimal():
+        return int(stated[0]) / int(stated[1])
+    quota, period = read_int(group / "cpu.cfs_quota_us"), read_int(group / "cpu.cfs_period_us")
+    return quota / period if quota and quota > 0 and period else None
+
+
+def _memory(group: Path) -> tuple[int | None, int]:
+    for limit_file, used_file, stat_key in (
+        ("memory.max", "memory.current", "inactive_file"),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        limit = read_int(group / limit_file)
+        if limit is not None and limit < _UNLIMITED:
+            used = read_int(group / used_file) or 0
+            return limit, max(0, used - _stat(group, stat_key))
+    return None, 0
+
+
+def _stat(group: Path, key: str) -> int:
+    for line in (read_text(group / "memory.stat") or "").splitlines():
+        name, _, value = line.partition(" ")
+        if name == key and value.isdecimal():
+            return int(value)
+    return 0
