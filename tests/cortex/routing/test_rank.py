@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helexa.cortex.routing.rank import Candidate, Work, rank
+from helexa.cortex.routing.rank import Candidate, Work, best, mix, rank
 
 
 def place(name: str, *, ours: int = 0, others: int = 0, capacity: int = 8) -> Candidate:
@@ -42,6 +42,19 @@ def test_every_candidate_is_ranked_once_and_never_behind_more_work(
     assert sorted(c.node for c in order) == sorted(c.node for c in places)
     loads = [c.work.open + c.work.others for c in order]
     assert loads == sorted(loads)
+
+
+@given(
+    work=st.lists(st.integers(0, 3), min_size=1, max_size=9),
+    seed=st.integers(0, 2**64),
+    avoid=st.frozensets(st.sampled_from([f"n{i}" for i in range(9)])),
+)
+def test_the_best_is_the_first_of_the_ranking_that_is_not_avoided(
+    work: list[int], seed: int, avoid: frozenset[str]
+) -> None:
+    places = [place(f"n{i}", ours=n) for i, n in enumerate(work)]
+    wanted = next((c for c in rank(places, seed) if c.node not in avoid), None)
+    assert best(places, mix(seed), avoid) is wanted
 
 
 def test_ties_are_stable_per_seed_and_spread_over_seeds() -> None:

@@ -20,7 +20,7 @@ from helexa.cortex.profiles import ProfileFile, Profiles
 from helexa.cortex.residency.loader import Loader
 from helexa.cortex.routing.decide import NOBODY, SOON_S, Decision, Refuse, Serve, Wait, Wake, decide
 from helexa.cortex.routing.leases import Lease, LeaseTable
-from helexa.cortex.routing.rank import Candidate, rank
+from helexa.cortex.routing.rank import Candidate, best, mix
 
 
 class _View:
@@ -60,7 +60,7 @@ class FleetPlacer:
         self._max_wait_s = max_wait_s
         self._seen: tuple[FleetSnapshot, Profiles] | None = None
         self._views: dict[str, _View] = {}
-        self._seed = 0
+        self._turn = 0
 
     def resolve(self, model: str) -> str:
         """The concrete id behind an alias; other names are their own."""
@@ -96,14 +96,12 @@ class FleetPlacer:
             seed: Breaks ties; None takes turns.
         """
         candidates = self._view(model).candidates
-        if not candidates:
-            return None
         if seed is None:
-            self._seed = seed = self._seed + 1
-        for candidate in rank(candidates, seed):
-            if candidate.node not in avoid:
-                return Placed(candidate.node, _why(candidate, len(candidates)))
-        return None
+            mixed = self._turn = (self._turn * 1664525 + 1013904223) & 0xFFFFFFFF
+        else:
+            mixed = mix(seed)
+        found = best(candidates, mixed, avoid)
+        return None if found is None else Placed(found.node, _why(found, len(candidates)))
 
     async def later(
         self, model: str, principal: Principal, avoid: AbstractSet[str], deadline: float | None

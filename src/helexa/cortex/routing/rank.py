@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from hashlib import blake2b
 
 _MASK = (1 << 32) - 1
@@ -33,7 +34,7 @@ class Candidate:
         work: Shared with every other candidate of the same place.
     """
 
-    __slots__ = ("_share", "capacity", "node", "salt", "work")
+    __slots__ = ("capacity", "node", "salt", "share", "work")
 
     def __init__(self, node: str, capacity: int, work: Work) -> None:
         self.node = node
@@ -41,7 +42,7 @@ class Candidate:
         self.work = work
         self.salt = salt(node)
         # Work is compared in fixed-point units of this place's capacity.
-        self._share = max(1, _SCALE // max(1, capacity))
+        self.share = max(1, _SCALE // max(1, capacity))
 
     def key(self, mixed: int) -> int:
         """Work in the high bits, a hash in the low ones: one integer to compare.
@@ -51,7 +52,7 @@ class Candidate:
         """
         work = self.work
         hashed = (mixed ^ self.salt) * _GOLDEN & _MASK
-        return ((work.open + work.others) * self._share << 32) | hashed
+        return ((work.open + work.others) * self.share << 32) | hashed
 
     def __repr__(self) -> str:
         work = self.work
@@ -71,6 +72,24 @@ def rank(candidates: Sequence[Candidate], seed: int) -> list[Candidate]:
     keyed = [(candidate.key(mixed), i) for i, candidate in enumerate(candidates)]
     keyed.sort()
     return [candidates[i] for _, i in keyed]
+
+
+def best(candidates: Sequence[Candidate], mixed: int, avoid: AbstractSet[str]) -> Candidate | None:
+    """The first of ``rank`` that is not to be avoided, without ordering the rest.
+
+    Args:
+        mixed: 32 well-mixed bits of the request's seed, as ``mix`` makes them.
+    """
+    lowest, found = 0, None
+    for candidate in candidates:
+        work = candidate.work
+        # Candidate.key, written out: this is the one loop that every request pays for.
+        key = ((work.open + work.others) * candidate.share << 32) | (
+            (mixed ^ candidate.salt) * _GOLDEN & _MASK
+        )
+        if (found is None or key < lowest) and candidate.node not in avoid:
+            lowest, found = key, candidate
+    return found
 
 
 def salt(node: str) -> int:
