@@ -120,9 +120,13 @@ async def test_events_change_the_snapshot_without_a_poll(fake_node: Starter, mod
         node.push("request_end", **record)
         node.push("request_end", record=record)
         node.push("grant_low", request_id="r", attempt=2, granted=50, used=30)
+        node.push("model", model={"id": "gone", "status": "unloaded"})
+        node.put(model("other"))
+        node.push("model", model={"id": "other", "status": "unloaded"})
         node.push("from_the_future", whatever=1)
         node.push("drain", draining=True)
         seen = await until(fleet, lambda n: n.draining)
+        assert set(seen.models) == {"m"}
         assert lows == [("n0", GrantLow("r", 2, 50, 30))]
         assert [(n, r.prompt) for n, r in ends] == [("n0", 5), ("n0", 5)]
         assert node.calls("/models") == polls

@@ -223,7 +223,7 @@ class NodeTask:
                 return state.snapshot_event(node, self._now(), decode(data, type=SnapshotEvent))
             case "model":
                 entry = read_model(data)
-                if entry.status not in ("loading", "loaded"):
+                if entry.status not in ("loading", "loaded", "unloaded"):
                     self.poll_now()  # it may be about to leave the list
                 return state.model_changed(node, entry)
             case "load_progress":

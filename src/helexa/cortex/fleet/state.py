@@ -45,7 +45,10 @@ def snapshot_event(node: NodeSnapshot, now: float, event: SnapshotEvent) -> Node
 
 
 def model_changed(node: NodeSnapshot, entry: ModelEntry) -> NodeSnapshot:
-    """One entry is new or different."""
+    """One entry is new or different, or (``unloaded``) gone."""
+    if entry.status == "unloaded":
+        left = {name: known for name, known in node.models.items() if name != entry.id}
+        return replace(node, models=left)
     return replace(node, models={**node.models, entry.id: _state(node, entry, None)})
 
 
