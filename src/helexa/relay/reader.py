@@ -44,6 +44,7 @@ class RequestReader(asyncio.Protocol):
         "_refusal",
         "_request",
         "_secure",
+        "_size",
         "_stage",
         "_url",
         "_wire_bytes",
@@ -62,7 +63,7 @@ class RequestReader(asyncio.Protocol):
         self._body_bytes = 0
         self._wire_bytes = 0
         self._head_bytes = 0
-        self._chunk = 0
+        self._chunk = self._size = 0
         self._stage = IDLE
         self._continue = False
         self._heard = self._began = 0.0
@@ -90,7 +91,7 @@ class RequestReader(asyncio.Protocol):
         if self.closing or self._refusal is not None:
             return  # nothing after a refusal or "Connection: close" is anybody's request
         self._heard = self._loop.time()
-        self._chunk = len(data)
+        self._chunk = self._size = len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -191,7 +192,7 @@ class RequestReader(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         parser, headers, limits = self._parser, self._headers, self._limits
-        if self._head_bytes + self._chunk > limits.head_bytes:
+        if self._head_bytes + self._size > limits.head_bytes:
             self._check_head_size()
         version = parser.get_http_version()
         check_head(version, headers)
@@ -241,7 +242,7 @@ class RequestReader(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         self._stage = IDLE
-        self._chunk = 0
+        self._chunk = 0  # the rest of these bytes is not counted for a head that does not end here
         request = self._request
         if request is None or self.closing:
             return  # a head that asked to switch protocols comes again without that

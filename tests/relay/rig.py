@@ -1,0 +1,332 @@
+"""Both ends of the relay on real sockets: a scripted application, a raw client, raw upstreams."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from helexa.relay.answer import Answer, StreamForm
+from helexa.relay.attempt import Attempt, Deadlines
+from helexa.relay.http1 import BadRequest, Limits
+from helexa.relay.listener import Listener, Tls
+from helexa.relay.pool import Origin, UpstreamPool
+from helexa.relay.reply import Reply
+from helexa.relay.request import Request
+from helexa.relay.server import App
+from helexa.relay.wheel import Wheel
+
+HOST = "127.0.0.1"
+TEXT = b"content-type: text/plain\r\n"
+GET = b"GET /echo HTTP/1.1\r\nhost: a\r\n\r\n"
+
+
+def get(path: str, extra: str = "", version: str = "1.1") -> bytes:
+    return f"GET {path} HTTP/{version}\r\nhost: a\r\n{extra}\r\n".encode()
+
+
+def post(path: str, body: bytes, extra: str = "") -> bytes:
+    return (
+        f"POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: {len(body)}\r\n{extra}\r\n".encode()
+        + body
+    )
+
+
+class Echo:
+    """Answers what the path says: ``/echo``, ``/later/MS``, ``/stream/N``, ``/hold``, ``/big/N``."""
+
+    def __init__(self) -> None:
+        self.seen: list[Request] = []
+        self.held: list[Reply] = []
+        self.gone = 0
+
+    def handle(self, request: Request, reply: Reply) -> None:
+        self.seen.append(request)
+        reply.on_gone = self._left
+        verb, *rest = request.path.decode().removeprefix("/").split("/")
+        if verb == "later":
+            loop = asyncio.get_running_loop()
+            loop.call_later(int(rest[0]) / 1000, self._echo, request, reply)
+        elif verb == "stream":
+            reply.start(200, TEXT, b"first")
+            for i in range(int(rest[0])):
+                reply.write(b"-%d" % i)
+            reply.end(b"last")
+        elif verb == "hold":
+            self.held.append(reply)
+        elif verb == "big":
+            reply.send(200, TEXT, b"x" * int(rest[0]))
+        elif verb == "raise":
+            raise RuntimeError("a handler's bug")
+        else:
+            self._echo(request, reply)
+
+    def refuse(self, error: BadRequest) -> tuple[bytes, bytes]:
+        return b"x-code: %b\r\n" % error.code.encode(), error.message.encode()
+
+    def _left(self) -> None:
+        self.gone += 1
+
+    @staticmethod
+    def _echo(request: Request, reply: Reply) -> None:
+        reply.send(200, TEXT, b"%b %b|%b" % (request.method, request.path, request.body))
+
+
+@asynccontextmanager
+async def serving(
+    app: App, limits: Limits | None = None, tls: Tls | None = None, wheel: Wheel | None = None
+) -> AsyncIterator[Listener]:
+    loop = asyncio.get_running_loop()
+    listener = Listener(app, wheel or Wheel(loop, 0.01), loop, limits or Limits(), tls)
+    await listener.start(HOST, 0)
+    try:
+        yield listener
+    finally:
+        await listener.drain(0.0)
+        await until(lambda: not listener.connections.open)
+
+
+async def until(condition: Callable[[], object], secs: float = 5.0) -> None:
+    """Wait for something that other tasks bring about."""
+    async with asyncio.timeout(secs):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+@dataclass
+class Got:
+    """One answer as it came over the wire."""
+
+    status: int
+    headers: dict[bytes, bytes]
+    body: bytes = b""
+    chunks: list[bytes] = field(default_factory=list)
+
+
+class Raw:
+    """A client that says exactly what it is told."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    def send(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    async def head(self) -> Got:
+        block = await self.reader.readuntil(b"\r\n\r\n")
+        first, *lines = block[:-4].split(b"\r\n")
+        pairs = (line.split(b": ", 1) for line in lines)
+        return Got(int(first.split(b" ")[1]), {k.lower(): v for k, v in pairs})
+
+    async def answer(self, *, bodyless: bool = False) -> Got:
+        async with asyncio.timeout(10):
+            got = await self.head()
+            if bodyless or got.status in {100, 204, 304}:
+                return got
+            if b"content-length" in got.headers:
+                got.body = await self.reader.readexactly(int(got.headers[b"content-length"]))
+            elif got.headers.get(b"transfer-encoding") == b"chunked":
+                while chunk := await self.chunk():
+                    got.chunks.append(chunk)
+                got.body = b"".join(got.chunks)
+            else:
+                got.body = await self.reader.read()
+            return got
+
+    async def chunk(self) -> bytes:
+        """The next chunk; empty at the last one."""
+        size = int(await self.reader.readuntil(b"\r\n"), 16)
+        data = await self.reader.readexactly(size + 2)
+        assert data.endswith(b"\r\n")
+        return data[:-2]
+
+    async def closed(self, secs: float = 3.0) -> bool:
+        """The server has closed, in order, and sent nothing more."""
+        async with asyncio.timeout(secs):
+            return await self.reader.read() == b""
+
+    def reset(self) -> None:
+        """Leave with a RST."""
+        sock = self.writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
+
+
+@asynccontextmanager
+async def client(port: int) -> AsyncIterator[Raw]:
+    reader, writer = await asyncio.open_connection(HOST, port, limit=1 << 26)
+    try:
+        yield Raw(reader, writer)
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def upstream(serve: Serve) -> AsyncIterator[int]:
+    """A raw server; ``serve`` is run per connection, which is closed when it returns."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        try:
+            await serve(reader, writer)
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        finally:
+            tasks.discard(task)
+            writer.close()
+
+    server = await asyncio.start_server(run, HOST, 0, limit=1 << 26)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for task in list(tasks):
+            task.cancel()
+        await until(lambda: not tasks)
+        await asyncio.sleep(0)
+
+
+async def read_request(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
+    """Head and body of one request."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    body = b""
+    for line in head.lower().split(b"\r\n"):
+        if line.startswith(b"content-length:"):
+            body = await reader.readexactly(int(line.split(b":")[1]))
+    return head, body
+
+
+def answering(*answers: bytes, close: bool = False) -> Serve:
+    """Serves the given bytes, one item per request, over and over."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            for answer in answers:
+                await read_request(reader)
+                writer.write(answer)
+                await writer.drain()
+                if close:
+                    return
+
+    return serve
+
+
+def rst(writer: asyncio.StreamWriter) -> None:
+    sock = writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+def pool_for(port: int, wheel: Wheel | None = None, **options: float) -> UpstreamPool:
+    loop = asyncio.get_running_loop()
+    limit = int(options.pop("limit", 64))
+    return UpstreamPool(
+        Origin(HOST, port), wheel or Wheel(loop, 0.01), loop, limit=limit, **options
+    )
+
+
+def attempt_on(
+    pool: UpstreamPool,
+    deadlines: Deadlines | None = None,
+    on_events: Callable[[bytes], None] | None = None,
+    max_body: int = 1 << 24,
+    wheel: Wheel | None = None,
+) -> Attempt:
+    loop = asyncio.get_running_loop()
+    return Attempt(
+        pool, wheel or Wheel(loop, 0.01), loop, deadlines or Deadlines(), on_events, max_body
+    )
+
+
+HEAD = b"POST /x HTTP/1.1\r\nhost: up\r\ncontent-length: %d\r\n\r\n"
+
+
+async def ask(attempt: Attempt, body: bytes = b"{}") -> Attempt:
+    async with asyncio.timeout(10):
+        await attempt.run(HEAD % len(body), body)
+    return attempt
+
+
+SSE = b"content-type: text/event-stream\r\n"
+KEEP_ALIVE = b": keep-alive\n\n"
+ERROR = b"event: error\ndata: {}\n\n"
+SSE_HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+)
+
+
+def form(**changes: float) -> StreamForm:
+    return StreamForm(SSE, lambda: KEEP_ALIVE, **changes)
+
+
+class Proxy:
+    """What an application does with the relay's parts, without anything of its own.
+
+    ``/plain`` collects the answer, everything else streams it.
+    """
+
+    def __init__(
+        self,
+        pool: UpstreamPool,
+        deadlines: Deadlines | None = None,
+        form: StreamForm | None = None,
+    ) -> None:
+        self.pool = pool
+        self.wheel = Wheel(asyncio.get_running_loop(), 0.01)
+        self.form = form or StreamForm(SSE, lambda: KEEP_ALIVE)
+        self.deadlines = deadlines or Deadlines()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.in_flight = 0
+        self.flows: list[bool] = []
+
+    def refuse(self, error: BadRequest) -> tuple[bytes, bytes]:
+        return b"", error.message.encode()
+
+    def handle(self, request: Request, reply: Reply) -> None:
+        task = asyncio.get_running_loop().create_task(self._run(request, reply))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        reply.on_gone = task.cancel
+
+    async def _run(self, request: Request, reply: Reply) -> None:
+        loop = asyncio.get_running_loop()
+        answer = Answer(reply, self.form, self.wheel, loop)
+        streams = request.path != b"/plain"
+        write = answer.write if streams else None
+        attempt = Attempt(self.pool, self.wheel, loop, self.deadlines, write)
+        reply.on_flow = lambda slow: (self.flows.append(slow), attempt.pause(slow))
+        if streams:
+            answer.accept(request.received)
+        self.in_flight += 1
+        try:
+            await attempt.run(HEAD % len(request.body), request.body)
+        finally:
+            self.in_flight -= 1
+            reply.on_flow = None
+        if attempt.failure is not None:
+            if answer.committed:
+                answer.end(ERROR)
+            else:
+                reply.send(504 if attempt.failure.timed_out else 502, TEXT, b"")
+        elif attempt.status == 200 and streams:
+            answer.end()
+        else:
+            reply.send(attempt.status, TEXT, attempt.body)
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))

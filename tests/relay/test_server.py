@@ -1,0 +1,350 @@
+"""One connection's life: answers in order, deadlines, half-closes, drains, clients that stall."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from helexa.relay.http1 import Limits
+from tests.relay.rig import GET, Echo, client, get, post, serving, until
+
+QUICK = Limits(head_secs=0.2, body_secs=0.2, keep_alive_secs=0.3, stall_secs=0.3)
+
+
+@pytest.mark.anyio
+async def test_a_connection_is_kept_and_pipelined_requests_are_answered_in_order() -> None:
+    async with serving(Echo()) as listener, client(listener.port) as raw:
+        raw.send(get("/later/30") + post("/echo", b"one") + get("/stream/2") + GET)
+        assert (await raw.answer()).body == b"GET /later/30|"
+        assert (await raw.answer()).body == b"POST /echo|one"
+        streamed = await raw.answer()
+        assert streamed.chunks == [b"first", b"-0", b"-1", b"last"]
+        assert (await raw.answer()).body == b"GET /echo|"
+        raw.send(GET)
+        assert (await raw.answer()).status == 200
+        assert len(listener.connections.open) == 1
+
+
+@pytest.mark.anyio
+async def test_a_head_request_gets_the_head_and_no_body() -> None:
+    async with serving(Echo()) as listener, client(listener.port) as raw:
+        for path in ("/echo", "/stream/3"):
+            raw.send(f"HEAD {path} HTTP/1.1\r\nhost: a\r\n\r\n".encode())
+            assert (await raw.answer(bodyless=True)).status == 200
+        raw.send(GET)
+        assert (await raw.answer()).body == b"GET /echo|"
+
+
+@pytest.mark.anyio
+async def test_an_http_1_0_client_gets_an_answer_ended_by_the_close() -> None:
+    async with serving(Echo()) as listener:
+        for path, body in (("/stream/1", b"first-0last"), ("/echo", b"GET /echo|")):
+            for extra in ("", "connection: keep-alive\r\n"):
+                async with client(listener.port) as raw:
+                    raw.send(get(path, extra, version="1.0"))
+                    answer = await raw.answer()
+                    assert answer.body == body
+                    assert b"transfer-encoding" not in answer.headers
+                    assert answer.headers[b"connection"] == b"close"
+                    assert await raw.closed()
+
+
+@pytest.mark.anyio
+async def test_chunked_request_bodies_arrive_whole() -> None:
+    app = Echo()
+    async with serving(app) as listener, client(listener.port) as raw:
+        body = b"".join(b"%x;ext=1\r\n%b\r\n" % (n, b"z" * n) for n in (1, 5000, 2, 3, 10_000, 1))
+        raw.send(b"POST /echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n" + body)
+        raw.send(b"0\r\ntrailer: x\r\n\r\n" + GET)
+        assert (await raw.answer()).body == b"POST /echo|" + b"z" * 15_007
+        assert (await raw.answer()).body == b"GET /echo|"
+        assert b"trailer" not in app.seen[0].headers
+
+
+@pytest.mark.anyio
+async def test_expect_100_continue_is_answered_when_it_is_that_requests_turn() -> None:
+    expecting = (
+        b"POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\nexpect: 100-continue\r\n\r\n"
+    )
+    async with serving(Echo(), Limits(body_bytes=100)) as listener:
+        async with client(listener.port) as raw:
+            raw.send(expecting)
+            assert (await raw.answer()).status == 100
+            raw.send(b"ab")
+            assert (await raw.answer()).body == b"POST /echo|ab"
+            raw.send(get("/later/30") + expecting)
+            assert (await raw.answer()).body == b"GET /later/30|"
+            assert (await raw.answer()).status == 100
+            raw.send(b"cd" + expecting + b"ef")  # a client that does not wait hears no 100 twice
+            assert (await raw.answer()).body == b"POST /echo|cd"
+            assert (await raw.answer()).status == 100
+            assert (await raw.answer()).body == b"POST /echo|ef"
+        async with client(listener.port) as raw:
+            raw.send(expecting.replace(b"length: 2", b"length: 101"))
+            assert (await raw.answer()).status == 413
+            assert await raw.closed()
+
+
+@pytest.mark.anyio
+async def test_answers_without_content_have_no_length() -> None:
+    class Empty(Echo):
+        def handle(self, request, reply) -> None:  # type: ignore[no-untyped-def]
+            reply.send(204, b"", b"")
+
+    async with serving(Empty()) as listener, client(listener.port) as raw:
+        raw.send(GET + GET)
+        for _ in range(2):
+            answer = await raw.answer()
+            assert (answer.status, b"content-length" in answer.headers) == (204, False)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("crumbs", [False, True], ids=["silent", "a byte at a time"])
+@pytest.mark.parametrize("part", ["head", "second head", "body", "chunked body"])
+async def test_a_request_that_arrives_too_slowly_is_answered_408(part: str, crumbs: bool) -> None:
+    start = {
+        "head": b"GET /echo HTTP/1.1\r\nho",
+        "second head": GET + b"GET /echo HTTP/1.1\r\nho",
+        "body": post("/echo", b"x" * 1000)[:-990],
+        "chunked body": b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n8\r\nx",
+    }[part]
+    async with serving(Echo(), QUICK) as listener, client(listener.port) as raw:
+        raw.send(start)
+        if part == "second head":
+            assert (await raw.answer()).status == 200
+
+        async def drip() -> None:
+            while crumbs:
+                await asyncio.sleep(0.05)
+                raw.send(b"x")
+
+        dripping = asyncio.create_task(drip())
+        began = asyncio.get_running_loop().time()
+        answer = await raw.answer()
+        took = asyncio.get_running_loop().time() - began
+        dripping.cancel()
+        assert answer.status == 408
+        assert 0.15 < took < 0.6
+        assert await raw.closed()
+
+
+@pytest.mark.anyio
+async def test_an_idle_connection_is_closed_without_a_word_and_a_busy_one_is_not() -> None:
+    async with serving(Echo(), QUICK) as listener:
+        async with client(listener.port) as raw:
+            assert await raw.closed()
+        async with client(listener.port) as raw:
+            raw.send(get("/later/900"))
+            assert (await raw.answer()).status == 200
+            assert await raw.closed()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("how", ["close", "reset", "half-close"])
+async def test_a_client_that_leaves_is_noticed_at_once(how: str) -> None:
+    app = Echo()
+    async with serving(app) as listener:
+        async with client(listener.port) as raw:
+            raw.send(get("/hold") + GET)
+            await until(lambda: app.held)
+            if how == "reset":
+                raw.reset()
+            elif how == "half-close":
+                raw.writer.write_eof()
+            else:
+                raw.writer.close()
+            await until(lambda: app.gone, 0.5)
+            assert app.held[0].gone
+            app.held[0].write(b"goes nowhere")
+            app.held[0].end()
+            assert len(app.seen) == 1  # the pipelined one is not begun
+        await until(lambda: not listener.connections.open)
+
+
+@pytest.mark.anyio
+async def test_a_half_closed_client_still_gets_what_was_answered_before() -> None:
+    app = Echo()
+    async with serving(app) as listener, client(listener.port) as raw:
+        raw.send(get("/big/3000000") + GET)
+        raw.writer.write_eof()
+        assert len((await raw.answer()).body) == 3_000_000
+        assert (await raw.answer()).body == b"GET /echo|"
+        assert await raw.closed()
+
+
+@pytest.mark.anyio
+async def test_a_client_that_pipelines_without_end_is_not_read_and_still_seen_to_leave() -> None:
+    app = Echo()
+    async with serving(app, Limits(pipeline=4, head_secs=0.4)) as listener:
+        async with client(listener.port) as raw:
+            raw.send(get("/hold") + GET * 10)
+            await until(lambda: app.held)
+            raw.send(GET)
+            await asyncio.sleep(0.05)
+            connection = next(iter(listener.connections.open))
+            assert not connection._reading
+            raw.writer.close()
+            await until(lambda: app.gone, 1.0)
+        await until(lambda: not listener.connections.open)
+
+
+@pytest.mark.anyio
+async def test_a_pipeline_longer_than_the_bound_is_answered_whole() -> None:
+    app = Echo()
+    async with serving(app, Limits(pipeline=4)) as listener, client(listener.port) as raw:
+        bodies = [b"%d" % i * 200_000 for i in range(8)]
+        raw.send(get("/later/50") + b"".join(post("/later/1", b) for b in bodies) + GET * 50)
+        assert (await raw.answer()).body == b"GET /later/50|"
+        for body in bodies:
+            assert (await raw.answer()).body == b"POST /later/1|" + body
+        for _ in range(50):
+            assert (await raw.answer()).body == b"GET /echo|"
+
+
+@pytest.mark.anyio
+async def test_a_client_that_takes_nothing_is_cut() -> None:
+    app = Echo()
+    async with serving(app, QUICK) as listener:
+        for path in ("/big/30000000", "/hold"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", listener.port, limit=1024)
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            writer.write(get(path))
+            if path == "/hold":
+                await until(lambda: app.held)
+                app.held[0].start(200, b"")
+                app.held[0].write(b"x" * 30_000_000)
+                await until(lambda: app.gone, 2.0)
+            await until(lambda: not listener.connections.open, 2.0)
+            writer.close()
+
+
+@pytest.mark.anyio
+async def test_a_client_that_reads_slowly_is_not_cut() -> None:
+    size = 12_000_000
+    async with serving(Echo(), QUICK) as listener:
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        sock.connect(("127.0.0.1", listener.port))
+        reader, writer = await asyncio.open_connection(sock=sock, limit=65_536)
+        writer.write(get(f"/big/{size}"))
+        got = 0
+        while got < size:
+            got += len(await reader.read(600_000))
+            await asyncio.sleep(0.02)
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.mark.anyio
+async def test_a_handlers_bug_cuts_its_connection_and_no_other() -> None:
+    loop = asyncio.get_running_loop()
+    told: list[object] = []
+    loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+    async with serving(Echo()) as listener, client(listener.port) as other:
+        async with client(listener.port) as raw:
+            raw.send(get("/raise") + GET)
+            with pytest.raises(asyncio.IncompleteReadError):
+                await raw.answer()
+        other.send(GET)
+        assert (await other.answer()).status == 200
+    loop.set_exception_handler(None)
+    assert [str(e) for e in told] == ["a handler's bug"]
+
+
+@pytest.mark.anyio
+async def test_a_drain_closes_the_idle_lets_the_busy_finish_and_cuts_the_rest() -> None:
+    app = Echo()
+    async with serving(app) as listener:
+        async with (
+            client(listener.port) as idle,
+            client(listener.port) as half,
+            client(listener.port) as busy,
+            client(listener.port) as stuck,
+        ):
+            idle.send(GET)
+            assert (await idle.answer()).status == 200
+            half.send(GET[:10])
+            busy.send(get("/later/150") + GET)
+            stuck.send(get("/hold"))
+            await until(lambda: len(app.seen) == 3)
+            drain = asyncio.create_task(listener.drain(0.4))
+            assert await idle.closed(0.1)
+            half.send(GET[10:])
+            answer = await half.answer()
+            assert (answer.status, answer.headers[b"connection"]) == (200, b"close")
+            assert (await busy.answer()).body == b"GET /later/150|"
+            assert await busy.closed(0.1)
+            with pytest.raises(OSError):
+                await asyncio.open_connection("127.0.0.1", listener.port)
+            assert not drain.done()
+            assert await drain == 1
+            await until(lambda: app.gone)
+
+
+REQUEST = st.tuples(
+    st.sampled_from(["/echo", "/later/0", "/later/3", "/stream/0", "/stream/2", "/big/70000"]),
+    st.sampled_from(["GET", "HEAD", "POST", "chunked", "upgrade"]),
+    st.integers(0, 3000),
+)
+
+
+def rendered(path: str, kind: str, size: int) -> bytes:
+    body = b"b" * size
+    if kind == "POST":
+        return post(path, body)
+    if kind == "chunked":
+        halves = [p for p in (body[: size // 3], body[size // 3 :]) if p]
+        chunks = b"".join(b"%x\r\n%b\r\n" % (len(p), p) for p in halves)
+        return (
+            f"POST {path} HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n".encode()
+            + chunks
+            + b"0\r\n\r\n"
+        )
+    if kind == "upgrade":
+        return get(path, "connection: upgrade\r\nupgrade: websocket\r\n")
+    return f"{kind} {path} HTTP/1.1\r\nhost: a\r\n\r\n".encode()
+
+
+def expected(path: str, kind: str, size: int) -> bytes:
+    if kind == "HEAD":
+        return b""
+    if path.startswith("/stream"):
+        return b"first" + b"".join(b"-%d" % i for i in range(int(path[8:]))) + b"last"
+    if path.startswith("/big"):
+        return b"x" * 70_000
+    method, body = (b"POST", b"b" * size) if kind in {"POST", "chunked"} else (b"GET", b"")
+    return b"%b %b|%b" % (method, path.encode(), body)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(requests=st.lists(REQUEST, min_size=1, max_size=12), seed=st.integers(0, 1 << 30))
+def test_any_mix_in_any_pieces_is_answered_in_order(
+    runner: asyncio.Runner, requests: list[tuple[str, str, int]], seed: int
+) -> None:
+    rng = random.Random(seed)
+
+    async def run() -> None:
+        async with serving(Echo(), Limits(pipeline=3)) as listener, client(listener.port) as raw:
+            data = b"".join(rendered(*r) for r in requests)
+            cuts = sorted(rng.randrange(len(data)) for _ in range(rng.randrange(12)))
+
+            async def write() -> None:
+                for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True):
+                    raw.send(data[a:b])
+                    await asyncio.sleep(0.001 if rng.random() < 0.3 else 0)
+
+            writing = asyncio.create_task(write())
+            for path, kind, size in requests:
+                answer = await raw.answer(bodyless=kind == "HEAD")
+                assert answer.status == 200
+                assert answer.body == expected(path, kind, size)
+            await writing
+
+    runner.run(run())
