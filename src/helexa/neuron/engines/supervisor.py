@@ -85,7 +85,7 @@ class EngineSpec:
     probe: Callable[[Address], Awaitable[None]]
 
 
-_LAST_WORDS_S = 0.5
+_LAST_WORDS_S = 2.0
 
 
 class _Report(msgspec.Struct, frozen=True):
@@ -252,7 +252,13 @@ class EngineProcess:
         """Wait for the address and the probe, then watch the process until it ends."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._settings.start_deadline_s
-        address = _parse_report(await self._race(child, child.report(), deadline), child)
+        report = _parse_report(await self._race(child, child.report(), deadline))
+        if report.error:
+            with contextlib.suppress(TimeoutError):  # its log explains more, once it is written
+                async with asyncio.timeout(_LAST_WORDS_S):
+                    await child.wait()
+            raise _Died(report.error)
+        address = Address(port=report.port, uds=report.uds, api_key=child.api_key)
         await self._race(child, self._probe(address), deadline)
         self.address = address
         self._change("ready")
@@ -316,14 +322,11 @@ class EngineProcess:
         return f"{words}: {log}" if log and log not in words else words
 
 
-def _parse_report(line: bytes | None, child: EngineChild) -> Address:
+def _parse_report(line: bytes | None) -> _Report:
     try:
-        report = msgspec.json.decode(line or b"", type=_Report)
+        return msgspec.json.decode(line or b"", type=_Report)
     except msgspec.MsgspecError:
         raise _Died("") from None
-    if report.error:
-        raise _Died(report.error)
-    return Address(port=report.port, uds=report.uds, api_key=child.api_key)
 
 
 async def _cancel(*tasks: asyncio.Task[Any]) -> None:

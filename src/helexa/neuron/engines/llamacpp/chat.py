@@ -172,7 +172,7 @@ class ChatDialect:
         start = b"" if state.opened else self._role(state)
         if choice.logprobs:
             return b"".join((start, state.prefix, raw, _logprobs(choice.logprobs), _END))
-        return b"".join((start, state.prefix, raw, _END))
+        return start + state.prefix + raw + _END
 
     def _role(self, state: ChoiceState) -> bytes:
         state.opened = True
@@ -184,7 +184,7 @@ class ChatDialect:
         """The role, an empty delta, or one in a form that is not spliced as it is."""
         state.pending += fresh
         out = b"" if state.opened else self._role(state)
-        delta = {} if raw in _EMPTY else msgspec.json.decode(raw)
+        delta = {} if raw in _EMPTY else msgspec.json.decode(raw, type=dict[str, Any])
         kept = {k: v for k, v in delta.items() if v not in (None, "") and k != "role"}
         if kept:
             if "reasoning_content" in kept:

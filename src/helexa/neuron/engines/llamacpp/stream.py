@@ -126,6 +126,8 @@ class StreamCleaner:
 
     def feed(self, events: bytes) -> bytes:
         """Clean events for the whole engine events ``events``."""
+        if events.find(b"\n\n") == len(events) - 2:  # the usual case: one
+            return self._event(events[:-2])
         return b"".join([self._event(event) for event in events.split(b"\n\n") if event])
 
     def close(self, finish: str, why: str | None) -> bytes:
@@ -158,10 +160,11 @@ class StreamCleaner:
         if event == b"data: [DONE]":
             return self._engine_done()
         try:
-            chunk = _decode(event[6:])
-        except (msgspec.MsgspecError, ValueError):
+            if not event.isascii():
+                event.decode()  # what stays undecoded below has to be text all the same
+            return self._chunk(_decode(event[6:]))
+        except ValueError:  # msgspec's errors are among them
             return self._fail(self._garbage())
-        return self._chunk(chunk)
 
     def _other(self, event: bytes) -> bytes:
         """Comments keep a connection alive; an older form of errors has a field of its own."""
@@ -200,9 +203,11 @@ class StreamCleaner:
         if chunk.prompt_progress is not None:
             self._progress(chunk.prompt_progress)
             return b""
-        out = b""
-        for choice in chunk.choices:
-            out += self._choice(choice, chunk.timings)
+        choices = chunk.choices
+        if len(choices) == 1:
+            out = self._choice(choices[0], chunk.timings)
+        else:
+            out = b"".join([self._choice(choice, chunk.timings) for choice in choices])
         if chunk.usage is not None:
             self._usage(chunk.usage, chunk.timings)
         return out

@@ -1,0 +1,282 @@
+"""What clients send, on its way to llama.cpp: refused with a path, or repaired."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from helexa.core.errors import (
+    HelexaError,
+    InvalidJson,
+    InvalidRequestBody,
+    MissingModelField,
+    UnsupportedOperation,
+    UnsupportedParameter,
+    VisionUnsupported,
+)
+from helexa.neuron.engines.base import Served
+from helexa.neuron.engines.llamacpp.clean import engine_request
+
+HI: list[dict[str, Any]] = [{"role": "user", "content": "hi"}]
+ADD = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+SUB = {"type": "function", "function": {"name": "sub"}}
+
+
+def sent(served: Served, route: str = "chat", /, **body: Any) -> Any:
+    """What the engine would get; ``header_asks`` stands for the header."""
+    thinking = bool(body.pop("header_asks", False))
+    members = {"messages": HI, **body} if route == "chat" else body
+    raw = json.dumps({"model": "asked", **members}).encode()
+    request = engine_request(route, raw, served, "abc", created=1, thinking=thinking)
+    return json.loads(request.body)
+
+
+def refusal(served: Served, route: str = "chat", /, **body: Any) -> HelexaError:
+    with pytest.raises(HelexaError) as refused:
+        sent(served, route, **body)
+    return refused.value
+
+
+def image() -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"messages": "hi"}, "messages"),
+        ({"messages": []}, "messages"),
+        ({"messages": None}, "messages"),
+        ({"messages": ["hi"]}, "messages[0]"),
+        ({"messages": [{"content": "hi"}]}, "messages[0].role"),
+        ({"messages": [{"role": "boss", "content": "hi"}]}, "messages[0].role"),
+        ({"messages": [*HI, {"role": "user"}]}, "messages[1].content"),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": [5]}]}, "messages[0].content[0]"),
+        ({"messages": [{"role": "user", "content": [{}]}]}, "messages[0].content[0].type"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text"}]}]},
+            "messages[0].content[0].text",
+        ),
+        (
+            {"messages": [{"role": "assistant", "tool_calls": [{"function": {}}]}]},
+            "messages[0].tool_calls[0].function.name",
+        ),
+        ({"stream": "yes"}, "stream"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"max_tokens": 1.5}, "max_tokens"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"n": True}, "n"),
+        ({"stop": 5}, "stop"),
+        ({"tools": {}}, "tools"),
+        ({"tools": [5]}, "tools[0]"),
+        ({"tools": [{"type": "function"}]}, "tools[0].function"),
+        ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name"),
+        ({"tools": [ADD], "tool_choice": "banana"}, "tool_choice"),
+        (
+            {"tools": [ADD], "tool_choice": {"type": "function", "function": {"name": "mul"}}},
+            "tool_choice",
+        ),
+        ({"chat_template_kwargs": 5}, "chat_template_kwargs"),
+    ],
+)
+def test_wrong_types_are_refused_with_their_path(
+    served: Served, body: dict[str, Any], param: str
+) -> None:
+    error = refusal(served, **body)
+    assert type(error) is InvalidRequestBody
+    assert error.param == param
+    assert param.split("[", maxsplit=1)[0].split(".", maxsplit=1)[0] in error.message
+
+
+def test_broken_json_and_a_missing_model_have_codes_of_their_own(served: Served) -> None:
+    for raw, expected in ((b"{", InvalidJson), (b'{"messages": []}', MissingModelField)):
+        with pytest.raises(expected):
+            engine_request("chat", raw, served, "abc", created=1)
+    with pytest.raises(InvalidRequestBody):
+        engine_request("chat", b"[]", served, "abc", created=1)
+    assert refusal(served, model=5).param == "model"
+
+
+def test_an_image_for_a_model_that_cannot_see_is_refused(served: Served) -> None:
+    message = {"role": "user", "content": [{"type": "text", "text": "what?"}, image()]}
+    error = refusal(served, messages=[message])
+    assert isinstance(error, VisionUnsupported)
+    assert error.param == "messages[0].content[1]"
+    seeing = replace(served, facts=replace(served.facts, capabilities=("text", "vision")))
+    assert sent(seeing, messages=[message])["messages"][0]["content"][1] == image()
+
+
+def test_sound_is_an_unsupported_parameter(served: Served) -> None:
+    part = {"type": "input_audio", "input_audio": {}}
+    found = refusal(served, messages=[{"role": "user", "content": [part]}])
+    assert isinstance(found, UnsupportedParameter)
+    assert isinstance(refusal(served, modalities=["text", "audio"]), UnsupportedParameter)
+
+
+def test_the_engine_always_streams_and_reports(served: Served) -> None:
+    for stream in (True, False):
+        body = sent(served, stream=stream, stream_options={"include_usage": False})
+        assert body["stream"] is True
+        assert body["stream_options"] == {"include_usage": True}
+        assert body["return_progress"] is True
+        assert body["timings_per_token"] is True
+        assert body["model"] == "org/model"
+
+
+def test_unknown_members_survive_and_nulls_are_unset(served: Served) -> None:
+    body = sent(served, top_a=0.5, custom={"a": [1]}, temperature=None, stop=None)
+    assert body["top_a"] == 0.5
+    assert body["custom"] == {"a": [1]}
+    assert "temperature" not in body
+    assert "stop" not in body
+
+
+def test_what_would_step_around_the_node_is_dropped(served: Served) -> None:
+    body = sent(served, id_slot=1, cache_prompt=False, reasoning_format="none", n_predict=5000)
+    dropped = {"id_slot", "cache_prompt", "reasoning_format", "n_predict"}
+    assert not dropped & set(body)
+
+
+@pytest.mark.parametrize(
+    ("caps", "expected"),
+    [
+        ({}, 1000),
+        ({"max_tokens": 32_000}, 1000),
+        ({"max_completion_tokens": 32_000}, 1000),
+        ({"max_tokens": 7}, 7),
+        ({"max_completion_tokens": 9, "max_tokens": 30}, 9),
+        ({"max_tokens": -1}, 1000),
+        ({"n_predict": 3}, 3),
+    ],
+)
+def test_output_caps_are_clamped_never_refused(
+    served: Served, caps: dict[str, int], expected: int
+) -> None:
+    body = sent(served, **caps)
+    assert body["max_tokens"] == expected
+    assert "max_completion_tokens" not in body
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({}, False),
+        ({"thinking": {"type": "enabled"}}, True),
+        ({"thinking": {"type": "adaptive"}}, True),
+        ({"thinking": {"type": "disabled"}}, False),
+        ({"reasoning_effort": "high"}, True),
+        ({"reasoning_effort": "minimal"}, False),
+        ({"reasoning_effort": "none"}, False),
+        ({"reasoning": {"effort": "low"}}, True),
+        ({"reasoning": {"summary": "auto"}}, False),
+        ({"chat_template_kwargs": {"enable_thinking": True}}, True),
+        ({"chat_template_kwargs": {"enable_thinking": False}, "reasoning_effort": "high"}, False),
+    ],
+)
+def test_thinking_is_on_only_when_asked_for(
+    served: Served, asked: dict[str, Any], expected: bool
+) -> None:
+    assert sent(served, **asked)["chat_template_kwargs"]["enable_thinking"] is expected
+
+
+def test_a_header_or_the_catalogue_may_ask_but_the_body_has_the_last_word(served: Served) -> None:
+    assert sent(served, header_asks=True)["chat_template_kwargs"]["enable_thinking"] is True
+    off = {"enable_thinking": False, "other": 1}
+    found = sent(served, header_asks=True, chat_template_kwargs=off)
+    assert found["chat_template_kwargs"] == off
+
+
+def test_templates_without_a_switch_get_none(served: Served) -> None:
+    plain = replace(served, facts=replace(served.facts, thinking_switch=False))
+    assert "chat_template_kwargs" not in sent(plain)
+    other = replace(served, facts=replace(served.facts, thinking_variable="thinking"))
+    assert sent(other)["chat_template_kwargs"] == {"thinking": False}
+
+
+def test_arguments_become_what_the_template_can_read(served: Served) -> None:
+    given = ['{"a": 1}', {"a": 1}, "", None, '{"a": ']
+    calls = [{"id": "x", "function": {"name": "add", "arguments": value}} for value in given]
+    turn = {"role": "assistant", "content": None, "tool_calls": calls}
+    message = sent(served, messages=[*HI, turn, *HI])["messages"][1]
+    read = [json.loads(call["function"]["arguments"]) for call in message["tool_calls"]]
+    assert read == [{"a": 1}, {"a": 1}, {}, {}, {"unparsed": '{"a": '}]
+    assert message["content"] == ""
+    assert {call["type"] for call in message["tool_calls"]} == {"function"}
+
+
+def test_developer_is_system_where_the_template_does_not_know_it(served: Served) -> None:
+    messages = [{"role": "developer", "content": "be brief"}, *HI]
+    assert sent(served, messages=messages)["messages"][0]["role"] == "system"
+    knows = replace(served.facts, chat_template="{% if role == 'developer' %}")
+    assert sent(replace(served, facts=knows), messages=messages)["messages"][0]["role"] == (
+        "developer"
+    )
+
+
+def test_system_messages_move_only_where_the_template_demands_it(served: Served) -> None:
+    messages = [
+        {"role": "system", "content": "one"},
+        *HI,
+        {"role": "system", "content": [{"type": "text", "text": "two"}]},
+    ]
+    assert [m["role"] for m in sent(served, messages=messages)["messages"]] == [
+        "system",
+        "user",
+        "system",
+    ]
+    strict = "{{ raise_exception('System message must be at the beginning.') }}"
+    found = replace(served, facts=replace(served.facts, chat_template=strict))
+    assert sent(found, messages=messages)["messages"] == [
+        {"role": "system", "content": "one\n\ntwo"},
+        *HI,
+    ]
+
+
+def test_unknown_tool_types_are_left_out_and_functions_completed(served: Served) -> None:
+    body = sent(served, tools=[{"type": "web_search"}, SUB], tool_choice="auto")
+    assert [tool["function"]["name"] for tool in body["tools"]] == ["sub"]
+    assert body["tools"][0]["function"]["parameters"] == {"type": "object", "properties": {}}
+    without = sent(served, tools=[{"type": "web_search"}], tool_choice="auto")
+    assert not {"tools", "tool_choice"} & set(without)
+
+
+def test_naming_a_tool_offers_it_alone_and_requires_it(served: Served) -> None:
+    choice = {"type": "function", "function": {"name": "sub"}}
+    body = sent(served, tools=[ADD, SUB], tool_choice=choice)
+    assert [tool["function"]["name"] for tool in body["tools"]] == ["sub"]
+    assert body["tool_choice"] == "required"
+    allowed = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [ADD]}}
+    body = sent(served, tools=[ADD, SUB], tool_choice=allowed)
+    assert [tool["function"]["name"] for tool in body["tools"]] == ["add"]
+    assert body["tool_choice"] == "auto"
+
+
+def test_operations_the_model_was_not_loaded_for_are_refused(served: Served) -> None:
+    without = replace(served, plan=replace(served.plan, embeddings=False))
+    found = refusal(without, "embeddings", input="x")
+    assert isinstance(found, UnsupportedOperation)
+    assert isinstance(refusal(served, "rerank", query="x", documents=["y"]), UnsupportedOperation)
+    assert isinstance(refusal(served, "speech"), UnsupportedOperation)
+
+
+def test_embeddings_and_rerank_are_checked(served: Served) -> None:
+    assert refusal(served, "embeddings").param == "input"
+    assert refusal(served, "embeddings", input=[]).param == "input"
+    found = refusal(served, "embeddings", input="x", encoding_format="hex")
+    assert found.param == "encoding_format"
+    ranks = replace(served, plan=replace(served.plan, rerank=True, embeddings=False))
+    assert refusal(ranks, "rerank", query="x", documents=[5]).param == "documents[0]"
+    body = sent(ranks, "rerank", query="x", documents=["a", {"text": "b"}])
+    assert body["documents"] == ["a", "b"]
+
+
+def test_legacy_prompts_are_texts_or_tokens(served: Served) -> None:
+    assert sent(served, "completions", prompt=["a"])["prompt"] == "a"
+    assert sent(served, "completions", prompt=[1, 2])["prompt"] == [1, 2]
+    assert refusal(served, "completions").param == "prompt"
+    assert isinstance(refusal(served, "completions", prompt=["a", "b"]), UnsupportedParameter)
+    assert isinstance(refusal(served, "completions", prompt="a", echo=True), UnsupportedParameter)
