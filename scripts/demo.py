@@ -58,6 +58,7 @@ def ask(url: str, model: str) -> dict[str, Any]:
         stream=True,
         stream_options={"include_usage": True},
         temperature=0,
+        max_tokens=200,
     )
     headers = {k.lower(): v for k, v in stream.response.headers.items()}
     first = None
@@ -111,8 +112,8 @@ def report(started: float, measured: dict[str, Any], line: dict[str, Any]) -> No
     if measured["server_timing"]:
         print(f"  server-timing          {measured['server_timing']}")
     noted = timeline(line["url"], measured["request_id"]) if measured["request_id"] else None
-    if noted is not None:
-        print(f"  timeline               {json.dumps(noted)}")
+    for stage, spent in (noted or {}).get("ms", {}).items():
+        print(f"  {f'  of which {stage}':<22} {spent:8.1f} ms")
 
 
 def main() -> int:

@@ -6,5 +6,6 @@ curl -sSN --fail-with-body "${OPENAI_BASE_URL:-http://127.0.0.1:31313/v1}/chat/c
     "model": "helexa/spark",
     "stream": true,
     "stream_options": {"include_usage": true},
+    "max_tokens": 200,
     "messages": [{"role": "user", "content": "Repeat: good morning"}]
   }'

@@ -6,6 +6,7 @@ client = OpenAI()  # reads OPENAI_BASE_URL and OPENAI_API_KEY
 answer = client.chat.completions.create(
     model="helexa/spark",
     messages=[{"role": "user", "content": "What is the capital of France?"}],
+    max_tokens=200,
 )
 print(answer.choices[0].message.content)
 if answer.usage is not None:

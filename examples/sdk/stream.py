@@ -6,6 +6,7 @@ client = OpenAI()  # reads OPENAI_BASE_URL and OPENAI_API_KEY
 stream = client.chat.completions.create(
     model="helexa/spark",
     messages=[{"role": "user", "content": "Count to ten."}],
+    max_tokens=200,
     stream=True,
     stream_options={"include_usage": True},
 )
