@@ -20,7 +20,7 @@ from helexa.neuron.models.ggml import KV_TYPES
 
 MIB = 1 << 20
 _PAD = 256
-_PROCESS_MB = 40.0
+_PROCESS_MB = 34.0
 _VOCAB_BYTES = 200
 _MERGE_BYTES = 210
 _FLOAT = 4
