@@ -59,6 +59,10 @@ def test_phases_add_up_and_what_did_not_happen_is_left_out() -> None:
     assert timeline("a").render(admin=True)["key_id"] == "acme-key"
 
 
+def test_a_phase_within_one_turn_of_the_loop_takes_no_time() -> None:
+    assert timeline("a", times=Times(10.0, 10.1, 10.2, 10.199)).phases()["connect"] == 0.0
+
+
 def test_a_cold_start_is_load_and_not_queue() -> None:
     body = timeline("a", placed=Placed("one", "x", cold=True)).render()
     assert isinstance(body["ms"], dict)

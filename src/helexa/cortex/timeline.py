@@ -55,11 +55,15 @@ class Timeline(msgspec.Struct, frozen=True, gc=False):
     ended_at: float
 
     def phases(self) -> dict[str, float | None]:
-        """Milliseconds per phase; None for a phase that did not happen."""
+        """Milliseconds per phase; None for a phase that did not happen.
+
+        The loop's clock is read once per turn, so a phase within a turn may seem to end before
+        it began; it has taken no time.
+        """
         times, cold = self.times, self.placed is not None and self.placed.cold
         waiting = times.ms(times.granted, times.placed)
         start = times.connected or times.placed
-        return {
+        phases = {
             "check": times.ms(times.received, times.granted),
             "queue": None if cold else waiting,
             "load": waiting if cold else None,
@@ -70,6 +74,7 @@ class Timeline(msgspec.Struct, frozen=True, gc=False):
             "first_token": times.ms(times.received, times.first),
             "total": times.ms(times.received, times.ended),
         }
+        return {name: ms if ms is None else max(0.0, ms) for name, ms in phases.items()}
 
     def render(self, *, admin: bool = False) -> dict[str, object]:
         """As a JSON body; only administrators see whose it was."""
