@@ -21,7 +21,7 @@ class Limit(msgspec.Struct, frozen=True):
     output: int
 
 
-class Servable(msgspec.Struct, frozen=True, omit_defaults=True):
+class Servable(msgspec.Struct, frozen=True):
     """Whether a minimal request would be accepted right now, by the check requests meet."""
 
     ok: bool = True
@@ -29,7 +29,7 @@ class Servable(msgspec.Struct, frozen=True, omit_defaults=True):
     detail: str | None = None
 
 
-class Device(msgspec.Struct, frozen=True, omit_defaults=True):
+class Device(msgspec.Struct, frozen=True):
     """One accelerator, or the host itself (``kind = "cpu"``)."""
 
     index: int
@@ -39,7 +39,7 @@ class Device(msgspec.Struct, frozen=True, omit_defaults=True):
     kind: str = "cuda"
 
 
-class DeviceReading(msgspec.Struct, frozen=True, omit_defaults=True):
+class DeviceReading(msgspec.Struct, frozen=True):
     """A cached reading of one device."""
 
     index: int
@@ -49,7 +49,7 @@ class DeviceReading(msgspec.Struct, frozen=True, omit_defaults=True):
     temp_c: float | None = None
 
 
-class Discovery(msgspec.Struct, frozen=True, omit_defaults=True):
+class Discovery(msgspec.Struct, frozen=True):
     """``GET /discovery``: what the host is; does not change while the node runs."""
 
     hostname: str = ""
@@ -63,7 +63,7 @@ class Discovery(msgspec.Struct, frozen=True, omit_defaults=True):
     max_prompt_tokens: int | None = None
 
 
-class ModelEntry(msgspec.Struct, frozen=True, omit_defaults=True):
+class ModelEntry(msgspec.Struct, frozen=True):
     """One model of ``GET /models``."""
 
     id: str
@@ -80,7 +80,7 @@ class ModelEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     eta_s: float | None = None
 
 
-class ModelLoad(msgspec.Struct, frozen=True, omit_defaults=True):
+class ModelLoad(msgspec.Struct, frozen=True):
     """Live figures of one model in ``GET /health``; rates in tokens per second."""
 
     id: str

@@ -21,7 +21,7 @@ import msgspec
 from helexa import spark
 from helexa.core import build_info
 from helexa.core.errors import HelexaError
-from helexa.core.fleet import DeviceReading, LoadRequest, ModelEntry
+from helexa.core.fleet import Limit, LoadRequest, ModelEntry
 from helexa.core.ids import id_source
 from helexa.core.logging import get_logger
 from helexa.core.metrics import exposition
@@ -36,6 +36,7 @@ from helexa.neuron.engines.supervisor import SupervisorSettings
 from helexa.neuron.events import Bus
 from helexa.neuron.exchange.desk import Desk
 from helexa.neuron.hardware import Hardware
+from helexa.neuron.housekeeping import Changes, keep, tell_devices, tend
 from helexa.neuron.limits import FreeMemory, PrefillRate, derive, floors
 from helexa.neuron.metrics import NeuronMetrics
 from helexa.neuron.models.inspect import inspect
@@ -47,7 +48,7 @@ from helexa.neuron.registry.served import ServedModel
 from helexa.neuron.registry.table import Registry
 from helexa.neuron.routes.inference import NodeApp
 from helexa.neuron.routes.management import app as management_app
-from helexa.neuron.service import Node
+from helexa.neuron.service import Node, on_the_wire
 from helexa.neuron.settings import (
     Clamps,
     DefaultModel,
@@ -67,11 +68,6 @@ from helexa.relay.request import Request
 from helexa.relay.wheel import Wheel
 from helexa.wire import errors as wire
 
-TEND_SECS = 0.25
-SYNC_SECS = 1.0
-DEVICE_SECS = 1.0
-MOVED_MB = 64
-MOVED_PCT = 15.0
 DISCONNECT_SECS = 2.0
 
 Announce = Callable[[dict[str, object]], None]
@@ -93,7 +89,7 @@ class Parts:
     records: RecordTable
     wheel: Wheel
     loop: asyncio.AbstractEventLoop
-    restless: set[str] = field(default_factory=set)  # models whose figures have changed
+    changes: Changes = field(default_factory=Changes)
 
     def wishes(self, engine: str, spec: LoadRequest) -> dict[str, object]:
         """The operator's settings for ``engine`` and one load."""
@@ -115,7 +111,11 @@ class Parts:
         settings, plan, facts = self.settings, running.plan, running.facts
         limits = settings.context_limit
         prefill = PrefillRate(running.prefill_tok_s or limits.bootstrap_prefill_tok_per_sec)
-        limit = derive(facts, plan, limits, prefill.tok_s, self.clamps.max_prompt_tokens)
+
+        def limit_at(prefill_tok_s: float) -> Limit:
+            return derive(facts, plan, limits, prefill_tok_s, self.clamps.max_prompt_tokens)
+
+        limit = limit_at(prefill.tok_s)
 
         def make_pool(address: Address) -> UpstreamPool:
             origin = Origin(address.host, address.port, address.uds)
@@ -136,7 +136,7 @@ class Parts:
                 settings.admission,
                 self.loop.time,
                 slice_tokens=settings.grants.slice_tokens // 2,
-                changed=lambda: self.restless.add(running.spec.model_id),
+                changed=lambda: self.changes.figures.add(running.spec.model_id),
             ),
             prefill=prefill,
             watchdog=Watchdog(
@@ -149,6 +149,9 @@ class Parts:
             metrics=self.metrics.model(running.spec.model_id),
             make_pool=make_pool,
             free_memory=self._free_memory_of(plan.devices),
+            derive=limit_at,
+            relisted=lambda: self.changes.listings.add(running.spec.model_id),
+            learned=running.learned,
             memory_mb=running.memory_mb,
             last_used=self.loop.time(),
         )
@@ -268,7 +271,11 @@ def assemble_node(parts: Parts) -> Node[ServedModel]:
         pauses=settings.life.retry_secs,
         clock=loop.time,
     )
-    bus = Bus(int(time.time() * 1000), lambda: node.snapshot())  # noqa: PLW0108 - node comes after
+    bus = Bus(
+        int(time.time() * 1000),
+        lambda: node.snapshot(),  # noqa: PLW0108 - the node is made after its bus
+        plain=on_the_wire,
+    )
     node = Node(
         name=parts.name,
         url=settings.url or "",
@@ -298,50 +305,6 @@ def _normalised(found: Sources, spec: LoadRequest) -> LoadRequest:
     if ref.scheme is None:
         return spec
     return msgspec.structs.replace(spec, model_id=ref.name, source=spec.source or ref.scheme)
-
-
-async def keep_records(records: RecordTable) -> None:
-    """Bound what a power cut may lose."""
-    while True:
-        await asyncio.sleep(SYNC_SECS)
-        await asyncio.to_thread(records.sync)
-
-
-async def tell_devices(node: Node[ServedModel], hardware: Hardware) -> None:
-    """Publish the readings when they have moved."""
-    told: list[DeviceReading] = []
-    while True:
-        await asyncio.sleep(DEVICE_SECS)
-        now = hardware.devices()
-        if moved(told, now):
-            told = now
-            node.bus.publish("device", {"devices": now})
-
-
-def moved(before: list[DeviceReading], now: list[DeviceReading]) -> bool:
-    """Whether readings differ by something a gateway would decide on; pure."""
-    if [reading.index for reading in before] != [reading.index for reading in now]:
-        return True
-    return any(
-        abs(a.vram_free_mb - b.vram_free_mb) > MOVED_MB
-        or abs((a.utilization_pct or 0) - (b.utilization_pct or 0)) > MOVED_PCT
-        for a, b in zip(before, now, strict=True)
-    )
-
-
-async def tend(node: Node[ServedModel], parts: Parts) -> None:
-    """Look after everything once in a while: stuck engines, idle models, changed figures."""
-    while True:
-        await asyncio.sleep(TEND_SECS)
-        for model in node.registry.residents():
-            if model.watchdog.expired():
-                model.process.kill("it made no progress and was killed by the watchdog")
-        node.registry.sweep(parts.settings.life.idle_ttl_secs)
-        restless = set(parts.restless)
-        parts.restless.clear()
-        changed = [figures for figures in node.registry.figures() if figures.id in restless]
-        if changed:
-            node.bus.publish("admission", {"models": changed})
 
 
 def serve_app(node: Node[ServedModel], parts: Parts, desk: Desk) -> tuple[NodeApp, AsgiBridge]:
@@ -408,9 +371,9 @@ async def run(settings: NeuronSettings, *, announce: Announce) -> None:
     freeze_heap()
     background = [
         asyncio.create_task(node.activator.run(), name="activation"),
-        asyncio.create_task(tend(node, parts), name="tend"),
-        asyncio.create_task(tell_devices(node, parts.hardware), name="devices"),
-        asyncio.create_task(keep_records(parts.records), name="records"),
+        asyncio.create_task(tend(node, parts.changes, settings.life.idle_ttl_secs), name="tend"),
+        asyncio.create_task(tell_devices(node.bus, parts.hardware.devices), name="devices"),
+        asyncio.create_task(keep(parts.records.sync), name="records"),
     ]
     try:
         await stop.wait()

@@ -84,16 +84,25 @@ class Bus:
     Args:
         epoch: The node's life; part of every event and of the event id.
         snapshot: Called for a first or a lost subscriber.
+        plain: Turns a body into what is encoded.
         history: Events kept for ``Last-Event-ID``.
     """
 
-    def __init__(self, epoch: int, snapshot: Snapshot, history: int = 1024) -> None:
+    def __init__(
+        self,
+        epoch: int,
+        snapshot: Snapshot,
+        history: int = 1024,
+        *,
+        plain: Callable[[object], object] = lambda body: body,
+    ) -> None:
         self.epoch = epoch
         self.seq = 0
         self.closed = False
         self.subscriptions: set[Subscription] = set()
         self._snapshot = snapshot
         self._ring: deque[_Event] = deque(maxlen=history)
+        self._plain = plain
         self._encoder = msgspec.json.Encoder()
 
     def publish(
@@ -140,7 +149,7 @@ class Bus:
 
     def _encode(self, kind: str, body: dict[str, object]) -> bytes:
         payload = {"seq": self.seq, "epoch": self.epoch, "type": kind, **body}
-        data = self._encoder.encode(payload)
+        data = self._encoder.encode(self._plain(payload))
         return b"id: %d-%d\nevent: %s\ndata: %s\n\n" % (
             self.epoch,
             self.seq,

@@ -31,6 +31,19 @@ from helexa.neuron.registry.entry import R
 from helexa.neuron.registry.table import Registry
 
 
+def on_the_wire(value: object) -> object:
+    """``value`` as JSON-able builtins in which what is not known is left out, not null."""
+    return _without_none(msgspec.to_builtins(value))
+
+
+def _without_none(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _without_none(item) for name, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_none(item) for item in value]
+    return value
+
+
 class Records(Protocol):
     """The table of request records."""
 

@@ -143,15 +143,19 @@ def events(lines: Iterator[str]) -> Iterator[Json]:
             yield json.loads(line[6:])
 
 
-def raw_request(url: str, body: Json, *, rcvbuf: int | None = None) -> socket.socket:
+def raw_request(
+    url: str, body: Json, *, rcvbuf: int | None = None, **headers: str
+) -> socket.socket:
     """A chat request on a bare socket, whose answer nobody has read yet."""
+    lines = "".join(f"{name.replace('_', '-')}: {text}\r\n" for name, text in headers.items())
     payload = json.dumps(body).encode()
     sock = socket.socket()
+    OPENED.append(sock)
     if rcvbuf is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
     sock.connect((httpx.URL(url).host, httpx.URL(url).port))
-    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n"
-    sock.sendall(head % len(payload) + payload)
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n%bcontent-length: %d\r\n\r\n"
+    sock.sendall(head % (lines.encode(), len(payload)) + payload)
     return sock
 
 
@@ -167,9 +171,14 @@ class Helpers:
     raw_request = staticmethod(raw_request)
 
 
-@pytest.fixture(scope="session")
-def h() -> type[Helpers]:
-    return Helpers
+OPENED: list[socket.socket] = []
+
+
+@pytest.fixture
+def h() -> Iterator[type[Helpers]]:
+    yield Helpers
+    while OPENED:
+        OPENED.pop().close()
 
 
 StartNode = Callable[..., NodeProcess]

@@ -5,17 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from helexa.core.fleet import RecordState, RequestRecord
-from helexa.neuron.engines.base import Meter
 from helexa.neuron.exchange.desk import Desk, Outcome
 from helexa.neuron.grants import GrantGate
-from helexa.neuron.registry.served import ServedModel
 from helexa.neuron.routes.caller import Caller
 from helexa.neuron.stream import Billed
 
 if TYPE_CHECKING:
     from helexa.neuron.exchange.exchange import Exchange
-
-_SMOOTHING = 0.3
 
 _FINAL: dict[Outcome, RecordState] = {
     "complete": "complete",
@@ -69,20 +65,6 @@ def say_low(desk: Desk, caller: Caller, model_id: str, gate: GrantGate, needed: 
         },
         gateway=caller.gateway,
     )
-
-
-def note_prefill(model: ServedModel, meter: Meter) -> None:
-    """Learn how fast the engine reads, from the prompt it has just read."""
-    model.prefill.observe(meter.prompt - meter.cached, meter.prompt_ms / 1000)
-
-
-def note_decode(model: ServedModel, meter: Meter) -> None:
-    """Learn how fast the engine writes."""
-    if meter.output < 8 or meter.predicted_ms <= 0:
-        return
-    rate = meter.output / meter.predicted_ms * 1000
-    before = model.decode_rate or rate
-    model.decode_rate = before + _SMOOTHING * (rate - before)
 
 
 def count(exchange: Exchange, billed: RequestRecord) -> None:

@@ -213,7 +213,8 @@ class Exchange:
             self._began(answer)
         if step.out and not self.times.first:
             self.times.first = now
-            closing.note_prefill(model, stream.cleaner.meter)
+            meter = stream.cleaner.meter
+            model.note_prefill(meter.prompt - meter.cached, meter.prompt_ms / 1000)
         self._account(stream)
         if step.done:
             self._done(stream, step.out)
@@ -370,7 +371,8 @@ class Exchange:
             self.desk.node.requests.remove(self._running)
             self.model.leave(self, self.times.ended)
         if self._stream is not None and self.model is not None:
-            closing.note_decode(self.model, self._stream.cleaner.meter)
+            meter = self._stream.cleaner.meter
+            self.model.note_decode(meter.output, meter.predicted_ms / 1000)
         record = self._record(closing.final_state(self.outcome))
         closing.count(self, record)
         closing.log_line(self, record)

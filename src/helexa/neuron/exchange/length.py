@@ -1,4 +1,8 @@
-"""Does a prompt fit? Exact where it matters, and free of charge where it cannot matter."""
+"""Does a prompt fit? Exact where it matters, and free of charge where it cannot matter.
+
+It matters when the bytes could exceed the limit, the grant, or one slot's share of the KV cells:
+a loose bound would keep cells from others.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,9 @@ async def prompt_tokens(
         ContextLengthExceeded: The prompt is longer than the advertised input limit.
     """
     size, limit = len(asked.body), model.limit.input
-    if route != "chat" or not needs_count(size, limit, gate.granted):
+    share = model.plan.kv_cells // model.plan.slots
+    exact = needs_count(size, min(limit, share), gate.granted)
+    if route != "chat" or not exact:
         return min(size + TEMPLATE_TOKENS, limit), False
     count = await model.engine.count(model.address, body, model.served)
     refusal = check_prompt(count, model.limit)

@@ -47,6 +47,7 @@ class Running:
     plan: Plan
     memory_mb: int
     prefill_tok_s: float | None
+    learned: Callable[[float], object]
 
 
 class Wishes(Protocol):
@@ -143,7 +144,15 @@ class ModelLoader:
         lesson = self.experience.of(_key(spec, path))
         model = self.assemble(
             Running(
-                spec, engine, process, address, facts, plan, max(0, memory), lesson.prefill_tok_s
+                spec,
+                engine,
+                process,
+                address,
+                facts,
+                plan,
+                max(0, memory),
+                lesson.prefill_tok_s,
+                lambda rate: self.experience.learn(_key(spec, path), prefill_tok_s=round(rate, 1)),
             )
         )
         return model

@@ -15,11 +15,14 @@ from helexa.neuron.admission import Admission
 from helexa.neuron.admission.owner import going_away
 from helexa.neuron.engines.base import Address, Engine, EngineRequest, Plan, Served
 from helexa.neuron.engines.supervisor import EngineProcess
-from helexa.neuron.limits import FreeMemory, PrefillRate, check_memory, servable
+from helexa.neuron.limits import FreeMemory, PrefillRate, check_memory, servable, steady
 from helexa.neuron.metrics import ModelMetrics
 from helexa.neuron.models.facts import ModelFacts
 from helexa.neuron.watchdog import Watchdog
 from helexa.relay.pool import UpstreamPool
+
+SMOOTHING = 0.3
+LEAST_DECODED = 8
 
 CUT_SECS = 2.0
 """How long answers that were cut may take to leave."""
@@ -40,6 +43,9 @@ class ServedModel:
         pool: Connections to the engine's present life.
         running: Requests from before admission to their last byte.
         free_memory: The latest readings of the places it uses.
+        derive: The limit at a prefill rate (tokens per second).
+        relisted: Called when what ``/models`` says has changed.
+        learned: Called with the measured prefill rate when the model ends.
         memory_mb: Measured after loading, of the engine on all devices.
         decode_rate: Tokens per second of one answer, smoothed.
     """
@@ -58,6 +64,9 @@ class ServedModel:
     metrics: ModelMetrics
     make_pool: Callable[[Address], UpstreamPool]
     free_memory: Callable[[], FreeMemory]
+    derive: Callable[[float], Limit]
+    relisted: Callable[[], object]
+    learned: Callable[[float], object]
     memory_mb: int = 0
     decode_rate: float = 0.0
     rejected_too_long: int = 0
@@ -113,6 +122,23 @@ class ServedModel:
         self.pool.close()
         self.pool = self.make_pool(address)
         self.watchdog.restarted()
+
+    def note_prefill(self, tokens: int, seconds: float) -> None:
+        """The engine read ``tokens`` uncached tokens; the limit follows its speed."""
+        self.prefill.observe(tokens, seconds)
+        if not self.prefill.measured:
+            return
+        limit = steady(self.limit, self.derive(self.prefill.tok_s))
+        if limit != self.limit:
+            self.limit = limit
+            self.served = msgspec.structs.replace(self.served, max_output=limit.context)
+            self.relisted()
+
+    def note_decode(self, tokens: int, seconds: float) -> None:
+        """One answer of ``tokens`` took the engine ``seconds``."""
+        if tokens >= LEAST_DECODED and seconds > 0:
+            before = self.decode_rate or tokens / seconds
+            self.decode_rate = before + SMOOTHING * (tokens / seconds - before)
 
     def short_of_memory(self) -> HelexaError | None:
         """The refusal while a place it uses is below its floor."""
@@ -173,5 +199,7 @@ class ServedModel:
 
     async def stop(self) -> None:
         """End the engine; bounded by its supervisor's grace."""
+        if self.prefill.measured:
+            self.learned(self.prefill.tok_s)
         self.pool.close()
         await self.process.stop()

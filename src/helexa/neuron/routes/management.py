@@ -23,7 +23,7 @@ from helexa.core.logging import get_logger
 from helexa.neuron.events import Subscription
 from helexa.neuron.registry.entry import R
 from helexa.neuron.routes.caller import gateway_of
-from helexa.neuron.service import Node
+from helexa.neuron.service import Node, on_the_wire
 from helexa.wire import errors as wire
 
 T = TypeVar("T")
@@ -43,7 +43,7 @@ class DrainRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def reply(value: object, status: int = 200) -> Response:
     """``value`` as JSON."""
-    return Response(_encode(value), status, media_type="application/json")
+    return Response(_encode(on_the_wire(value)), status, media_type="application/json")
 
 
 async def body_as(request: Request, kind: type[T]) -> T:

@@ -1,0 +1,115 @@
+"""Requests that wait for a seat: fairly refused, kept awake, and never in front of the truth."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+ONE_SEAT = """
+commit_ms = 300
+[engines.llamacpp]
+slots = 1
+[admission]
+max_queue_depth = 1
+max_wait_secs = 1.5
+"""
+
+
+@pytest.fixture
+def busy(start_node: Any, h: Any) -> Iterator[Any]:
+    """A node whose only seat is taken until the test ends."""
+    node = start_node(ONE_SEAT)
+    node.load()
+    holder = h.raw_request(node.url, h.endless(8000, stream=True), rcvbuf=4096)
+    h.until(lambda: node.in_flight() == 1)
+    node.holder = holder
+    yield node
+    holder.close()
+
+
+def read_some(sock: socket.socket, timeout_s: float) -> bytes:
+    """What arrives within ``timeout_s`` seconds of silence or until the end."""
+    sock.settimeout(timeout_s)
+    got = b""
+    with contextlib.suppress(TimeoutError):
+        while piece := sock.recv(65536):
+            got += piece
+    return got
+
+
+def test_a_direct_caller_gets_its_header_at_the_commit_time_and_comments_then(
+    busy: Any, h: Any
+) -> None:
+    started = time.monotonic()
+    waiting = h.raw_request(busy.url, h.chat(max_tokens=2, stream=True))
+    waiting.settimeout(5)
+    first = waiting.recv(65536)
+    waited = time.monotonic() - started
+    assert first.startswith(b"HTTP/1.1 200")
+    assert b": keep-alive" in first
+    assert 0.2 < waited < 1.2
+    busy.holder.close()  # the seat is free now
+    assert b"[DONE]" in first + read_some(waiting, 1.0)
+    waiting.close()
+
+
+def test_a_gateway_gets_no_header_before_the_engine_has_the_prompt(busy: Any, h: Any) -> None:
+    waiting = h.raw_request(
+        busy.url, h.chat(max_tokens=2, stream=True), x_helexa_gateway="gw", x_request_id="w"
+    )
+    assert read_some(waiting, 0.7) == b""
+    busy.holder.close()
+    waiting.settimeout(5)
+    assert waiting.recv(65536).startswith(b"HTTP/1.1 200")
+    waiting.close()
+
+
+def test_nobody_waits_longer_than_allowed(busy: Any, h: Any) -> None:
+    started = time.monotonic()
+    refused = busy.post("/v1/chat/completions", h.chat(max_tokens=2))
+    assert 1.3 < time.monotonic() - started < 4
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "overloaded")
+    assert int(refused.headers["retry-after"]) >= 1
+    assert busy.figures()["rejected_timeout"] == 1
+
+
+def test_a_refusal_after_the_header_is_an_error_event_without_terminator(busy: Any, h: Any) -> None:
+    waiting = h.raw_request(busy.url, h.chat(max_tokens=2, stream=True))
+    got = read_some(waiting, 2.0)
+    assert got.startswith(b"HTTP/1.1 200")
+    assert b'"code":"overloaded"' in got
+    assert b"retry_after_s" in got
+    assert b"[DONE]" not in got
+    waiting.close()
+
+
+def test_a_full_queue_refuses_at_once(busy: Any, h: Any) -> None:
+    waiting = h.raw_request(busy.url, h.chat(max_tokens=2))
+    h.until(lambda: busy.figures()["queue_depth"] == 1)
+    started = time.monotonic()
+    refused = busy.post("/v1/chat/completions", h.chat(max_tokens=2))
+    assert time.monotonic() - started < 1
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "overloaded")
+    assert busy.figures()["rejected_queue_full"] == 1
+    waiting.close()
+
+
+def test_a_caller_that_leaves_while_it_waits_leaves_the_queue(busy: Any, h: Any) -> None:
+    waiting = h.raw_request(busy.url, h.chat(max_tokens=2))
+    h.until(lambda: busy.figures()["queue_depth"] == 1)
+    waiting.close()
+    h.until(lambda: busy.figures()["queue_depth"] == 0, timeout_s=1)
+    assert len(busy.get("/requests")) <= 1
+
+
+def test_control_plane_reads_answer_while_everything_is_taken(busy: Any, h: Any) -> None:
+    started = time.monotonic()
+    for path in ("/health", "/models", "/discovery", "/requests", "/version"):
+        busy.get(path)
+    assert time.monotonic() - started < 1
+    assert busy.get("/models")[0]["servable"] == {"ok": True}
