@@ -18,6 +18,7 @@ from typing import Any
 
 QUESTION = "What is the capital of France?"
 START_SECS = 60.0
+STAGES = ("check", "queue", "load", "connect", "prefill", "decode")
 
 
 def start() -> tuple[subprocess.Popen[str], dict[str, Any], float]:
@@ -113,7 +114,8 @@ def report(started: float, measured: dict[str, Any], line: dict[str, Any]) -> No
         print(f"  server-timing          {measured['server_timing']}")
     noted = timeline(line["url"], measured["request_id"]) if measured["request_id"] else None
     for stage, spent in (noted or {}).get("ms", {}).items():
-        print(f"  {f'  of which {stage}':<22} {spent:8.1f} ms")
+        if stage in STAGES:
+            print(f"  {f'  of which {stage}':<22} {spent:8.1f} ms")
 
 
 def main() -> int:
