@@ -34,12 +34,14 @@ def raise_descriptor_limit() -> None:
 
 
 def tree(pids: Iterable[int]) -> list[int]:
-    """These processes and all their descendants."""
+    """These processes and all their descendants; a negative id is a process without them."""
     found: list[int] = []
     waiting = list(pids)
     while waiting:
         pid = waiting.pop()
-        found.append(pid)
+        found.append(abs(pid))
+        if pid < 0:
+            continue
         with contextlib.suppress(OSError):
             for task in Path(f"/proc/{pid}/task").iterdir():
                 waiting.extend(int(child) for child in (task / "children").read_text().split())

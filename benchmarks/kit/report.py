@@ -12,6 +12,7 @@ from typing import Literal
 import click
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -117,7 +118,7 @@ def table(data: TableData) -> Table:
     for index, column in enumerate(data.columns):
         made.add_column(column, justify="left" if index == 0 else "right")
     for row in data.rows:
-        made.add_row(*row)
+        made.add_row(*map(escape, row))
     return made
 
 

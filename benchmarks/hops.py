@@ -1,0 +1,124 @@
+"""What a paced event costs through both hops, cortex and neuron, against one nginx.
+
+The engine behind the node is a fake one that says a token every 10 ms; its cost does not count.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+from kit import peers, report
+from kit.gateway import key, start_cortex, wait_until_served
+from kit.process import PROXY_CORE, Failed, Process
+from kit.stub import MODEL, Stub, load
+
+BAR = 2.5
+STREAMS = 128
+WORDS = 64  # the fake engine repeats the prompt
+SPARK = "helexa/spark"
+NEURON_TOML = """\
+port = 0
+state_dir = "{state}"
+[[default_models]]
+model_id = "{model}"
+[engines.llamacpp]
+slots = {slots}
+ctx = 512
+extra = {{ decode_tok_s = 100.0 }}
+[admission]
+max_queue_depth = 256
+"""
+
+
+def start_neuron(scratch: Path) -> tuple[Process, str]:
+    """The node with the costless engine; its URL."""
+    config = scratch / "neuron.toml"
+    state = scratch / "neuron-state"
+    config.write_text(NEURON_TOML.format(state=state, model=SPARK, slots=STREAMS))
+    file = Path(__file__).with_name("costless_neuron.py")
+    command = [sys.executable, str(file), f"--config={config}"]
+    process = Process(command, scratch / "neuron.log", core=PROXY_CORE, ready_line=True)
+    return process, process.ready()["url"]
+
+
+def measure(target: peers.Target, pids: list[int], model: str, seconds: float) -> dict[str, float]:
+    """One round."""
+    return load(
+        target.port,
+        pids,
+        [key(0)],
+        streams=STREAMS,
+        stream=True,
+        seconds=seconds,
+        model=model,
+        body_kb=WORDS * 5 / 1024,
+        max_tokens=WORDS,
+        spread=WORDS / 100,
+    )
+
+
+def run(rounds: int, seconds: float) -> report.Report:
+    """Measure nginx and the two hops in turns."""
+    command = f"python benchmarks/hops.py --rounds {rounds} --seconds {seconds:g}"
+    found = report.report("hops", "a paced event through cortex and neuron", command)
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="helexa-bench-")))
+        stub = Stub(scratch, "--gap-ms=10")
+        stack.callback(stub.stop)
+        nginx = peers.nginx(peers.Tools(None, scratch), stub)
+        if nginx is not None:
+            stack.callback(nginx.process.stop)
+            wait_until_served(nginx, MODEL)
+        neuron, url = start_neuron(scratch)
+        stack.callback(neuron.stop)
+        cortex, port = start_cortex(scratch, [url])
+        stack.callback(cortex.stop)
+        helexa = peers.Target("helexa", port, cortex)
+        wait_until_served(helexa, SPARK)
+        costs: dict[str, list[float]] = {"nginx": [], "both": [], "cortex": []}
+        errors = 0
+        # The engine is a child of the node: only the node's own process counts.
+        for _ in range(rounds):
+            if nginx is not None:
+                result = measure(nginx, [nginx.process.pid], MODEL, seconds)
+                costs["nginx"].append(result["cpu_us_per_event"])
+            result = measure(helexa, [cortex.pid, -neuron.pid], SPARK, seconds)
+            costs["both"].append(result["cpu_us_per_event"])
+            errors += int(result["errors"])
+    found.figures += figures(costs, errors)
+    return found
+
+
+def figures(costs: dict[str, list[float]], errors: int) -> list[report.Figure]:
+    """The bar."""
+    both = statistics.median(costs["both"])
+    name = "cortex + neuron per paced event, to nginx"
+    if not costs["nginx"]:
+        return [report.not_measured(name, f"< {BAR} ×", "nginx not installed")]
+    floor = statistics.median(costs["nginx"])
+    note = f"{both:.1f} µs; nginx {floor:.1f} µs"
+    return [
+        report.at_most(name, both / floor, BAR, "×", note),
+        report.at_most("errors", errors, 0, ""),
+    ]
+
+
+@click.command(help=__doc__)
+@click.option("--rounds", default=5, show_default=True)
+@click.option("--seconds", default=3.0, show_default=True, help="Length of one round.")
+@report.json_option
+def main(rounds: int, seconds: float, json_file: Path | None) -> None:
+    try:
+        found = run(rounds, seconds)
+    except Failed as error:
+        raise click.ClickException(str(error)) from error
+    report.finish(found, json_file)
+
+
+if __name__ == "__main__":
+    main()
