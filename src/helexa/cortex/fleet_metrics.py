@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from helexa.core.logging import dropped
 from helexa.core.metrics import Family, Gauge
 from helexa.cortex.fleet.snapshot import FleetSnapshot, NodeSnapshot
 from helexa.cortex.ledger.base import Ledger
@@ -25,6 +26,8 @@ def derived_gauges(metrics: CortexMetrics, fleet: Snapshots, ledger: Ledger) -> 
         _models(metrics, nodes)
         _devices(metrics, nodes)
         _set(metrics.node_up, {(node.name,): float(node.reachable) for node in nodes})
+        metrics.estimated.value = ledger.estimated
+        metrics.log_drops.value = dropped()
         keys = ledger.holds()
         _set(metrics.grants_open, {(k.account_id, k.key_id): k.grants for k in keys})
         _set(metrics.grants_tokens, {(k.account_id, k.key_id): k.tokens for k in keys})

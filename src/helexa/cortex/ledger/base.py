@@ -134,7 +134,14 @@ class Ledger(Protocol):
     ``grant`` and ``extend`` may answer at once or with something to await: a durable store may
     have to write first, and a key whose room is only *held* by its own open grants is made to
     wait a moment. Callers await what is not a value.
+
+    Attributes:
+        estimated: Tokens settled without a node's final count, since the gateway started.
+        overrun: Tokens that nodes reported beyond grants; not billed, and must stay 0.
     """
+
+    estimated: int
+    overrun: int
 
     def grant(
         self, principal: Principal, request_id: str, attempt: int, estimate: int
