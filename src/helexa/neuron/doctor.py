@@ -1,0 +1,168 @@
+"""``helexa doctor``: what this host has, what each engine was built for, and what to mend.
+
+::
+
+    Hardware ─┐
+    engines ──┴─▶ report() ─▶ DoctorReport ─▶ render() for people, JSON for programs
+
+An engine's verdict is its own ``can_run`` for the built-in model, the check a load meets. Every
+problem comes with the command that mends it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from helexa.core.fleet import DeviceReading, Discovery
+from helexa.neuron.engines.base import Engine, Host, Verdict
+from helexa.neuron.hardware.cpu import CpuFacts
+from helexa.neuron.hardware.driver import Driver, Fault
+from helexa.neuron.hardware.readings import Hardware
+from helexa.neuron.models.facts import ModelFacts
+
+
+class EngineFinding(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One engine as found.
+
+    Args:
+        version: None when it is not installed.
+        built_for: What it can use, in its own names (``CPU``, ``CUDA0``).
+        features: Its own line about instruction sets and backends.
+        verdict: Whether it would run the built-in model here.
+    """
+
+    name: str
+    version: str | None
+    built_for: tuple[str, ...] = ()
+    features: str = ""
+    verdict: Verdict = Verdict(True)
+
+
+class DoctorReport(msgspec.Struct, frozen=True):
+    """Everything found.
+
+    Args:
+        problems: What stops work; each is mended by its ``fix``.
+        notes: What could be better and stops nothing.
+    """
+
+    host: Discovery
+    cpu: CpuFacts
+    memory_total_mb: int
+    memory_free_mb: int
+    readings: tuple[DeviceReading, ...]
+    driver: Driver
+    engines: tuple[EngineFinding, ...]
+    problems: tuple[Fault, ...]
+    notes: tuple[Fault, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is nothing to mend."""
+        return not self.problems
+
+
+def report(hardware: Hardware, engines: Sequence[EngineFinding]) -> DoctorReport:
+    """Put together what was found; pure but for reading the last sample."""
+    host, faults = hardware.host(), [hardware.fault] if hardware.fault else []
+    faults += [fault for engine in engines if (fault := _fault_of(engine)) is not None]
+    if not any(engine.version and engine.verdict.ok for engine in engines) and not faults:
+        faults.append(Fault("No engine is installed.", "pip install 'helexa[neuron]'"))
+    return DoctorReport(
+        host=hardware.discovery(),
+        cpu=hardware.cpu,
+        memory_total_mb=host.memory_total_mb,
+        memory_free_mb=host.memory_free_mb,
+        readings=host.readings,
+        driver=hardware.driver,
+        engines=tuple(engines),
+        problems=tuple(fault for fault in faults if fault.blocking),
+        notes=tuple(fault for fault in faults if not fault.blocking),
+    )
+
+
+def examine(
+    engine: Engine, facts: ModelFacts, host: Host, built_for: Sequence[str], features: str = ""
+) -> EngineFinding:
+    """Ask one engine about itself and this host."""
+    version = engine.version()
+    verdict = engine.can_run(facts, host)
+    return EngineFinding(engine.name, version, tuple(built_for), features, verdict)
+
+
+def render(found: DoctorReport) -> str:
+    """The report as text."""
+    return "\n".join(_lines(found)) + "\n"
+
+
+def _lines(found: DoctorReport) -> Iterator[str]:
+    host, cpu = found.host, found.cpu
+    yield f"host      {host.hostname}, {host.os} {host.kernel}"
+    yield f"cpu       {cpu.model}, {cpu.cores} of {cpu.cores_total} cores usable"
+    yield f"          {' '.join(cpu.instruction_sets) or 'no known instruction sets'}"
+    yield f"memory    {found.memory_free_mb} MiB free of {found.memory_total_mb} MiB"
+    yield f"driver    {_driver(found)}"
+    readings = {reading.index: reading for reading in found.readings}
+    for device in host.devices:
+        reading = readings.get(device.index, DeviceReading(device.index))
+        capability = f", compute {device.compute_capability}" if device.compute_capability else ""
+        yield (
+            f"device {device.index}  {device.kind}: {device.name}{capability}, "
+            f"{reading.vram_free_mb} MiB free of {device.vram_total_mb} MiB"
+        )
+    for engine in found.engines:
+        built = f", built for {', '.join(engine.built_for)}" if engine.built_for else ""
+        yield f"engine    {engine.name} {engine.version or 'is not installed'}{built}"
+        if engine.features:
+            yield f"          {engine.features.strip()}"
+    for word, faults in (("problem", found.problems), ("note", found.notes)):
+        for fault in faults:
+            yield f"{word:<9} {fault.reason}"
+            yield f"  mend by {fault.fix}"
+    if found.ok:
+        yield "all well  models can be loaded on this host"
+
+
+def _driver(found: DoctorReport) -> str:
+    if not (found.driver.module or found.driver.library or found.host.driver_version):
+        return "no NVIDIA driver" + (" (a GPU is on the bus)" if found.driver.on_bus else "")
+    cuda = f", CUDA {found.host.cuda_version}" if found.host.cuda_version else ""
+    module, library = found.driver.module or "none", found.driver.library or "none"
+    return f"NVIDIA kernel module {module}, user library {library}{cuda}"
+
+
+def _fault_of(engine: EngineFinding) -> Fault | None:
+    """An engine's refusal; its detail ends in the command, as ``run: …``."""
+    verdict = engine.verdict
+    if verdict.ok:
+        return None
+    reason, _, fix = (verdict.detail or verdict.reason or "").partition("run: ")
+    text = reason.rstrip("; ") or f"{engine.name} is not installed"
+    return Fault(f"{engine.name}: {text}.", fix or "see the operator's guide")
+
+
+def main(as_json: bool = False) -> int:
+    """Examine this host and print what was found.
+
+    Returns:
+        Exit status: 1 when something needs mending.
+    """
+    from helexa import spark  # noqa: PLC0415 - only this command needs all of them at once
+    from helexa.neuron.engines.llamacpp.build import inspect_build  # noqa: PLC0415
+    from helexa.neuron.engines.llamacpp.engine import LlamaCpp  # noqa: PLC0415
+    from helexa.neuron.models.inspect import inspect  # noqa: PLC0415
+
+    hardware = Hardware.of_this_host(os.environ, harnesses=[LlamaCpp.name])
+    build = inspect_build(os.environ)
+    facts = inspect(spark.gguf_path(), spark.MODEL_ID)
+    engine = LlamaCpp(os.environ, build)
+    finding = examine(engine, facts, hardware.host(), build.devices, build.features)
+    found = report(hardware, [finding])
+    hardware.stop()
+    text = msgspec.json.format(msgspec.json.encode(found)).decode() + "\n"
+    sys.stdout.write(text if as_json else render(found))
+    return 0 if found.ok else 1
