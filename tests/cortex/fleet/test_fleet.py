@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helexa.core.fleet import RequestRecord
-from helexa.cortex.fleet.client import HttpNode, Trust
+from helexa.cortex.fleet.client import Answer, EventStream, HttpNode, Trust
 from helexa.cortex.fleet.events import GrantLow
 from helexa.cortex.fleet.fleet import Fleet
 from helexa.cortex.fleet.node import Pace
@@ -252,3 +252,44 @@ async def test_nodes_come_and_go_while_the_fleet_runs(fake_node: Starter, model:
 
 async def test_the_secret_is_not_shown() -> None:
     assert "s3cret" not in repr(TRUST)
+
+
+class SlowNode:
+    """Answers ``/models`` when told to; events are put in by hand."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.events_in: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def get(self, path: str, timeout_s: float) -> Answer:
+        if path != "/models":
+            return Answer(200, b"{}")
+        self.asked.set()
+        return await self.answer
+
+    async def post(self, path: str, body: object, timeout_s: float) -> Answer:
+        raise NotImplementedError
+
+    @asynccontextmanager
+    async def events(self, last: str | None, silence_s: float) -> AsyncIterator[EventStream]:
+        async def chunks() -> AsyncIterator[bytes]:
+            while True:
+                yield await self.events_in.get()
+
+        yield EventStream(200, chunks())
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def test_an_answer_that_an_event_overtook_does_not_undo_it() -> None:
+    fleet, node = make(SELDOM), SlowNode()
+    fleet.add("n", "http://n", node)
+    async with watching(fleet):
+        await node.asked.wait()
+        await node.events_in.put(b'data: {"type":"model","model":{"id":"m","status":"loaded"}}\n\n')
+        await until(fleet, lambda n: "m" in n.models)
+        node.answer.set_result(Answer(200, b'[{"id":"m","status":"loading"}]'))
+        seen = await until(fleet, lambda n: n.answered)
+        assert seen.models["m"].entry.status == "loaded"
