@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import resource
 import subprocess
 import sys
@@ -89,3 +90,9 @@ def test_wrong_usage_is_status_2(arguments: list[str]) -> None:
     done = run(*arguments)
     assert done.returncode == 2
     assert done.stdout == ""
+
+
+def test_doctor_prints_what_it_found_for_people_and_programs() -> None:
+    pytest.importorskip("xllamacpp")
+    assert "cpu       " in run("doctor").stdout
+    assert json.loads(run("doctor", "--json").stdout)["cpu"]["cores"] >= 1

@@ -15,11 +15,6 @@ def doctor_command(as_json: bool) -> None:
 
     Exit status 1 when something needs mending.
     """
-    from helexa.cli.app import not_yet
+    from helexa.neuron import doctor
 
-    try:
-        from helexa.neuron import doctor
-    except ImportError:
-        not_yet("doctor")
-        return
     raise SystemExit(doctor.main(as_json=as_json))
