@@ -199,7 +199,7 @@ def _engine_env(plan: Plan) -> dict[str, str]:
     return {
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "CUDA_VISIBLE_DEVICES": ",".join(str(index) for index in plan.devices),
-        "GOMP_SPINCOUNT": str(plan.extra.get("spin", 10_000)),
+        "GOMP_SPINCOUNT": str(plan.extra.get("spin", 0)),
         "OMP_NUM_THREADS": str(plan.threads),
     }
 
