@@ -43,10 +43,9 @@ class GatewayApp:
             self._management.handle(request, reply)
             return
         exchange = Exchange(self._desk, route, request, reply)
-        task = self._desk.loop.create_task(exchange.run())
+        task = self._desk.loop.create_task(exchange.run(self._tasks))
         reply.on_gone = task.cancel
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     def refuse(self, error: BadRequest) -> tuple[bytes, bytes]:
         """Header lines and body for what is no acceptable HTTP request."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from helexa.core.errors import Forbidden, HelexaError
+from helexa.core.logging import LogLine
 from helexa.core.usage import Usage
 from helexa.cortex.metrics import NONE
 from helexa.relay.attempt import Attempt
@@ -131,24 +132,50 @@ def _tokens_per_second(exchange: Exchange) -> float | None:
     return None
 
 
+class RequestLine(LogLine, kw_only=True):
+    """The one line that every request leaves, whatever became of it; milliseconds and bytes."""
+
+    request_id: str
+    route: str
+    model: str
+    key: str
+    status: int
+    outcome: str
+    attempts: int
+    stream: bool | None = None
+    node: str | None = None
+    code: str | None = None
+    prompt: int | None = None
+    completion: int | None = None
+    cached: int | None = None
+    first_ms: float | None = None
+    total_ms: float | None = None
+    bytes: int
+
+
 def _log(exchange: Exchange) -> None:
-    times, usage, error = exchange.times, exchange.usage, exchange.error
-    exchange.desk.log.info(
-        "request",
-        request_id=exchange.shown_id,
-        route=exchange.route.name,
-        model=exchange.model,
-        key=exchange.principal.key_id,
-        node=exchange.placed.node if exchange.placed is not None else None,
-        status=exchange.reply.status,
-        outcome=exchange.outcome,
-        code=error.code if error is not None and exchange.outcome != "complete" else None,
-        attempts=exchange.attempts,
-        stream=exchange.seen.stream if exchange.seen is not None else None,
-        prompt=usage.prompt if usage is not None else None,
-        completion=usage.completion if usage is not None else None,
-        cached=usage.cached if usage is not None else None,
-        first_ms=times.ms(times.received, times.first),
-        total_ms=times.ms(times.received, times.ended),
-        bytes=exchange.reply.bytes_sent,
+    times, usage, error, seen = exchange.times, exchange.usage, exchange.error, exchange.seen
+    placed = exchange.placed
+    complete = exchange.outcome == "complete"
+    exchange.desk.log.line(
+        RequestLine(
+            level="info",
+            event="request",
+            request_id=exchange.shown_id,
+            route=exchange.route.name,
+            model=exchange.model,
+            key=exchange.principal.key_id,
+            node=placed.node if placed is not None else None,
+            status=exchange.reply.status,
+            outcome=exchange.outcome,
+            code=error.code if error is not None and not complete else None,
+            attempts=exchange.attempts,
+            stream=seen.stream if seen is not None else None,
+            prompt=usage.prompt if usage is not None else None,
+            completion=usage.completion if usage is not None else None,
+            cached=usage.cached if usage is not None else None,
+            first_ms=times.ms(times.received, times.first),
+            total_ms=times.ms(times.received, times.ended),
+            bytes=exchange.reply.bytes_sent,
+        )
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
 from helexa.core.ids import IdSource
@@ -117,6 +117,20 @@ class Desk:
     commit_s: float = 0.8
     retries: int = 2
     slice_tokens: int = 512
+    _principals: dict[str, bytes] = field(default_factory=dict)
+
+    def principal_lines(self, principal: Principal) -> bytes:
+        """Header lines that name a principal to a node; made once per key."""
+        lines = self._principals.get(principal.key_id)
+        if lines is None:
+            lines = self._principals[principal.key_id] = (
+                b"x-helexa-account-id: %b\r\nx-helexa-key-id: %b\r\n"
+                % (
+                    principal.account_id.encode("latin-1", "replace"),
+                    principal.key_id.encode("latin-1", "replace"),
+                )
+            )
+        return lines
 
 
 @dataclass(slots=True)

@@ -116,8 +116,13 @@ class Exchange:
         self._stream: StreamRelay | None = None
         self._watcher: Watcher | None = None
 
-    async def run(self) -> None:
-        """Answer the request; never raises but for cancellation."""
+    async def run(self, running: set[asyncio.Task[None]]) -> None:
+        """Answer the request; never raises.
+
+        Args:
+            running: Loses this task at the end (a done callback would cost another turn of the
+                loop per request).
+        """
         try:
             await self._serve()
         except HelexaError as error:
@@ -129,6 +134,7 @@ class Exchange:
             self._fail(wire.internal_error(self.request_id))
         finally:
             self._settle()
+            running.discard(asyncio.current_task())
 
     # ── the way in ──────────────────────────────────────────────────────────────────────────
 
@@ -269,16 +275,11 @@ class Exchange:
 
     def _node_lines(self) -> bytes:
         """What the node is told about the request; the client's own headers stay here."""
-        principal, given = self.principal, self.request.headers
-        lines = (
-            b"x-request-id: %b\r\nx-helexa-attempt: %d\r\nx-helexa-account-id: %b\r\n"
-            b"x-helexa-key-id: %b\r\n"
-            % (
-                self.request_id.encode(),
-                self.attempts,
-                principal.account_id.encode("latin-1", "replace"),
-                principal.key_id.encode("latin-1", "replace"),
-            )
+        given = self.request.headers
+        lines = b"x-request-id: %b\r\nx-helexa-attempt: %d\r\n%b" % (
+            self.request_id.encode(),
+            self.attempts,
+            self.desk.principal_lines(self.principal),
         )
         if self.grant is not None:
             lines += b"x-helexa-grant: %d\r\n" % self.grant
