@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, cast
 
 from helexa.core.errors import UpstreamConnectionError
+from helexa.core.settings import SettingsError
 from helexa.relay.client import request_json, stream
 
 
@@ -129,9 +130,12 @@ def tls_context(ca: Path | None) -> ssl.SSLContext:
     """Trust for ``https://`` nodes: the system's authorities, or the node's own ``ca``.
 
     Raises:
-        OSError: ``ca`` cannot be read or holds no certificate.
+        SettingsError: ``ca`` cannot be read or holds no certificate.
     """
-    return ssl.create_default_context(cafile=None if ca is None else str(ca))
+    try:
+        return ssl.create_default_context(cafile=None if ca is None else str(ca))
+    except OSError as error:  # also what ssl raises for a file without a certificate
+        raise SettingsError(f"neurons: the ca {ca} cannot be used: {error}") from error
 
 
 async def _only_bytes(items: AsyncIterator[bytes | int]) -> AsyncIterator[bytes]:

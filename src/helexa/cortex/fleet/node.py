@@ -150,6 +150,7 @@ class NodeTask:
         else:
             # An event overtook the answer, which may be older than what we know by now.
             self._publish(state.alive(self.snapshot, self._now()))
+            return self._poll_backoff.spread(self._pace.poll)
         if self.snapshot.discovery is None or restarted:
             await self._learn_facts()
         pace = self._pace.poll_with_events if self.snapshot.events else self._pace.poll
@@ -209,8 +210,8 @@ class NodeTask:
         except msgspec.DecodeError:
             self.poll_now()
             return
-        self._news += 1
         if changed is not self.snapshot or not changed.events:
+            self._news += 1
             self._publish(replace(changed, events=True, epoch=head.epoch))
 
     def _changed(self, head: EventHead, data: bytes) -> NodeSnapshot:
