@@ -150,10 +150,10 @@ class NodeTask:
         else:
             # An event overtook the answer, which may be older than what we know by now.
             self._publish(state.alive(self.snapshot, self._now()))
-            return self._poll_backoff.spread(self._pace.poll)
         if self.snapshot.discovery is None or restarted:
             await self._learn_facts()
-        pace = self._pace.poll_with_events if self.snapshot.events else self._pace.poll
+        seldom = self.snapshot.events and news == self._news
+        pace = self._pace.poll_with_events if seldom else self._pace.poll
         return self._poll_backoff.spread(pace)
 
     async def _health(self) -> Health | None:
