@@ -185,6 +185,8 @@ async def upstream(serve: Serve) -> AsyncIterator[int]:
             await serve(reader, writer)
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
+        except RuntimeError as error:  # uvloop's word for a write after the connection is gone
+            assert "the handler is closed" in str(error)
         finally:
             tasks.discard(task)
             writer.close()
@@ -317,13 +319,12 @@ class Proxy:
         finally:
             self.in_flight -= 1
             reply.on_flow = None
-        if attempt.failure is not None:
-            if answer.committed:
-                answer.end(ERROR)
-            else:
-                reply.send(504 if attempt.failure.timed_out else 502, TEXT, b"")
-        elif attempt.status == 200 and streams:
+        if attempt.failure is None and attempt.status == 200 and streams:
             answer.end()
+        elif answer.committed:
+            answer.end(ERROR)
+        elif attempt.failure is not None:
+            reply.send(504 if attempt.failure.timed_out else 502, TEXT, b"")
         else:
             reply.send(attempt.status, TEXT, attempt.body)
 

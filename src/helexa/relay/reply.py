@@ -71,8 +71,14 @@ class Reply:
         return self._protocol.write_paused
 
     def send(self, status: int, headers: bytes, body: bytes) -> None:
-        """The whole answer. ``headers`` are complete lines without content-length."""
+        """The whole answer. ``headers`` are complete lines without content-length.
+
+        When another one has begun, that one is cut: a second head inside it would be data.
+        """
         if self.gone or self.ended:
+            return
+        if self.started:
+            self.abort()
             return
         self.started = True
         self.status = status
