@@ -150,11 +150,16 @@ class Parts:
             make_pool=make_pool,
             free_memory=self._free_memory_of(plan.devices),
             derive=limit_at,
+            devices=list(plan.devices) or self._host_device(),
             relisted=lambda: self.changes.listings.add(running.spec.model_id),
             learned=running.learned,
             memory_mb=running.memory_mb,
             last_used=self.loop.time(),
         )
+
+    def _host_device(self) -> list[int]:
+        """The index a host without GPUs is listed under."""
+        return [device.index for device in self.hardware.host().devices if device.kind == "cpu"]
 
     def _free_memory_of(self, devices: tuple[int, ...]) -> Callable[[], FreeMemory]:
         """Live free memory of the places a plan uses: its devices, or the host's."""
@@ -265,9 +270,13 @@ def assemble_node(parts: Parts) -> Node[ServedModel]:
         unload_s=settings.life.unload_secs,
         clock=loop.time,
     )
+
+    async def load(spec: LoadRequest) -> ModelEntry:
+        return await registry.load(_normalised(found, spec))
+
     activator = Activator(
         [_load_request(m) for m in settings.default_models],
-        registry.load,
+        load,
         pauses=settings.life.retry_secs,
         clock=loop.time,
     )

@@ -114,8 +114,8 @@ class NodeProcess:
 
     def engines(self) -> list[int]:
         """Processes of engines that belong to this node's folder."""
-        records = (self.folder / "state" / "engines").glob("*.json")
-        return [json.loads(path.read_text())["pid"] for path in records]
+        texts = [p.read_text() for p in (self.folder / "state" / "engines").glob("*.json")]
+        return [json.loads(text)["pid"] for text in texts if text.endswith("}")]
 
     def log(self) -> str:
         return (self.folder / "log").read_text()
@@ -187,34 +187,40 @@ StartNode = Callable[..., NodeProcess]
 @pytest.fixture
 def start_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartNode]:
     """Start nodes that end with the test."""
-    started: list[NodeProcess] = []
-
-    def start(settings: str = "", *, secret: str | None = None, folder: Path | None = None) -> Any:
-        folder = folder or tmp_path_factory.mktemp("node")
-        if secret:
-            settings += f'\n[fleet]\nsecret = "{secret}"\n'
-        node = NodeProcess(folder, settings, secret)
-        started.append(node)
-        return node.start()
-
-    yield start
-    for node in started:
-        _end(node)
+    yield from _starter(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
+def make_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartNode]:
+    """Start nodes that end with the module."""
+    yield from _starter(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def node(make_node: StartNode) -> NodeProcess:
     """One node with the built-in model, shared by the module."""
-    shared = NodeProcess(tmp_path_factory.mktemp("node"), SHARED).start()
+    shared = make_node(SHARED)
     shared.load()
-    yield shared
-    _end(shared)
+    return shared
 
 
 SHARED = "[grants]\nslice_tokens = 64\nwait_ms = 250\n"
 
 
-def _end(node: NodeProcess) -> None:
-    process = node.process
-    if process is not None and process.poll() is None:
-        node.stop(signal.SIGKILL)
+def _starter(factory: pytest.TempPathFactory) -> Iterator[StartNode]:
+    started: list[NodeProcess] = []
+
+    def start(
+        settings: str = "", *, secret: str | None = None, folder: Path | None = None
+    ) -> NodeProcess:
+        if secret:
+            settings += f'\n[fleet]\nsecret = "{secret}"\n'
+        node = NodeProcess(folder or factory.mktemp("node"), settings, secret)
+        started.append(node)
+        return node.start()
+
+    yield start
+    for node in started:
+        process = node.process
+        if process is not None and process.poll() is None:
+            node.stop(signal.SIGKILL)

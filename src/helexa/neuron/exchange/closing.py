@@ -25,8 +25,7 @@ _FINAL: dict[Outcome, RecordState] = {
 def record_of(
     caller: Caller, model_id: str, state: RecordState, billed: Billed, gate: GrantGate
 ) -> RequestRecord:
-    """The record as it stands; what we broke before any output costs nothing."""
-    free = state == "failed" and not billed.output
+    """The record as it stands."""
     return RequestRecord(
         request_id=caller.request_id,
         attempt=caller.attempt,
@@ -35,8 +34,8 @@ def record_of(
         model=model_id,
         state=state,
         granted=gate.granted or 0,
-        prompt=0 if free else billed.prompt,
-        cached=0 if free else min(billed.cached, billed.prompt),
+        prompt=billed.prompt,
+        cached=min(billed.cached, billed.prompt),
         output=billed.output,
         reasoning=billed.reasoning,
         discarded=billed.discarded,

@@ -27,6 +27,7 @@ from helexa.neuron.exchange import closing
 from helexa.neuron.exchange.desk import DEADLINES, THREAD_BYTES, Desk, Outcome, Row, Times
 from helexa.neuron.exchange.length import prompt_tokens
 from helexa.neuron.grants import Grant, GrantGate
+from helexa.neuron.limits import check_prompt
 from helexa.neuron.registry.served import ServedModel
 from helexa.neuron.routes.caller import Caller
 from helexa.neuron.service import Running
@@ -51,6 +52,11 @@ def without_usage(events: bytes) -> bytes:
     """The last events of a stream for a caller who did not ask for the usage chunk."""
     kept = [e for e in events.split(b"\n\n") if e and b'"choices":[],"usage"' not in e]
     return b"".join(event + b"\n\n" for event in kept)
+
+
+def free_of_charge(billed: Billed) -> Billed:
+    """What we broke before the caller had any of it costs nothing; its tokens are thrown away."""
+    return Billed(0, 0, 0, 0, billed.discarded + billed.output)
 
 
 class Exchange:
@@ -79,6 +85,7 @@ class Exchange:
         self._charged = 0
         self._show_usage = True
         self._stopped_for: HelexaError | None = None
+        self._too_long: HelexaError | None = None
         self._grant = Grant(GrantGate(caller.granted, desk.grants.slice_tokens // 2))
         self._running: Running | None = None
 
@@ -145,6 +152,8 @@ class Exchange:
             self._events if asked.events else None,
         )
         await attempt.run(model.head(asked), asked.body)
+        while self._edge is not None:  # the engine is done, the answer waits for its grant
+            await asyncio.wait([self._edge])
         self._after(attempt, asked, model)
 
     async def _clean(self, model: ServedModel) -> EngineRequest:
@@ -210,7 +219,8 @@ class Exchange:
         now = self.desk.loop.time()
         if step.began and not self.times.began:
             self.times.began = now
-            self._began(answer)
+            if not self._accepted(model, stream):
+                return
         if step.out and not self.times.first:
             self.times.first = now
             meter = stream.cleaner.meter
@@ -227,11 +237,18 @@ class Exchange:
             self._close("length", "kv_exhausted")
         elif step.edge == "grant" and self._edge is None:
             self._edge = self.desk.loop.create_task(self._wait_at_edge(stream))
+            self._edge.add_done_callback(self._edge_left)
 
-    def _began(self, answer: Answer | None) -> None:
-        """The engine has accepted the prompt: a gateway may now have its header."""
-        if answer is not None and self.caller.gateway is not None:
-            answer.write(b"")
+    def _accepted(self, model: ServedModel, stream: AnswerStream) -> bool:
+        """The engine has said how long the prompt is: if it fits, a gateway may have its header."""
+        self._too_long = check_prompt(stream.cleaner.meter.prompt, model.limit)
+        if self._too_long is not None and self._attempt is not None:
+            model.rejected_too_long += 1
+            self._attempt.stop()
+            return False
+        if self._answer is not None and self.caller.gateway is not None:
+            self._answer.write(b"")
+        return True
 
     def _account(self, stream: AnswerStream) -> None:
         billed = stream.billed()
@@ -253,6 +270,14 @@ class Exchange:
             self._take(stream.resume())
         else:
             self._close("length", "budget")
+
+    def _edge_left(self, edge: asyncio.Task[None]) -> None:
+        if not edge.cancelled() and edge.exception() is not None and self._task is not None:
+            self.desk.log.error(
+                "bug", request_id=self.caller.request_id, error=repr(edge.exception())
+            )
+            self._stopped_for = wire.internal_error(self.caller.request_id)
+            self._task.cancel()
 
     def _done(self, stream: AnswerStream, out: bytes) -> None:
         """The engine's last word has been cleaned; its connection ends by itself."""
@@ -283,6 +308,8 @@ class Exchange:
         """The engine has ended its answer, or broken off."""
         if self.times.ended:
             return
+        if self._too_long is not None:
+            raise self._too_long
         if attempt.failure is not None:
             raise self._engine_gone(model)
         if attempt.status != 200:
@@ -301,7 +328,7 @@ class Exchange:
         self.reply.send(200, _JSON + self._echo() + self._queued(), whole)
 
     def _engine_gone(self, model: ServedModel) -> HelexaError:
-        if self.times.first:
+        if self._answer is not None and self.times.first:
             return UpstreamConnectionError(
                 f"The engine of {model.model_id} stopped before the answer was complete."
             )
@@ -339,6 +366,8 @@ class Exchange:
     def _record(self, state: RecordState) -> RequestRecord:
         model_id = self.model.model_id if self.model is not None else ""
         billed = self._stream.billed() if self._stream is not None else _NOTHING
+        if state == "failed" and (self._answer is None or not billed.output):
+            billed = free_of_charge(billed)
         return closing.record_of(self.caller, model_id, state, billed, self._grant.gate)
 
     def _conclude(self, outcome: Outcome) -> None:

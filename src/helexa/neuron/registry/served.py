@@ -44,6 +44,7 @@ class ServedModel:
         running: Requests from before admission to their last byte.
         free_memory: The latest readings of the places it uses.
         derive: The limit at a prefill rate (tokens per second).
+        devices: Indices it is listed with; the host itself is one on a host without GPUs.
         relisted: Called when what ``/models`` says has changed.
         learned: Called with the measured prefill rate when the model ends.
         memory_mb: Measured after loading, of the engine on all devices.
@@ -65,6 +66,7 @@ class ServedModel:
     make_pool: Callable[[Address], UpstreamPool]
     free_memory: Callable[[], FreeMemory]
     derive: Callable[[float], Limit]
+    devices: list[int]
     relisted: Callable[[], object]
     learned: Callable[[float], object]
     memory_mb: int = 0
@@ -155,7 +157,7 @@ class ServedModel:
             id=self.model_id,
             status=status,
             harness=self.engine.name,
-            devices=list(self.plan.devices),
+            devices=self.devices,
             vram_used_mb=self.memory_mb,
             capabilities=list(capabilities),
             limit=self.limit,

@@ -13,6 +13,9 @@ from helexa.relay.request import Request
 
 GATEWAY = b"x-helexa-gateway"
 
+DIRECT = "direct"
+"""Account and key of callers without a gateway: they are on this machine or know the secret."""
+
 
 class Caller(msgspec.Struct, frozen=True):
     """The sender of one request.
@@ -30,8 +33,8 @@ class Caller(msgspec.Struct, frozen=True):
     gateway: str | None = None
     epoch: int = 0
     granted: int | None = None
-    account_id: str = ANONYMOUS.account_id
-    key_id: str = ANONYMOUS.key_id
+    account_id: str = DIRECT
+    key_id: str = DIRECT
     thinking: bool = False
     deadline_s: float | None = None
 
