@@ -269,8 +269,14 @@ class Engine(Protocol):
             RequestRefused: Wrong types (with path), images a text model cannot see, ...
         """
 
-    async def count(self, address: Address, body: bytes, served: Served) -> int:
-        """Exact prompt tokens of a chat request, through the engine's template and tokenizer."""
+    async def count(
+        self, address: Address, body: bytes, served: Served, *, thinking: bool = False
+    ) -> int:
+        """Exact prompt tokens of a chat request, through the engine's template and tokenizer.
+
+        Args:
+            thinking: As for ``clean``; the template's switch changes the prompt.
+        """
 
     async def load(self, address: Address) -> LoadFigures:
         """Current load figures."""

@@ -56,6 +56,10 @@ class Refusal(Exception):
         self.body = {"error": {"code": status, "type": kind, "message": message, **extras}}
 
 
+class Broken(Exception):
+    """The stream ends here, after an error event."""
+
+
 class FakeServer:
     """Serves until the process ends."""
 
@@ -99,6 +103,8 @@ class FakeServer:
                 _plain(writer, 200, self._management(path, body))
         except Refusal as refusal:
             _plain(writer, refusal.status, refusal.body)
+        except Broken:
+            pass
         with contextlib.suppress(ConnectionError):
             await writer.drain()
 
@@ -269,6 +275,7 @@ def _happen(
         writer.write(b"data: \xff\xfe{not json\n\n")
     if number == faults.error_after:
         send(error={"code": 500, "message": "Compute error.", "type": "server_error"})
+        raise Broken
     if number == faults.drop_after:
         writer.transport.abort()
 

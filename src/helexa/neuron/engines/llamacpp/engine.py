@@ -136,9 +136,11 @@ class LlamaCpp:
             route, body, served, request_id, created=created, thinking=thinking
         )
 
-    async def count(self, address: Address, body: bytes, served: Served) -> int:
+    async def count(
+        self, address: Address, body: bytes, served: Served, *, thinking: bool = False
+    ) -> int:
         """Exact prompt tokens, by the engine's own template and tokenizer."""
-        request = self.clean("chat", body, served, "count")
+        request = self.clean("chat", body, served, "count", thinking=thinking)
         path = "/v1/chat/completions/input_tokens"
         answer = await ask(address, "POST", path, request.body)
         if answer.status != 200:

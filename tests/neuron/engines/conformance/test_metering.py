@@ -1,0 +1,65 @@
+"""The meter after a crowd of requests of every kind and end equals the engine's own counts."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from typing import Any
+
+import pytest
+from tests.neuron.engines.driving import Case, Exchange, user
+
+pytestmark = pytest.mark.anyio
+
+PREDICTED = re.compile(rb'"predicted_n":(\d+)')
+COMPLETION = re.compile(rb'"completion_tokens":(\d+)')
+PROCESSED = re.compile(rb'"processed":(\d+)')
+WORDS = ["river", "stone", "garden", "house", "tree"]
+
+
+def engines_count(raw: bytes) -> int:
+    """Output tokens by the engine's own last word (one choice)."""
+    final = COMPLETION.findall(raw)
+    return int(final[-1]) if final else max((int(n) for n in PREDICTED.findall(raw)), default=0)
+
+
+async def one(case: Case, rng: random.Random) -> None:
+    """A request with a random end, and what the meter must say then."""
+    end = rng.choice(["complete", "plain", "closed", "dropped", "in the prompt", "failed"])
+    length = 1500 if end == "in the prompt" else rng.randint(1, 30)
+    body: dict[str, Any] = user("Repeat: " + " ".join(rng.choices(WORDS, k=length)))
+    body |= {"stream": end != "plain", "max_tokens": rng.randint(1, 12)}
+    if end == "failed":
+        body["fake"] = {"error_after": 2, "prefill_s": 0}
+    exchange = await case.send(body)
+    assert await exchange.begin() == 200
+    cleaner, meter = exchange.request.cleaner, exchange.request.cleaner.meter
+    if end == "in the prompt":
+        await exchange.until(lambda: meter.prompt_known)
+    elif end in ("closed", "dropped"):
+        await exchange.until(lambda: meter.output >= 1 or cleaner.done)
+    else:
+        while not cleaner.done and await exchange.step():
+            pass
+    check(exchange, end, cleaner.close("length", "budget") if end == "closed" else b"")
+    exchange.drop()
+
+
+def check(exchange: Exchange, end: str, closing: bytes) -> None:
+    raw, meter = b"".join(exchange.raw), exchange.request.cleaner.meter
+    assert meter.output == engines_count(raw), end
+    processed = [int(n) for n in PROCESSED.findall(raw)]
+    assert meter.prompt_processed == max(processed), end
+    assert 0 <= meter.cached <= meter.prompt
+    if closing:
+        assert b'"completion_tokens":%d' % meter.output in closing
+
+
+async def test_a_crowd_of_requests_is_counted_to_the_token(case: Case) -> None:
+    rng = random.Random(5)
+    for _ in range(6):
+        async with asyncio.TaskGroup() as crowd:
+            for _ in range(8):
+                crowd.create_task(one(case, rng))
+    await case.free()

@@ -1,0 +1,81 @@
+"""The settings of a plan, seen from outside at a running llama.cpp."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.neuron.engines.driving import Case, as_json, running, text_of, user
+
+from helexa import spark
+from helexa.core.errors import UnsupportedOperation
+from helexa.neuron.engines.http import ask
+from helexa.neuron.engines.llamacpp.build import inspect_build
+from helexa.neuron.engines.llamacpp.engine import LlamaCpp
+from helexa.neuron.models.facts import ModelFacts
+from helexa.neuron.models.inspect import inspect
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def spark_facts() -> ModelFacts:
+    return inspect(spark.gguf_path(), spark.MODEL_ID)
+
+
+async def slots(case: Case) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = (await ask(case.address, "GET", "/slots")).json()
+    return found
+
+
+async def test_slots_of_their_own_have_the_planned_context(
+    spark_facts: ModelFacts, tmp_path: Path
+) -> None:
+    wanted: dict[str, object] = {"slots": 3, "ctx": 1024, "extra": {"unified": False}}
+    async with running(LlamaCpp(os.environ), spark_facts, tmp_path, wanted) as case:
+        assert [slot["n_ctx"] for slot in await slots(case)] == [1024] * 3
+
+
+async def test_sharing_slots_have_at_least_the_planned_context(
+    spark_facts: ModelFacts, tmp_path: Path
+) -> None:
+    wanted: dict[str, object] = {"slots": 2, "ctx": 2048, "kv_type": "q8_0", "cache_ram_mb": 8}
+    async with running(LlamaCpp(os.environ), spark_facts, tmp_path, wanted) as case:
+        assert all(slot["n_ctx"] >= 2048 for slot in await slots(case))
+        assert text_of(as_json((await case.say("Repeat: house", max_tokens=3)).clean))
+        assert case.process.resident_mb() < 250
+
+
+async def test_a_reranker_ranks_and_does_nothing_else(
+    spark_facts: ModelFacts, tmp_path: Path
+) -> None:
+    async with running(LlamaCpp(os.environ), spark_facts, tmp_path, {"rerank": True}) as case:
+        exchange = await case.send({"query": "a", "documents": ["b", "c"]}, route="rerank")
+        await exchange.finish()
+        assert b'"relevance_score"' in exchange.request.cleaner.whole()
+        assert exchange.request.cleaner.meter.prompt > 0
+        with pytest.raises(UnsupportedOperation):
+            case.clean("chat", user("hi"))
+
+
+async def test_the_engine_has_no_page_no_stranger_and_no_other_address(
+    spark_facts: ModelFacts, tmp_path: Path
+) -> None:
+    async with running(LlamaCpp(os.environ), spark_facts, tmp_path, {"slots": 1}) as case:
+        assert (await ask(case.address, "GET", "/")).status == 404
+        stranger = type(case.address)(port=case.address.port)
+        for path in ("/slots", "/metrics", "/props"):
+            assert (await ask(stranger, "GET", path)).status == 401
+        listens = f":{case.address.port:04X} 00000000:0000 0A"
+        table = Path(f"/proc/{case.process.pid}/net/tcp").read_text()  # noqa: ASYNC240
+        lines = [line for line in table.splitlines() if listens in line]
+        assert [line.split()[1].split(":")[0] for line in lines] == ["0100007F"]
+
+
+def test_the_build_is_asked_in_a_process_of_its_own() -> None:
+    build = inspect_build(os.environ)
+    assert "CPU" in build.devices
+    assert not build.gpu
+    assert inspect_build({"PATH": "/bin", "PYTHONHOME": "/nonexistent"}).devices == ()
