@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+
+from helexa import spark
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECS = 30.0
@@ -107,6 +111,51 @@ def test_sdk_examples_run(up: Up, example: Path) -> None:
 @pytest.mark.parametrize("example", sorted((ROOT / "examples" / "curl").glob("*.sh")), ids=str)
 def test_curl_examples_run(up: Up, example: Path) -> None:
     assert run(up, "sh", str(example)).strip()
+
+
+def blocks(page: str, language: str, word: str) -> list[str]:
+    """Code blocks of a page that contain ``word``."""
+    text = (ROOT / page).read_text()
+    found = re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [block for block in found if word in block]
+
+
+@pytest.mark.parametrize(
+    ("page", "language", "word"),
+    [
+        ("README.md", "bash", "curl"),
+        ("README.md", "python", "OpenAI"),
+        ("docs/quickstart.md", "bash", "OPENAI_BASE_URL"),
+    ],
+)
+def test_what_a_page_tells_a_newcomer_to_type_works(
+    up: Up, page: str, language: str, word: str
+) -> None:
+    found = blocks(page, language, word)
+    assert found
+    for block in found:
+        typed = block.replace("http://127.0.0.1:31313", up.line["url"])
+        typed = typed.replace("curl ", "curl -sS --fail-with-body ")
+        program = (sys.executable, "-c") if language == "python" else ("bash", "-ec")
+        assert run(up, *program, typed).strip()
+
+
+def test_a_model_file_of_ones_own_is_loaded_and_answers(up: Up, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.gguf"
+    shutil.copy(spark.gguf_path(), mine)
+    (block,) = blocks("docs/quickstart.md", "bash", "models/load")
+    typed = block.replace("http://127.0.0.1:13131", up.line["neuron_url"])
+    typed = typed.replace("/models/Qwen3-1.7B-Q8_0.gguf", str(mine))
+    assert json.loads(run(up, "bash", "-ec", typed))["status"] == "loaded"
+    deadline = time.monotonic() + 10
+    while str(mine) not in {m["id"] for m in get(f"{up.line['url']}/v1/models")["data"]}:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    run(
+        up,
+        *("curl", "-sS", "--fail-with-body", f"{up.line['neuron_url']}/models/unload"),
+        *("-H", "content-type: application/json", "-d", json.dumps({"model_id": str(mine)})),
+    )
 
 
 def test_a_streamed_curl_ends_with_its_terminator(up: Up) -> None:
