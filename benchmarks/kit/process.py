@@ -14,6 +14,7 @@ import select
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,11 @@ LOAD_CORE, PROXY_CORE = 0, 1
 
 class Failed(Exception):
     """A process did not start or did not do what it was started for."""
+
+
+def end_cleanly() -> None:
+    """Make SIGTERM unwind the stack, so that what was started is stopped."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 def raise_descriptor_limit() -> None:
@@ -107,7 +113,7 @@ class Process:
                 stdout=subprocess.PIPE if ready_line else sink,
                 stderr=sink,
                 env=os.environ | (environ or {}),
-                start_new_session=True,
+                process_group=0,  # of its own, but in our session: niceness is per session
             )
         self.pid = self._popen.pid
 

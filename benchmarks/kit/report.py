@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from kit.process import end_cleanly
+
 ROOT = Path(__file__).resolve().parents[2]
 Verdict = Literal["pass", "FAIL", "not measured"]
 
@@ -91,6 +93,7 @@ def commit() -> str:
 
 def report(benchmark: str, about: str, command: str) -> Report:
     """An empty report of this machine, now."""
+    end_cleanly()
     taken = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     return Report(benchmark, about, command, machine(), commit(), taken)
 
