@@ -48,7 +48,6 @@ def _instance(kind: type) -> Check:
 
 _FIELDS: dict[str, tuple[Check, str]] = {
     "stream": (_instance(bool), "a boolean"),
-    "logprobs": (_instance(bool), "a boolean"),
     "parallel_tool_calls": (_instance(bool), "a boolean"),
     "n": (_is_int, "an integer"),
     "max_tokens": (_is_int, "an integer"),

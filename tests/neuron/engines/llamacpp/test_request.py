@@ -66,6 +66,7 @@ def image() -> dict[str, Any]:
             "messages[0].tool_calls[0].function.name",
         ),
         ({"stream": "yes"}, "stream"),
+        ({"logprobs": 2}, "logprobs"),
         ({"temperature": "hot"}, "temperature"),
         ({"max_tokens": 1.5}, "max_tokens"),
         ({"max_tokens": 0}, "max_tokens"),
@@ -278,5 +279,7 @@ def test_legacy_prompts_are_texts_or_tokens(served: Served) -> None:
     assert sent(served, "completions", prompt=["a"])["prompt"] == "a"
     assert sent(served, "completions", prompt=[1, 2])["prompt"] == [1, 2]
     assert refusal(served, "completions").param == "prompt"
+    assert refusal(served, "completions", prompt="a", logprobs=True).param == "logprobs"
+    assert sent(served, "completions", prompt="a", logprobs=2)["logprobs"] == 2
     assert isinstance(refusal(served, "completions", prompt=["a", "b"]), UnsupportedParameter)
     assert isinstance(refusal(served, "completions", prompt="a", echo=True), UnsupportedParameter)

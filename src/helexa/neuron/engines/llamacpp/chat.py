@@ -65,6 +65,8 @@ def _refuse_what_cannot_be(body: Json) -> None:
         raise UnsupportedParameter(
             f"`modalities` is {modalities!r}; only text is produced.", param="modalities"
         )
+    if not isinstance(body.get("logprobs", False), bool):
+        raise wrong("logprobs", "a boolean", body["logprobs"])
     for old, new in (("functions", "tools"), ("function_call", "tool_choice")):
         if old in body:
             raise UnsupportedParameter(f"`{old}` is not supported; use `{new}`.", param=old)

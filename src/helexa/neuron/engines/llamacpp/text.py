@@ -32,6 +32,8 @@ def prepare(body: Json, served: Served) -> None:
         if isinstance(prompt, list):
             raise UnsupportedParameter("Send one `prompt` per request.", param="prompt")
         raise wrong("prompt", "a string", prompt)
+    if "logprobs" in body and type(body["logprobs"]) is not int:
+        raise wrong("logprobs", "an integer", body["logprobs"])
     if body.pop("echo", False):
         raise UnsupportedParameter("`echo` is not supported.", param="echo")
     for name in _NOT_FOR_CLIENTS:
