@@ -1,0 +1,68 @@
+"""What the headers of a gateway say, and what a caller without one is."""
+
+from __future__ import annotations
+
+import pytest
+
+from helexa.core.errors import InvalidRequestBody
+from helexa.core.ids import id_source
+from helexa.neuron.routes.caller import Caller, gateway_of, read_caller
+from helexa.relay.request import Request
+
+IDS = id_source(1)
+
+
+def caller(**headers: str) -> Caller:
+    fields = {name.replace("_", "-").encode(): text.encode() for name, text in headers.items()}
+    return read_caller(Request(b"POST", b"/v1/chat/completions", fields), IDS)
+
+
+def test_a_gateways_headers_are_taken() -> None:
+    found = caller(
+        x_helexa_gateway="gw-1/42",
+        x_request_id="abc",
+        x_helexa_attempt="2",
+        x_helexa_grant="512",
+        x_helexa_account_id="acme",
+        x_helexa_key_id="ci",
+        x_include_thinking="true",
+        x_helexa_deadline_ms="1500",
+    )
+    assert found == Caller("abc", 2, "gw-1", 42, 512, "acme", "ci", True, 1.5)
+    assert not found.anonymous
+
+
+def test_a_direct_caller_cannot_claim_to_be_somebody() -> None:
+    found = caller(x_helexa_key_id="root", x_helexa_grant="5", x_request_id="mine")
+    assert (found.gateway, found.granted, found.key_id) == (None, None, "direct")
+    assert found.request_id == "mine"
+
+
+def test_a_request_without_an_id_gets_one_of_letters() -> None:
+    found = caller().request_id
+    assert found.startswith("req_")
+    assert found.removeprefix("req_").isalpha()
+
+
+def test_a_gateways_anonymous_caller_is_anonymous() -> None:
+    assert caller(x_helexa_gateway="gw").anonymous
+
+
+@pytest.mark.parametrize("value", ["many", "-1", "1.5", ""])
+def test_a_grant_that_is_no_count_is_refused(value: str) -> None:
+    with pytest.raises(InvalidRequestBody, match="x-helexa-grant"):
+        caller(x_helexa_gateway="gw", x_helexa_grant=value)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("gw/7", ("gw", 7)),
+        ("gw", ("gw", 0)),
+        ("a/b", ("a/b", 0)),
+        ("a/b/9", ("a/b", 9)),
+        ("", (None, 0)),
+    ],
+)
+def test_a_gateway_is_a_name_and_maybe_an_epoch(text: str, found: tuple[str | None, int]) -> None:
+    assert gateway_of(text) == found
