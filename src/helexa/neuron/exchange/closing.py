@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from helexa.core.fleet import RecordState, RequestRecord
+from helexa.neuron.exchange.caller import Caller
 from helexa.neuron.exchange.desk import Desk, Outcome
 from helexa.neuron.grants import GrantGate
-from helexa.neuron.routes.caller import Caller
 from helexa.neuron.stream import Billed
 
 if TYPE_CHECKING:

@@ -24,12 +24,12 @@ from helexa.core.fleet import RecordState, RequestRecord
 from helexa.neuron.admission import Seat, Ticket
 from helexa.neuron.engines.base import EngineRequest
 from helexa.neuron.exchange import closing
+from helexa.neuron.exchange.caller import Caller
 from helexa.neuron.exchange.desk import DEADLINES, THREAD_BYTES, Desk, Outcome, Row, Times
 from helexa.neuron.exchange.length import prompt_tokens
 from helexa.neuron.grants import Grant, GrantGate
 from helexa.neuron.limits import check_prompt
 from helexa.neuron.registry.served import ServedModel
-from helexa.neuron.routes.caller import Caller
 from helexa.neuron.service import Running
 from helexa.neuron.stream import AnswerStream, Billed, Step
 from helexa.relay.answer import Answer, StreamForm

@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 from helexa.core.errors import HelexaError, InvalidApiKey
 from helexa.core.settings import Secret
+from helexa.neuron.exchange.caller import read_caller
 from helexa.neuron.exchange.desk import Desk
 from helexa.neuron.exchange.exchange import Exchange
-from helexa.neuron.routes.caller import read_caller
 from helexa.relay.asgi import AsgiBridge
 from helexa.relay.http1 import BadRequest
 from helexa.relay.reply import Reply

@@ -21,8 +21,8 @@ from helexa.core.fleet import Ack, GrantUpdate, LoadRequest, UnloadRequest
 from helexa.core.ids import IdSource
 from helexa.core.logging import get_logger
 from helexa.neuron.events import Subscription
+from helexa.neuron.exchange.caller import gateway_of
 from helexa.neuron.registry.entry import R
-from helexa.neuron.routes.caller import gateway_of
 from helexa.neuron.service import Node, on_the_wire
 from helexa.wire import errors as wire
 

@@ -6,7 +6,7 @@ import pytest
 
 from helexa.core.errors import InvalidRequestBody
 from helexa.core.ids import id_source
-from helexa.neuron.routes.caller import Caller, gateway_of, read_caller
+from helexa.neuron.exchange.caller import Caller, gateway_of, read_caller
 from helexa.relay.request import Request
 
 IDS = id_source(1)
