@@ -130,7 +130,10 @@ class _Cycle:
         if not more:
             reply.end()
             self._gone.set()
-        elif not self._room.is_set():
+        else:
+            # An app that never waits by itself would hold the loop, and could not even be told
+            # that its client has gone.
+            await asyncio.sleep(0)
             await self._room.wait()
 
     def _send_whole(self, body: bytes) -> None:

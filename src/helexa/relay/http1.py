@@ -57,8 +57,9 @@ def header_block(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     Raises:
         ValueError: A name or a value contains a line break (response splitting).
     """
-    block = b"".join(b"%b: %b\r\n" % (name, value) for name, value in headers)
-    if block.count(b"\n") != block.count(b"\r\n") or b"\r\n\r\n" in block:
+    lines = [b"%b: %b\r\n" % (name, value) for name, value in headers]
+    block = b"".join(lines)
+    if block.count(b"\n") != len(lines) or block.count(b"\r") != len(lines) or b"\0" in block:
         raise ValueError("line break inside a header")
     return block
 

@@ -1,0 +1,28 @@
+"""Heads that we write cannot be split, and what we say about them is by the book."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from helexa.relay.http1 import DateHeader, header_block, status_line
+
+
+def test_a_header_block_is_its_lines() -> None:
+    assert header_block([(b"a", b"1"), (b"b", b"2")]) == b"a: 1\r\nb: 2\r\n"
+    assert header_block([]) == b""
+
+
+@pytest.mark.parametrize("bad", [b"x\r\ny: z", b"x\ny: z", b"x\ry", b"x\r\n\r\nbody", b"x\0"])
+def test_a_line_break_inside_a_header_is_refused(bad: bytes) -> None:
+    for pair in ((b"a", bad), (bad, b"a")):
+        with pytest.raises(ValueError, match="line break"):
+            header_block([(b"first", b"1"), pair])
+
+
+def test_status_lines_and_dates_are_spelled_for_the_wire() -> None:
+    assert status_line(200) == b"HTTP/1.1 200 OK\r\n"
+    assert status_line(599) == b"HTTP/1.1 599 -\r\n"
+    line = DateHeader().line()
+    assert time.strptime(line.decode().strip(), "date: %a, %d %b %Y %H:%M:%S GMT")

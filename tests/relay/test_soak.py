@@ -1,0 +1,77 @@
+"""A short soak: memory is flat once it is warm. ``make soak`` is the long one."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from pathlib import Path
+
+import pytest
+
+from helexa.relay.attempt import Attempt
+from helexa.relay.reply import Reply
+from helexa.relay.request import Request
+from helexa.relay.server import ServerProtocol
+from helexa.relay.upstream import UpstreamConnection
+from tests.relay.rig import (
+    SSE_HEAD,
+    Proxy,
+    answering,
+    client,
+    get,
+    pool_for,
+    post,
+    serving,
+    upstream,
+)
+
+pytestmark = pytest.mark.anyio
+
+PLAIN = b"HTTP/1.1 200 OK\r\ncontent-length: 300\r\n\r\n" + b"y" * 300
+STREAM = SSE_HEAD + b"c\r\ndata: {...}\n\r\n1\r\n\n\r\n" * 3 + b"0\r\n\r\n"
+
+
+def resident() -> int:
+    """kB of this process."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1])
+    raise AssertionError
+
+
+def living(*kinds: type) -> int:
+    return sum(isinstance(o, kinds) for o in gc.get_objects())
+
+
+@pytest.mark.timeout(55)
+async def test_memory_is_flat_over_20_000_requests() -> None:
+    async with upstream(answering(PLAIN)) as plain, upstream(answering(STREAM)) as streams:
+        plain_proxy, stream_proxy = Proxy(pool_for(plain)), Proxy(pool_for(streams))
+        async with serving(plain_proxy) as a, serving(stream_proxy) as b:
+
+            async def worker(port: int, request: bytes, times: int) -> None:
+                while times > 0:
+                    async with client(port) as raw:
+                        for _ in range(min(times, 100)):
+                            raw.send(request)
+                            assert (await raw.answer()).status == 200
+                    times -= 100
+
+            async def requests(each: int) -> None:
+                await asyncio.gather(
+                    *(worker(a.port, post("/plain", b"x" * 500), each) for _ in range(10)),
+                    *(worker(b.port, get("/s"), each) for _ in range(10)),
+                )
+
+            await requests(300)
+            gc.collect()
+            before = resident()
+            gc.disable()  # nothing of ours may need the collector
+            try:
+                await requests(700)
+                kinds = (Attempt, Reply, Request, ServerProtocol, UpstreamConnection)
+                assert living(*kinds) < 150
+            finally:
+                gc.enable()
+            gc.collect()
+            assert resident() - before < 4096
