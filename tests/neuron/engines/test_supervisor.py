@@ -187,7 +187,8 @@ async def test_the_whole_group_ends_with_its_leader(facts: ModelFacts, tmp_path:
         def launch(self, facts: ModelFacts, plan: Plan, model_id: str) -> Launch:
             made = super().launch(facts, plan, model_id)
             code = (
-                "import subprocess, runpy, sys; "
+                "import subprocess, runpy, sys; from helexa.neuron.engines import lifeline; "
+                "lifeline.watch = lambda: None; "  # this one does not end by itself
                 "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(99)'], "
                 "stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL); "
                 "runpy.run_module('helexa.neuron.engines.fake', run_name='__main__')"
@@ -198,8 +199,14 @@ async def test_the_whole_group_ends_with_its_leader(facts: ModelFacts, tmp_path:
         leader = case.process.pid
         assert leader is not None
         assert len(group(leader)) == 2
+        os.kill(leader, signal.SIGKILL)
+        await case.reaches("recovering", 1)
+        assert group(leader) == []
+        await case.reaches("ready", 2)
+        second = case.process.pid
+        assert second is not None
         await case.process.stop()
-        assert await emptied(leader)
+        assert group(second) == []
 
 
 async def test_starting_and_stopping_leaves_nothing_behind(

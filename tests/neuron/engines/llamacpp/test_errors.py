@@ -38,6 +38,8 @@ FIELD = "Field 'top_k': [json.exception.type_error.302] type must be number, but
         (400, "invalid_request_error", FIELD, InvalidRequestBody),
         (500, "server_error", "Jinja Exception: Conversation roles must alternate",
          TemplateRenderFailed),
+        (500, "server_error", "Failed to parse messages: Unsupported content part type",
+         InvalidRequestBody),
         (500, "server_error", "Compute error.", UpstreamConnectionError),
     ],
 )  # fmt: skip

@@ -172,7 +172,7 @@ def server_config(facts: ModelFacts, plan: Plan, model_id: str, key: str) -> Ser
         kv_type=plan.kv_type,
         threads=plan.threads,
         threads_batch=int(str(extra.get("threads_batch", plan.threads))),
-        threads_http=2 * plan.slots + 8,
+        threads_http=4 * plan.slots + 16,  # more than the node ever opens
         poll=int(str(extra.get("poll", 0))),
         prefill_batch=plan.batch,
         cache_ram_mb=plan.cache_ram_mb,

@@ -31,6 +31,7 @@ _TEMPLATE = (
     "unknown method",
     "Expected 'content'",
 )
+_WRONG = ("failed to parse", "unsupported", "invalid", "cannot", "expected", "only ")
 _SCHEMA = ("grammar", "json schema", "json_schema", "unrecognized schema", "unrecognized type",
            "samplers", "unable to generate parser")  # fmt: skip
 
@@ -82,7 +83,8 @@ def map_engine_error(found: EngineError, status: int, served: Served) -> HelexaE
 
 
 def _refusal(status: int, kind: str, text: str, lowered: str, served: Served) -> HelexaError:
-    wrong = status == 400 or kind == "invalid_request_error"
+    # Some of what is wrong with a request is an internal error to llama.cpp.
+    wrong = status == 400 or kind == "invalid_request_error" or lowered.startswith(_WRONG)
     if any(word in lowered for word in _SCHEMA):
         return InvalidRequestBody(
             f"The schema or grammar cannot be compiled: {_inner(text)}", param=_schema_param(text)
