@@ -43,10 +43,10 @@ class StreamForm:
 
 
 class Answer:
-    """The downstream half of one streamed exchange."""
+    """The downstream half of one streamed exchange; its deadlines live as long as it is held."""
 
     __slots__ = (
-        "_due",
+        "__weakref__",
         "_form",
         "_headers",
         "_last",
@@ -84,9 +84,9 @@ class Answer:
         """
         commit = self._form.commit_secs
         if commit >= 0:
-            self._wheel.at(received + commit, self._tick)
+            self._wheel.watch(received + commit, self)
         else:
-            self._wheel.at(self._loop.time() + self._form.quiet_secs, self._tick)
+            self._wheel.watch(self._loop.time() + self._form.quiet_secs, self)
 
     def add_headers(self, lines: bytes) -> None:
         """More header lines, if the status is not out yet."""
@@ -107,7 +107,8 @@ class Answer:
             self.reply.start(200, self._headers)
         self.reply.end(last)
 
-    def _tick(self, now: float) -> float | None:
+    def watch(self, now: float) -> float | None:
+        """Fix the status, keep the client awake, or cut it off; called by the wheel."""
         reply, form = self.reply, self._form
         if reply.ended or reply.gone:
             return None
