@@ -51,7 +51,7 @@ async def test_a_model_that_fails_does_not_stop_the_others_and_is_tried_again() 
     loads = Loads(failures={"a": 6})
     work = activator(loads, "a", "b")
     running = asyncio.create_task(work.run())
-    while "b" not in work.snapshot().completed:  # noqa: ASYNC110 - counts turns of the loop
+    while "b" not in work.snapshot().completed:
         await asyncio.sleep(0)
     snapshot = work.snapshot()
     assert snapshot.state == "ready"

@@ -66,6 +66,7 @@ class FakeLoader:
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
+            await asyncio.sleep(0)
             if spec.model_id in self.doors:
                 await self.doors[spec.model_id].wait()
             if spec.model_id in self.errors:

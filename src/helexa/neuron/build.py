@@ -23,7 +23,7 @@ from helexa.core import build_info
 from helexa.core.errors import HelexaError
 from helexa.core.fleet import Limit, LoadRequest, ModelEntry
 from helexa.core.ids import id_source
-from helexa.core.logging import get_logger
+from helexa.core.logging import Logger, get_logger
 from helexa.core.metrics import exposition
 from helexa.core.settings import Secret
 from helexa.neuron.activation import Activator
@@ -40,7 +40,7 @@ from helexa.neuron.housekeeping import Changes, keep, tell_devices, tend
 from helexa.neuron.limits import FreeMemory, PrefillRate, derive, floors
 from helexa.neuron.metrics import NeuronMetrics
 from helexa.neuron.models.inspect import inspect
-from helexa.neuron.models.sources import BuiltIn, LocalFiles, Sources
+from helexa.neuron.models.sources import BuiltIn, LocalFiles, Source, Sources
 from helexa.neuron.records import RecordTable
 from helexa.neuron.registry.experience import Experience
 from helexa.neuron.registry.loader import ModelLoader, Running
@@ -226,19 +226,23 @@ def _llama_build(hardware: Hardware, environ: Mapping[str, str]) -> LlamaCppBuil
     return inspect_build(environ) if gpus else None
 
 
-def sources(settings: NeuronSettings) -> Sources:
-    """Where model files come from."""
-    local = LocalFiles()
-    return Sources(
-        {"builtin": BuiltIn({spark.MODEL_ID: spark.gguf_path()}), "file": local},
-        settings.default_source or "file",
-    )
+def sources(settings: NeuronSettings, log: Logger) -> Sources:
+    """Where model files come from: the package and this machine's disks; hubs come later."""
+    known: dict[str, Source] = {
+        "builtin": BuiltIn({spark.MODEL_ID: spark.gguf_path()}),
+        "file": LocalFiles(),
+    }
+    wanted = {*settings.sources, *filter(None, [settings.default_source])}
+    for scheme in sorted(wanted - set(known)):
+        log.warning("this build has no such source; its models are not found", source=scheme)
+    default = settings.default_source
+    return Sources(known, default if default in known else "file")
 
 
-def assemble_node(parts: Parts) -> Node[ServedModel]:
+def assemble_node(parts: Parts, log: Logger) -> Node[ServedModel]:
     """The node object with its registry, events and records."""
     settings, loop = parts.settings, parts.loop
-    found = sources(settings)
+    found = sources(settings, log)
     loader = ModelLoader(
         engines=parts.engines,
         sources=found,
@@ -352,7 +356,7 @@ async def run(settings: NeuronSettings, *, announce: Announce) -> None:
         parts.loop.add_signal_handler(number, stop.set)
     log = get_logger(role="neuron", node=parts.name)
     raise_descriptor_limit()
-    node = assemble_node(parts)
+    node = assemble_node(parts, log)
     desk = Desk(
         node=node,
         records=parts.records,

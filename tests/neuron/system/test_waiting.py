@@ -57,7 +57,7 @@ def test_a_direct_caller_gets_its_header_at_the_commit_time_and_comments_then(
     first = waiting.recv(65536)
     waited = time.monotonic() - started
     assert first.startswith(b"HTTP/1.1 200")
-    assert b": keep-alive" in first
+    assert b": keep-alive, place 1 in the queue" in first
     assert 0.2 < waited < 1.2
     busy.holder.close()  # the seat is free now
     assert b"[DONE]" in first + read_some(waiting, 1.0)

@@ -44,10 +44,6 @@ _SSE = b"content-type: text/event-stream\r\ncache-control: no-store\r\nx-accel-b
 _NOTHING = Billed(0, 0, 0, 0, 0)
 
 
-def _comment() -> bytes:
-    return b": keep-alive\n\n"
-
-
 def without_usage(events: bytes) -> bytes:
     """The last events of a stream for a caller who did not ask for the usage chunk."""
     kept = [e for e in events.split(b"\n\n") if e and b'"choices":[],"usage"' not in e]
@@ -80,6 +76,7 @@ class Exchange:
         self._answer: Answer | None = None
         self._attempt: Attempt | None = None
         self._stream: AnswerStream | None = None
+        self._ticket: Ticket | None = None
         self._seat: Seat | None = None
         self._row: Row | None = None
         self._charged = 0
@@ -174,7 +171,7 @@ class Exchange:
         self._row = desk.records.open(self._record("queued"))
         if asked.stream:
             commit = desk.commit_s if caller.gateway is None else -1.0
-            form = StreamForm(_SSE + self._echo(), _comment, commit, waiting_secs=1.0)
+            form = StreamForm(_SSE + self._echo(), self._comment, commit, waiting_secs=1.0)
             self._answer = Answer(self.reply, form, desk.wheel, desk.loop)
 
     async def _room_for_prompt(self, prompt: int) -> None:
@@ -200,6 +197,7 @@ class Exchange:
         caller = self.caller
         cells = min(prompt + self.desk.grants.slice_tokens // 2, model.plan.context)
         ticket = Ticket(caller.key_id, cells, caller.anonymous, caller.deadline_s)
+        self._ticket = ticket
         self._seat = await model.admission.enter(ticket)
         return self._seat
 
@@ -350,6 +348,16 @@ class Exchange:
     def _flow(self, paused: bool) -> None:
         if self._attempt is not None:
             self._attempt.pause(paused)
+
+    def _comment(self) -> bytes:
+        """A keep-alive, which tells a waiting caller its place."""
+        standing = None
+        if self.model is not None and self._ticket is not None:
+            standing = self.model.admission.standing(self._ticket)
+        if standing is None:
+            return b": keep-alive\n\n"
+        eta = b"" if standing.eta_s is None else b", about %d s" % max(1, round(standing.eta_s))
+        return b": keep-alive, place %d in the queue%b\n\n" % (standing.place, eta)
 
     def _queued(self) -> bytes:
         waited = round((self.times.seated - self.times.received) * 1000)
