@@ -11,11 +11,11 @@ from starlette.applications import Starlette
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from tests.relay.rig import GET, client, get, post, serving, until
 
 from helexa.relay.asgi import AsgiBridge
 from helexa.relay.http1 import BadRequest
 from helexa.relay.request import Request
-from tests.relay.rig import GET, client, get, post, serving, until
 
 pytestmark = pytest.mark.anyio
 

@@ -7,9 +7,6 @@ import contextlib
 import socket
 
 import pytest
-
-from helexa.relay.attempt import Attempt, Deadlines
-from helexa.relay.upstream import Failure
 from tests.relay.rig import (
     HOST,
     SSE_HEAD,
@@ -23,6 +20,9 @@ from tests.relay.rig import (
     until,
     upstream,
 )
+
+from helexa.relay.attempt import Attempt, Deadlines
+from helexa.relay.upstream import Failure
 
 pytestmark = pytest.mark.anyio
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-
-from helexa.core.errors import UpstreamConnectionError, UpstreamTimeout
-from helexa.relay.client import parse_url, request_json, stream
 from tests.relay.rig import (
     SSE_HEAD,
     Echo,
@@ -16,6 +13,9 @@ from tests.relay.rig import (
     serving,
     upstream,
 )
+
+from helexa.core.errors import UpstreamConnectionError, UpstreamTimeout
+from helexa.relay.client import parse_url, request_json, stream
 
 pytestmark = pytest.mark.anyio
 

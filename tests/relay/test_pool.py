@@ -6,10 +6,10 @@ import asyncio
 import random
 
 import pytest
+from tests.relay.rig import HEAD, answering, ask, attempt_on, pool_for, until, upstream
 
 from helexa.relay.pool import ConnectFailed, UpstreamPool
 from helexa.relay.upstream import Failure, UpstreamConnection
-from tests.relay.rig import HEAD, answering, ask, attempt_on, pool_for, until, upstream
 
 pytestmark = pytest.mark.anyio
 

@@ -9,9 +9,11 @@ import socket
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.relay.rig import GET, Echo, client, get, post, serving, until
 
 from helexa.relay.http1 import Limits
-from tests.relay.rig import GET, Echo, client, get, post, serving, until
+from helexa.relay.reply import Reply
+from helexa.relay.request import Request
 
 QUICK = Limits(head_secs=0.2, body_secs=0.2, keep_alive_secs=0.3, stall_secs=0.3)
 
@@ -93,7 +95,7 @@ async def test_expect_100_continue_is_answered_when_it_is_that_requests_turn() -
 @pytest.mark.anyio
 async def test_answers_without_content_have_no_length() -> None:
     class Empty(Echo):
-        def handle(self, request, reply) -> None:  # type: ignore[no-untyped-def]
+        def handle(self, request: Request, reply: Reply) -> None:
             reply.send(204, b"", b"")
 
     async with serving(Empty()) as listener, client(listener.port) as raw:
@@ -211,7 +213,7 @@ async def test_a_client_that_takes_nothing_is_cut() -> None:
     app = Echo()
     async with serving(app, QUICK) as listener:
         for path in ("/big/30000000", "/hold"):
-            reader, writer = await asyncio.open_connection("127.0.0.1", listener.port, limit=1024)
+            _, writer = await asyncio.open_connection("127.0.0.1", listener.port, limit=1024)
             writer.transport.pause_reading()  # type: ignore[attr-defined]
             writer.write(get(path))
             if path == "/hold":
@@ -259,31 +261,31 @@ async def test_a_handlers_bug_cuts_its_connection_and_no_other() -> None:
 @pytest.mark.anyio
 async def test_a_drain_closes_the_idle_lets_the_busy_finish_and_cuts_the_rest() -> None:
     app = Echo()
-    async with serving(app) as listener:
-        async with (
-            client(listener.port) as idle,
-            client(listener.port) as half,
-            client(listener.port) as busy,
-            client(listener.port) as stuck,
-        ):
-            idle.send(GET)
-            assert (await idle.answer()).status == 200
-            half.send(GET[:10])
-            busy.send(get("/later/150") + GET)
-            stuck.send(get("/hold"))
-            await until(lambda: len(app.seen) == 3)
-            drain = asyncio.create_task(listener.drain(0.4))
-            assert await idle.closed(0.1)
-            half.send(GET[10:])
-            answer = await half.answer()
-            assert (answer.status, answer.headers[b"connection"]) == (200, b"close")
-            assert (await busy.answer()).body == b"GET /later/150|"
-            assert await busy.closed(0.1)
-            with pytest.raises(OSError):
-                await asyncio.open_connection("127.0.0.1", listener.port)
-            assert not drain.done()
-            assert await drain == 1
-            await until(lambda: app.gone)
+    async with (
+        serving(app) as listener,
+        client(listener.port) as idle,
+        client(listener.port) as half,
+        client(listener.port) as busy,
+        client(listener.port) as stuck,
+    ):
+        idle.send(GET)
+        assert (await idle.answer()).status == 200
+        half.send(GET[:10])
+        busy.send(get("/later/150") + GET)
+        stuck.send(get("/hold"))
+        await until(lambda: len(app.seen) == 3)
+        drain = asyncio.create_task(listener.drain(0.4))
+        assert await idle.closed(0.1)
+        half.send(GET[10:])
+        answer = await half.answer()
+        assert (answer.status, answer.headers[b"connection"]) == (200, b"close")
+        assert (await busy.answer()).body == b"GET /later/150|"
+        assert await busy.closed(0.1)
+        with pytest.raises(OSError):
+            await asyncio.open_connection("127.0.0.1", listener.port)
+        assert not drain.done()
+        assert await drain == 1
+        await until(lambda: app.gone)
 
 
 REQUEST = st.tuples(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from tests.relay.rig import GET, Echo, Raw, client, get, serving
 
 from helexa.relay.http1 import Limits
-from tests.relay.rig import GET, Echo, Raw, client, get, serving
 
 pytestmark = pytest.mark.anyio
 

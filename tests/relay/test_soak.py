@@ -7,12 +7,6 @@ import gc
 from pathlib import Path
 
 import pytest
-
-from helexa.relay.attempt import Attempt
-from helexa.relay.reply import Reply
-from helexa.relay.request import Request
-from helexa.relay.server import ServerProtocol
-from helexa.relay.upstream import UpstreamConnection
 from tests.relay.rig import (
     SSE_HEAD,
     Proxy,
@@ -24,6 +18,12 @@ from tests.relay.rig import (
     serving,
     upstream,
 )
+
+from helexa.relay.attempt import Attempt
+from helexa.relay.reply import Reply
+from helexa.relay.request import Request
+from helexa.relay.server import ServerProtocol
+from helexa.relay.upstream import UpstreamConnection
 
 pytestmark = pytest.mark.anyio
 

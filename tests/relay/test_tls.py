@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import ssl
 import subprocess
 from pathlib import Path
 
 import pytest
+from tests.relay.rig import GET, Echo, client, get, serving
 
 from helexa.core.errors import UpstreamConnectionError
 from helexa.relay.client import request_json
 from helexa.relay.http1 import Limits
 from helexa.relay.listener import Tls
-from tests.relay.rig import GET, Echo, client, get, serving
 
 pytestmark = [
     pytest.mark.anyio,
@@ -35,8 +34,8 @@ def certify(folder: Path, serial: int) -> tuple[Path, Path]:
          "-keyout", f"{key}.new", "-out", f"{cert}.new"],
         check=True, capture_output=True,
     )  # fmt: skip
-    os.replace(f"{key}.new", key)
-    os.replace(f"{cert}.new", cert)
+    Path(f"{key}.new").replace(key)
+    Path(f"{cert}.new").replace(cert)
     return cert, key
 
 
@@ -63,9 +62,8 @@ async def test_curl_is_served_over_tls_and_reuses_its_connection(tmp_path: Path)
     app = Echo()
     async with serving(app, tls=Tls(cert, key)) as listener:
         curl = ("curl", "-sS", "--cacert", str(cert))
-        out = await run(
-            *curl, "-w", "|%{num_connects}\n", f"{listener.url}/echo", f"{listener.url}/stream/2"
-        )
+        url = listener.url
+        out = await run(*curl, "-w", "|%{num_connects}\n", f"{url}/echo", f"{url}/stream/2")
         assert out == "GET /echo||1\nfirst-0-1last|0\n"
         out = await run(*curl, "--http1.0", f"{listener.url}/stream/1")
         assert out == "first-0last"
@@ -101,8 +99,9 @@ async def test_curl_waits_for_100_continue_and_for_a_refusal(tmp_path: Path) -> 
             assert "100 Continue" not in out
             assert out.endswith("0")
             # Without Expect the refusal still arrives, not a reset.
-            out = await run("curl", "-sS", "--cacert", str(cert), "-H", "Expect:", "-w", "%{http_code}",
-                            "-H", "Transfer-Encoding: chunked", "--data-binary", f"@{body}", f"{listener.url}/echo")  # fmt: skip
+            plain = ("curl", "-sS", "--cacert", str(cert), "-H", "Expect:", "-w", "%{http_code}")
+            out = await run(*plain, "-H", "Transfer-Encoding: chunked",
+                            "--data-binary", f"@{body}", f"{listener.url}/echo")  # fmt: skip
             assert out.endswith("413"), out
             body.write_bytes(b"y" * 3_000_000)
 
@@ -111,7 +110,8 @@ async def test_openssl_pipelines_over_tls(tmp_path: Path) -> None:
     cert, key = certify(tmp_path, 1)
     async with serving(Echo(), tls=Tls(cert, key)) as listener:
         requests = GET + GET + get("/stream/1") + get("/echo", "connection: close\r\n")
-        out = await run("openssl", "s_client", "-quiet", "-ign_eof", "-connect", f"127.0.0.1:{listener.port}", stdin=requests)  # fmt: skip
+        connect = ("openssl", "s_client", "-quiet", "-ign_eof", "-connect")
+        out = await run(*connect, f"127.0.0.1:{listener.port}", stdin=requests)
         assert out.count("HTTP/1.1 200 OK") == 4
         assert out.index("first") > out.index("GET /echo|")
 
