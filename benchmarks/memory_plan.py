@@ -30,7 +30,8 @@ from helexa.neuron.models.synthetic import QWEN3_0_6B, write_model
 from helexa.neuron.plan import predict_memory
 from helexa.spark import gguf_path
 
-SETTINGS = ((2048, 1, "f16"), (4096, 2, "f16"), (2048, 8, "f16"), (8192, 4, "q8_0"))
+SMALL = ((1024, 1, "f16"), (2048, 2, "f16"), (512, 8, "f16"), (2048, 4, "q8_0"))
+LARGE = ((2048, 1, "f16"), (4096, 2, "f16"), (2048, 8, "f16"), (8192, 4, "q8_0"))
 CHUNK = 512
 BAR_PCT = 10.0
 KEY = "benchmark"
@@ -75,13 +76,14 @@ def prompt(port: int, tokens: int, slot: int = 0) -> None:
 def compare(path: Path, context: int, slots: int, kv_type: str) -> tuple[int, int]:
     """Predicted and measured MiB of one setting."""
     facts, cells = inspect(path, "m"), context * slots
-    threads = len(os.sched_getaffinity(0))
+    small = facts.weight_bytes < SMALL_BYTES
+    threads = 1 if small else len(os.sched_getaffinity(0))
     config = ServerConfig(
         path=str(path), alias="m", api_key=KEY, cells=cells, slots=slots, kv_type=kv_type,
         prefill_batch=CHUNK, threads=threads, threads_batch=threads,
     )  # fmt: skip
     with engine(config) as (pid, port):
-        for slot in range(slots if facts.weight_bytes < SMALL_BYTES else 0):
+        for slot in range(slots if small else 0):
             prompt(port, context - 8, slot)
         prompt(port, CHUNK + 8)
         measured = resident_mb(pid)
@@ -100,9 +102,12 @@ def main(json_file: Path | None) -> None:
     rows: list[list[str]] = []
     with tempfile.TemporaryDirectory(prefix="helexa-bench-") as folder:
         large = write_model(Path(folder) / "qwen3-0.6b-shaped.gguf", QWEN3_0_6B)
-        for name, path in (("helexa/spark", gguf_path()), ("Qwen3-0.6B shape, Q8_0", large)):
+        for name, path, settings in (
+            ("helexa/spark", gguf_path(), SMALL),
+            ("Qwen3-0.6B shape, Q8_0", large, LARGE),
+        ):
             worst = 0.0
-            for context, slots, kv_type in SETTINGS:
+            for context, slots, kv_type in settings:
                 try:
                     predicted, measured = compare(path, context, slots, kv_type)
                 except Failed as error:
