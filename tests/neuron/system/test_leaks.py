@@ -57,7 +57,9 @@ def test_answers_that_fill_their_cells_end_cleanly_and_say_why(start_node: Any, 
     answers: list[Any] = []
 
     def ask() -> None:
-        answers.append(node.post("/v1/chat/completions", h.endless(4000)).json())
+        body = h.endless(4000)
+        body["messages"][0]["content"] = "one two " * 40
+        answers.append(node.post("/v1/chat/completions", body).json())
 
     threads = [threading.Thread(target=ask) for _ in range(2)]
     for thread in threads:
