@@ -25,7 +25,7 @@ QUICK = SupervisorSettings(start_deadline_s=20, backoff_min_s=0.02, stop_grace_s
 
 
 Start = Callable[..., "AbstractAsyncContextManager[Case]"]
-"""Starts an engine process of the test's own; its members are ``plan.extra``."""
+"""Starts an engine process of the test's own; its members are wishes for the plan."""
 
 
 def as_json(clean: bytes) -> list[dict[str, Any]]:

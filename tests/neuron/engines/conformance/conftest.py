@@ -17,7 +17,7 @@ from helexa.neuron.engines.llamacpp.engine import LlamaCpp
 from helexa.neuron.models.facts import ModelFacts
 from helexa.neuron.models.inspect import inspect
 
-WANTED: dict[str, object] = {"slots": 4, "embeddings": True, "extra": {"unified": True}}
+WANTED: dict[str, object] = {"slots": 4, "extra": {"unified": True}}
 
 
 def make_engine(name: str) -> Engine:
@@ -49,8 +49,7 @@ async def case(
 def start(engine_name: str, facts: ModelFacts, tmp_path: Path) -> Start:
     """Starts a process of the test's own, for what it does not survive."""
 
-    def begin(**extra: object) -> AbstractAsyncContextManager[Case]:
-        wanted = {**WANTED, "extra": extra}
-        return running(make_engine(engine_name), facts, tmp_path, wanted)
+    def begin(**wanted: object) -> AbstractAsyncContextManager[Case]:
+        return running(make_engine(engine_name), facts, tmp_path, {**WANTED, **wanted})
 
     return begin

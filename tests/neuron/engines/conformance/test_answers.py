@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from tests.neuron.engines.driving import Case, as_json, text_of, user
+from tests.neuron.engines.driving import Case, Start, as_json, text_of, user
 
 from helexa.core.errors import ContextLengthExceeded
 
@@ -210,9 +210,12 @@ async def test_too_long_a_prompt_is_refused_with_its_figures(case: Case) -> None
     assert int(str(error.extras["prompt_len"])) > case.plan.context
 
 
-async def test_embeddings_are_counted_and_carry_the_served_id(case: Case) -> None:
-    exchange = await case.send({"input": ["river", "stone garden"]}, route="embeddings")
-    await exchange.finish()
+async def test_embeddings_are_counted_and_carry_the_served_id(start: Start) -> None:
+    async with start(embeddings=True) as case:
+        exchange = await case.send({"input": ["river", "stone garden"]}, route="embeddings")
+        await exchange.finish()
+        chat = await case.say("Repeat: house", max_tokens=2)
+    assert chat.request.cleaner.meter.output > 0  # one server does both
     answer = json.loads(exchange.request.cleaner.whole())
     assert answer["model"] == case.facts.model_id
     assert len(answer["data"]) == 2

@@ -35,12 +35,20 @@ def test_the_prefill_chunk_is_what_can_be_computed_within_the_cancel_target(
     facts: ModelFacts,
 ) -> None:
     assert make_plan(facts, CPU, {"prefill_tok_s": 3000.0}).batch == 128
-    assert make_plan(facts, CPU, {"prefill_tok_s": 10.0}).batch == 16
+    assert make_plan(facts, CPU, {"prefill_tok_s": 10.0}).batch == 64
     assert make_plan(facts, CPU, {"prefill_tok_s": 1e6}).batch == 512
-    assert make_plan(facts, CPU, {}).batch == 16
+    assert make_plan(facts, CPU, {}).batch == 64
     assert make_plan(facts, CPU, {"extra": {"batch": 256}}).batch == 256
-    assert make_plan(facts, CPU, {"slots": 32}).batch == 32
+    assert make_plan(facts, CPU, {"slots": 96}).batch == 96
+    assert make_plan(facts, CPU, {"embeddings": True}).batch == 512
     assert make_plan(facts, GPU, {}).batch == 2048
+
+
+def test_a_model_made_for_vectors_serves_them_unasked(facts: ModelFacts) -> None:
+    assert make_plan(replace(facts, pooling="mean"), CPU, {}).embeddings
+    assert make_plan(replace(facts, pooling="rank"), CPU, {}).rerank
+    plain = make_plan(facts, CPU, {})
+    assert (plain.embeddings, plain.rerank) == (False, False)
 
 
 def test_every_field_of_the_plan_reaches_the_server(facts: ModelFacts) -> None:
