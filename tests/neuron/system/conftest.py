@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import select
@@ -39,6 +40,11 @@ def alive(pid: int) -> bool:
         return False
 
 
+def end_with_tests() -> None:
+    """In the child: a node does not outlive a test run that was killed."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
 @dataclass
 class NodeProcess:
     """One ``helexa neuron``."""
@@ -60,6 +66,7 @@ class NodeProcess:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 env=dict(os.environ),
+                preexec_fn=end_with_tests,  # noqa: PLW1509 - the tests' main thread starts nodes
             )
         assert self.process.stdout is not None
         readable, _, _ = select.select([self.process.stdout], [], [], 20)
