@@ -50,7 +50,8 @@ def headers_of(rendered: wire.Rendered) -> dict[str, str]:
 
 
 def test_every_class_with_a_code_has_a_case_here() -> None:
-    coded = {c for c in every_subclass(e.HelexaError) if c.code}
+    # Rooms may derive from the tree; their classes exist only when their modules are imported.
+    coded = {c for c in every_subclass(e.HelexaError) if c.code and c.__module__ == e.__name__}
     assert coded <= {type(case[0]) for case in CASES}
 
 
