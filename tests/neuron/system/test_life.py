@@ -184,10 +184,12 @@ def test_a_stopped_engine_of_a_killed_node_is_ended_at_the_latest_by_the_next_on
     h.until(lambda: not h.alive(engine), timeout_s=3)
 
 
-def test_the_node_is_ready_soon_and_stays_small(start_node: Any) -> None:
-    started = time.monotonic()
+def test_the_node_costs_little_to_start_and_stays_small(start_node: Any) -> None:
     node = start_node()
-    assert time.monotonic() - started < 3  # the bar of 0.5 s is measured on a quiet machine
+    fields = Path(f"/proc/{node.pid}/stat").read_text().rpartition(")")[2].split()
+    ticks = int(fields[11]) + int(fields[12])
+    # CPU, not wall: the machine is shared with other tests. Compiling our own modules is in it.
+    assert ticks / os.sysconf("SC_CLK_TCK") < 1.5
     node.load()
     assert node.rss_kb() < 90 * 1024
 
