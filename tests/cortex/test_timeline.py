@@ -20,7 +20,7 @@ def timeline(name: str, **more: Any) -> Timeline:
         "model": "m",
         "stream": True,
         "principal": ACME,
-        "placed": Placed("one", "least work of 2: 0 of 4"),
+        "placed": Placed("one", running=0, capacity=4, among=2),
         "attempts": 1,
         "status": 200,
         "sent": 321,
@@ -64,7 +64,7 @@ def test_a_phase_within_one_turn_of_the_loop_takes_no_time() -> None:
 
 
 def test_a_cold_start_is_load_and_not_queue() -> None:
-    body = timeline("a", placed=Placed("one", "x", cold=True)).render()
+    body = timeline("a", placed=Placed("one", cold=True)).render()
     assert isinstance(body["ms"], dict)
     assert body["ms"]["load"] == 2.0
     assert "queue" not in body["ms"]

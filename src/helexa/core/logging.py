@@ -70,6 +70,8 @@ class LogSink:
         self._clock = clock
         self._second = 0
         self._stamp = ""
+        self._milli = 0
+        self._milli_stamp = ""
         self._bound = bound
         self._lines: deque[bytes | dict[str, Any]] = deque()
         self._wake = threading.Event()
@@ -97,7 +99,11 @@ class LogSink:
         if len(self._lines) >= self._bound:
             self.dropped += 1
             return
-        line.ts = self._now()
+        now = int(self._clock() * 1000)
+        if now != self._milli:  # many lines share a millisecond; a stamp costs as much as a line
+            self._milli = now
+            self._milli_stamp = self._now()
+        line.ts = self._milli_stamp
         self._lines.append(msgspec.to_builtins(line) if self._pretty else self._encode(line))
         if not self._wake.is_set():
             self._wake.set()

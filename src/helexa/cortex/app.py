@@ -10,6 +10,7 @@ from helexa.cortex.exchange.desk import Desk
 from helexa.cortex.exchange.exchange import Exchange
 from helexa.cortex.exchange.route import inference_routes
 from helexa.relay.asgi import AsgiBridge
+from helexa.relay.errand import Errand
 from helexa.relay.http1 import BadRequest
 from helexa.relay.reply import Reply
 from helexa.relay.request import Request
@@ -23,18 +24,18 @@ _ERRORS = {
 
 
 class GatewayApp:
-    """Dispatches by path; owns the task of every exchange."""
+    """Dispatches by path; knows every exchange under way."""
 
     def __init__(self, desk: Desk, management: AsgiBridge) -> None:
         self._desk = desk
         self._management = management
         self._routes = inference_routes()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._running: set[Exchange] = set()
 
     @property
     def running(self) -> int:
         """Exchanges under way."""
-        return len(self._tasks)
+        return len(self._running)
 
     def handle(self, request: Request, reply: Reply) -> None:
         """Answer one request."""
@@ -43,9 +44,11 @@ class GatewayApp:
             self._management.handle(request, reply)
             return
         exchange = Exchange(self._desk, route, request, reply)
-        task = self._desk.loop.create_task(exchange.run(self._tasks))
-        reply.on_gone = task.cancel
-        self._tasks.add(task)
+        self._running.add(exchange)
+        errand = Errand(exchange.run(self._running))
+        if not errand.done:
+            reply.on_gone = errand.cancel
+            exchange.cancel = errand.cancel
 
     def refuse(self, error: BadRequest) -> tuple[bytes, bytes]:
         """Header lines and body for what is no acceptable HTTP request."""
@@ -58,11 +61,11 @@ class GatewayApp:
 
     async def cut(self, secs: float = 2.0) -> None:
         """End what still runs, each with its dialect's error, and wait for it."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=secs)
+        for exchange in list(self._running):
+            exchange.cancel()
+        deadline = self._desk.loop.time() + secs
+        while self._running and self._desk.loop.time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
         await self._management.close()
 
 

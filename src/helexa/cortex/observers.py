@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from helexa.core.principal import Principal
 from helexa.cortex.capture import Captured, Captures
@@ -21,9 +21,9 @@ class RequestObservers:
         self.timelines = timelines
         self.captures = captures
 
-    def finished(self, exchange: object) -> None:
+    def finished(self, exchange: Exchange) -> None:
         """Keep the timeline of an ended exchange."""
-        self.timelines.record(cast("Exchange", exchange))
+        self.timelines.record(exchange)
 
     def watch(self, principal: Principal, model: str, request_id: str) -> Captured | None:
         """A watcher if this request is being captured."""

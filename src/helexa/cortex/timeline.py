@@ -129,7 +129,7 @@ class Timelines:
         """Keep an ended exchange's timeline."""
         error, seen, reply = exchange.error, exchange.seen, exchange.reply
         failed = error is not None and exchange.outcome != "complete"
-        self.add(
+        self._kept.append(
             Timeline(
                 exchange.request_id,
                 exchange.shown_id,

@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from time import monotonic
 
 import msgspec
 
+from helexa.relay.errand import Signal, in_task
 from helexa.relay.pool import ConnectFailed, UpstreamPool
 from helexa.relay.upstream import Failure, Headers, UpstreamConnection
 from helexa.relay.wheel import Wheel
 
 Events = Callable[[bytes], None]
+
+_LOOK_SECS = 2.0  # so long a deadline's entry (80 bytes) outlives a request that has ended
 
 
 class Deadlines(msgspec.Struct, frozen=True):
@@ -26,6 +30,11 @@ class Deadlines(msgspec.Struct, frozen=True):
     send: float = 30.0
     first_byte: float = 600.0
     between_bytes: float = 300.0
+    shortest: float = 0.0  # how often it suffices to look; derived
+
+    def __post_init__(self) -> None:
+        least = min(self.send, self.first_byte, self.between_bytes, _LOOK_SECS)
+        msgspec.structs.force_setattr(self, "shortest", least)
 
 
 class Attempt:
@@ -81,7 +90,7 @@ class Attempt:
         self._on_events = on_events
         self._max_body = max_body
         self._connection: UpstreamConnection | None = None
-        self._done: asyncio.Future[None] | None = None
+        self._done: asyncio.Future[None] | Signal | None = None
         self._held = b""
         self._parts: list[bytes] = []
         self._size = 0
@@ -100,7 +109,7 @@ class Attempt:
         """What was collected: a plain answer, a refusal's body, the start of a broken event."""
         return b"".join(self._parts)
 
-    async def run(self, head: bytes, body: bytes) -> None:
+    async def run(self, head: bytes, body: bytes, *, direct: bool = False) -> None:
         """Send the request and return when the answer has ended, well or not.
 
         A kept connection that closes before it answered is tried once more on a new one. When
@@ -108,41 +117,46 @@ class Attempt:
 
         Args:
             head: Request line and header lines with the blank line.
+            direct: We run as an errand, not as a task: wake up where the answer ends.
         """
-        self.started_at = self._loop.time()
-        if await self._once(head, body, fresh=False) is Failure.STALE:
-            self.failure = None
-            await self._once(head, body, fresh=True)
+        self.started_at = monotonic()
+        fresh = False
+        while True:
+            connection = None if fresh else self._pool.take_idle()
+            if connection is None:
+                try:
+                    connection = await in_task(self._pool.take(fresh=fresh))
+                except ConnectFailed as error:
+                    self.failure = error.failure
+                    return
+            await self._exchange(connection, head, body, direct)
+            if self.failure is not Failure.STALE or fresh:
+                return
+            fresh, self.failure = True, None
 
-    async def _once(self, head: bytes, body: bytes, *, fresh: bool) -> Failure | None:
-        connection = None if fresh else self._pool.take_idle()
-        if connection is None:
-            try:
-                connection = await self._pool.take(fresh=fresh)
-            except ConnectFailed as error:
-                self.failure = error.failure
-                return self.failure
+    async def _exchange(
+        self, connection: UpstreamConnection, head: bytes, body: bytes, direct: bool
+    ) -> None:
         self._connection = connection
-        self._done = self._loop.create_future()
-        self._last = self.connected_at = self._loop.time()
+        self._done = done = Signal() if direct else self._loop.create_future()
+        self._last = self.connected_at = monotonic()
         try:
             if not self._stopped:  # else somebody called ``stop`` while there was no connection
                 if self._paused:
                     connection.pause()
                 connection.send(head, body, self)
-                self._wheel.watch(self._last + self._shortest(), self)
-                await self._done
+                self._wheel.watch(self._last + self._deadlines.shortest, self)
+                await done
         finally:
             # Only an exchange that has not ended by itself still has a connection.
             if self._connection is not None:
                 self._connection.abandon()
                 self._connection = None
-        return self.failure
 
     def pause(self, paused: bool) -> None:
         """Back-pressure from the reader: stop or resume reading from the upstream."""
         self._paused = paused
-        self._last = self._loop.time()
+        self._last = monotonic()
         if self._connection is not None:
             if paused:
                 self._connection.pause()
@@ -157,16 +171,13 @@ class Attempt:
             self._connection = None
         self._end()
 
-    def _shortest(self) -> float:
-        return min(self._deadlines.send, self._deadlines.first_byte, self._deadlines.between_bytes)
-
     def watch(self, now: float) -> float | None:
         """Look at the deadline of the phase; called by the wheel."""
         connection = self._connection
         if connection is None or self._done is None or self._done.done():
             return None
         if self._paused:
-            return now + self._shortest()
+            return now + self._deadlines.shortest
         if self.bytes_in:
             due, failure = self._deadlines.between_bytes, Failure.TIMEOUT_BETWEEN
         elif connection.unsent:
@@ -174,7 +185,7 @@ class Attempt:
         else:
             due, failure = self._deadlines.first_byte, Failure.TIMEOUT_FIRST
         if self._last + due > now:
-            return min(self._last + due, now + self._shortest())
+            return min(self._last + due, now + self._deadlines.shortest)
         connection.abandon()
         self.on_failure(failure)
         return None
@@ -190,15 +201,19 @@ class Attempt:
         self.status = status
         self.headers = headers
         self._streaming = status == 200 and self._on_events is not None
-        self._last = self._loop.time()
+        self._last = monotonic()
 
     def on_body(self, data: bytes) -> None:
-        self._last = now = self._loop.time()
+        self._last = now = monotonic()
         if not self.bytes_in:
             self.first_at = now
         self.bytes_in += len(data)
         if self._streaming:
-            self._events(data)
+            # The path of every token: no call that is not needed.
+            if self._held or not data.endswith(b"\n\n"):
+                data = self._whole(data)
+            if data:
+                self._hand_on(data)
             return
         self._size += len(data)
         if self._size > self._max_body:
@@ -206,14 +221,10 @@ class Attempt:
         else:
             self._parts.append(data)
 
-    def _events(self, data: bytes) -> None:
-        if self._held or not data.endswith(b"\n\n"):
-            data = self._whole(data)
-            if not data:
-                return
+    def _hand_on(self, events: bytes) -> None:
         try:
-            self._on_events(data)  # type: ignore[misc]  # set whenever _streaming is
-        except Exception as error:  # noqa: BLE001  # a bug in the caller's hook must reach the caller
+            self._on_events(events)  # type: ignore[misc]  # set whenever _streaming is
+        except Exception as error:  # noqa: BLE001  # a bug in the hook must reach the caller
             self._raise(error)
 
     def _whole(self, data: bytes) -> bytes:
@@ -260,7 +271,7 @@ class Attempt:
             rest = b"".join(self._parts)
             self._parts, self._held = [], b""
             if rest.strip():
-                self._events(rest + b"\n\n")
+                self._hand_on(rest + b"\n\n")
         self._end()
 
     def on_failure(self, failure: Failure) -> None:

@@ -17,6 +17,10 @@ from helexa.core.usage import Timings, Usage
 
 DONE = b"data: [DONE]\n\n"
 
+_MIDDLE = b"null}]}\n\n"
+"""How a batch ends whose last event is a delta without a finish reason. What we look for comes
+after those, so one comparison settles nearly every batch."""
+
 _FIRST = re.compile(
     rb'"(?:content|reasoning_content|arguments|text|refusal|name)":\s?"(?!")', re.ASCII
 )
@@ -99,6 +103,8 @@ class ChatTail:
         elif _FIRST.search(events) is not None:
             self.first_at = self.last_at = now
             self.gaps = [0] * (len(self._bounds) + 1)
+        if events.endswith(_MIDDLE):
+            return events
         if b'"usage"' in events or b"[DONE]" in events or b'"error"' in events:
             return self._tail(events)
         return events

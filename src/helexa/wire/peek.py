@@ -92,9 +92,7 @@ def peek(body: bytes) -> Peek:
         output_cap=cap,
         usage_wanted=options is not None and bool(options.include_usage),
         has_stream_options=options is not None or b'"stream_options"' in body,
-        prompt=next(
-            (raw for raw in (head.messages, head.prompt, head.input) if raw), msgspec.Raw()
-        ),
+        prompt=head.messages or head.prompt or head.input,
     )
 
 

@@ -119,7 +119,7 @@ async def gateway(
 def a_request(name: str, who: Principal) -> Timeline:
     times = Times(1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7)
     return Timeline(
-        f"req_{name}", name, "chat", "m", False, who, Placed("n0", "x"), 1, 200, 5, "complete",
+        f"req_{name}", name, "chat", "m", False, who, Placed("n0"), 1, 200, 5, "complete",
         None, times, Usage(1, 2), None, 100.0,
     )  # fmt: skip
 

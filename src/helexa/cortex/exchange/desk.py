@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from helexa.core.ids import IdSource
 from helexa.core.logging import Logger
@@ -16,9 +16,13 @@ from helexa.cortex.exchange.settling import Settler
 from helexa.cortex.ledger.base import Ledger
 from helexa.cortex.links import Links
 from helexa.cortex.metrics import CortexMetrics
+from helexa.cortex.routing.rank import Work
 from helexa.cortex.seats import KeySeats
 from helexa.relay.attempt import Deadlines
 from helexa.relay.wheel import Wheel
+
+if TYPE_CHECKING:
+    from helexa.cortex.exchange.exchange import Exchange
 
 Outcome = Literal["complete", "cancelled", "broken", "failed", "refused"]
 """``refused`` never reached a node; ``failed`` got no answer from one; ``broken`` lost one
@@ -28,12 +32,32 @@ THREAD_BYTES = 256 * 1024
 """Bodies above this are parsed off the loop: a millisecond is the longest it may stand still."""
 
 
-class Placed(NamedTuple):
-    """Where a request goes, and why (a few words for whoever asks later)."""
+@dataclass(slots=True)
+class Placed:
+    """Where a request goes.
+
+    Args:
+        running: Requests that were there before it.
+        capacity: Requests the place runs at once.
+        among: How many places could have taken it.
+        work: The place's own counters, for its lease.
+        cold: It had to be loaded first.
+    """
 
     node: str
-    why: str
+    running: int = 0
+    capacity: int = 1
+    among: int = 1
+    work: Work | None = None
     cold: bool = False
+
+    @property
+    def why(self) -> str:
+        """The choice in a few words, for whoever asks later."""
+        words = "the only one that has it"
+        if self.among > 1:
+            words = f"least work of {self.among}: {self.running} of {self.capacity}"
+        return f"{words}, after its load" if self.cold else words
 
 
 class Lease(Protocol):
@@ -46,14 +70,11 @@ class Lease(Protocol):
 class Placer(Protocol):
     """Finds the node for a request."""
 
-    def resolve(self, model: str) -> str:
-        """The concrete id behind an alias; other names are their own."""
-
-    def check(self, model: str, principal: Principal) -> None:
-        """Refuse what needs no waiting to be refused.
+    def find(self, name: str, principal: Principal) -> tuple[str, Placed | None]:
+        """The concrete id behind a name, and the best node that can take it at once.
 
         Raises:
-            ModelNotFound, Forbidden, ServiceUnavailable, UnsupportedOperation: ...
+            ModelNotFound, Forbidden, ServiceUnavailable: What needs no waiting to be refused.
         """
 
     def now(self, model: str, avoid: AbstractSet[str]) -> Placed | None:
@@ -88,7 +109,7 @@ class Watcher(Protocol):
 class Observers(Protocol):
     """What is kept about requests beyond their metrics."""
 
-    def finished(self, exchange: object) -> None:
+    def finished(self, exchange: Exchange) -> None:
         """Keep the timeline of an ended exchange."""
 
     def watch(self, principal: Principal, model: str, request_id: str) -> Watcher | None:

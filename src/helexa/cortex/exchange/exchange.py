@@ -14,8 +14,7 @@ the task: an answer, a refusal, a client that leaves.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 from helexa.core.errors import (
     HelexaError,
@@ -39,10 +38,11 @@ from helexa.cortex.exchange.desk import (
 )
 from helexa.cortex.exchange.route import Route
 from helexa.cortex.exchange.stream import StreamRelay
-from helexa.cortex.ledger.base import estimate
+from helexa.cortex.ledger.base import Grant, estimate
 from helexa.cortex.seats import Seat
 from helexa.relay.answer import Answer, StreamForm
 from helexa.relay.attempt import Attempt
+from helexa.relay.errand import in_task
 from helexa.relay.reply import Reply
 from helexa.relay.request import Request
 from helexa.relay.upstream import Failure
@@ -63,8 +63,19 @@ def _failed(failure: Failure, node: str) -> HelexaError:
     return kind(f"Node {node}: {failure.value}.")
 
 
+async def _value(granted: Awaitable[Grant]) -> Grant:
+    return await granted
+
+
+def _nothing() -> None:
+    pass
+
+
 class Exchange:
-    """Runs one request; the task that awaits ``run`` is cancelled when the client leaves."""
+    """Runs one request; ``run`` is cancelled when the client leaves.
+
+    It runs as an ``Errand``: what needs a task is awaited through ``in_task``.
+    """
 
     __slots__ = (
         "_attempt",
@@ -73,6 +84,7 @@ class Exchange:
         "_stream",
         "_watcher",
         "attempts",
+        "cancel",
         "desk",
         "error",
         "grant",
@@ -110,18 +122,18 @@ class Exchange:
         self.timings: Timings | None = None
         self.outcome: Outcome = "refused"
         self.error: HelexaError | None = None
+        self.cancel: Callable[[], None] = _nothing
         self._seat: Seat | None = None
         self._lease: Lease | None = None
         self._attempt: Attempt | None = None
         self._stream: StreamRelay | None = None
         self._watcher: Watcher | None = None
 
-    async def run(self, running: set[asyncio.Task[None]]) -> None:
+    async def run(self, running: set[Exchange]) -> None:
         """Answer the request; never raises.
 
         Args:
-            running: Loses this task at the end (a done callback would cost another turn of the
-                loop per request).
+            running: Loses this exchange at the end.
         """
         try:
             await self._serve()
@@ -134,7 +146,7 @@ class Exchange:
             self._fail(wire.internal_error(self.request_id))
         finally:
             self._settle()
-            running.discard(asyncio.current_task())
+            running.discard(self)
 
     # ── the way in ──────────────────────────────────────────────────────────────────────────
 
@@ -144,25 +156,33 @@ class Exchange:
             headers.get(b"authorization"), headers.get(b"x-api-key")
         )
         self._seat = desk.seats.take(principal)
-        seen = self.seen = await self._peek()
-        model = self.model = desk.placer.resolve(seen.model)
-        if not principal.may_use(model) and not principal.may_use(seen.model):
-            raise closing.forbidden(seen.model)
-        desk.placer.check(model, principal)
-        self._watcher = desk.observers.watch(principal, model, self.request_id)
-        if self._watcher is not None:
-            self._watcher.request(self.request.body)
-        size = estimate(
-            len(self.request.body),
-            images(self.request.body),
-            slice_tokens=desk.slice_tokens,
-            output_cap=seen.output_cap,
-        )
-        await self._hold(size)
+        body = self.request.body
+        if len(body) < THREAD_BYTES:
+            seen = self.seen = peek(body)
+        else:
+            seen = self.seen = await asyncio.to_thread(peek, body)
+        # A key may be given an alias or the id behind it.
+        model, placed = desk.placer.find(seen.model, principal)
+        self.model, self.placed = model, placed
+        self._watcher = watcher = desk.observers.watch(principal, model, self.request_id)
+        if watcher is not None:
+            watcher.request(body)
+        size = 0
+        if principal.caps:
+            size = estimate(
+                len(body),
+                images(body),
+                slice_tokens=desk.slice_tokens,
+                output_cap=seen.output_cap,
+            )
+        waiting = self._hold(size)
+        if waiting is not None:
+            self.grant = (await in_task(_value(waiting))).tokens
         streamed = seen.stream and self.route.streams
         if streamed:
             self._stream = self._open_stream(seen)
-        body = edit(self.request.body, seen, model=model, include_usage=streamed)
+        if streamed or model != seen.model:
+            body = edit(body, seen, model=model, include_usage=streamed)
         await self._send(body, size)
 
     def _open_stream(self, seen: Peek) -> StreamRelay:
@@ -176,29 +196,29 @@ class Exchange:
             header_lines=lambda: closing.answer_lines(self, self._attempt),
         )
 
-    async def _peek(self) -> Peek:
-        body = self.request.body
-        if len(body) < THREAD_BYTES:
-            return peek(body)
-        return await asyncio.to_thread(peek, body)
-
-    async def _hold(self, size: int) -> None:
-        """Take a grant for the next attempt."""
+    def _hold(self, size: int) -> Awaitable[Grant] | None:
+        """Take a grant for the next attempt; returns what to wait for if it takes a moment."""
         self.attempts += 1
         granted = self.desk.ledger.grant(self.principal, self.request_id, self.attempts, size)
-        if isinstance(granted, Awaitable):
-            granted = await granted
-        self.grant = granted.tokens
         self.outcome = "failed"
         self.times.granted = self.desk.now()
+        if type(granted) is Grant:
+            self.grant = granted.tokens
+            return None
+        return granted  # type: ignore[return-value]  # what is no grant is to be awaited
 
     async def _send(self, body: bytes, size: int) -> None:
         """Try candidates until one answers, or the reason of the last refusal is the client's."""
+        desk = self.desk
         avoid: set[str] = set()
+        placed = self.placed
+        if self._stream is not None:
+            self._stream.answer.accept(self.times.received)
         while True:
-            placed = self.placed = await self._place(avoid)
-            self.times.placed = self.desk.now()
-            self._lease = self.desk.placer.lease(placed, self.model)
+            if placed is None:
+                placed = self.placed = await self._place(avoid)
+            self.times.placed = desk.now()
+            self._lease = desk.placer.lease(placed, self.model)
             error = await self._try(placed.node, body)
             self._lease.release()
             if error is None:
@@ -206,19 +226,23 @@ class Exchange:
             if not self._again(error):
                 raise error
             avoid.add(placed.node)
-            self.desk.settler.settle(placed.node, self.request_id, self.attempts, Usage())
-            await self._hold(size)
+            desk.settler.settle(placed.node, self.request_id, self.attempts, Usage())
+            waiting = self._hold(size)
+            if waiting is not None:
+                self.grant = (await in_task(_value(waiting))).tokens
+            placed = None
 
     async def _place(self, avoid: set[str]) -> Placed:
+        """Another candidate, or the model made warm."""
         placer = self.desk.placer
-        placed = placer.now(self.model, avoid)
-        if self._stream is not None and self.attempts == 1:
-            self._stream.answer.accept(self.times.received)
+        placed = placer.now(self.model, avoid) if avoid else None
         if placed is not None:
             return placed
         if avoid and self.error is not None:
             raise self.error  # nobody else has it: what the last one said stands
-        return await placer.later(self.model, self.principal, avoid, self._deadline())
+        waiting = placer.later(self.model, self.principal, avoid, self._deadline())
+        later: Placed = await in_task(waiting)
+        return later
 
     def _deadline(self) -> float | None:
         given = self.request.headers.get(b"x-helexa-deadline-ms")
@@ -261,7 +285,7 @@ class Exchange:
         self.reply.on_flow = attempt.pause
         desk.settler.begin(self.request_id, self.attempts)
         head = link.head(self.route.upstream, len(body), self._node_lines())
-        await attempt.run(head, body)
+        await attempt.run(head, body, direct=True)
         self.times.connected = attempt.connected_at
         self.times.first_byte = attempt.first_at
         if attempt.failure is not None and not (stream is not None and stream.tail.done):
@@ -353,5 +377,7 @@ class Exchange:
             self._lease.release()
         if self._watcher is not None:
             self._watcher.close(self.reply.status, self.outcome)
-        with contextlib.suppress(Exception):
+        try:
             closing.close(self, self._stream.tail if self._stream is not None else None)
+        except Exception:  # the answer is out; what is left is bookkeeping
+            self.desk.log.exception("bug", request_id=self.request_id)

@@ -90,10 +90,17 @@ class Settler:
 
     def settle(self, node: str, request_id: str, attempt: int, usage: Usage) -> Settled | None:
         """Book a request whose usage was seen, and acknowledge its record."""
-        self._running.discard((request_id, attempt))
-        settled = self._book(request_id, attempt, usage)
-        self._acknowledge(node, request_id, attempt)
-        return settled
+        key = (request_id, attempt)
+        self._running.discard(key)
+        mail = self._mail.get(node)
+        if mail is None:
+            mail = self._mail[node] = _NodeMail()
+        mail.acks[key] = None
+        return self._ledger.settle(
+            Settlement(
+                request_id, attempt, usage.prompt, usage.completion, usage.cached, usage.reasoning
+            )
+        )
 
     def settle_later(self, node: str, request_id: str, attempt: int) -> None:
         """The request has ended and only the node knows what it cost."""
@@ -110,10 +117,9 @@ class Settler:
         if self._waiting.pop(key, None) is None:
             return  # its usage has been seen, or will be in a moment
         usage = Usage(record.prompt, record.output, record.cached, record.reasoning)
-        settled = self._book(record.request_id, record.attempt, usage)
+        settled = self.settle(node, record.request_id, record.attempt, usage)
         if settled is not None:
             self._booked(settled)
-        self._acknowledge(node, record.request_id, record.attempt)
 
     def on_grant_low(self, node: str, event: GrantLow) -> None:
         """A node asks for more: raise the grant as far as there is room, and tell it."""
@@ -130,19 +136,6 @@ class Settler:
             mail = self._mail.setdefault(node, _NodeMail())
             mail.grants[event.request_id] = granted
             self._send(node, mail)
-
-    def _book(self, request_id: str, attempt: int, usage: Usage) -> Settled | None:
-        return self._ledger.settle(
-            Settlement(
-                request_id, attempt, usage.prompt, usage.completion, usage.cached, usage.reasoning
-            )
-        )
-
-    def _acknowledge(self, node: str, request_id: str, attempt: int) -> None:
-        mail = self._mail.get(node)
-        if mail is None:
-            mail = self._mail[node] = _NodeMail()
-        mail.acks[request_id, attempt] = None
 
     # ── telling the nodes ───────────────────────────────────────────────────────────────────
 

@@ -19,7 +19,14 @@ class StreamRelay:
         header_lines: Called once, when the first events of an engine arrive.
     """
 
-    __slots__ = ("_header_lines", "_now", "_show_usage", "_watcher", "answer", "tail")
+    __slots__ = (
+        "_header_lines",
+        "_now",
+        "_show_usage",
+        "_watcher",
+        "answer",
+        "tail",
+    )
 
     def __init__(
         self,

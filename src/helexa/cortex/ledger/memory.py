@@ -82,14 +82,16 @@ class MemoryLedger:
         self, principal: Principal, request_id: str, attempt: int, estimate: int
     ) -> Grant | Awaitable[Grant]:
         """See ``Ledger.grant``; something to await only when all room is held."""
-        account = self._account(principal)
+        account = self._accounts.get(principal.key_id) or self._account(principal)
         key = (request_id, attempt)
         row = self._open.get(key)
         if row is not None:
             return _grant(key, row)
         now = self._now()
         if not account.caps:
-            return self._opened(key, account, None, now)
+            account.grants += 1
+            self._open[key] = _Open(account, None, now + self._lease_s)
+            return Grant(request_id, attempt, account.account_id, account.key_id, None)
         room = account.available(now)
         if room > 0:
             return self._opened(key, account, min(room, max(1, estimate)), now)
@@ -119,7 +121,15 @@ class MemoryLedger:
             return None
         if settlement.estimated:
             self.estimated += settlement.prompt + settlement.completion
-        return self._close(row, max(0, settlement.prompt), max(0, settlement.completion))
+        prompt, completion = settlement.prompt, settlement.completion
+        if row.tokens is None and prompt >= 0 and completion >= 0:
+            account = row.account
+            account.grants -= 1
+            account.requests += 1
+            account.prompt += prompt
+            account.completion += completion
+            return Settled(account.account_id, account.key_id, prompt, completion)
+        return self._close(row, max(0, prompt), max(0, completion))
 
     def expire(self, live: Container[RequestKey]) -> tuple[Settled, ...]:
         """See ``Ledger.expire``."""

@@ -26,11 +26,12 @@ from helexa.cortex.routing.rank import Candidate, best, mix
 class _View:
     """One model as decided for one generation."""
 
-    __slots__ = ("candidates", "decision")
+    __slots__ = ("candidates", "decision", "unready")
 
     def __init__(self, decision: Decision, candidates: tuple[Candidate, ...]) -> None:
         self.decision = decision
         self.candidates = candidates
+        self.unready = not isinstance(decision, Serve)
 
 
 class FleetPlacer:
@@ -61,6 +62,25 @@ class FleetPlacer:
         self._seen: tuple[FleetSnapshot, Profiles] | None = None
         self._views: dict[str, _View] = {}
         self._turn = 0
+
+    def find(self, name: str, principal: Principal) -> tuple[str, Placed | None]:
+        """Resolve, check and place at once: what nearly every request needs and no more.
+
+        Args:
+            name: As the client wrote it, alias or id.
+
+        Returns:
+            The concrete id, and the best node that can take it now; None means ``later``.
+
+        Raises:
+            HelexaError: As ``check``.
+        """
+        current = self._profiles.current
+        model = current.aliases.get(name, name)
+        view = self._view(model)
+        if principal.models or view.unready:
+            self.check(model, principal)
+        return model, self._best(view, NOBODY)
 
     def resolve(self, model: str) -> str:
         """The concrete id behind an alias; other names are their own."""
@@ -95,13 +115,20 @@ class FleetPlacer:
             avoid: Nodes that have just failed it.
             seed: Breaks ties; None takes turns.
         """
-        candidates = self._view(model).candidates
-        if seed is None:
+        return self._best(self._view(model), avoid, None if seed is None else mix(seed))
+
+    def _best(
+        self, view: _View, avoid: AbstractSet[str], mixed: int | None = None
+    ) -> Placed | None:
+        if mixed is None:
             mixed = self._turn = (self._turn * 1664525 + 1013904223) & 0xFFFFFFFF
-        else:
-            mixed = mix(seed)
-        found = best(candidates, mixed, avoid)
-        return None if found is None else Placed(found.node, _why(found, len(candidates)))
+        found = best(view.candidates, mixed, avoid)
+        if found is None:
+            return None
+        work = found.work
+        return Placed(
+            found.node, work.open + work.others, found.capacity, len(view.candidates), work
+        )
 
     async def later(
         self, model: str, principal: Principal, avoid: AbstractSet[str], deadline: float | None
@@ -124,7 +151,9 @@ class FleetPlacer:
 
     def lease(self, placed: Placed, model: str) -> Lease:
         """Count the request as that node's work."""
-        return self.leases.take(placed.node, model)
+        if placed.work is None:
+            return self.leases.take(placed.node, model)
+        return Lease(placed.work)
 
     def progress(self, model: str) -> tuple[float | None, float | None]:
         """Progress (0 to 1) and seconds left of a load that is under way, where known."""
@@ -139,7 +168,8 @@ class FleetPlacer:
                 case Serve():
                     placed = self.now(model, avoid)
                     if placed is not None:
-                        return placed._replace(why=f"{placed.why}, after its load", cold=True)
+                        placed.cold = True
+                        return placed
                     raise ServiceUnavailable(
                         f"The nodes that have {model!r} have just failed.", retry_after_s=SOON_S
                     )
@@ -203,9 +233,3 @@ class FleetPlacer:
 
 def _newer_than(old: FleetSnapshot) -> Callable[[FleetSnapshot], bool]:
     return lambda fleet: fleet.generation > old.generation
-
-
-def _why(best: Candidate, among: int) -> str:
-    if among == 1:
-        return "the only one that has it"
-    return f"least work of {among}: {best.work.open + best.work.others} of {best.capacity}"
