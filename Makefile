@@ -57,8 +57,12 @@ reference: $(VENV)/.installed-dev
 soak: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/soak.py $(ARGS)
 
+# All of them run, whichever miss a bar; results are kept as JSON in out/ where they are offered.
+BENCHMARKS ?= start stack sizes gateway hops streams prompt memory_plan
 bench: $(VENV)/.installed-dev
-	$(BIN)/python benchmarks/all.py $(ARGS)
+	@mkdir -p out; failed=""; for name in $(BENCHMARKS); do \
+		$(BIN)/python benchmarks/$$name.py --json out/$$name.json $(ARGS) || failed="$$failed $$name"; \
+	done; test -z "$$failed" || { echo "missed a bar:$$failed" >&2; exit 1; }
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
