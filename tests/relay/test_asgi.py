@@ -171,6 +171,28 @@ async def test_a_bug_is_a_500_and_a_late_one_cuts_the_answer() -> None:
     assert {type(e) for e in site.errors} == {ZeroDivisionError}
 
 
+async def test_an_app_that_never_listens_learns_from_its_own_sending() -> None:
+    ended: list[Exception] = []
+
+    async def deaf(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        try:
+            while True:
+                await send({"type": "http.response.body", "body": b"x" * 1000, "more_body": True})
+        except OSError as error:
+            ended.append(error)
+            raise
+
+    site = Site()
+    site.bridge = AsgiBridge(deaf, site.on_error)
+    async with serving(site) as listener:
+        async with client(listener.port) as raw:
+            raw.send(GET)
+            await raw.head()
+        await until(lambda: ended)
+    assert not site.errors
+
+
 async def test_an_app_that_answers_nothing_is_a_500() -> None:
     async def nothing(scope: Any, receive: Any, send: Any) -> None:
         await receive()

@@ -106,6 +106,28 @@ async def test_answers_without_content_have_no_length() -> None:
 
 
 @pytest.mark.anyio
+async def test_an_answer_that_has_begun_is_cut_rather_than_answered_twice() -> None:
+    app = Echo()
+    async with serving(app) as listener, client(listener.port) as raw:
+        raw.send(get("/hold"))
+        await until(lambda: app.held)
+        reply = app.held[0]
+        reply.write(b"before the head there is no body")
+        reply.start(200, b"", b"one")
+        reply.start(200, b"", b"two")
+        reply.send(500, b"", b"three")
+        reply.end()
+        sent = await raw.reader.read()
+        assert sent.count(b"HTTP/1.1") == 1
+        assert sent.endswith(b"3\r\none\r\n")
+    async with serving(app) as listener, client(listener.port) as raw:
+        raw.send(get("/hold"))
+        await until(lambda: len(app.held) == 2)
+        app.held[1].end()
+        assert await raw.closed()
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize("crumbs", [False, True], ids=["silent", "a byte at a time"])
 @pytest.mark.parametrize("part", ["head", "second head", "body", "chunked body"])
 async def test_a_request_that_arrives_too_slowly_is_answered_408(part: str, crumbs: bool) -> None:
