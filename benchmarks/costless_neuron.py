@@ -10,10 +10,11 @@ import sys
 
 import msgspec
 import uvloop
+from kit.process import LOAD_CORE, pinned
+
 from helexa.neuron.engines.base import Launch, Plan
 from helexa.neuron.engines.fake.engine import FakeEngine
 from helexa.neuron.models.facts import ModelFacts
-from kit.process import LOAD_CORE, pinned
 
 
 class Costless(FakeEngine):
@@ -44,7 +45,7 @@ def neuron() -> None:
     from helexa.cli import main  # noqa: PLC0415
     from helexa.neuron import build  # noqa: PLC0415
 
-    build.LlamaCpp = Costless  # type: ignore[misc,assignment]
+    setattr(build, "LlamaCpp", Costless)  # noqa: B010 - another module's name, on purpose
     sys.argv[1:1] = ["neuron"]
     main()
 

@@ -84,7 +84,7 @@ async def decode_speed(address: Address, tokens: int) -> float:
     began = time.perf_counter()
     answer = await ask(address, "POST", "/completion", body, timeout_s=600)
     taken = time.perf_counter() - began
-    return json.loads(answer.body)["tokens_predicted"] / taken
+    return float(json.loads(answer.body)["tokens_predicted"]) / taken
 
 
 @contextmanager

@@ -133,10 +133,8 @@ def rate_table(cells: Cells, names: Sequence[str], rows: Sequence[Row]) -> Table
     lines = []
     for row in rows:
         found = [cells.get((name, row)) for name in names]
-        lines.append(
-            [row.name]
-            + [f"{statistics.median(c.rates):,.0f} /s, {c.errors} errors" if c else "" for c in found]
-        )
+        seen = [(statistics.median(c.rates), c.errors) if c else None for c in found]
+        lines.append([row.name, *(f"{s[0]:,.0f} /s, {s[1]} errors" if s else "" for s in seen)])
     return TableData("What the clients saw", ["", *names], lines)
 
 
@@ -177,7 +175,9 @@ def verdicts(cells: Cells, rows: Sequence[Row]) -> list[Figure]:
     return figures
 
 
-def start(names: Sequence[str], tools: peers.Tools, stub: Stub, stack: ExitStack) -> list[peers.Target]:
+def start(
+    names: Sequence[str], tools: peers.Tools, stub: Stub, stack: ExitStack
+) -> list[peers.Target]:
     """Those of ``names`` that are installed, serving."""
     targets = []
     for name in names:

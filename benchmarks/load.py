@@ -265,7 +265,7 @@ async def run(job: Job, streams: int, timing: Timing, pids: list[int]) -> dict[s
 @click.option("--stream", is_flag=True, help="Ask for streamed answers.")
 @click.option("--usage", is_flag=True, help="Ask for the usage event.")
 @click.option("--stamps", is_flag=True, help="Read the stub's stamps: the relay's delay.")
-@click.option("--pids", default="", help="Processes to measure, with their children; a minus leaves those out.")
+@click.option("--pids", default="", help="Processes to measure, with children; a minus leaves out.")
 @click.option("--key", "keys", multiple=True, help="API key; several are used in turn.")
 @click.option("--body-kb", default=0.0, show_default=True, help="Size of the prompt, KiB.")
 @click.option("--max-tokens", default=64, show_default=True)

@@ -18,7 +18,6 @@ from kit.gateway import cortex, key, wait_until_served
 from kit.peers import Tools
 from kit.process import Failed
 from kit.stub import MODEL, Stub
-
 from load import body_of
 
 BAR_MS = 3.0

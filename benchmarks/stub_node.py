@@ -263,10 +263,11 @@ async def serve(stage: Stage, ports: int) -> None:
     loop = asyncio.get_running_loop()
     found: list[int] = []
     for index in range(ports):
-        # The port is known only once it listens, and each node says its own.
-        server = await loop.create_server(
-            lambda index=index: Node(stage, found[index]), "127.0.0.1", 0, backlog=4096
-        )
+
+        def node(index: int = index) -> Node:
+            return Node(stage, found[index])  # the port is known only once it listens
+
+        server = await loop.create_server(node, "127.0.0.1", 0, backlog=4096)
         found.append(server.sockets[0].getsockname()[1])
     print(json.dumps({"ready": True, "ports": found}), flush=True)
     await asyncio.Event().wait()

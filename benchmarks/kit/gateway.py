@@ -44,9 +44,7 @@ def start_cortex(
     config.write_text(cortex_toml(nodes, keys))
     command = [sys.executable, "-m", "helexa.cli", "cortex", f"--config={config}"]
     environ = {"XDG_STATE_HOME": str(scratch / "state")}
-    process = Process(
-        command, scratch / "cortex.log", core=core, environ=environ, ready_line=True
-    )
+    process = Process(command, scratch / "cortex.log", core=core, environ=environ, ready_line=True)
     port = int(process.ready()["url"].rpartition(":")[2])
     return process, port
 

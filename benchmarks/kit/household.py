@@ -18,7 +18,7 @@ class Household(NamedTuple):
     def pids(self) -> dict[str, int]:
         """Process ids of ``cortex``, ``neuron`` and ``engine``, told by their command lines."""
         marks = {"cortex": " cortex ", "neuron": " neuron ", "engine": " --engine "}
-        found = {}
+        found: dict[str, int] = {}
         for pid in tree([self.process.pid]):
             line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
             found |= {role: pid for role, mark in marks.items() if mark in line}
