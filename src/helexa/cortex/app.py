@@ -37,6 +37,11 @@ class GatewayApp:
         """Exchanges under way."""
         return len(self._running)
 
+    @property
+    def streaming(self) -> int:
+        """Streamed answers whose bytes are on their way."""
+        return sum(exchange.relaying for exchange in self._running)
+
     def handle(self, request: Request, reply: Reply) -> None:
         """Answer one request."""
         route = self._routes.get(request.path)

@@ -11,7 +11,6 @@ import asyncio
 import os
 import random
 import socket
-import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from helexa.cortex.capture import Captures
 from helexa.cortex.exchange.desk import Desk
 from helexa.cortex.exchange.route import inference_routes
 from helexa.cortex.exchange.settling import Settler
-from helexa.cortex.fleet.client import HttpNode, Trust
+from helexa.cortex.fleet.client import HttpNode, Trust, tls_context
 from helexa.cortex.fleet.fleet import Fleet
 from helexa.cortex.fleet_metrics import derived_gauges
 from helexa.cortex.ledger.base import Settled
@@ -56,6 +55,9 @@ from helexa.relay.http1 import Limits
 from helexa.relay.listener import Listener, Tls
 from helexa.relay.process import freeze_heap, raise_descriptor_limit
 from helexa.relay.wheel import Wheel
+
+_WASTED = frozenset(("cancelled", "failed", "node_lost"))
+"""Ends of a request after which nobody had the use of what was computed."""
 
 Announce = Callable[[dict[str, object]], None]
 
@@ -160,7 +162,7 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
     for node in settings.neurons:
         _add_node(node, links, fleet, trust)
     profiles = _profiles(settings, log)
-    loader = Loader(fleet, loop.time)
+    loader = Loader(fleet, loop.time, max_load_s=settings.residency.max_wait_secs)
     leases = LeaseTable()
     placer = FleetPlacer(
         profiles, fleet, loader, leases, max_wait_s=settings.residency.max_wait_secs
@@ -207,6 +209,7 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
         )
     )
     app = GatewayApp(desk, AsgiBridge(management, AsgiErrors(log)))
+    metrics.registry.before_collect(lambda: metrics.open_streams.set(app.streaming))
     limits = Limits(body_bytes=settings.gateway.max_body_mb * 1024 * 1024)
     return Gateway(
         settings=settings,
@@ -231,7 +234,7 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
 def _add_node(node: NeuronSettings, links: Links, fleet: Fleet, trust: Trust) -> None:
     context = None
     if node.endpoint.startswith("https://"):
-        context = ssl.create_default_context(cafile=node.ca)
+        context = tls_context(node.ca)
     links.add(node.name, node.endpoint, context)
     fleet.add(node.name, node.endpoint, HttpNode(node.endpoint, trust, context))
 
@@ -266,4 +269,7 @@ def _request_end(
 ) -> None:
     if record.discarded:
         metrics.discarded.inc(record.discarded)
+    if record.state in _WASTED:
+        # What was reused cost nothing to compute.
+        metrics.wasted.labels(record.state).inc(record.prompt - record.cached + record.output)
     settler.on_request_end(node, record)

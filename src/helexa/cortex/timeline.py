@@ -6,7 +6,7 @@ when somebody asks. The memory is bounded by the number kept.
 ::
 
     received ──▶ granted ──▶ placed ──▶ connected ──▶ first ──▶ last ──▶ ended
-       └ checks ────┴ queue or load ┴ connect ┴ prefill ┴ decode ┴ tail
+       └ checks ────┴ queue or load ┴ connect ┴ queue, prefill ┴ decode ┴ tail
 """
 
 from __future__ import annotations
@@ -62,14 +62,15 @@ class Timeline(msgspec.Struct, frozen=True, gc=False):
         """
         times, cold = self.times, self.placed is not None and self.placed.cold
         waiting = times.ms(times.granted, times.placed)
+        queued = round(times.queued * 1000, 2)
         start = times.connected or times.placed
         phases = {
             "check": times.ms(times.received, times.granted),
-            "queue": None if cold else waiting,
+            "queue": (queued or None) if cold or waiting is None else round(waiting + queued, 2),
             "load": waiting if cold else None,
             "connect": times.ms(times.placed, times.connected),
             "first_byte": times.ms(start, times.first_byte),
-            "prefill": times.ms(start, times.first),
+            "prefill": times.ms(start + times.queued, times.first),
             "decode": times.ms(times.first, times.last),
             "first_token": times.ms(times.received, times.first),
             "total": times.ms(times.received, times.ended),

@@ -25,7 +25,7 @@ class _StreamOptions(msgspec.Struct):
 class _Head(msgspec.Struct):
     model: str | None = None
     stream: bool | None = None
-    stream_options: _StreamOptions | None = None
+    stream_options: _StreamOptions | msgspec.UnsetType | None = msgspec.UNSET
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     max_output_tokens: int | None = None
@@ -86,12 +86,13 @@ def peek(body: bytes) -> Peek:
     if cap is not None and head.n is not None and head.n > 1:
         cap *= head.n
     options = head.stream_options
+    wanted = isinstance(options, _StreamOptions) and bool(options.include_usage)
     return Peek(
         model=model,
         stream=bool(head.stream),
         output_cap=cap,
-        usage_wanted=options is not None and bool(options.include_usage),
-        has_stream_options=options is not None or b'"stream_options"' in body,
+        usage_wanted=wanted,
+        has_stream_options=options is not msgspec.UNSET,
         prompt=head.messages or head.prompt or head.input,
     )
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from helexa.core.errors import Forbidden, HelexaError
 from helexa.core.logging import LogLine
 from helexa.core.usage import Usage
 from helexa.cortex.metrics import NONE
@@ -15,14 +14,6 @@ from helexa.wire.chat_tail import ChatTail
 
 if TYPE_CHECKING:
     from helexa.cortex.exchange.exchange import Exchange
-
-
-def forbidden(model: str) -> HelexaError:
-    """The key may not use this model."""
-    return Forbidden(
-        f"This key may not use the model '{model}'. GET /v1/models lists those it may.",
-        param="model",
-    )
 
 
 def answer_lines(exchange: Exchange, attempt: Attempt | None) -> bytes:
@@ -39,6 +30,7 @@ def answer_lines(exchange: Exchange, attempt: Attempt | None) -> bytes:
     for name, value in attempt.headers:
         if name == b"x-helexa-queue-ms":
             queued = b"x-helexa-queue-ms: %b\r\n" % value
+            times.queued = int(value) / 1000 if value.isdigit() else 0.0
         elif name == b"server-timing":
             lines += b", " + value
     if placed.cold:
@@ -46,14 +38,21 @@ def answer_lines(exchange: Exchange, attempt: Attempt | None) -> bytes:
     return lines + b"\r\n" + queued
 
 
+def queue_seconds(exchange: Exchange) -> float:
+    """How long the request waited for its turn, here and at the node; a load is no queue."""
+    placed, times = exchange.placed, exchange.times
+    if placed is None or placed.cold:
+        return times.queued
+    return times.queued + times.placed - times.granted
+
+
 def comment(exchange: Exchange) -> bytes:
     """The comment before the end of a stream: what was not known when the status was sent."""
     placed, times, timings = exchange.placed, exchange.times, exchange.timings
     known: dict[str, object] = {"node": placed.node if placed is not None else None}
+    known["queue_ms"] = round(queue_seconds(exchange) * 1000, 2)
     if placed is not None and placed.cold:
         known["load_ms"] = times.ms(times.granted, times.placed)
-    else:
-        known["queue_ms"] = times.ms(times.granted, times.placed)
     if timings is not None:
         known["prefill_ms"] = round(timings.prompt_ms, 2)
         known["cached"] = timings.cache_n
@@ -73,9 +72,8 @@ def _settle(exchange: Exchange) -> None:
         return
     settler, placed = exchange.desk.settler, exchange.placed
     who = (exchange.request_id, exchange.attempts)
-    if placed is None:
-        # Granted, but never sent: it has cost nothing.
-        settler.settle("", *who, Usage())
+    if placed is None or not exchange.sent:
+        settler.withdraw(*who)
         return
     if exchange.usage is not None:
         settled = settler.settle(placed.node, *who, exchange.usage)
@@ -107,6 +105,8 @@ def _count(exchange: Exchange, tail: ChatTail | None) -> None:
     at.duration.observe(times.ended - times.received)
     if exchange.outcome not in ("complete", "cancelled"):
         at.errors.inc()
+    if times.first_byte:
+        at.queue.observe(queue_seconds(exchange))
     if exchange.placed.cold:
         at.cold_starts.inc()
         at.load.observe(times.placed - times.granted)

@@ -156,7 +156,11 @@ class Desk:
 
 @dataclass(slots=True)
 class Times:
-    """Times of one request by ``Desk.now`` (seconds); 0 is not yet."""
+    """Times of one request by ``Desk.now`` (seconds); 0 is not yet.
+
+    Args:
+        queued: Not a time but a duration: what the node says it kept the request waiting.
+    """
 
     received: float
     granted: float = 0.0
@@ -166,6 +170,7 @@ class Times:
     first: float = 0.0
     last: float = 0.0
     ended: float = 0.0
+    queued: float = 0.0
 
     def ms(self, start: float, stop: float) -> float | None:
         """Milliseconds between two of them; None unless both happened."""

@@ -52,6 +52,7 @@ from helexa.wire.peek import Peek, edit, images, peek
 
 _JSON = b"content-type: application/json\r\n"
 _SSE = b"content-type: text/event-stream\r\ncache-control: no-store\r\nx-accel-buffering: no\r\n"
+_MOST_DIGITS = 12  # of a deadline; longer ones are no deadline at all
 _NO_ROOM = frozenset((503, 429, 404))
 _NEVER_SENT = frozenset(
     (Failure.CONNECT, Failure.TIMEOUT_CONNECT, Failure.FULL, Failure.RESET, Failure.STALE)
@@ -97,6 +98,7 @@ class Exchange:
         "request_id",
         "route",
         "seen",
+        "sent",
         "shown_id",
         "times",
         "timings",
@@ -118,6 +120,7 @@ class Exchange:
         self.grant: int | None = None
         self.placed: Placed | None = None
         self.attempts = 0
+        self.sent = False
         self.usage: Usage | None = None
         self.timings: Timings | None = None
         self.outcome: Outcome = "refused"
@@ -199,8 +202,8 @@ class Exchange:
     def _hold(self, size: int) -> Awaitable[Grant] | None:
         """Take a grant for the next attempt; returns what to wait for if it takes a moment."""
         self.attempts += 1
+        self._attempt = None
         granted = self.desk.ledger.grant(self.principal, self.request_id, self.attempts, size)
-        self.outcome = "failed"
         self.times.granted = self.desk.now()
         if type(granted) is Grant:
             self.grant = granted.tokens
@@ -212,6 +215,7 @@ class Exchange:
         desk = self.desk
         avoid: set[str] = set()
         placed = self.placed
+        self.outcome = "failed"
         if self._stream is not None:
             self._stream.answer.accept(self.times.received)
         while True:
@@ -246,7 +250,7 @@ class Exchange:
 
     def _deadline(self) -> float | None:
         given = self.request.headers.get(b"x-helexa-deadline-ms")
-        if given is None or not given.isdigit():
+        if given is None or not given.isdigit() or len(given) > _MOST_DIGITS:
             return None
         return self.times.received + int(given) / 1000
 
@@ -254,7 +258,7 @@ class Exchange:
         """Whether another candidate may be tried after this failure."""
         self.error = error
         attempt = self._attempt
-        if attempt is None or self.attempts > self.desk.retries or self._relaying():
+        if attempt is None or self.attempts > self.desk.retries or self.relaying:
             return False
         deadline = self._deadline()
         if deadline is not None and self.desk.now() > deadline:
@@ -307,11 +311,18 @@ class Exchange:
         )
         if self.grant is not None:
             lines += b"x-helexa-grant: %d\r\n" % self.grant
-        if given.get(b"x-include-thinking") == b"true":
+        if given.get(b"x-include-thinking", b"").lower() == b"true":
             lines += b"x-include-thinking: true\r\n"
+        if b"x-helexa-deadline-ms" in given:
+            deadline = self._deadline()
+            if deadline is not None:
+                left = max(0.0, deadline - self.desk.now())
+                lines += b"x-helexa-deadline-ms: %d\r\n" % (left * 1000)
         return lines
 
-    def _relaying(self) -> bool:
+    @property
+    def relaying(self) -> bool:
+        """Bytes of an engine's answer have left for the client."""
         return self._stream is not None and self._stream.answer.relaying
 
     def _finish_stream(self, stream: StreamRelay, node: str) -> HelexaError | None:
@@ -353,10 +364,12 @@ class Exchange:
             error = self.error = ServiceUnavailable(error.message, retry_after_s=2)
         dialect = self.route.dialect
         if self._stream is not None and self._stream.answer.committed:
-            self.outcome = "broken" if self._relaying() else "failed"
+            self.outcome = "broken" if self.relaying else "failed"
             self._stream.end(wire.event(error, dialect, self.shown_id))
         else:
             rendered = wire.render(error, dialect, self.shown_id)
+            if self._watcher is not None:
+                self._watcher.response(rendered.body)
             self.reply.send(rendered.status, self._head_lines(rendered.lines), rendered.body)
 
     def _cancelled(self) -> None:
@@ -370,7 +383,10 @@ class Exchange:
     def _settle(self) -> None:
         """Let go of everything; called once."""
         self.times.ended = self.desk.now()
-        self._attempt = None
+        attempt, self._attempt = self._attempt, None
+        self.sent = attempt is not None and attempt.connected_at > 0
+        if self.outcome == "refused":
+            self.placed = None
         if self._seat is not None:
             self._seat.release()
         if self._lease is not None:

@@ -102,6 +102,11 @@ class Settler:
             )
         )
 
+    def withdraw(self, request_id: str, attempt: int) -> None:
+        """Granted, but never sent to a node: it has cost nothing, and nobody knows of it."""
+        self._running.discard((request_id, attempt))
+        self._ledger.settle(Settlement(request_id, attempt, 0, 0))
+
     def settle_later(self, node: str, request_id: str, attempt: int) -> None:
         """The request has ended and only the node knows what it cost."""
         key = (request_id, attempt)

@@ -6,6 +6,7 @@ models, and must not administer.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 from starlette.applications import Starlette
@@ -14,7 +15,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from helexa.core.errors import HelexaError
 from helexa.cortex.routes.admin import AdminRoutes
@@ -52,6 +53,33 @@ class ClientCors:
         await (self._app if closed else self._open)(scope, receive, send)
 
 
+class Bugs:
+    """Turns what no handler foresaw into an answer.
+
+    Starlette's own handler of ``Exception`` raises again after it has answered, and the bridge
+    below would report the same bug a second time.
+    """
+
+    def __init__(self, app: ASGIApp, answer: Callable[[Request, Exception], Response]) -> None:
+        self._app = app
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        except Exception as error:
+            if begun:
+                raise  # the bridge reports it and cuts the answer
+            await self._answer(Request(scope), error)(scope, receive, send)
+
+
 def is_closed(path: str) -> bool:
     """Whether a path is none of a web page's business."""
     return any(path == prefix or path.startswith(f"{prefix}/") for prefix in CLOSED)
@@ -70,15 +98,15 @@ def management_app(deps: ManagementDeps) -> Starlette:
         allow = (http.headers or {}).get("Allow")
         return no_route(request, http.status_code, allow)
 
-    async def bug(request: Request, error: Exception) -> Response:
+    def bug(request: Request, error: Exception) -> Response:
         request_id = request.headers.get("x-request-id") or deps.ids("req_")
         deps.log.error("bug", request_id=request_id, path=request.url.path, error=repr(error))
         return refusal(request, wire.internal_error(request_id))
 
     app = Starlette(
         routes=[*ClientRoutes(deps).routes(), *AdminRoutes(deps).routes()],
-        middleware=[Middleware(ClientCors)],
-        exception_handlers={HelexaError: refused, HTTPException: missing, Exception: bug},
+        middleware=[Middleware(ClientCors), Middleware(Bugs, answer=bug)],
+        exception_handlers={HelexaError: refused, HTTPException: missing},
     )
     app.router.redirect_slashes = False
     return app
