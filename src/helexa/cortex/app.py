@@ -46,6 +46,7 @@ class GatewayApp:
         """Answer one request."""
         route = self._routes.get(request.path)
         if route is None or request.method != b"POST":
+            self._desk.books.flush()  # what is asked about may have ended just now
             self._management.handle(request, reply)
             return
         exchange = Exchange(self._desk, route, request, reply)
@@ -63,6 +64,10 @@ class GatewayApp:
         else:
             rendered = wire.route_error(error.status, "invalid_request", error.message, "openai")
         return rendered.lines, rendered.body
+
+    def flush(self) -> None:
+        """Book every ended exchange now."""
+        self._desk.books.flush()
 
     async def cut(self, secs: float = 2.0) -> None:
         """End what still runs, each with its dialect's error, and wait for it."""

@@ -208,6 +208,7 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
             post_paths=frozenset(path.decode() for path in inference_routes()),
         )
     )
+    metrics.registry.before_collect(desk.books.flush)
     app = GatewayApp(desk, AsgiBridge(management, AsgiErrors(log)))
     metrics.registry.before_collect(lambda: metrics.open_streams.set(app.streaming))
     limits = Limits(body_bytes=settings.gateway.max_body_mb * 1024 * 1024)

@@ -56,3 +56,4 @@ async def drain(listener: Listener, app: GatewayApp, secs: float) -> None:
         await asyncio.sleep(0.02)
     await app.cut()
     await closing
+    app.flush()

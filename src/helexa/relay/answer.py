@@ -43,17 +43,22 @@ class StreamForm:
 
 
 class Answer:
-    """The downstream half of one streamed exchange; its deadlines live as long as it is held."""
+    """The downstream half of one streamed exchange; its deadlines live as long as it is held.
+
+    Attributes:
+        relaying: Events of an upstream have been written.
+        last: Loop time of the last write; whoever writes to ``reply`` directly sets it.
+    """
 
     __slots__ = (
         "__weakref__",
         "_form",
         "_headers",
-        "_last",
         "_loop",
         "_slow_at",
         "_unsent",
         "_wheel",
+        "last",
         "relaying",
         "reply",
     )
@@ -67,7 +72,7 @@ class Answer:
         self._wheel = wheel
         self._loop = loop
         self._headers = form.headers
-        self._last = loop.time()
+        self.last = loop.time()
         self._slow_at = 0.0
         self._unsent = 0
 
@@ -94,7 +99,7 @@ class Answer:
 
     def write(self, events: bytes) -> None:
         """Relay whole events."""
-        self._last = self._loop.time()
+        self.last = self._loop.time()
         self.relaying = True
         if self.reply.started:
             self.reply.write(events)
@@ -118,16 +123,16 @@ class Answer:
         if not reply.started:
             if form.commit_secs < 0:
                 return now + form.quiet_secs
-            self._last = now
+            self.last = now
             reply.start(200, self._headers, form.keep_alive())
             return now + form.waiting_secs
         every = form.quiet_secs if self.relaying else form.waiting_secs
         # Half a tick of slack keeps a keep-alive every second from becoming every other tick.
-        if now - self._last >= every - 0.05:
-            self._last = now
+        if now - self.last >= every - 0.05:
+            self.last = now
             reply.write(form.keep_alive())
             return now + every
-        return self._last + every
+        return self.last + every
 
     def _ask_slow(self, now: float) -> float | None:
         """A client that reads slowly is waited for; one that takes nothing is cut off."""

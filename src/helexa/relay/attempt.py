@@ -213,7 +213,10 @@ class Attempt:
             if self._held or not data.endswith(b"\n\n"):
                 data = self._whole(data)
             if data:
-                self._hand_on(data)
+                try:
+                    self._on_events(data)  # type: ignore[misc]  # set whenever _streaming is
+                except Exception as error:  # noqa: BLE001  # a bug in the hook is the caller's
+                    self._raise(error)
             return
         self._size += len(data)
         if self._size > self._max_body:

@@ -159,7 +159,10 @@ class UpstreamConnection(asyncio.Protocol):
                 self._fail(Failure.PROTOCOL)
                 return
             self._keep = False  # garbage behind a complete answer
-        self._deliver(sink)
+        parts = self._parts
+        if parts:
+            self._parts = []
+            sink.on_body(parts[0] if len(parts) == 1 else b"".join(parts))
         if self._complete:
             self._finish(sink)
 

@@ -17,6 +17,8 @@ from helexa.core.usage import Timings, Usage
 
 DONE = b"data: [DONE]\n\n"
 
+_MOST_STAMPS = 1024
+
 _MIDDLE = b"null}]}\n\n"
 """How a batch ends whose last event is a delta without a finish reason. What we look for comes
 after those, so one comparison settles nearly every batch."""
@@ -64,7 +66,8 @@ class ChatTail:
     Attributes:
         first_at: Loop time of the first non-empty delta; 0 before it.
         last_at: Loop time of the last batch.
-        gaps: Counts per bucket of the time between batches; ``gap_sum`` their sum.
+        gaps: Counts per bucket of the time between batches, ``gap_sum`` their sum, as of the last
+            ``measure``; None before the second batch.
         usage, timings: From the usage chunk; None before it.
         done: The stream ended with its terminator (kept back: the caller writes it).
         error: The raw data of an error event, also kept back.
@@ -73,6 +76,7 @@ class ChatTail:
     __slots__ = (
         "_bounds",
         "_show_usage",
+        "_stamps",
         "done",
         "error",
         "first_at",
@@ -88,6 +92,7 @@ class ChatTail:
         self._show_usage = show_usage
         self.first_at = self.last_at = self.gap_sum = 0.0
         self.gaps: list[int] | None = None
+        self._stamps: list[float] = []
         self.usage: Usage | None = None
         self.timings: Timings | None = None
         self.done = False
@@ -96,18 +101,31 @@ class ChatTail:
     def feed(self, events: bytes, now: float) -> bytes:
         """Look at whole events; returns what of them goes to the client."""
         if self.first_at:
-            gap = now - self.last_at
-            self.gaps[bisect_left(self._bounds, gap)] += 1  # type: ignore[index]  # with first_at
-            self.gap_sum += gap
-            self.last_at = now
+            self._stamps.append(now)
+            if events.endswith(_MIDDLE):
+                if len(self._stamps) >= _MOST_STAMPS:
+                    self.measure()
+                return events
         elif _FIRST.search(events) is not None:
             self.first_at = self.last_at = now
-            self.gaps = [0] * (len(self._bounds) + 1)
-        if events.endswith(_MIDDLE):
-            return events
         if b'"usage"' in events or b"[DONE]" in events or b'"error"' in events:
             return self._tail(events)
         return events
+
+    def measure(self) -> None:
+        """Bring ``gaps``, ``gap_sum`` and ``last_at`` up to the last batch."""
+        stamps, self._stamps = self._stamps, []
+        if not stamps:
+            return
+        gaps = self.gaps
+        if gaps is None:
+            gaps = self.gaps = [0] * (len(self._bounds) + 1)
+        bounds, last = self._bounds, self.last_at
+        self.gap_sum += stamps[-1] - last
+        for stamp in stamps:
+            gaps[bisect_left(bounds, stamp - last)] += 1
+            last = stamp
+        self.last_at = last
 
     def _tail(self, events: bytes) -> bytes:
         kept = [e + b"\n\n" for e in events.split(b"\n\n") if e and self._keep(e)]

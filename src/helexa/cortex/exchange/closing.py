@@ -59,15 +59,20 @@ def comment(exchange: Exchange) -> bytes:
     return b": helexa " + msgspec.json.encode(known) + b"\n\n"
 
 
-def close(exchange: Exchange, tail: ChatTail | None) -> None:
-    """Settle, count, remember and log; nothing here waits."""
-    _settle(exchange)
-    _count(exchange, tail)
-    exchange.desk.observers.finished(exchange)
-    _log(exchange)
+def close(exchange: Exchange) -> None:
+    """Count, remember and log an ended exchange; settle it unless that has been done."""
+    try:
+        if not exchange.principal.caps:
+            settle(exchange)
+        _count(exchange, exchange.tail)
+        exchange.desk.observers.finished(exchange)
+        _log(exchange)
+    except Exception:  # the answer is out; what is left is bookkeeping
+        exchange.desk.log.exception("bug", request_id=exchange.request_id)
 
 
-def _settle(exchange: Exchange) -> None:
+def settle(exchange: Exchange) -> None:
+    """Book what it has cost, or leave that to its node's word."""
     if not exchange.attempts:
         return
     settler, placed = exchange.desk.settler, exchange.placed
@@ -116,6 +121,8 @@ def _count(exchange: Exchange, tail: ChatTail | None) -> None:
         at.prompt_tokens.value += usage.prompt
         at.completion_tokens.value += usage.completion
         at.cached_tokens.value += usage.cached
+    if tail is not None:
+        tail.measure()
     if tail is not None and tail.gaps is not None:
         at.inter_token.add_bucket_counts(tail.gaps, tail.gap_sum)
     rate = _tokens_per_second(exchange)

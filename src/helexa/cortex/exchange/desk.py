@@ -12,6 +12,8 @@ from helexa.core.ids import IdSource
 from helexa.core.logging import Logger
 from helexa.core.principal import Principal
 from helexa.cortex.auth import KeyTable
+from helexa.cortex.exchange import closing
+from helexa.cortex.exchange.books import Books
 from helexa.cortex.exchange.settling import Settler
 from helexa.cortex.ledger.base import Ledger
 from helexa.cortex.links import Links
@@ -138,7 +140,11 @@ class Desk:
     commit_s: float = 0.8
     retries: int = 2
     slice_tokens: int = 512
+    books: Books[Exchange] = field(init=False)
     _principals: dict[str, bytes] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.books = Books(closing.close, self.loop)
 
     def principal_lines(self, principal: Principal) -> bytes:
         """Header lines that name a principal to a node; made once per key."""

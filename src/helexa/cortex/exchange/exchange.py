@@ -47,7 +47,7 @@ from helexa.relay.reply import Reply
 from helexa.relay.request import Request
 from helexa.relay.upstream import Failure
 from helexa.wire import errors as wire
-from helexa.wire.chat_tail import plain_usage
+from helexa.wire.chat_tail import ChatTail, plain_usage
 from helexa.wire.peek import Peek, edit, images, peek
 
 _JSON = b"content-type: application/json\r\n"
@@ -327,6 +327,7 @@ class Exchange:
 
     def _finish_stream(self, stream: StreamRelay, node: str) -> HelexaError | None:
         tail = stream.tail
+        tail.measure()
         self.usage, self.timings = tail.usage, tail.timings
         self.times.first, self.times.last = tail.first_at, tail.last_at
         if tail.error is not None:
@@ -393,7 +394,11 @@ class Exchange:
             self._lease.release()
         if self._watcher is not None:
             self._watcher.close(self.reply.status, self.outcome)
-        try:
-            closing.close(self, self._stream.tail if self._stream is not None else None)
-        except Exception:  # the answer is out; what is left is bookkeeping
-            self.desk.log.exception("bug", request_id=self.request_id)
+        if self.principal.caps:
+            closing.settle(self)  # somebody may be waiting for the room
+        self.desk.books.note(self)
+
+    @property
+    def tail(self) -> ChatTail | None:
+        """What was seen of a streamed answer."""
+        return None if self._stream is None else self._stream.tail

@@ -50,15 +50,19 @@ class StreamRelay:
 
     def events(self, data: bytes) -> None:
         """Whole events from the node."""
-        data = self.tail.feed(data, self._now())
+        answer, now = self.answer, self._now()
+        data = self.tail.feed(data, now)
         if not data:
             return
-        answer = self.answer
-        if not answer.relaying:
-            answer.add_headers(self._header_lines())
         if self._watcher is not None:
             self._watcher.response(data)
-        answer.write(data)
+        if answer.relaying:
+            # As ``answer.write`` does, without its call: the path of every token.
+            answer.last = now
+            answer.reply.write(data)
+        else:
+            answer.add_headers(self._header_lines())
+            answer.write(data)
 
     def finish(self, comment: bytes) -> None:
         """The success terminator, behind what only the end could tell."""
