@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,8 +17,96 @@ def model(name: str, status: str = "loaded", **more: Any) -> dict[str, Any]:
     return {"id": name, "harness": "llamacpp", "status": status, "devices": [0], **more}
 
 
+class Turn:
+    """One inference request at the node, answered as a test likes.
+
+    Attributes:
+        headers: By lower-case name.
+        raw: The body's bytes.
+    """
+
+    def __init__(
+        self,
+        node: FakeNode,
+        path: str,
+        headers: dict[str, str],
+        raw: bytes,
+        ends: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+    ) -> None:
+        self.node = node
+        self.path = path
+        self.headers = headers
+        self.raw = raw
+        self._reader, self._writer = ends
+
+    @property
+    def body(self) -> Any:
+        """The decoded body."""
+        return json.loads(self.raw)
+
+    def plain(self, body: Any, status: int = 200, lines: str = "") -> None:
+        """A whole answer, with further header lines."""
+        data = json.dumps(body).encode()
+        head = f"HTTP/1.1 {status} X\r\ncontent-length: {len(data)}\r\n{lines}connection: close"
+        self._writer.write(head.encode() + b"\r\n\r\n" + data)
+
+    def open(self, lines: str = "") -> None:
+        """The head of a streamed answer."""
+        head = f"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n{lines}"
+        self._writer.write(f"{head}transfer-encoding: chunked\r\n\r\n".encode())
+
+    def send(self, events: bytes) -> None:
+        """One chunk of it."""
+        self._writer.write(b"%x\r\n%b\r\n" % (len(events), events))
+
+    def close(self) -> None:
+        """Its orderly end."""
+        self._writer.write(b"0\r\n\r\n")
+
+    def stream(self, *events: bytes, lines: str = "") -> None:
+        """A whole streamed answer, an event per chunk."""
+        self.open(lines)
+        for event in events:
+            self.send(event)
+        self.close()
+
+    def reset(self) -> None:
+        """Break the connection."""
+        self._writer.transport.abort()
+
+    def record(self, state: str, prompt: int = 0, output: int = 0, **more: Any) -> dict[str, Any]:
+        """The final record of this request."""
+        gateway, _, epoch = self.headers["x-helexa-gateway"].rpartition("/")
+        return {
+            "request_id": self.headers["x-request-id"],
+            "attempt": int(self.headers["x-helexa-attempt"]),
+            "gateway": gateway,
+            "epoch": int(epoch),
+            "model": self.body["model"],
+            "state": state,
+            "prompt": prompt,
+            "output": output,
+            **more,
+        }
+
+    def ended(self, state: str, prompt: int = 0, output: int = 0, **more: Any) -> None:
+        """Say on the event stream what it has cost, and keep that until it is acknowledged."""
+        record = self.record(state, prompt, output, **more)
+        self.node.records.append(record)
+        self.node.push("request_end", record=record)
+
+    async def left(self) -> None:
+        """Wait until the gateway has dropped the request."""
+        async with asyncio.timeout(5):
+            await self._reader.read()
+
+
+Chat = Callable[[Turn], Awaitable[None]]
+
+
 class FakeNode:
-    """Knobs: ``fail`` answers that status everywhere, ``hang`` never answers, ``with_events``."""
+    """Knobs: ``fail`` answers that status everywhere, ``hang`` never answers, ``with_events``;
+    ``chat`` answers inference."""
 
     def __init__(self) -> None:
         self.port = 0
@@ -37,6 +125,9 @@ class FakeNode:
         self.epoch = 7
         self.seq = 0
         self.log: list[tuple[str, str, dict[str, str], Any]] = []
+        self.chat: Chat | None = None
+        self.turns: list[Turn] = []
+        self.records: list[dict[str, Any]] = []
         self._listened = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._readers: set[asyncio.StreamWriter] = set()
@@ -93,7 +184,14 @@ class FakeNode:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         try:
-            method, path, headers, body = await self._read(reader)
+            method, path, headers, raw = await self._read(reader)
+            if path.startswith("/v1/") and self.chat is not None:
+                turn = Turn(self, path, headers, raw, (reader, writer))
+                self.turns.append(turn)
+                await self.chat(turn)
+                await writer.drain()
+                return
+            body = json.loads(raw) if raw else None
             self.log.append((method, path.partition("?")[0], headers, body))
             if self.hang:
                 await reader.read()
@@ -110,12 +208,13 @@ class FakeNode:
             self._writers.discard(writer)
             writer.close()
 
-    async def _read(self, reader: asyncio.StreamReader) -> tuple[str, str, dict[str, str], Any]:
+    async def _read(self, reader: asyncio.StreamReader) -> tuple[str, str, dict[str, str], bytes]:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         method, path, _ = head[0].split(" ")
-        headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
+        pairs = (line.split(": ", 1) for line in head[1:] if line)
+        headers = {name.lower(): value for name, value in pairs}
         raw = await reader.readexactly(int(headers.get("content-length", 0)))
-        return method, path, headers, json.loads(raw) if raw else None
+        return method, path, headers, raw
 
     async def _listen(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, headers: dict[str, str]
@@ -157,6 +256,15 @@ class FakeNode:
             case "POST", "/models/unload":
                 self.models.pop(body["model_id"], None)
                 return 200, {}
+            case "GET", "/requests":
+                return 200, self.records
+            case "POST", "/requests/ack":
+                acked = {(ack["request_id"], ack["attempt"]) for ack in body}
+                kept = [r for r in self.records if (r["request_id"], r["attempt"]) not in acked]
+                self.records = kept
+                return 200, {"acknowledged": len(acked)}
+            case "POST", "/requests/grants":
+                return 200, {"found": len(body)}
             case "POST", "/drain":
                 self.push("drain", draining=True)
                 return 200, {}

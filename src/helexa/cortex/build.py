@@ -157,7 +157,7 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
         now=time.time,
         rng=random.Random(),  # jitter, not secrets
         on_grant_low=settler.on_grant_low,
-        on_request_end=lambda node, record: _request_end(settler, metrics, node, record),
+        on_request_end=lambda node, record: _request_end(desk, node, record),
     )
     for node in settings.neurons:
         _add_node(node, links, fleet, trust)
@@ -265,12 +265,13 @@ def _booked(metrics: CortexMetrics, settled: Settled) -> None:
     key.spend_completion.inc(settled.completion)
 
 
-def _request_end(
-    settler: Settler, metrics: CortexMetrics, node: str, record: RequestRecord
-) -> None:
+def _request_end(desk: Desk, node: str, record: RequestRecord) -> None:
+    """A node's last word about a request, which may have ended here this very moment."""
+    metrics = desk.metrics
+    desk.books.flush()
     if record.discarded:
         metrics.discarded.inc(record.discarded)
     if record.state in _WASTED:
         # What was reused cost nothing to compute.
         metrics.wasted.labels(record.state).inc(record.prompt - record.cached + record.output)
-    settler.on_request_end(node, record)
+    desk.settler.on_request_end(node, record)

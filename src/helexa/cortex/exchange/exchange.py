@@ -148,8 +148,8 @@ class Exchange:
             self.desk.log.exception("bug", request_id=self.request_id)
             self._fail(wire.internal_error(self.request_id))
         finally:
-            self._settle()
             running.discard(self)
+            self._settle()
 
     # ── the way in ──────────────────────────────────────────────────────────────────────────
 

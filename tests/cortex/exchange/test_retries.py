@@ -1,0 +1,218 @@
+"""The next candidate: when it is tried, when it never is, and who pays."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.cortex.exchange.rig import (
+    DONE,
+    MODEL,
+    Gateway,
+    answers,
+    delta,
+    error_of,
+    events_of,
+    fleet,
+    refuses,
+    resets,
+)
+from tests.cortex.fake_node import Chat, FakeNode, Turn
+from tests.relay.rig import until
+
+pytestmark = pytest.mark.anyio
+
+CAPPED = """
+[[entitlements.keys]]
+key = "sk-a"
+account_id = "acme"
+hard_cap = 10000
+"""
+
+
+def first_goes_to(gateway: Gateway, name: str) -> Callable[[], None]:
+    """Make the other nodes look busy until the returned function is called."""
+    others = [n.name for n in gateway.rooms.fleet.snapshot().nodes if n.name != name]
+    leases = [gateway.rooms.placer.leases.take(other, MODEL) for other in others]
+
+    def done() -> None:
+        for lease in leases:
+            lease.release()
+
+    return done
+
+
+async def nobody_there(node: FakeNode) -> None:
+    """Close the node's port under a gateway that thinks it is up."""
+    node.chat = None
+    if node._server is not None:
+        node._server.close()
+        node._server = None
+    await until(lambda: refused(node.port))
+
+
+def refused(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "first",
+    [
+        resets,
+        refuses(503, "service_unavailable"),
+        refuses(503, "model_recovering", retry_after_s=3),
+        refuses(503, "overloaded"),
+        refuses(429, "rate_limit_exceeded"),
+        refuses(404, "model_not_found"),
+    ],
+    ids=["reset", "503", "recovering", "overloaded", "429", "404"],
+)
+async def test_what_another_node_can_do_is_done_by_it(first: Chat, stream: bool) -> None:
+    async with fleet(first, answers, config=CAPPED) as (gateway, nodes):
+        let_go = first_goes_to(gateway, "n0")
+        got = await gateway.ask({"stream": stream}, authorization="Bearer sk-a")
+        let_go()
+        assert got.status == 200
+        assert got.headers[b"x-helexa-node"] == b"n1"
+        assert [len(node.turns) for node in nodes] == [1, 1]
+        attempts = [node.turns[0].headers["x-helexa-attempt"] for node in nodes]
+        ids = {node.turns[0].headers["x-request-id"] for node in nodes}
+        assert (attempts, len(ids)) == (["1", "2"], 1)
+        await gateway.settled()
+        # Only the attempt that was relayed is paid for, and both records can be forgotten.
+        assert (await gateway.get("/v1/usage", authorization="Bearer sk-a"))["spent_tokens"] == 9
+        await until(lambda: all(node.calls("/requests/ack") for node in nodes))
+        (line,) = gateway.log.lines
+        assert (line.attempts, line.node, line.outcome) == (2, "n1", "complete")
+
+
+async def test_a_port_that_nobody_listens_on_is_passed_over() -> None:
+    async with fleet(answers, answers) as (gateway, nodes):
+        await nobody_there(nodes[0])
+        let_go = first_goes_to(gateway, "n0")
+        got = await gateway.ask()
+        let_go()
+        assert (got.status, got.headers[b"x-helexa-node"]) == (200, b"n1")
+
+
+async def test_three_attempts_are_the_most() -> None:
+    chats = [refuses(503, "service_unavailable", retry_after_s=4)] * 5
+    async with fleet(*chats) as (gateway, nodes):
+        got = await gateway.ask({"stream": True})
+        assert (got.status, error_of(got)["code"]) == (503, "service_unavailable")
+        assert got.headers[b"retry-after"] == b"4"
+        assert sum(len(node.turns) for node in nodes) == 3
+
+
+async def test_no_retries_means_none() -> None:
+    chats = [refuses(503, "service_unavailable")] * 2
+    async with fleet(*chats, config="[routing]\nretries = 0\n") as (gateway, nodes):
+        assert (await gateway.ask()).status == 503
+        assert sum(len(node.turns) for node in nodes) == 1
+
+
+async def test_when_nobody_else_has_the_model_the_last_refusal_stands() -> None:
+    async with fleet(refuses(503, "overloaded", retry_after_s=9)) as (gateway, [node]):
+        got = await gateway.ask()
+        assert (got.status, error_of(got)["code"]) == (503, "overloaded")
+        assert got.headers[b"retry-after"] == b"9"
+        assert len(node.turns) == 1
+
+
+async def test_a_model_that_was_unloaded_a_moment_ago_is_not_unknown() -> None:
+    async with fleet(refuses(404, "model_not_found")) as (gateway, _):
+        got = await gateway.ask()
+        assert (got.status, error_of(got)["code"]) == (503, "service_unavailable")
+        assert b"retry-after" in got.headers
+
+
+async def test_a_grant_that_was_too_small_is_the_keys_own_limit_everywhere() -> None:
+    over = refuses(429, "rate_limit_exceeded", granted=5, prompt_len=9, retry_after_s=1)
+    async with fleet(over, over) as (gateway, nodes):
+        assert (await gateway.ask()).status == 429
+        assert sum(len(node.turns) for node in nodes) == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_nothing_is_tried_again_after_the_first_byte_of_an_answer(stream: bool) -> None:
+    async def half(turn: Turn) -> None:
+        if stream:
+            turn.open()
+            turn.send(delta("Hal"))
+        else:
+            head = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n"
+            turn._writer.write(head + b'{"cho')
+        await asyncio.sleep(0.02)
+        turn.ended("failed", prompt=3, output=1)
+        turn.reset()
+
+    async with fleet(half, half) as (gateway, nodes):
+        got = await gateway.ask({"stream": stream})
+        assert got.status == (200 if stream else 502)
+        assert DONE not in got.body
+        assert sum(len(node.turns) for node in nodes) == 1
+
+
+async def test_another_node_is_tried_even_after_the_200_while_no_engine_has_spoken() -> None:
+    async def late(turn: Turn) -> None:
+        await asyncio.sleep(0.2)
+        turn.plain({"error": {"message": "No.", "code": "model_recovering"}}, 503)
+
+    config = "[gateway]\ncommit_ms = 50\n"
+    async with fleet(late, answers, config=config) as (gateway, nodes):
+        let_go = first_goes_to(gateway, "n0")
+        got = await gateway.ask({"stream": True})
+        let_go()
+        events = events_of(got.body)
+        assert events[0] == b": keep-alive\n\n"
+        assert events[-1] == DONE
+        assert [len(node.turns) for node in nodes] == [1, 1]
+
+
+async def test_nothing_is_tried_again_past_the_clients_deadline() -> None:
+    async def late(turn: Turn) -> None:
+        await asyncio.sleep(0.1)
+        turn.plain({"error": {"message": "No.", "code": "overloaded"}}, 503)
+
+    async with fleet(late, late) as (gateway, nodes):
+        got = await gateway.ask(x_helexa_deadline_ms="50")
+        assert got.status == 503
+        assert sum(len(node.turns) for node in nodes) == 1
+        left = [t.headers["x-helexa-deadline-ms"] for node in nodes for t in node.turns]
+        assert 0 <= int(left[0]) <= 50
+        # What is no number of milliseconds is no deadline.
+        for odd in ("soon", "-1", "9" * 5000):
+            assert (await gateway.ask(x_helexa_deadline_ms=odd)).status == 503
+        assert sum(len(node.turns) for node in nodes) == 1 + 3 * 2
+
+
+async def test_a_load_that_outlasts_the_deadline_is_refused_with_what_is_known() -> None:
+    models = '[[models]]\nid = "org/cold"\nharness = "llamacpp"\n'
+    async with fleet(answers, models=models) as (gateway, [node]):
+        node.finish_loads = False
+        body: dict[str, Any] = {"model": "org/cold"}
+        got = await gateway.ask(body, x_helexa_deadline_ms="100")
+        assert (got.status, error_of(got)["code"]) == (503, "model_loading")
+        assert error_of(got)["eta_s"] == 3.0
+        assert got.headers[b"retry-after"] == b"3"
+        node.put({**node.models["org/cold"], "status": "loaded"})
+        got = await gateway.ask({**body, "stream": True})
+        assert got.status == 200
+        assert node.calls("/models/load") == 1
+
+
+async def test_a_cold_model_is_loaded_and_the_answer_says_so() -> None:
+    models = '[[models]]\nid = "org/cold"\nharness = "llamacpp"\nquant = "Q4_0"\n'
+    async with fleet(answers, models=models) as (gateway, [node]):
+        got = await gateway.ask({"model": "org/cold"})
+        assert (got.status, got.headers[b"x-helexa-cold-start"]) == (200, b"true")
+        (load,) = [body for _, path, _, body in node.log if path == "/models/load"]
+        assert (load["model_id"], load["quant"]) == ("org/cold", "Q4_0")
+        await gateway.settled()
+        assert gateway.metric("cortex_cold_starts_total", model="org/cold", node="n0") == 1
+        assert gateway.metric("cortex_load_seconds_count", model="org/cold") == 1
