@@ -138,38 +138,34 @@ def rate_table(cells: Cells, names: Sequence[str], rows: Sequence[Row]) -> Table
     return TableData("What the clients saw", ["", *names], lines)
 
 
-def verdicts(cells: Cells, rows: Sequence[Row]) -> list[Figure]:
-    """The bars."""
+def bars(row: Row) -> dict[str, float]:
+    """What helexa may cost on a row, as a part of each peer."""
+    found = {"nginx": row.bar, "sglang-router": 1.0}
+    # A paced event of LiteLLM would need more cores than there are: it never keeps the pace.
+    return found if row.gap_ms else found | {"litellm": LITELLM_PART}
+
+
+def verdict(row: Row, ours: Cell, peer: str, other: Cell | None, bar: float) -> Figure:
+    """One bar; the note has the range of the rounds."""
+    name = f"{row.name}, to {peer}"
+    if other is None:
+        return report.not_measured(name, f"≤ {bar:g} ×", f"{peer} not installed")
+    ratios = [a / b for a, b in zip(ours.costs, other.costs, strict=True)]
+    note = f"rounds {min(ratios):.3g} to {max(ratios):.3g}"
+    return report.at_most(name, ours.cost / other.cost, bar, "×", note)
+
+
+def verdicts(cells: Cells, names: Sequence[str], rows: Sequence[Row]) -> list[Figure]:
+    """The bars of the targets that were asked for."""
     figures = []
     for row in rows:
         ours = cells.get(("helexa", row))
-        if ours is None:
-            continue
-        floor, router, lite = (
-            cells.get((name, row)) for name in ("nginx", "sglang-router", "litellm")
-        )
-        name = f"{row.name}, to nginx"
-        if floor is None:
-            figures.append(report.not_measured(name, f"≤ {row.bar:g} ×", "nginx not installed"))
-        else:
-            spread = [a / b for a, b in zip(ours.costs, floor.costs, strict=True)]
-            note = f"rounds {min(spread):.2f} to {max(spread):.2f}"
-            ratio = ours.cost / floor.cost
-            figures.append(report.at_most(name, ratio, row.bar, "×", note))
-        name = f"{row.name}, to sglang-router"
-        if router is None:
-            why = "sglang-router not installed"
-            figures.append(report.not_measured(name, "≤ 1 ×", why))
-        else:
-            figures.append(report.at_most(name, ours.cost / router.cost, 1, "×"))
-        if row.gap_ms:
-            continue  # a paced event of LiteLLM would need more core than there is
-        name = f"{row.name}, to litellm"
-        if lite is None:
-            why = "litellm not installed"
-            figures.append(report.not_measured(name, f"≤ {LITELLM_PART:g} ×", why))
-        else:
-            figures.append(report.at_most(name, ours.cost / lite.cost, LITELLM_PART, "×"))
+        if ours is not None:
+            figures += [
+                verdict(row, ours, peer, cells.get((peer, row)), bar)
+                for peer, bar in bars(row).items()
+                if peer in names
+            ]
     errors = sum(cell.errors for (name, _), cell in cells.items() if name == "helexa")
     figures.append(report.at_most("errors of helexa", errors, 0, ""))
     return figures
@@ -205,7 +201,7 @@ def run(
         targets = start(names, peers.Tools(peers_folder, scratch), stub, stack)
         cells = rounds(stub, targets, rows, count, seconds)
     found.tables += [cost_table(cells, names, rows), rate_table(cells, names, rows)]
-    found.figures += verdicts(cells, rows)
+    found.figures += verdicts(cells, names, rows)
     for (name, row), cell in cells.items():
         if cell.errors:
             click.echo(f"{name}, {row.name}: {cell.errors} errors: {cell.faults[:3]}", err=True)
@@ -221,7 +217,7 @@ def run(
     "--peers",
     "peers_folder",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    default=Path(".bench") if Path(".bench").is_dir() else None,
+    default=report.ROOT / ".bench" if (report.ROOT / ".bench").is_dir() else None,
     help="Virtual environment with the peers.  [default: .bench]",
 )
 @report.json_option

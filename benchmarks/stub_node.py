@@ -102,7 +102,8 @@ class Play:
     def _chunk(self, delta: object, finish: str | None, usage: object = None) -> str:
         choices = [{"index": 0, "delta": delta, "finish_reason": finish}]
         last = {"choices": choices} if usage is None else {"choices": [], "usage": usage}
-        return json.dumps(self._head("chat.completion.chunk") | last)
+        # Without blanks, as engines and nodes write it.
+        return json.dumps(self._head("chat.completion.chunk") | last, separators=(",", ":"))
 
     def _whole(self, usage: object) -> dict[str, Any]:
         message = {"role": "assistant", "content": " tok" * self.tokens}

@@ -101,13 +101,13 @@ def report(benchmark: str, about: str, command: str) -> Report:
 def at_most(name: str, value: float, bar: float, unit: str, note: str = "") -> Figure:
     """A figure that must not exceed its bar."""
     verdict: Verdict = "pass" if value <= bar else "FAIL"
-    return Figure(name, f"{value:.4g} {unit}", f"≤ {bar:g} {unit}", verdict, note)
+    return Figure(name, f"{value:.4g} {unit}".strip(), f"≤ {bar:g} {unit}".strip(), verdict, note)
 
 
 def at_least(name: str, value: float, bar: float, unit: str, note: str = "") -> Figure:
     """A figure that must reach its bar."""
     verdict: Verdict = "pass" if value >= bar else "FAIL"
-    return Figure(name, f"{value:.4g} {unit}", f"≥ {bar:g} {unit}", verdict, note)
+    return Figure(name, f"{value:.4g} {unit}".strip(), f"≥ {bar:g} {unit}".strip(), verdict, note)
 
 
 def not_measured(name: str, bar: str, why: str) -> Figure:

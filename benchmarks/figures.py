@@ -1,0 +1,109 @@
+"""Write docs/figures.md from the JSON that the benchmarks left in ``out/``.
+
+    make bench && python benchmarks/figures.py
+
+A page is only as new as its oldest result, so every section says when, where and of which
+revision it was measured. Sections whose JSON is missing are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import click
+import msgspec
+from kit.report import ROOT, Figure, Machine, Report, TableData
+
+PAGE = ROOT / "docs" / "figures.md"
+ORDER = ("gateway", "hops", "streams", "prompt", "start", "stack", "sizes", "memory_plan")
+INTRO = """\
+# Figures
+
+Every figure on this page is printed by a command in this repository, as a ratio to a peer in the
+same run wherever there is one.
+`make bench` prints them all; `python benchmarks/figures.py` makes this page of what it left in
+`out/`.
+The peers of the first table are optional: nginx from the system, the others with
+`python -m venv .bench && .bench/bin/pip install sglang-router 'litellm[proxy]'`.
+
+What is measured there is CPU time of the gateway's processes per unit of work.
+It moves less than throughput when the machine has other things to do, but it does move: a busy
+machine makes wake-ups cheaper and caches colder.
+The ratio to nginx in the same run is the figure to read.
+"""
+
+
+def load_reports(folder: Path) -> list[Report]:
+    """The results in ``folder``, in the page's order; what is no report is passed over."""
+    found = {}
+    for file in sorted(folder.glob("*.json")):
+        try:
+            report = msgspec.json.decode(file.read_bytes(), type=Report)
+        except msgspec.DecodeError as error:
+            click.echo(f"{file}: not a report: {error}", err=True)
+            continue
+        found[report.benchmark] = report
+    known = [found.pop(name) for name in ORDER if name in found]
+    return [*known, *found.values()]
+
+
+def page(reports: list[Report]) -> str:
+    """The whole page."""
+    lines = [INTRO]
+    machines = {report.machine for report in reports}
+    if len(machines) == 1:
+        lines += [f"Measured on: {machines.pop()}.", ""]
+        lines += [line for report in reports for line in section(report)]
+    else:
+        lines += [line for report in reports for line in section(report, report.machine)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def section(report: Report, machine: Machine | None = None) -> Iterator[str]:
+    """One benchmark: how, when, its tables, its figures against their bars."""
+    yield f"## {report.benchmark}"
+    yield ""
+    where = f", on {machine}" if machine is not None else ""
+    about = report.about[0].upper() + report.about[1:]
+    yield f"{about}. `{report.command}`, {report.taken}, revision `{report.commit}`{where}."
+    yield ""
+    for data in report.tables:
+        yield f"{data.title}:"
+        yield ""
+        yield from table(data)
+        yield ""
+    if report.figures:
+        yield from table(figure_table(report.figures))
+        yield ""
+
+
+def figure_table(figures: Iterable[Figure]) -> TableData:
+    """Figures with their bars."""
+    rows = [[f.name, f.value, f.bar, f.verdict or "", f.note] for f in figures]
+    return TableData("", ["", "measured", "bar", "", "note"], rows)
+
+
+def table(data: TableData) -> Iterator[str]:
+    """As Markdown."""
+    yield "| " + " | ".join(data.columns) + " |"
+    yield "|" + "---|" * len(data.columns)
+    for row in data.rows:
+        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
+
+
+@click.command(help=__doc__)
+@click.argument(
+    "folder", type=click.Path(path_type=Path, exists=True, file_okay=False), default=ROOT / "out"
+)
+@click.option("--output", type=click.Path(path_type=Path), default=PAGE, show_default="the page")
+def main(folder: Path, output: Path) -> None:
+    reports = load_reports(folder)
+    if not reports:
+        raise click.UsageError(f"there are no results in {folder}; run make bench first")
+    output.write_text(page(reports), encoding="utf-8")
+    click.echo(f"{output}: {', '.join(report.benchmark for report in reports)}")
+
+
+if __name__ == "__main__":
+    main()
