@@ -49,6 +49,25 @@ def with_driver(root: Path, module: str, library: str) -> Hardware:
     return make(root)
 
 
+def test_a_gpu_that_cannot_be_used_stops_nothing_where_the_cpu_was_asked_for(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "proc").mkdir()
+    hardware = with_driver(tmp_path, "550.54.14", "535.161.07")
+    assert not report(hardware, [GOOD]).ok
+    found = report(hardware, [GOOD], cpu_only=True)
+    assert found.ok
+    assert [note.reason for note in found.notes]
+
+
+def test_what_an_engine_only_repeats_is_said_once(tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    hardware = with_driver(tmp_path, "550.54.14", "535.161.07")
+    refused = Verdict(False, "engine_without_gpu", hardware.host().fault)
+    found = report(hardware, [EngineFinding("llamacpp", "1", verdict=refused)])
+    assert len(found.problems) == 1
+
+
 def test_a_healthy_cpu_host_is_all_well(hardware: Hardware) -> None:
     found = report(hardware, [GOOD])
     assert found.ok

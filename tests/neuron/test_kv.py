@@ -35,6 +35,15 @@ def test_an_extension_ends_at_the_pool_and_at_the_context() -> None:
     assert not cells.extend("nobody", 1)
 
 
+def test_what_turns_out_not_to_be_needed_is_given_back() -> None:
+    cells = CellLedger(100, 100)
+    cells.grant("a", 60)
+    assert cells.shrink("a", 20)
+    assert not cells.shrink("a", 30)
+    assert not cells.shrink("nobody", 0)
+    assert (cells.held("a"), cells.free) == (20, 80)
+
+
 def test_spare_cells_are_left_for_those_that_run() -> None:
     cells = CellLedger(100, 100)
     assert cells.fits(60, spare=40)
@@ -65,6 +74,13 @@ class Ledger(RuleBasedStateMachine):
         assert self.cells.extend(who, cells) == expected
         if expected:
             self.model[who] += cells
+
+    @rule(who=st.integers(0, 5), cells=st.integers(0, 40))
+    def shrink(self, who: int, cells: int) -> None:
+        expected = self.model.get(who, 0) > cells
+        assert self.cells.shrink(who, cells) == expected
+        if expected:
+            self.model[who] = cells
 
     @rule(who=st.integers(0, 5))
     def release(self, who: int) -> None:

@@ -20,7 +20,6 @@ from helexa.neuron.limits import (
     check_request,
     derive,
     floors,
-    longest_answer,
     needs_count,
     servable,
     steady,
@@ -82,7 +81,6 @@ def test_a_limit_is_always_within_what_fits_and_adds_up(
     assert limit.context == limit.input + limit.output <= min(native, fits)
     assert limit.input >= 1
     assert cap is None or limit.input <= cap
-    assert longest_answer(limit, limit.input) == limit.output
 
 
 def test_a_limit_does_not_move_with_every_measurement() -> None:

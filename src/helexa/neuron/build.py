@@ -36,7 +36,7 @@ from helexa.neuron.engines.supervisor import SupervisorSettings
 from helexa.neuron.events import Bus
 from helexa.neuron.exchange.desk import Desk
 from helexa.neuron.hardware import Hardware
-from helexa.neuron.housekeeping import Changes, keep, tell_devices, tend
+from helexa.neuron.housekeeping import Changes, forget, keep, tell_devices, tend
 from helexa.neuron.limits import FreeMemory, PrefillRate, derive, floors
 from helexa.neuron.metrics import NeuronMetrics
 from helexa.neuron.models.inspect import inspect
@@ -127,7 +127,7 @@ class Parts:
             process=running.process,
             facts=facts,
             plan=plan,
-            served=Served(running.spec.model_id, facts, plan, limit.context),
+            served=Served(running.spec.model_id, facts, plan, limit.output),
             limit=limit,
             admission=Admission(
                 plan.slots,
@@ -325,7 +325,10 @@ def serve_app(node: Node[ServedModel], parts: Parts, desk: Desk) -> tuple[NodeAp
     metrics, log = parts.metrics, desk.log
     metrics.registry.before_collect(
         lambda: metrics.collect(
-            node.registry.figures(), node.hardware.devices(), len(node.requests)
+            node.registry.figures(),
+            node.hardware.devices(),
+            len(node.requests),
+            parts.records.lost,
         )
     )
 
@@ -387,6 +390,9 @@ async def run(settings: NeuronSettings, *, announce: Announce) -> None:
         asyncio.create_task(tend(node, parts.changes, settings.life.idle_ttl_secs), name="tend"),
         asyncio.create_task(tell_devices(node.bus, parts.hardware.devices), name="devices"),
         asyncio.create_task(keep(parts.records.sync), name="records"),
+        asyncio.create_task(
+            forget(lambda: parts.records.expire(settings.life.record_secs), log), name="forget"
+        ),
     ]
     try:
         await stop.wait()

@@ -18,11 +18,13 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from helexa.core.fleet import DeviceReading, Discovery
+from helexa.core.settings import SettingsError, load
 from helexa.neuron.engines.base import Engine, Host, Verdict
 from helexa.neuron.hardware.cpu import CpuFacts
 from helexa.neuron.hardware.driver import Driver, Fault
 from helexa.neuron.hardware.readings import Hardware
 from helexa.neuron.models.facts import ModelFacts
+from helexa.neuron.settings import DEFAULT_PATH, PREFIX, RESERVED, NeuronSettings
 
 
 class EngineFinding(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -66,10 +68,23 @@ class DoctorReport(msgspec.Struct, frozen=True):
         return not self.problems
 
 
-def report(hardware: Hardware, engines: Sequence[EngineFinding]) -> DoctorReport:
-    """Put together what was found; pure but for reading the last sample."""
+def report(
+    hardware: Hardware, engines: Sequence[EngineFinding], *, cpu_only: bool = False
+) -> DoctorReport:
+    """Put together what was found; pure but for reading the last sample.
+
+    Args:
+        cpu_only: The operator wants the CPU (``gpu_layers = 0``): a GPU that cannot be used is
+            worth a note and stops nothing.
+    """
     host, faults = hardware.host(), [hardware.fault] if hardware.fault else []
-    faults += [fault for engine in engines if (fault := _fault_of(engine)) is not None]
+    if cpu_only:
+        faults = [msgspec.structs.replace(fault, blocking=False) for fault in faults]
+    said = host.fault  # an engine that refuses for the host's reason says nothing new
+    for engine in engines:
+        fault = _fault_of(engine)
+        if fault is not None and (said is None or engine.verdict.detail != said):
+            faults.append(fault)
     if not any(engine.version and engine.verdict.ok for engine in engines) and not faults:
         faults.append(Fault("No engine is installed.", "pip install 'helexa[neuron]'"))
     return DoctorReport(
@@ -145,6 +160,22 @@ def _fault_of(engine: EngineFinding) -> Fault | None:
     return Fault(f"{engine.name}: {text}.", fix or "see the operator's guide")
 
 
+def _settings() -> NeuronSettings:
+    """What the node would run with; a file that does not load is the node's own business."""
+    try:
+        return load(
+            NeuronSettings,
+            prefix=PREFIX,
+            path=None,
+            default_path=DEFAULT_PATH,
+            flags={},
+            environ=os.environ,
+            reserved=RESERVED,
+        ).value
+    except SettingsError:
+        return NeuronSettings()
+
+
 def main(as_json: bool = False) -> int:
     """Examine this host and print what was found.
 
@@ -156,12 +187,13 @@ def main(as_json: bool = False) -> int:
     from helexa.neuron.engines.llamacpp.engine import LlamaCpp  # noqa: PLC0415
     from helexa.neuron.models.inspect import inspect  # noqa: PLC0415
 
+    cpu_only = _settings().engines.llamacpp.gpu_layers == 0
     hardware = Hardware.of_this_host(os.environ, harnesses=[LlamaCpp.name])
     build = inspect_build(os.environ)
     facts = inspect(spark.gguf_path(), spark.MODEL_ID)
-    engine = LlamaCpp(os.environ, build)
+    engine = LlamaCpp(os.environ, build, cpu_only=cpu_only)
     finding = examine(engine, facts, hardware.host(), build.devices, build.features)
-    found = report(hardware, [finding])
+    found = report(hardware, [finding], cpu_only=cpu_only)
     hardware.stop()
     text = msgspec.json.format(msgspec.json.encode(found)).decode() + "\n"
     sys.stdout.write(text if as_json else render(found))

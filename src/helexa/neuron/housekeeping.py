@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from helexa.core.fleet import DeviceReading
+from helexa.core.logging import Logger
 from helexa.neuron.events import Bus
 from helexa.neuron.registry.served import ServedModel
 from helexa.neuron.service import Node
@@ -18,6 +19,7 @@ from helexa.neuron.service import Node
 TEND_SECS = 0.25
 SYNC_SECS = 1.0
 DEVICE_SECS = 1.0
+FORGET_SECS = 60.0
 MOVED_MB = 64
 MOVED_PCT = 15.0
 
@@ -63,6 +65,15 @@ async def keep(sync: Callable[[], None]) -> None:
     while True:
         await asyncio.sleep(SYNC_SECS)
         await asyncio.to_thread(sync)
+
+
+async def forget(expire: Callable[[], int], log: Logger) -> None:
+    """Give up records that nobody comes for, and say how many; until cancelled."""
+    while True:
+        lost = expire()
+        if lost:
+            log.warning("gave up request records that no gateway came for", records=lost)
+        await asyncio.sleep(FORGET_SECS)
 
 
 async def tell_devices(bus: Bus, readings: Callable[[], list[DeviceReading]]) -> None:

@@ -67,6 +67,15 @@ class CellLedger:
         self.used += cells
         return True
 
+    def shrink(self, request: Hashable, cells: int) -> bool:
+        """Take back what ``request`` holds beyond ``cells``; False when it holds no more."""
+        held = self._held.get(request, 0)
+        if held <= cells:
+            return False
+        self._held[request] = cells
+        self.used -= held - cells
+        return True
+
     def release(self, request: Hashable) -> int:
         """Take back everything ``request`` holds; idempotent."""
         cells = self._held.pop(request, 0)

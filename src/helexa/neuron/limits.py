@@ -4,7 +4,7 @@
 
     context = min(model's own maximum, cells a slot has, tokens prefilled in the target time)
     ├──────────────── input ────────────────┼──── output (reserve) ────┤
-      a longer prompt is refused               always left for an answer
+      a longer prompt is refused               a longer answer is cut
 
 What is advertised, what is enforced and what is reported as servable go through the functions of
 this file, so they agree. An operator's cap only ever lowers the result. Pure, but for the
@@ -50,8 +50,8 @@ def derive(
         max_prompt_tokens: The operator's clamp (``NEURON_MAX_PROMPT_TOKENS``).
 
     Returns:
-        ``context = input + output``; ``output`` is what is left beside the longest prompt, a
-        shorter prompt may have a longer answer (``longest_answer``).
+        ``context = input + output``; ``output`` is the longest answer, whatever the prompt, so
+        that it fits beside the longest one. A request that asks for more is lowered to it.
     """
     fits = min(facts.context_native or plan.context, plan.context)
     context = fits
@@ -70,11 +70,6 @@ def steady(advertised: Limit, derived: Limit) -> Limit:
     moves with every measurement helps nobody. Lower fits are adopted by a new ``derive``."""
     near = abs(derived.context - advertised.context) <= STEADY * advertised.context
     return advertised if near else derived
-
-
-def longest_answer(limit: Limit, prompt_tokens: int) -> int:
-    """Tokens an answer may have after a prompt of ``prompt_tokens``."""
-    return max(0, limit.context - prompt_tokens)
 
 
 def check_prompt(prompt_tokens: int, limit: Limit) -> ContextLengthExceeded | None:

@@ -97,6 +97,9 @@ class NeuronMetrics:
         ).labels()
         self.engine_restarts = counter("engine_restarts_total", "Engines that died.", *at)
         self.open_requests = gauge("open_requests", "Requests on the node.").labels()
+        self.records_lost = gauge(
+            "request_records_lost_total", "Finished records given up before a gateway took them."
+        ).labels()
         self.rss = gauge("process_resident_memory_bytes", "Resident memory.").labels()
         self._models: dict[str, ModelMetrics] = {}
 
@@ -108,7 +111,11 @@ class NeuronMetrics:
         return bundle
 
     def collect(
-        self, models: list[ModelLoad], devices: list[DeviceReading], open_requests: int
+        self,
+        models: list[ModelLoad],
+        devices: list[DeviceReading],
+        open_requests: int,
+        records_lost: int = 0,
     ) -> None:
         """Set the gauges from the node's own snapshots."""
         for model in models:
@@ -116,6 +123,7 @@ class NeuronMetrics:
         for device in devices:
             self._device_gauges(device)
         self.open_requests.set(open_requests)
+        self.records_lost.set(records_lost)
         self.rss.set(resident_bytes())
 
     def _model_gauges(self, model: ModelLoad) -> None:

@@ -120,7 +120,13 @@ class PrefixCacheSettings(_Section, frozen=True):
 
 
 class AdmissionSettings(_Section, frozen=True):
-    """``[admission]``: who may run and who waits; per model."""
+    """``[admission]``: who may run and who waits; per model.
+
+    Args:
+        reserve_seats: Kept free for principals that hold none, also while nobody else asks: with
+            two seats or more, one principal runs at most ``slots − reserve_seats`` requests. Set
+            it to 0 where there is only one, or give the engine a slot more.
+    """
 
     max_in_flight: int | None = None
     max_queue_depth: int = 8
@@ -157,6 +163,7 @@ class LifeSettings(_Section, frozen=True):
         idle_ttl_secs: Unload a model nobody used for so long; 0 never.
         watchdog_secs: Least time without any progress before an engine is killed.
         retry_secs: First and longest pause between attempts at a boot-time model.
+        record_secs: A finished record whose gateway has not come for it by then is given up.
     """
 
     load_secs: float = 600.0
@@ -165,6 +172,7 @@ class LifeSettings(_Section, frozen=True):
     idle_ttl_secs: float = 0.0
     watchdog_secs: float = 60.0
     retry_secs: tuple[float, float] = (1.0, 60.0)
+    record_secs: float = 604_800.0
 
 
 class NeuronSettings(_Section, frozen=True):

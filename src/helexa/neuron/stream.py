@@ -85,6 +85,7 @@ class AnswerStream:
     _held: bytes = b""  # whole events behind an edge, not cleaned yet
     _unsent: bytes = b""  # cleaned, but over the grant
     _taken: int = 0  # from the grant so far
+    _clear: int = 0  # tokens that fit grant and cells without asking again
 
     @property
     def blocked(self) -> bool:
@@ -105,10 +106,16 @@ class AnswerStream:
             return self._step(b"", None)
         self._tail = data[end:]
         events = data[:end] if self._tail else data
-        if self.blocked:
+        if self._held or self._unsent:
             self._held += events
             return self._step(b"", "grant")
+        if self._clear >= MARGIN + events_in(events):
+            return self._flow(events)
         return self._advance(events)
+
+    def edges_moved(self) -> None:
+        """Cells were given back: what was clear may not be any more."""
+        self._clear = 0
 
     def resume(self) -> Step:
         """Go on with what was held, after the grant grew."""
@@ -140,19 +147,51 @@ class AnswerStream:
 
     def billed(self) -> Billed:
         """The request's cost as it stands; never more than the grant."""
-        meter, owed = self.cleaner.meter, self._owed()
+        return Billed(*self.counts())
+
+    def counts(self) -> tuple[int, int, int, int, int]:
+        """The members of ``billed``; as a tuple, since it is asked for at every event."""
+        meter = self.cleaner.meter
+        if meter.output and self._taken >= meter.prompt + meter.output:
+            return meter.prompt, meter.cached, meter.output, meter.reasoning, self.discarded
+        owed = self._owed()
         output = max(0, meter.output - owed)
         prompt = self._prompt() - max(0, owed - meter.output)
-        return Billed(prompt, meter.cached, output, min(meter.reasoning, output), self.discarded)
+        return prompt, meter.cached, output, min(meter.reasoning, output), self.discarded
+
+    def _flow(self, events: bytes) -> Step:
+        """Far from every edge, with the prompt paid for: the usual case, made short."""
+        cleaner = self.cleaner
+        out = cleaner.feed(events)
+        meter = cleaner.meter
+        fresh = meter.prompt + meter.output - self._taken
+        if not 0 <= fresh <= self._clear:  # more tokens than events, by far
+            return self._accounted(out)
+        self._clear -= fresh
+        self._taken += fresh
+        self.gate.used += fresh
+        return Step(out, None, True, cleaner.done or cleaner.failed is not None)
 
     def _advance(self, events: bytes) -> Step:
-        if self._roomy(events.count(END) + MARGIN):
-            out = self.cleaner.feed(events)
-            if self._account():
-                return self._step(out, None)
+        if self._roomy(MARGIN + events_in(events)):
+            return self._accounted(self.cleaner.feed(events))
+        return self._singly(events)
+
+    def _accounted(self, out: bytes) -> Step:
+        self._clear = 0
+        if not self._account():
             self._unsent = out
             return self._step(b"", "grant")
-        return self._singly(events)
+        meter = self.cleaner.meter
+        if meter.output and meter.prompt_known:
+            self._clear = self._measured()
+        return self._step(out, None)
+
+    def _measured(self) -> int:
+        """Tokens that fit both the grant and the cells that are held now."""
+        meter, left = self.cleaner.meter, self.gate.left
+        held = self.cells.cells - max(meter.prompt, meter.prompt_processed) - meter.output
+        return max(0, held if left is None else min(left, held))
 
     def _singly(self, events: bytes) -> Step:
         clean: list[bytes] = []
@@ -218,6 +257,11 @@ class AnswerStream:
         cleaner = self.cleaner
         ended = not self.blocked and (cleaner.done or cleaner.failed is not None)
         return Step(out, edge, cleaner.meter.prompt_known, ended)
+
+
+def events_in(events: bytes) -> int:
+    """How many whole events; almost always one, and one newline is found fast."""
+    return 1 if events.find(b"\n") == len(events) - len(END) else events.count(END)
 
 
 def may_cost(event: bytes) -> bool:

@@ -43,10 +43,14 @@ class Watchdog:
             self._last = self.clock()
         self._running.add(request)
 
-    def progress(self, request: object) -> None:
-        """The engine sent an event of ``request``; one that has ended does not count."""
+    def progress(self, request: object, now: float | None = None) -> None:
+        """The engine sent an event of ``request``; one that has ended does not count.
+
+        Args:
+            now: The clock's present time, if it is known.
+        """
         if request in self._running:
-            self._last = self.clock()
+            self._last = self.clock() if now is None else now
 
     def end(self, request: object) -> None:
         """A request has left the engine, which is progress too; idempotent."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,17 @@ from helexa.neuron.engines.orphans import (
     start_time,
     write_record,
 )
+
+
+def test_a_record_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = record_path(tmp_path, "engine")
+    write_record(path, os.getpid(), "fake", "m")
+    assert [found.name for found in path.parent.iterdir()] == [path.name]
+    before = path.read_bytes()
+    path.with_suffix(".new").mkdir()  # writing fails, as on a full disk
+    write_record(path, os.getpid(), "fake", "other")
+    assert path.read_bytes() == before
+
 
 SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(99)"]
 

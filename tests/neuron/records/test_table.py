@@ -56,6 +56,41 @@ def test_a_record_shows_what_was_written(table: RecordTable) -> None:
     assert table.snapshot() == [now]
 
 
+def test_an_update_at_an_event_replaces_state_and_counts_only(table: RecordTable) -> None:
+    row = table.open(record(granted=500))
+    for output in range(1, 4):
+        row.update("decode", 900, (40, 8, output, 1, 2))
+    now = record(
+        state="decode", granted=900, prompt=40, cached=8, output=3, reasoning=1, discarded=2
+    )
+    assert table.snapshot() == [now]
+    row.write(record(state="complete", output=3))
+    row.update("decode", 900, (40, 8, 4, 1, 2))
+    assert table.snapshot()[0].output == 3
+
+
+def test_records_that_nobody_comes_for_are_given_up_in_the_end(path: Path) -> None:
+    now = 1000.0
+    table = RecordTable(path, lambda: now)
+    for name in ("old", "running"):
+        table.open(record(name))
+    old = table.snapshot()[0]
+    next(iter(table._rows.values())).write(record("old", state="complete"))
+    assert old.request_id == "old"
+    now = 1500.0
+    table.open(record("late")).write(record("late", state="cut"))
+    assert table.expire(600.0) == 0
+    now = 1601.0
+    assert table.expire(600.0) == 1
+    assert table.lost == 1
+    assert [kept.request_id for kept in table.snapshot()] == ["running", "late"]
+    table.close()
+    again = RecordTable(path, lambda: 2000.0)  # their age outlives the node
+    assert again.expire(600.0) == 1
+    assert [kept.request_id for kept in again.snapshot()] == ["late"]
+    again.close()
+
+
 def test_a_record_outlives_its_process_byte_for_byte(table: RecordTable, path: Path) -> None:
     ended = record("req_b", state="complete", prompt=10, output=5, discarded=2)
     table.open(record("req_b")).write(ended)

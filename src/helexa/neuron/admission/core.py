@@ -6,7 +6,8 @@ Synchronous and complete in itself; no clock, no tasks. The rules, in their orde
 2. Anonymous tickets are looked at only when nobody else waits.
 3. Cells come with the seat: a prompt and a slice, and a slice must stay for each that runs.
 4. Among those that pass, deficit round robin decides.
-5. A ticket whose cells are not free may be passed ``MOST_PASSED`` times; then all wait for it.
+5. A ticket whose cells or seats are not free may be passed ``MOST_PASSED`` times; then all wait
+   for it.
 """
 
 from __future__ import annotations
@@ -48,11 +49,12 @@ class Core:
         self._spare = spare
         self._seated: dict[Ticket, None] = {}
         self._holds: dict[str, int] = {}
+        self._taken = 0
 
     @property
     def in_flight(self) -> int:
         """Seats taken."""
-        return len(self._seated)
+        return self._taken
 
     @property
     def reserved(self) -> int:
@@ -75,11 +77,9 @@ class Core:
     def seat_at_once(self, ticket: Ticket) -> bool:
         """Seat a newcomer that nobody waits before, if it can be; the usual case, made short."""
         free = self.seats - self.in_flight
-        beyond = free > self.reserved
-        entitled = beyond or (
-            free > 0 and not ticket.anonymous and not self.holds(ticket.principal)
-        )
-        if len(self.queue) or not entitled or not self._has_cells(ticket):
+        beyond = free - ticket.seats >= self.reserved
+        entitled = beyond or (not ticket.anonymous and not self.holds(ticket.principal))
+        if len(self.queue) or not entitled or not self._fits(ticket, free):
             return False
         self._seat(ticket)
         return True
@@ -101,12 +101,17 @@ class Core:
         """Give a seated request ``cells`` more; False when they are not to be had."""
         return ticket in self._seated and self.cells.extend(ticket, cells)
 
+    def shrink(self, ticket: Ticket, cells: int) -> bool:
+        """A seated request needs no more than ``cells``; whether that freed any."""
+        return ticket in self._seated and self.cells.shrink(ticket, cells)
+
     def drop(self, ticket: Ticket) -> bool:
         """``ticket`` is over, wherever it was; False when it was nowhere (idempotent)."""
         if ticket in self._seated:
             del self._seated[ticket]
             self.cells.release(ticket)
-            self._holds[ticket.principal] -= 1
+            self._taken -= ticket.seats
+            self._holds[ticket.principal] -= ticket.seats
             if not self._holds[ticket.principal]:
                 del self._holds[ticket.principal]
         elif not self.queue.remove(ticket):
@@ -116,13 +121,18 @@ class Core:
         return True
 
     def hopeless(self) -> list[Ticket]:
-        """Waiting tickets that can no longer fit, after the cells became fewer."""
-        return [t for t in self.queue if not self.cells.ever_fits(t.cells)]
+        """Waiting tickets that can no longer fit, after cells or seats became fewer."""
+        return [t for t in self.queue if not self.ever_fits(t)]
+
+    def ever_fits(self, ticket: Ticket) -> bool:
+        """Whether ``ticket`` could run if it were alone."""
+        return ticket.seats <= self.seats and self.cells.ever_fits(ticket.cells)
 
     def _seat(self, ticket: Ticket) -> None:
         self.cells.grant(ticket, ticket.cells)
         self._seated[ticket] = None
-        self._holds[ticket.principal] = self.holds(ticket.principal) + 1
+        self._taken += ticket.seats
+        self._holds[ticket.principal] = self.holds(ticket.principal) + ticket.seats
         self.rounds.seated(ticket.principal)
 
     def _choose(self) -> Ticket | None:
@@ -133,17 +143,17 @@ class Core:
         waiting = self.queue.principals
         if not waiting:
             ticket = self.queue.first_anonymous() if beyond else None
-            return ticket if ticket is not None and self._has_cells(ticket) else None
+            return ticket if ticket is not None and self._may_sit(ticket, free) else None
         entitled = [p for p in waiting if beyond or not self.holds(p)]
         if not entitled:
             return None
-        return self._first_with_cells(self.rounds.order(entitled, waiting))
+        return self._first_that_fits(self.rounds.order(entitled, waiting), free)
 
-    def _first_with_cells(self, principals: list[str]) -> Ticket | None:
+    def _first_that_fits(self, principals: list[str], free: int) -> Ticket | None:
         passed: list[Ticket] = []
         for principal in principals:
             ticket = self.queue.head(principal)
-            if self._has_cells(ticket):
+            if self._may_sit(ticket, free):
                 for other in passed:
                     other.passed += 1
                 return ticket
@@ -152,13 +162,21 @@ class Core:
             passed.append(ticket)
         return None
 
-    def _has_cells(self, ticket: Ticket) -> bool:
-        return self.cells.fits(ticket.cells, self._spare * self.in_flight)
+    def _may_sit(self, ticket: Ticket, free: int) -> bool:
+        """Room, and none of the reserved seats for those that hold one or are nobody."""
+        kept = self.reserved if ticket.anonymous or self.holds(ticket.principal) else 0
+        return self._fits(ticket, free - kept)
+
+    def _fits(self, ticket: Ticket, free: int) -> bool:
+        spare = self._spare * self.in_flight
+        return ticket.seats <= free and self.cells.fits(ticket.cells, spare)
 
     def check_integrity(self) -> None:
         """Assert what must always hold; for tests and for idle moments."""
         self.cells.check_integrity()
         held = sum(self._holds.values())
         cells = sum(self.cells.held(t) for t in self._seated)
-        if held != len(self._seated) or cells != self.cells.used or 0 in self._holds.values():
+        taken = sum(t.seats for t in self._seated)
+        odd = held != taken or taken != self._taken or 0 in self._holds.values()
+        if odd or cells != self.cells.used:
             raise AssertionError(f"seats leaked: {self._holds}, {len(self._seated)} seated")

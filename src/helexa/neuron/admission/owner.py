@@ -17,6 +17,7 @@ from helexa.core.errors import (
     Overloaded,
     RateLimitExceeded,
     ServiceUnavailable,
+    UnsupportedParameter,
 )
 from helexa.core.fleet import ModelLoad, Servable
 from helexa.neuron.admission.core import Core
@@ -49,6 +50,10 @@ class Seat:
     def extend_cells(self, cells: int) -> bool:
         """Take ``cells`` more; False when they are not to be had: the answer ends there."""
         return self._admission.core.extend(self.ticket, cells)
+
+    def shrink_to(self, cells: int) -> None:
+        """It turned out to need no more than ``cells``; others may have the rest."""
+        self._admission.shrink(self, cells)
 
     def leave(self) -> None:
         """Give up seat and cells; idempotent."""
@@ -118,6 +123,7 @@ class Admission:
 
         Raises:
             ContextLengthExceeded: It can never fit.
+            UnsupportedParameter: It wants more answers at once than there are seats.
             RateLimitExceeded: The principal's hard cap.
             Overloaded: The queue is full, or it waited too long; with an estimate.
             ServiceUnavailable: The model is going away.
@@ -140,6 +146,11 @@ class Admission:
         self._mean_hold_s = held if mean is None else _FADE * mean + (1 - _FADE) * held
         self._seat_all()
 
+    def shrink(self, seat: Seat, cells: int) -> None:
+        """``seat`` gives back what it holds beyond ``cells``; whoever waits may now fit."""
+        if self.core.shrink(seat.ticket, cells):
+            self._seat_all()
+
     def cancel(self, ticket: Ticket) -> None:
         """``ticket``'s caller has gone while it waited; its ``enter`` is cancelled."""
         waiter = self._withdraw(ticket)
@@ -161,7 +172,7 @@ class Admission:
         self.core.seats = self._capped(seats)
         self.core.cells.resize(cells, context)
         for ticket in self.core.hopeless():
-            self._fail(ticket, self._too_long(ticket))
+            self._fail(ticket, self._never(ticket))
         self._seat_all()
 
     # ── what others read ────────────────────────────────────────────────────────────────────
@@ -267,8 +278,8 @@ class Admission:
         ticket.arrived = self._clock()
         if self._closed is not None:
             raise self._closed
-        if not self.core.cells.ever_fits(ticket.cells):
-            raise self._too_long(ticket)
+        if not self.core.ever_fits(ticket):
+            raise self._never(ticket)
         most = self._settings.max_per_principal
         if most and self.core.outstanding(ticket) >= most:
             self.refusals.principal += 1
@@ -294,7 +305,14 @@ class Admission:
         )
         self._fail(victim or ticket, error)
 
-    def _too_long(self, ticket: Ticket) -> ContextLengthExceeded:
+    def _never(self, ticket: Ticket) -> HelexaError:
+        """Why ``ticket`` could not even run alone."""
+        if ticket.seats > self.core.seats:
+            return UnsupportedParameter(
+                f"`n` is {ticket.seats}; this model gives at most {self.core.seats} answers at "
+                "once. Ask for fewer, or ask several times.",
+                param="n",
+            )
         self.refusals.too_long += 1
         cells = self.core.cells
         return ContextLengthExceeded(ticket.cells, min(cells.total, cells.per_request))

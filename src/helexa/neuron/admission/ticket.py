@@ -13,11 +13,12 @@ class Ticket:
 
     Args:
         principal: Who is charged; the key's public name.
-        cells: KV cells it needs to begin: prompt and one slice.
+        cells: KV cells it needs to begin: prompt and one slice for each of its answers.
+        seats: Slots of the engine it takes at once: one for each answer (``n``).
         anonymous: Nobody in particular: served from what is left over.
         max_wait_s: The caller's own deadline; only ever shortens the configured wait.
         arrived: When it came (the owner's clock).
-        passed: How often another was seated because this one's cells were not free.
+        passed: How often another was seated because this one's cells or seats were not free.
     """
 
     principal: str
@@ -26,6 +27,7 @@ class Ticket:
     max_wait_s: float | None = None
     arrived: float = 0.0
     passed: int = 0
+    seats: int = 1
 
 
 class Standing(msgspec.Struct, frozen=True):

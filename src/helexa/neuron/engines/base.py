@@ -278,6 +278,9 @@ class Engine(Protocol):
             thinking: As for ``clean``; the template's switch changes the prompt.
         """
 
+    async def count_cleaned(self, address: Address, asked: EngineRequest, served: Served) -> int:
+        """Exact prompt tokens of a request that was cleaned already (chat or text completion)."""
+
     async def load(self, address: Address) -> LoadFigures:
         """Current load figures."""
 

@@ -67,7 +67,12 @@ def write_record(path: Path, pid: int, engine: str, model: str) -> None:
     record = EngineRecord(pid, started, boot_id(), engine, model)
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(msgspec.json.encode(record))
+        fresh = path.with_suffix(".new")  # whole or not at all, whatever ends us meanwhile
+        try:
+            fresh.write_bytes(msgspec.json.encode(record))
+            fresh.replace(path)
+        finally:
+            fresh.unlink(missing_ok=True)
 
 
 def reap_previous(state_dir: Path, *, deadline_s: float = 5.0) -> list[EngineRecord]:

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from helexa.core.fleet import RequestRecord
+from helexa.core.fleet import RecordState, RequestRecord
 from helexa.core.ids import IdSource
 from helexa.core.logging import Logger
 from helexa.neuron.metrics import NeuronMetrics
@@ -32,6 +32,14 @@ class Row(Protocol):
 
     def write(self, record: RequestRecord) -> None:
         """Replace the counts and the state."""
+
+    def update(
+        self,
+        state: RecordState,
+        granted: int,
+        counts: tuple[int, int, int, int, int],
+    ) -> None:
+        """The same at every event, for a state that is not final; ``counts`` as in ``Billed``."""
 
     def forget(self) -> None:
         """Nobody will ask for it."""

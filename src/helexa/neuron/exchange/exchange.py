@@ -43,6 +43,9 @@ _JSON = b"content-type: application/json\r\n"
 _SSE = b"content-type: text/event-stream\r\ncache-control: no-store\r\nx-accel-buffering: no\r\n"
 _NOTHING = Billed(0, 0, 0, 0, 0)
 
+CHARGED_TOKENS = 16
+"""A seat is charged in steps of so many tokens while it runs: little against a round's quantum."""
+
 
 def without_usage(events: bytes) -> bytes:
     """The last events of a stream for a caller who did not ask for the usage chunk."""
@@ -127,12 +130,10 @@ class Exchange:
         model = self.model = self.desk.node.registry.serving(seen.model)
         asked = self.asked = await self._clean(model)
         self._begin(model, asked)
-        prompt, exact = await prompt_tokens(
-            model, self.route, self._request.body, asked, self._grant.gate
-        )
+        prompt, exact = await prompt_tokens(model, self.route, asked, self._grant.gate)
         if exact:
             await self._room_for_prompt(prompt)
-        seat = await self._sit(model, prompt)
+        seat = await self._sit(model, prompt, asked.choices)
         self.times.seated = self.desk.loop.time()
         if self._answer is not None:
             self._answer.add_headers(self._queued())
@@ -188,18 +189,23 @@ class Exchange:
                 granted=self._grant.gate.granted,
             )
 
-    async def _sit(self, model: ServedModel, prompt: int) -> Seat:
+    async def _sit(self, model: ServedModel, prompt: int, choices: int) -> Seat:
         if self._answer is not None:
             self._answer.accept(self.times.received)
         refusal = model.short_of_memory()
         if refusal is not None:
             raise refusal
         caller = self.caller
-        cells = min(prompt + self.desk.grants.slice_tokens // 2, model.plan.context)
-        ticket = Ticket(caller.key_id, cells, caller.anonymous, caller.deadline_s)
+        cells = self._cells_to_begin(model, prompt, choices)
+        ticket = Ticket(caller.key_id, cells, caller.anonymous, caller.deadline_s, seats=choices)
         self._ticket = ticket
         self._seat = await model.admission.enter(ticket)
         return self._seat
+
+    def _cells_to_begin(self, model: ServedModel, prompt: int, choices: int) -> int:
+        """The prompt, which the answers share, and a slice for each of them."""
+        slices = choices * (self.desk.grants.slice_tokens // 2)
+        return min(prompt + slices, model.plan.context)
 
     # ── the way out ─────────────────────────────────────────────────────────────────────────
 
@@ -213,8 +219,8 @@ class Exchange:
         model, stream, answer = self.model, self._stream, self._answer
         if model is None or stream is None:
             return
-        model.watchdog.progress(self)
         now = self.desk.loop.time()
+        model.watchdog.progress(self, now)
         if step.began and not self.times.began:
             self.times.began = now
             if not self._accepted(model, stream):
@@ -231,9 +237,11 @@ class Exchange:
             answer.write(step.out)
         if self._grant.gate.low():
             self._say_low(0)
+        if step.edge is None:
+            return
         if step.edge == "kv_exhausted":
             self._close("length", "kv_exhausted")
-        elif step.edge == "grant" and self._edge is None:
+        elif self._edge is None:
             self._edge = self.desk.loop.create_task(self._wait_at_edge(stream))
             self._edge.add_done_callback(self._edge_left)
 
@@ -244,15 +252,27 @@ class Exchange:
             model.rejected_too_long += 1
             self._attempt.stop()
             return False
+        if self._seat is not None and self.asked is not None:  # bytes were only a bound
+            prompt = stream.cleaner.meter.prompt
+            self._seat.shrink_to(self._cells_to_begin(model, prompt, self.asked.choices))
+            stream.edges_moved()
         if self._answer is not None and self.caller.gateway is not None:
             self._answer.write(b"")
         return True
 
     def _account(self, stream: AnswerStream) -> None:
-        billed = stream.billed()
+        """Write down what it has cost so far, and charge the seat now and then."""
+        counts = stream.counts()
+        prompt, cached, output, _, _ = counts
         if self._row is not None:
-            self._row.write(self._record("decode" if billed.output else "prefill"))
-        cost = billed.prompt - billed.cached + billed.output
+            self._row.update(
+                "decode" if output else "prefill", self._grant.gate.granted or 0, counts
+            )
+        cost = prompt - cached + output
+        if cost >= self._charged + CHARGED_TOKENS:
+            self._charge(cost)
+
+    def _charge(self, cost: int) -> None:
         if self._seat is not None and cost > self._charged:
             self._seat.charge(cost - self._charged)
             self._charged = cost
@@ -402,6 +422,9 @@ class Exchange:
             self._stream.abandon()
         self._conclude(self.outcome)
         if self._seat is not None:
+            if self._stream is not None:
+                billed = self._stream.billed()
+                self._charge(billed.prompt - billed.cached + billed.output)
             self._seat.leave()
         if self.model is not None and self._running is not None:
             self.model.watchdog.end(self)

@@ -43,6 +43,8 @@ class Sizes:
         self.context = min(wanted.ctx or _default_context(facts, wanted, room), native(facts))
         self.least = self.context if wanted.ctx else min(self.context, MIN_CONTEXT)
         self.target = self.context * (self.slots if wanted.unified else 1)
+        if wanted.cells is not None and wanted.unified:
+            self.target = max(self.least, min(self.target, wanted.cells))
 
     def choices(self) -> list[tuple[Place, ...]]:
         """Sets of places to try: one device, two, …, each set the freest; or the host."""

@@ -25,6 +25,7 @@ class Wanted(msgspec.Struct, frozen=True):
         devices: Indices that may be used; None is all.
         max_devices: Most devices to spread over; None is as many as needed.
         unified: One pool of cells shared by the slots.
+        cells: Most cells of that pool; None is a full context for every slot if it fits.
         cache_ram_mb: Host memory for the prompt cache.
         prefill_tok_s: Measured or estimated; bounds the default context with ``target_secs``.
     """
@@ -38,6 +39,7 @@ class Wanted(msgspec.Struct, frozen=True):
     devices: tuple[int, ...] | None = None
     max_devices: int | None = None
     unified: bool = True
+    cells: int | None = None
     cache_ram_mb: int = 0
     prefill_tok_s: float | None = None
     embeddings: bool = False

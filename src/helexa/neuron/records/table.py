@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from helexa.core.errors import Overloaded, ServiceUnavailable
-from helexa.core.fleet import Ack, RequestRecord
+from helexa.core.fleet import Ack, RecordState, RequestRecord
 from helexa.neuron.records.layout import (
     BLOCKS,
     COUNTS,
@@ -21,6 +21,7 @@ from helexa.neuron.records.layout import (
     HEADER_BYTES,
     MAGIC,
     RECORD_BYTES,
+    STATE_CODES,
     counts_of,
     pack_identity,
     unpack,
@@ -29,6 +30,7 @@ from helexa.neuron.records.layout import (
 FIRST_RECORDS = 256
 MOST_RECORDS = 65_536
 _Key = tuple[str, int]
+_pack_into = COUNTS.pack_into
 
 
 @dataclass(slots=True, eq=False)
@@ -39,6 +41,7 @@ class Row:
     index: int
     key: _Key
     gateway: str
+    started: float
     final: bool = False
 
     def write(self, record: RequestRecord) -> None:
@@ -53,6 +56,24 @@ class Row:
             self.final = True
             self._table.ended(self)
 
+    def update(
+        self,
+        state: RecordState,
+        granted: int,
+        counts: tuple[int, int, int, int, int],
+    ) -> None:
+        """As ``write``, for a state that is not final, without a record: done at every event.
+
+        Args:
+            counts: prompt, cached, output, reasoning, discarded.
+        """
+        if self.index < 0 or self.final:
+            return
+        memory, at = self._table._memory, HEADER_BYTES + self.index * RECORD_BYTES  # noqa: SLF001
+        other = 2 if memory[at] == 1 else 1
+        _pack_into(memory, at + BLOCKS[other - 1], STATE_CODES[state], granted, *counts)
+        memory[at] = other
+
     def forget(self) -> None:
         """Nobody will ask for it; idempotent."""
         self._table.free(self)
@@ -62,8 +83,9 @@ class Row:
 class RecordTable:
     """All records of a node.
 
-    Running requests always have a record. Finished ones stay until they are acknowledged; when
-    ``most`` records are reached, the oldest finished one is given up and counted in ``lost``.
+    Running requests always have a record. Finished ones stay until they are acknowledged, or
+    until they ``expire``; when ``most`` records are reached, the oldest finished one is given up.
+    What is given up is counted in ``lost``.
 
     Args:
         path: The file; created if it is missing.
@@ -105,12 +127,12 @@ class RecordTable:
         Raises:
             Overloaded: ``most`` requests run at once.
         """
-        index = self._take_free()
+        index, started = self._take_free(), self.clock()
         at = self._at(index)
-        self._memory[at + 8 : at + RECORD_BYTES] = pack_identity(record, self.clock())
+        self._memory[at + 8 : at + RECORD_BYTES] = pack_identity(record, started)
         COUNTS.pack_into(self._memory, at + BLOCKS[0], *counts_of(record))
         self._memory[at] = 1  # from here on it exists
-        return self._add(index, record)
+        return self._add(index, record, started)
 
     def store(self, index: int, counts: tuple[int, ...]) -> None:
         """Replace the counts of record ``index``."""
@@ -147,9 +169,9 @@ class RecordTable:
         found = []
         for row in self._rows.values():
             if gateway is None or row.gateway == gateway:
-                record = self._read(row.index)
-                if record is not None:
-                    found.append(record)
+                read = self._read(row.index)
+                if read is not None:
+                    found.append(read[0])
         return found
 
     def acknowledge(self, request_id: str, attempt: int) -> bool:
@@ -162,6 +184,16 @@ class RecordTable:
     def ack(self, acks: Iterable[Ack]) -> int:
         """Forget all these; how many there were."""
         return sum(self.acknowledge(ack.request_id, ack.attempt) for ack in acks)
+
+    def expire(self, older_than_s: float) -> int:
+        """Give up finished records of requests that began longer ago: their gateway is not
+        coming back. Returns how many; they are counted in ``lost``."""
+        before = self.clock() - older_than_s
+        old = [row for row in self._finished if row.started < before]
+        for row in old:
+            self.free(row)
+        self.lost += len(old)
+        return len(old)
 
     def sync(self) -> None:
         """Write everything to disk, which bounds what a power cut loses. Blocks: call it in a
@@ -180,20 +212,21 @@ class RecordTable:
     def _adopt(self) -> None:
         """Take over what an earlier life left: what ran then is lost, what was finished waits."""
         for index in range(self._capacity):
-            record = self._read(index)
-            if record is None or not record.gateway:
+            read = self._read(index)
+            if read is None or not read[0].gateway:
                 self._memory[self._at(index)] = 0
                 self._free.append(index)
                 continue
-            row = self._add(index, record)
+            record, started = read
+            row = self._add(index, record, started)
             if record.state not in FINAL:
                 self.store(index, counts_of(msgspec.structs.replace(record, state="node_lost")))
             row.final = True
             self._finished[row] = None
         self._free.reverse()  # taken from the end: the first records are reused first
 
-    def _add(self, index: int, record: RequestRecord) -> Row:
-        row = Row(self, index, (record.request_id, record.attempt), record.gateway)
+    def _add(self, index: int, record: RequestRecord, started: float) -> Row:
+        row = Row(self, index, (record.request_id, record.attempt), record.gateway, started)
         self._rows[index] = row
         self._by_key.setdefault(row.key, []).append(row)
         return row
@@ -225,10 +258,9 @@ class RecordTable:
         self._capacity = (size - HEADER_BYTES) // RECORD_BYTES
         self._memory = mmap.mmap(self._file, size)
 
-    def _read(self, index: int) -> RequestRecord | None:
+    def _read(self, index: int) -> tuple[RequestRecord, float] | None:
         at = self._at(index)
-        found = unpack(self._memory[at : at + RECORD_BYTES])
-        return None if found is None else found[0]
+        return unpack(self._memory[at : at + RECORD_BYTES])
 
     def _at(self, index: int) -> int:
         return HEADER_BYTES + index * RECORD_BYTES

@@ -133,7 +133,7 @@ class ServedModel:
         limit = steady(self.limit, self.derive(self.prefill.tok_s))
         if limit != self.limit:
             self.limit = limit
-            self.served = msgspec.structs.replace(self.served, max_output=limit.context)
+            self.served = msgspec.structs.replace(self.served, max_output=limit.output)
             self.relisted()
 
     def note_decode(self, tokens: int, seconds: float) -> None:
@@ -150,16 +150,24 @@ class ServedModel:
         """Whether a minimal request would be accepted now, by the check requests meet."""
         return servable(self.limit, self.free_memory())
 
+    def capabilities(self) -> list[str]:
+        """What the file can do, as it was loaded."""
+        found = list(self.facts.capabilities)
+        for name, planned in (("embeddings", self.plan.embeddings), ("rerank", self.plan.rerank)):
+            if planned and name not in found:
+                found.append(name)
+        return found
+
     def listing(self, status: ModelStatus) -> ModelEntry:
         """Its entry of ``/models``."""
-        capabilities = self.facts.capabilities
+        capabilities = self.capabilities()
         return ModelEntry(
             id=self.model_id,
             status=status,
             harness=self.engine.name,
             devices=self.devices,
             vram_used_mb=self.memory_mb,
-            capabilities=list(capabilities),
+            capabilities=capabilities,
             limit=self.limit,
             tool_call="tools" in capabilities,
             reasoning="reasoning" in capabilities,

@@ -97,6 +97,14 @@ def test_a_gpu_the_wheel_cannot_use_is_no_silent_cpu_fallback(facts: ModelFacts)
     assert LlamaCpp({}).can_run(facts, CPU).ok
 
 
+def test_gpus_that_the_host_cannot_use_are_no_reason_to_run_on_the_cpu(facts: ModelFacts) -> None:
+    broken = replace(CPU, fault="The kernel module is 550, the library 535.")
+    verdict = LlamaCpp({}).can_run(facts, broken)
+    assert (verdict.ok, verdict.reason) == (False, "engine_without_gpu")
+    assert "550" in str(verdict.detail)
+    assert LlamaCpp({}, cpu_only=True).can_run(facts, broken).ok
+
+
 def test_only_gguf_is_run(facts: ModelFacts) -> None:
     verdict = LlamaCpp({}).can_run(replace(facts, format="safetensors"), CPU)
     assert verdict.reason == "unsupported_format"

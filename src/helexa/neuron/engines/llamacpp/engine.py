@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 
@@ -38,6 +40,22 @@ from helexa.neuron.models.facts import ModelFacts
 _CHILD = "helexa.neuron.engines.llamacpp.child"
 _CUDA_WHEELS = "https://xorbitsai.github.io/xllamacpp/whl/cu128"
 _PROBE_TIMEOUT_S = 60.0
+_COUNT_PATH = "/v1/chat/completions/input_tokens"
+_TEXT_PATH = "/v1/completions"
+_THREAD_BYTES = 256 * 1024
+
+
+class _Prompt(msgspec.Struct):
+    """What of a text completion is counted."""
+
+    prompt: str | list[int]
+
+
+async def off_loop(size: int, do: Callable[..., Any], *args: object, **kwargs: object) -> Any:
+    """``do`` here, or in a thread where ``size`` bytes would hold the loop up."""
+    if size < _THREAD_BYTES:
+        return do(*args, **kwargs)
+    return await asyncio.to_thread(do, *args, **kwargs)
 
 
 def new_key() -> str:
@@ -84,6 +102,8 @@ class LlamaCpp:
             return Verdict(False, "unsupported_format", f"llama.cpp runs GGUF, not {facts.format}")
         if self.version() is None:
             return Verdict(False, "engine_not_installed", "run: pip install 'helexa[neuron]'")
+        if host.fault is not None and not self._cpu_only:
+            return Verdict(False, "engine_without_gpu", host.fault)
         gpus = [device for device in host.devices if device.kind != "cpu"]
         if gpus and not self._build.gpu and not self._cpu_only:
             return Verdict(
@@ -141,11 +161,29 @@ class LlamaCpp:
     ) -> int:
         """Exact prompt tokens, by the engine's own template and tokenizer."""
         request = self.clean("chat", body, served, "count", thinking=thinking)
-        path = "/v1/chat/completions/input_tokens"
-        answer = await ask(address, "POST", path, request.body)
+        return await self.count_cleaned(address, request, served)
+
+    async def count_cleaned(self, address: Address, asked: EngineRequest, served: Served) -> int:
+        """Exact prompt tokens of what will be sent, thinking switch and repairs included."""
+        if asked.path == _TEXT_PATH:
+            return await self._count_text(address, asked.body, served)
+        answer = await ask(address, "POST", _COUNT_PATH, asked.body)
         if answer.status != 200:
             raise self.error(answer.status, answer.body, served)
         return int(answer.json()["input_tokens"])
+
+    async def _count_text(self, address: Address, body: bytes, served: Served) -> int:
+        """A legacy prompt goes through the tokenizer only, or is a list of tokens already."""
+        prompt = (await off_loop(len(body), msgspec.json.decode, body, type=_Prompt)).prompt
+        if isinstance(prompt, list):
+            return len(prompt)
+        asked = await off_loop(
+            len(body), msgspec.json.encode, {"content": prompt, "add_special": True}
+        )
+        answer = await ask(address, "POST", "/tokenize", asked)
+        if answer.status != 200:
+            raise self.error(answer.status, answer.body, served)
+        return len((await off_loop(len(body), msgspec.json.decode, answer.body))["tokens"])
 
     async def load(self, address: Address) -> LoadFigures:
         """From the slots: running requests and the cells they hold."""

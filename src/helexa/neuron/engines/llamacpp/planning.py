@@ -29,7 +29,7 @@ _BATCH_EMBED = 512
 def make_plan(facts: ModelFacts, host: Host, wanted: Mapping[str, object]) -> Plan:
     """The plan for ``wanted``: members of ``plan.Wanted`` and ``plan.Room``; None is unset.
 
-    ``extra`` may hold ``batch``, ``unified``, ``max_devices`` and the members of
+    ``extra`` may hold ``batch``, ``unified``, ``cells``, ``max_devices`` and the members of
     ``config.ServerConfig`` that no plan has (``split_mode``, ``flash_attention``, …).
 
     Raises:
@@ -37,7 +37,8 @@ def make_plan(facts: ModelFacts, host: Host, wanted: Mapping[str, object]) -> Pl
     """
     given: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
     extra = given.get("extra", {})
-    given |= {name: extra[name] for name in ("unified", "max_devices") if name in extra}
+    planned = ("unified", "cells", "max_devices")
+    given |= {name: extra[name] for name in planned if name in extra}
     given.setdefault("rerank", facts.pooling == "rank")
     given.setdefault("embeddings", facts.pooling in ("mean", "cls", "last"))
     room = msgspec.convert(_members(given, Room), Room)

@@ -19,6 +19,7 @@ from helexa.neuron.engines.llamacpp.errors import EngineError, map_engine_error
 from helexa.neuron.engines.render import DONE, Envelope
 
 _NOTHING = msgspec.Raw(b"")
+_JSON = b"data: {"
 _FINISHES = frozenset(("stop", "length", "tool_calls"))
 
 
@@ -62,7 +63,7 @@ class Progress(msgspec.Struct, gc=False):
     time_ms: float = 0.0
 
 
-class Chunk(msgspec.Struct):
+class Chunk(msgspec.Struct, gc=False):
     """One event."""
 
     choices: list[Choice] = []
@@ -126,7 +127,9 @@ class StreamCleaner:
 
     def feed(self, events: bytes) -> bytes:
         """Clean events for the whole engine events ``events``."""
-        if events.find(b"\n\n") == len(events) - 2:  # the usual case: one
+        if events.find(b"\n") == len(events) - 2:  # the usual case: one
+            if events.startswith(_JSON) and not self.done:
+                return self._json(events)
             return self._event(events[:-2])
         return b"".join([self._event(event) for event in events.split(b"\n\n") if event])
 
@@ -159,10 +162,18 @@ class StreamCleaner:
             return self._other(event)
         if event == b"data: [DONE]":
             return self._engine_done()
+        return self._json(event)
+
+    def _json(self, event: bytes) -> bytes:
         try:
             if not event.isascii():
                 event.decode()  # what stays undecoded below has to be text all the same
-            return self._chunk(_decode(event[6:]))
+            chunk = _decode(event[6:])
+            if chunk.timings is not None and chunk.prompt_progress is None:
+                choices = chunk.choices
+                if len(choices) == 1 and chunk.usage is None and chunk.error is None:
+                    return self._choice(choices[0], chunk.timings)  # nearly every event
+            return self._chunk(chunk)
         except ValueError:  # msgspec's errors are among them
             return self._fail(self._garbage())
 
