@@ -82,7 +82,7 @@ async def test_a_node_is_known_at_once_with_all_it_says(fake_node: Starter, mode
             assert seen.discovery is not None
             assert seen.discovery.harnesses == ["llamacpp"]
             assert seen.epoch == 7
-        assert all(h["authorization"] == "bearer s3cret" for _, _, h, _ in node.log)
+        assert all(h["authorization"] == "Bearer s3cret" for _, _, h, _ in node.log)
         assert all(h["x-helexa-gateway"] == "gw" for _, _, h, _ in node.log)
 
 
@@ -293,3 +293,15 @@ async def test_an_answer_that_an_event_overtook_does_not_undo_it() -> None:
         node.answer.set_result(Answer(200, b'[{"id":"m","status":"loading"}]'))
         seen = await until(fleet, lambda n: n.answered)
         assert seen.models["m"].entry.status == "loaded"
+
+
+async def test_an_event_stream_that_is_resumed_in_silence_counts_as_one(
+    fake_node: Starter, model: Model
+) -> None:
+    async with fake_node(model("m")) as node, watching(make(FAST), node) as fleet:
+        await until(fleet, lambda n: n.events)
+        node.cut()
+        await until(fleet, lambda n: not n.events)
+        # The node has nothing new to say, so it sends nothing.
+        await until(fleet, lambda n: n.events)
+        assert node.calls("/events") >= 2

@@ -20,9 +20,10 @@ import msgspec
 from helexa.core.errors import HelexaError
 from helexa.core.fleet import Ack, GrantUpdate, RequestRecord
 from helexa.core.usage import Usage
-from helexa.cortex.fleet.client import NodeApi
+from helexa.cortex.fleet.client import Answer, NodeApi
 from helexa.cortex.fleet.events import GrantLow
 from helexa.cortex.ledger.base import Ledger, RequestKey, Settled, Settlement
+from helexa.wire.errors import from_wire
 
 FINAL = frozenset(("complete", "cut", "cancelled", "failed", "node_lost"))
 _BATCH = 2000
@@ -203,13 +204,23 @@ class Settler:
         grants, mail.grants = mail.grants, {}
         body = [GrantUpdate(request, granted) for request, granted in grants.items()]
         try:
-            await api.post("/requests/grants", body, _TIMEOUT_S)
+            _accepted(await api.post("/requests/grants", body, _TIMEOUT_S))
         except HelexaError:
             mail.grants = grants | mail.grants  # what came meanwhile is newer
             raise
 
     async def _tell_acks(self, api: NodeApi, mail: _NodeMail) -> None:
         batch = list(islice(mail.acks, _BATCH))
-        await api.post("/requests/ack", [Ack(*key) for key in batch], _TIMEOUT_S)
+        _accepted(await api.post("/requests/ack", [Ack(*key) for key in batch], _TIMEOUT_S))
         for key in batch:
             mail.acks.pop(key, None)
+
+
+def _accepted(answer: Answer) -> None:
+    """Return unless telling it again later may help; what a node cannot read, it never will.
+
+    Raises:
+        HelexaError: The node could not just now, or did not believe that it is us.
+    """
+    if answer.status >= 500 or answer.status in (401, 403, 408, 429):
+        raise from_wire(answer.status, answer.body)

@@ -193,6 +193,9 @@ class NodeTask:
                 if stream.status != 200:
                     return self._events_backoff.spread(self._pace.no_events)
                 self._events_backoff.succeeded()
+                if self._last_event_id is not None and not self.snapshot.events:
+                    # Resumed: if nothing has happened meanwhile, nothing will be sent either.
+                    self._publish(replace(self.snapshot, events=True))
                 async for chunk in stream.chunks:
                     for event in reader.feed(chunk):
                         self._apply(event)

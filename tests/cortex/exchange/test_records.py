@@ -1,0 +1,227 @@
+"""What is kept of a request: its timeline, its line in the log, its metrics, a capture."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any
+
+import pytest
+from tests.cortex.exchange.rig import (
+    CHAT,
+    DONE,
+    KEYS,
+    MODEL,
+    WHOLE,
+    answers,
+    delta,
+    fleet,
+    held,
+    next_event,
+    refuses,
+    request,
+)
+from tests.cortex.fake_node import Turn
+from tests.relay.rig import client, until
+
+from helexa.cortex.lifetime import drain
+from helexa.cortex.metrics_server import serve_metrics
+
+pytestmark = pytest.mark.anyio
+
+STREAM = {"stream": True}
+ADMIN = KEYS + '[[entitlements.keys]]\nkey = "sk-root"\naccount_id = "ops"\nadmin = true\n'
+ROOT = {"authorization": "Bearer sk-root"}
+SK_A = {"authorization": "Bearer sk-a"}
+
+
+async def test_the_key_that_sent_a_request_may_read_where_its_time_went() -> None:
+    async with fleet(answers, config=ADMIN) as (gateway, _):
+        got = await gateway.ask(STREAM, **SK_A)
+        shown = got.headers[b"x-request-id"].decode()
+        seen = await gateway.get(f"/v1/requests/{shown}", **SK_A)
+        assert (seen["id"], seen["model"], seen["node"]) == (shown, MODEL, "n0")
+        assert (seen["status"], seen["outcome"], seen["attempts"]) == (200, "complete", 1)
+        assert seen["usage"]["total"] == 9
+        assert seen["why"] == "the only one that has it"
+        phases = seen["ms"]
+        assert {"check", "queue", "connect", "first_byte", "prefill", "total"} <= phases.keys()
+        assert phases["queue"] >= 12  # the node says it kept it so long
+        assert "account_id" not in seen
+        other = await gateway.get(f"/v1/requests/{shown}")
+        assert other["error"]["code"] == "not_found"
+        admin = await gateway.get(f"/admin/requests/{shown}", **ROOT)
+        assert admin["key_id"] == "acme-one"
+        listed = await gateway.get("/admin/requests?limit=5", **ROOT)
+        assert [r["id"] for r in listed["requests"]] == [shown]
+
+
+async def ask_and_leave(gateway: Any) -> None:
+    async with client(gateway.port) as raw:
+        raw.send(request(STREAM))
+        await raw.head()
+        await next_event(raw)
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "outcome"),
+    [
+        ("plain", 200, "complete"),
+        ("stream", 200, "complete"),
+        ("refused", 404, "refused"),
+        ("failed", 503, "failed"),
+        ("cancelled", 200, "cancelled"),
+        ("bug", 500, "refused"),
+    ],
+)
+async def test_every_request_leaves_one_line_and_one_timeline(
+    how: str, status: int, outcome: str
+) -> None:
+    chat = {"failed": refuses(503, "overloaded"), "cancelled": held}.get(how, answers)
+    async with fleet(chat) as (gateway, _):
+        if how == "bug":
+            gateway.rooms.app._desk.placer = None  # type: ignore[assignment]
+        if how == "cancelled":
+            await ask_and_leave(gateway)
+        else:
+            body = {"refused": {"model": "org/missing"}, "stream": STREAM}.get(how, {})
+            assert (await gateway.ask(body)).status == status
+        await gateway.settled()
+        (line,) = gateway.log.lines
+        assert (line.status, line.outcome, line.event) == (status, outcome, "request")
+        assert line.route == "chat"
+        assert line.total_ms >= 0
+        latest = await gateway.get("/admin/requests")
+        assert [r["outcome"] for r in latest["requests"]] == [outcome]
+        bugs = [said for said, _ in gateway.log.said if "bug" in said]
+        assert len(bugs) == (how == "bug")
+
+
+async def test_a_bug_of_ours_names_the_request_and_nothing_else() -> None:
+    async with fleet(answers) as (gateway, _):
+        gateway.rooms.app._desk.placer = None  # type: ignore[assignment]
+        got = await gateway.ask()
+        error = json.loads(got.body)["error"]
+        assert got.status == 500
+        assert got.headers[b"x-request-id"].decode() in error["message"]
+        assert "NoneType" not in error["message"]
+
+
+async def test_a_captured_request_has_both_sides() -> None:
+    async with fleet(answers, config=ADMIN) as (gateway, _):
+        order = json.dumps({"key_id": "acme-one", "requests": 3}).encode()
+        assert (await gateway.ask(order, path="/admin/capture", **ROOT)).status == 201
+        secret = {"messages": [{"role": "user", "content": "a secret"}]}
+        streamed = await gateway.ask({**STREAM, **secret}, **SK_A)
+        plain = await gateway.ask(secret, **SK_A)
+        refused = await gateway.ask({"max_tokens": 1, "model": MODEL, "stream": False}, **ROOT)
+        assert refused.status == 200  # another key: none of this capture's business
+        async with client(gateway.port) as raw:
+            lines = "authorization: Bearer sk-root\r\n"
+            raw.send(f"GET /admin/capture/download HTTP/1.1\r\nhost: a\r\n{lines}\r\n".encode())
+            rows = [json.loads(row) for row in (await raw.answer()).body.splitlines()]
+        assert [row["outcome"] for row in rows] == ["complete", "complete"]
+        assert rows[0]["response"].encode() == streamed.body
+        assert rows[1]["response"].encode() == plain.body
+        assert all(json.loads(row["request"])["messages"] == secret["messages"] for row in rows)
+        said = repr(list(gateway.log.lines)) + repr(gateway.log.said)
+        assert "a secret" not in said
+
+
+async def test_a_captured_refusal_has_its_words() -> None:
+    async with fleet(refuses(503, "overloaded"), config=ADMIN) as (gateway, _):
+        order = json.dumps({"model": MODEL}).encode()
+        await gateway.ask(order, path="/admin/capture", **ROOT)
+        got = await gateway.ask(STREAM, **SK_A)
+        captured = gateway.rooms.app._desk.observers.captures.current.requests[0]  # type: ignore[attr-defined]
+        assert captured.render()["response"].encode() == got.body
+        assert captured.status == 503
+
+
+async def test_large_bodies_are_read_off_the_loop_and_relayed_whole() -> None:
+    async with fleet(answers) as (gateway, [node]):
+        text = "word " * 100_000
+        got = await gateway.ask({**STREAM, "messages": [{"role": "user", "content": text}]})
+        assert got.body.endswith(DONE)
+        assert node.turns[0].body["messages"][0]["content"] == text
+
+
+async def test_a_body_beyond_the_bound_is_413() -> None:
+    async with fleet(answers, config="[gateway]\nmax_body_mb = 1\n") as (gateway, _):
+        async with client(gateway.port) as raw:
+            head = f"POST {CHAT} HTTP/1.1\r\nhost: a\r\ncontent-length: 2000000\r\n\r\n"
+            raw.send(head.encode())
+            got = await raw.answer()
+        assert got.status == 413
+        assert json.loads(got.body)["error"]["code"] == "payload_too_large"
+
+
+async def test_an_export_of_a_thousand_keys_does_not_hold_the_loop() -> None:
+    keys = "".join(
+        f'[[entitlements.keys]]\nkey = "sk-{i}"\naccount_id = "a{i}"\n' for i in range(1000)
+    )
+    async with fleet(answers, config=keys) as (gateway, _):
+        for principal in gateway.rooms.app._desk.keys.principals:
+            gateway.rooms.metrics.key(principal.account_id, principal.key_id).spend.inc(1)
+            gateway.rooms.ledger.usage(principal)
+        exporter = await serve_metrics(gateway.rooms.metrics.registry, "127.0.0.1", 0)
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", exporter.port)
+            writer.write(b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n")
+            done, longest, last = False, 0.0, time.perf_counter()
+
+            async def fetch() -> bytes:
+                nonlocal done
+                body = await reader.read()
+                done = True
+                return body
+
+            fetching = asyncio.create_task(fetch())
+            while not done:
+                await asyncio.sleep(0)
+                now = time.perf_counter()
+                longest, last = max(longest, now - last), now
+            body = await fetching
+            writer.close()
+        finally:
+            await exporter.close()
+        assert body.count(b"cortex_spend_tokens_total{") == 1000
+        # A few ms are the test machine's; rendering it all at once takes twenty or more.
+        assert longest < 0.03, longest
+
+
+async def test_a_drain_lets_a_stream_finish_and_cuts_what_takes_too_long() -> None:
+    go = asyncio.Event()
+
+    async def slow(turn: Turn) -> None:
+        turn.open()
+        turn.send(delta("Hel"))
+        if turn.body.get("endless"):
+            await turn.left()
+            turn.ended("cancelled", 7, 1)
+            return
+        await go.wait()
+        for event in WHOLE[1:]:
+            turn.send(event)
+        turn.close()
+
+    async with fleet(slow) as (gateway, _):
+        async with client(gateway.port) as short, client(gateway.port) as endless:
+            short.send(request(STREAM))
+            endless.send(request({**STREAM, "endless": True}))
+            for raw in (short, endless):
+                assert (await raw.head()).status == 200
+                assert await next_event(raw) == delta("Hel")
+            draining = asyncio.create_task(drain(gateway.rooms.listener, gateway.rooms.app, 0.5))
+            await asyncio.sleep(0.05)
+            go.set()
+            rest = b""
+            while not rest.endswith(DONE):
+                rest += await next_event(short)
+            cut = await next_event(endless)
+            assert b'"service_unavailable"' in cut
+            assert b"[DONE]" not in cut
+            await endless.chunk()
+            await draining
+        await until(lambda: not gateway.rooms.app.running)
