@@ -169,7 +169,7 @@ async def test_an_export_of_a_thousand_keys_does_not_hold_the_loop() -> None:
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", exporter.port)
             writer.write(b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n")
-            done, longest, last = False, 0.0, time.perf_counter()
+            done, longest, last = False, 0.0, time.thread_time()
 
             async def fetch() -> bytes:
                 nonlocal done
@@ -180,15 +180,15 @@ async def test_an_export_of_a_thousand_keys_does_not_hold_the_loop() -> None:
             fetching = asyncio.create_task(fetch())
             while not done:
                 await asyncio.sleep(0)
-                now = time.perf_counter()
+                now = time.thread_time()
                 longest, last = max(longest, now - last), now
             body = await fetching
             writer.close()
         finally:
             await exporter.close()
         assert body.count(b"cortex_spend_tokens_total{") == 1000
-        # A few ms are the test machine's; rendering it all at once takes twenty or more.
-        assert longest < 0.03, longest
+        # Reading the gauges takes a millisecond or two; rendering all at once would take twenty.
+        assert longest < 0.01, longest
 
 
 async def test_a_drain_lets_a_stream_finish_and_cuts_what_takes_too_long() -> None:
