@@ -20,7 +20,7 @@ from helexa.cortex.profiles import ProfileFile, Profiles
 from helexa.cortex.residency.loader import Loader
 from helexa.cortex.routing.decide import NOBODY, SOON_S, Decision, Refuse, Serve, Wait, Wake, decide
 from helexa.cortex.routing.leases import Lease, LeaseTable
-from helexa.cortex.routing.rank import Candidate, best, mix
+from helexa.cortex.routing.rank import Candidate, best, least, mix
 
 
 class _View:
@@ -121,8 +121,10 @@ class FleetPlacer:
         self, view: _View, avoid: AbstractSet[str], mixed: int | None = None
     ) -> Placed | None:
         if mixed is None:
-            mixed = self._turn = (self._turn * 1664525 + 1013904223) & 0xFFFFFFFF
-        found = best(view.candidates, mixed, avoid)
+            self._turn = turn = self._turn + 1
+            found = least(view.candidates, turn, avoid)
+        else:
+            found = best(view.candidates, mixed, avoid)
         if found is None:
             return None
         work = found.work
