@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -22,7 +24,7 @@ from helexa.neuron.registry.table import LoadWatch, Registry
 pytestmark = pytest.mark.anyio
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True, eq=False)
 class FakeModel:
     """A resident that ends when told to."""
 
@@ -314,3 +316,35 @@ async def test_closing_ends_everything_and_refuses_what_comes_after(make: Make) 
     assert "cancelled m/2" in loader.log
     with pytest.raises(ServiceUnavailable):
         registry.begin(spec())
+
+
+async def test_a_failed_load_keeps_nothing_of_how_it_failed() -> None:
+    held: weakref.WeakSet[FakeModel] = weakref.WeakSet()
+
+    class Reader:
+        async def load(self, spec: LoadRequest, watch: LoadWatch) -> FakeModel:
+            window = FakeModel(spec, [])  # as the megabyte over a model's header
+            held.add(window)
+            try:
+                raise ValueError("too short")
+            except ValueError as error:
+                raise ServiceUnavailable("It is damaged.") from error
+
+    registry: Registry[FakeModel] = Registry(
+        Reader(),
+        on_model=lambda entry: None,
+        on_gone=lambda model_id: None,
+        on_progress=lambda model_id, fraction, eta_s: None,
+        unload_s=1.0,
+        clock=asyncio.get_running_loop().time,
+    )
+    gc.collect()
+    gc.disable()  # nothing may wait for the collector
+    try:
+        entry = registry.begin(LoadRequest("m"))
+        await asyncio.wait([entry.outcome])
+        await asyncio.sleep(0)
+        assert entry.status == "failed"
+        assert not held
+    finally:
+        gc.enable()
