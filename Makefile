@@ -56,9 +56,11 @@ reference: $(VENV)/.installed-dev
 
 soak: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/soak.py $(ARGS)
+	$(BIN)/python benchmarks/metering.py
+	$(BIN)/python benchmarks/chaos.py
 
 # All of them run, whichever miss a bar; results are kept as JSON in out/ where they are offered.
-BENCHMARKS ?= start stack sizes gateway hops streams prompt memory_plan
+BENCHMARKS ?= start stack sizes gateway hops streams prompt node memory_plan
 bench: $(VENV)/.installed-dev
 	@mkdir -p out; failed=""; for name in $(BENCHMARKS); do \
 		$(BIN)/python benchmarks/$$name.py --json out/$$name.json $(ARGS) || failed="$$failed $$name"; \

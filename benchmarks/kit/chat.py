@@ -1,0 +1,127 @@
+"""One streamed chat request on a socket, timed, with as little work as possible in between."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+_FIRST = (b'"content":"', b'"reasoning_content":"')
+
+
+@dataclass(slots=True)
+class Answer:
+    """What came back. Times are of ``perf_counter``; 0 is never."""
+
+    began: float
+    status: int = 0
+    first: float = 0.0
+    last: float = 0.0
+    whole: bool = False
+    head: bytes = b""
+    raw: bytearray = field(default_factory=bytearray)
+
+    @property
+    def first_s(self) -> float:
+        """Seconds to the first token."""
+        return self.first - self.began
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """The JSON of every event."""
+        lines = bytes(self.raw).split(b"\n")
+        datas = [line[6:] for line in lines if line.startswith(b"data: {")]
+        return [json.loads(data) for data in datas]
+
+    @property
+    def end(self) -> dict[str, Any]:
+        """The usage chunk: ``usage`` and ``timings``; empty when there is none."""
+        at = self.raw.rfind(b"data: {", 0, max(0, self.raw.rfind(b'"usage":{')))
+        if at < 0:
+            return {}
+        found: dict[str, Any] = json.loads(self.raw[at + 6 : self.raw.index(b"\n", at)])
+        return found
+
+    @property
+    def tokens(self) -> int:
+        """Completion tokens by the usage chunk."""
+        return int(self.end["usage"]["completion_tokens"])
+
+    @property
+    def rate(self) -> float:
+        """Tokens per second from the first token on."""
+        return (self.tokens - 1) / (self.last - self.first)
+
+    def header(self, name: str) -> str:
+        """A response header; empty when it is not there."""
+        for line in self.head.split(b"\r\n")[1:]:
+            key, _, value = line.partition(b":")
+            if key.strip().lower() == name.encode():
+                return value.strip().decode()
+        return ""
+
+
+def body(model: str, text: str, tokens: int, **more: Any) -> bytes:
+    """A streamed request for exactly ``tokens`` tokens."""
+    asked = {
+        "model": model,
+        "messages": [{"role": "user", "content": text}],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "max_tokens": tokens,
+        "ignore_eos": True,
+        "temperature": 0,
+    }
+    return json.dumps(asked | more).encode()
+
+
+async def ask(
+    port: int,
+    payload: bytes,
+    *,
+    headers: Mapping[str, str] | None = None,
+    leave_after: int | None = None,
+    within_s: float = 300.0,
+) -> Answer:
+    """Send one request and read its answer to the end.
+
+    Args:
+        leave_after: Close the connection once so many bytes have come (0: at once).
+    """
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
+    lines = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n{lines}connection: close\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(payload)}\r\n\r\n"
+    )
+    answer = Answer(time.perf_counter())
+    try:
+        writer.write(head.encode() + payload)
+        async with asyncio.timeout(within_s):
+            await _read(reader, answer, leave_after)
+    except (OSError, asyncio.IncompleteReadError):
+        pass  # the other side broke off: ``whole`` and ``status`` say how far it came
+    finally:
+        answer.last = answer.last or time.perf_counter()
+        writer.transport.abort()
+    return answer
+
+
+async def _read(reader: asyncio.StreamReader, answer: Answer, leave_after: int | None) -> None:
+    if leave_after == 0:
+        return
+    answer.head = await reader.readuntil(b"\r\n\r\n")
+    answer.status = int(answer.head[9:12])
+    while data := await reader.read(65536):
+        if not answer.first and any(mark in data for mark in _FIRST):
+            answer.first = time.perf_counter()
+        answer.raw += data
+        if b"data: [DONE]" in answer.raw[-len(data) - 16 :]:
+            answer.last = time.perf_counter()
+            answer.whole = True
+            return
+        if leave_after is not None and len(answer.raw) >= leave_after:
+            return

@@ -1,0 +1,81 @@
+"""``helexa neuron`` that also writes down what its engine said, to compare it with what is billed.
+
+The node is the real one. Every byte the engine sends is kept beside the request, and when the
+request is settled one line of JSON goes to the file named by ``HELEXA_TAP``: the record, and the
+engine's own counts read from those bytes by other means than the node's cleaner.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from helexa.cli import main
+from helexa.core.fleet import RequestRecord
+from helexa.neuron.exchange import closing
+from helexa.neuron.exchange import exchange as module
+from helexa.neuron.exchange.exchange import Exchange
+from helexa.neuron.stream import AnswerStream, Step
+
+PREDICTED = re.compile(rb'"index":(\d+),"delta".*?"predicted_n":(\d+)')
+COMPLETION = re.compile(rb'"completion_tokens":(\d+)')
+PROMPT = re.compile(rb'"prompt_tokens":(\d+)')
+PROCESSED = re.compile(rb'"processed":(\d+)')
+
+
+class Tapped(AnswerStream):
+    """Keeps what the engine sent."""
+
+    __slots__ = ("raw",)
+
+    def push(self, data: bytes) -> Step:
+        """As before, and remember."""
+        kept: bytearray | None = getattr(self, "raw", None)
+        if kept is None:
+            kept = self.raw = bytearray()
+        kept += data
+        return super().push(data)
+
+
+def engines_words(raw: bytes) -> dict[str, Any]:
+    """The engine's own counts in the whole events of ``raw``."""
+    whole = raw[: raw.rfind(b"\n\n") + 2]
+    per_choice: dict[bytes, int] = {}
+    for event in whole.split(b"\n\n"):
+        for index, taken in PREDICTED.findall(event):
+            per_choice[index] = max(per_choice.get(index, 0), int(taken))
+    final = [int(n) for n in COMPLETION.findall(whole)]
+    return {
+        "taken": sum(final) if final else sum(per_choice.values()),
+        "final": bool(final),
+        "prompt": max(map(int, PROMPT.findall(whole)), default=0),
+        "processed": max(map(int, PROCESSED.findall(whole)), default=0),
+    }
+
+
+def tap(path: Path) -> None:
+    """Put the tap where answers go by and where requests are settled."""
+    log_line = closing.log_line
+
+    def logged(exchange: Exchange, record: RequestRecord) -> None:
+        stream = exchange._stream  # noqa: SLF001 - a tap
+        raw = bytes(getattr(stream, "raw", b""))
+        line = {"record": msgspec.structs.asdict(record), "outcome": exchange.outcome}
+        with path.open("ab") as file:
+            file.write(json.dumps(line | {"engine": engines_words(raw)}).encode() + b"\n")
+        log_line(exchange, record)
+
+    vars(module)["AnswerStream"] = Tapped
+    closing.log_line = logged
+
+
+if __name__ == "__main__":
+    tap(Path(os.environ["HELEXA_TAP"]))
+    sys.argv[1:1] = ["neuron"]
+    main()
