@@ -1,6 +1,6 @@
 """What a paced event costs through both hops, cortex and neuron, against one nginx.
 
-The engine behind the node is a fake one that says a token every 10 ms; its cost does not count.
+The engine behind the node says a canned token every 10 ms; its cost does not count.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import click
 from kit import peers, report
@@ -19,7 +20,8 @@ from kit.stub import MODEL, Stub, load
 
 BAR = 2.5
 STREAMS = 128
-WORDS = 64  # the fake engine repeats the prompt
+HOPS = ("cortex", "neuron")
+WORDS = 64
 SPARK = "helexa/spark"
 NEURON_TOML = """\
 port = 0
@@ -29,7 +31,6 @@ model_id = "{model}"
 [engines.llamacpp]
 slots = {slots}
 ctx = 512
-extra = {{ decode_tok_s = 100.0 }}
 [admission]
 max_queue_depth = 256
 """
@@ -46,7 +47,7 @@ def start_neuron(scratch: Path) -> tuple[Process, str]:
     return process, process.ready()["url"]
 
 
-def measure(target: peers.Target, pids: list[int], model: str, seconds: float) -> dict[str, float]:
+def measure(target: peers.Target, pids: list[int], model: str, seconds: float) -> dict[str, Any]:
     """One round."""
     return load(
         target.port,
@@ -80,7 +81,7 @@ def run(rounds: int, seconds: float) -> report.Report:
         stack.callback(cortex.stop)
         helexa = peers.Target("helexa", port, cortex)
         wait_until_served(helexa, SPARK)
-        costs: dict[str, list[float]] = {"nginx": [], "both": [], "cortex": []}
+        costs: dict[str, list[float]] = {"nginx": [], "both": [], "cortex": [], "neuron": []}
         errors = 0
         # The engine is a child of the node: only the node's own process counts.
         for _ in range(rounds):
@@ -89,6 +90,10 @@ def run(rounds: int, seconds: float) -> report.Report:
                 costs["nginx"].append(result["cpu_us_per_event"])
             result = measure(helexa, [cortex.pid, -neuron.pid], SPARK, seconds)
             costs["both"].append(result["cpu_us_per_event"])
+            for name, cost in zip(
+                ("cortex", "neuron"), result["cpu_us_per_event_each"], strict=True
+            ):
+                costs[name].append(cost)
             errors += int(result["errors"])
     found.figures += figures(costs, errors)
     return found
@@ -101,7 +106,8 @@ def figures(costs: dict[str, list[float]], errors: int) -> list[report.Figure]:
     if not costs["nginx"]:
         return [report.not_measured(name, f"< {BAR} ×", "nginx not installed")]
     floor = statistics.median(costs["nginx"])
-    note = f"{both:.1f} µs; nginx {floor:.1f} µs"
+    cortex, neuron = (statistics.median(costs[name]) for name in HOPS)
+    note = f"cortex {cortex:.1f} + neuron {neuron:.1f} µs; nginx {floor:.1f} µs"
     return [
         report.at_most(name, both / floor, BAR, "×", note),
         report.at_most("errors", errors, 0, ""),

@@ -205,6 +205,11 @@ def quantile(values: list[float], part: float) -> float | None:
     return round(ordered[min(len(ordered) - 1, int(len(ordered) * part))] * 1e3, 3)
 
 
+def each_cpu(pids: list[int]) -> list[float]:
+    """CPU seconds of each process tree so far."""
+    return [cpu_seconds([pid]) for pid in pids]
+
+
 @dataclass(frozen=True)
 class Timing:
     """Seconds: clients start spread over ``spread``, the window opens after ``warmup``."""
@@ -223,9 +228,11 @@ async def run(job: Job, streams: int, timing: Timing, pids: list[int]) -> dict[s
         request = job.requests[index % len(job.requests)]
         loop.call_later(timing.spread * index / streams, open_client, job, board, request)
     await asyncio.sleep(timing.spread + timing.warmup)
-    early, cpu, start = board.window().errors, cpu_seconds(pids), time.perf_counter()
+    early, spent, start = board.window().errors, each_cpu(pids), time.perf_counter()
     await asyncio.sleep(timing.window)
-    took, cpu = time.perf_counter() - start, cpu_seconds(pids) - cpu
+    took, now = time.perf_counter() - start, each_cpu(pids)
+    costs = [after - before for before, after in zip(spent, now, strict=True)]
+    cpu = sum(costs)
     tally, held = board.window(), board.open
     grown = rss_bytes(pids) - resident
     board.running = False
@@ -249,6 +256,7 @@ async def run(job: Job, streams: int, timing: Timing, pids: list[int]) -> dict[s
         "cpu_pct": round(cpu / took * 100, 1),
         "cpu_us_per_request": round(cpu / max(1, tally.requests) * 1e6, 2),
         "cpu_us_per_event": round(cpu / max(1, tally.events) * 1e6, 3),
+        "cpu_us_per_event_each": [round(c / max(1, tally.events) * 1e6, 3) for c in costs],
         "rss_growth_bytes": grown,
     }
 
