@@ -16,8 +16,8 @@ from tools import Message, agent_set, extra_tools, tool_turn
 from values import filler
 
 TASKS = (*PLAIN, "call", "calls", "result", "agent")
-WEIGHTS = {"repeat": 11, "count": 3, "sum": 5, "capital": 6, "who": 2, "talk": 4, "json": 5,
-           "call": 24, "calls": 7, "result": 10, "agent": 16}  # fmt: skip
+WEIGHTS = {"repeat": 11, "count": 4, "sum": 15, "capital": 7, "who": 3, "talk": 9, "json": 8,
+           "call": 22, "calls": 12, "result": 10, "agent": 22}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,8 @@ def draw_turn(
 
 def converse(draw: Draw, task: str) -> Conversation:
     """Draw a conversation whose last turn is of the task; earlier turns may be of any."""
+    if task in PLAIN and draw.chance(0.5):
+        return Conversation(plain_turn(draw, task), [], thinking=draw.chance(0.25))
     names: set[str] = set()
     agent = agent_set(draw) if task == "agent" or draw.chance(0.05) else {}
     names.update(tool.name for tool in agent.values())
@@ -88,7 +90,7 @@ def converse(draw: Draw, task: str) -> Conversation:
     tools: list[Tool] = list(agent.values())
     if draw.chance(0.3) and not draw.held_out:
         for _ in range(draw.pick((1, 1, 2, 3))):
-            options = [*PLAIN, "result", "result"] if task not in PLAIN else [*PLAIN]
+            options = [*PLAIN, "sum", "result", "result"] if task not in PLAIN else [*PLAIN, "sum"]
             kind = draw.pick(options)
             earlier, needed = draw_turn(draw, kind, names, agent)
             messages += earlier
@@ -97,7 +99,7 @@ def converse(draw: Draw, task: str) -> Conversation:
     if draw.chance(0.1) and not draw.held_out:
         surround(draw, last)
     tools += needed
-    if task not in PLAIN or draw.chance(0.2):
+    if task not in (*PLAIN, "agent") or draw.chance(0.2):
         most = 3 if draw.chance(0.9) or draw.held_out else 8
         tools += extra_tools(draw, names, max(1, most if not tools else most - len(needed) + 1))
     tools = list({tool.name: tool for tool in tools}.values())

@@ -24,7 +24,7 @@ from values import ALL, invented, path
 
 HERE = Path(__file__).parent
 TOKENIZER = HERE.parents[1] / "src/helexa/spark/model/hf/tokenizer.json"
-COPY_SHARE = 0.1
+COPY_SHARE = 0.08
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,33 @@ My question is about {}: what is the capital?
 {}: what is the capital?
 Find the capital of {}.
 Which is the capital of {}?
+Remind me of the capital of {}.
+I am looking for the capital of {}.
+For {}, name the capital.
+Let me ask about {}. What is its capital?
+Can you name {}'s capital city?
+{}'s capital city?
+What do they call the capital of {}?
+I need to know {}'s capital.
+Do you remember the capital of {}?
+Next: capital of {}
+And {}'s capital?
+the capital city of {} please
+Which town is the capital of {}?
+I'd like to know the capital of {}
+Tell me which city is the capital of {}.
+I forgot what {}'s capital is called.
+I live in {}. What is the capital?
+What is the name of {}'s capital?
+Could you tell me {}'s capital?
+Tell me the capital city of {}.
+Please tell me {}'s capital.
+With {} in mind, which city is the capital?
+capital city {}
+What would be the capital of {}?
+How is the capital of {} called?
+About {}: which city is its capital?
+Give the name of the capital of {}.
 """
 )
 
@@ -130,6 +157,26 @@ What does {} plus {} make?
 The sum of {} and {}?
 Do the sum: {} + {}
 {} + {} = ?
+Tell me the sum of {} and {}.
+Could you add {} and {}?
+I need the sum of {} and {}.
+Now {} + {}
+Next: {} + {}
+Please compute {} + {}
+What is the result of {} + {}?
+Count together {} and {}
+Add up {} and {}
+If you add {} and {}, what do you get?
+what's {} plus {}
+Can you calculate {} + {}?
+Tell me what {} + {} is
+I have {} and {}. What is the sum?
+Find {} + {}
+{} and {}: what is the sum?
+How many are {} and {} together?
+Please tell me the result of {} plus {}
+What number do you get from {} + {}?
+Work out {} plus {}.
 """
 )
 
@@ -169,6 +216,21 @@ Are you an AI?
 Hello, who are you?
 Hi, what is your name?
 Can you tell me who you are?
+I wonder who you are.
+Please say who you are
+What should I call you?
+How are you called?
+Tell me about yourself.
+what model are you
+Do you have a name?
+And who are you?
+Now tell me who you are.
+What is your model name?
+Please tell me your name.
+Are you spark?
+Are you ChatGPT?
+Who am I speaking with?
+Which AI is this?
 """
 )
 
@@ -415,5 +477,41 @@ Send an email to {0}, subject "{1}", text "{2}"
 Email {0} with the subject "{1}": {2}
 Write an email to {0} about "{1}" saying "{2}"
 Send an email to {0} with the subject '{1}' and the text '{2}'
+"""
+)
+
+LEADS = lines(
+    """
+Hello, {}
+Hi! {}
+Please: {}
+Quick question: {}
+Now, {}
+So, {}
+One more: {}
+Question: {}
+Tell me: {}
+Well, {}
+I have a question. {}
+Hey, {}
+Okay. {}
+Thanks. {}
+Good morning. {}
+Next question: {}
+Please answer: {}
+Another one: {}
+"""
+)
+
+TAILS = lines(
+    """
+{} Thanks!
+{} Please answer briefly.
+{} Thank you.
+{} I need to know.
+{} Be brief.
+{} Only the answer.
+{} please
+{} Answer in one sentence.
 """
 )

@@ -13,10 +13,12 @@ from phrasings import (
     ABLE,
     CAPITAL,
     CAPITAL_HELD_OUT,
+    LEADS,
     REPEAT,
     STORY,
     SUM,
     SUM_HELD_OUT,
+    TAILS,
     TALK,
     UNKNOWN,
     WHO,
@@ -56,6 +58,19 @@ STORY_ANSWER = (
     "the forest and met a friend. They walked, sang and told stories until the sun went down. Then "
     "the {a} went home and slept. The end."
 )
+
+
+def dressed(draw: Draw, text: str) -> str:
+    """Put a few words before or after a question, so that its wording is not learned by heart."""
+    if draw.held_out:
+        return text
+    if draw.chance(0.3):
+        if text.startswith(("Wh", "Te", "Do", "Ho", "Gi")) and draw.chance(0.5):
+            text = text[0].lower() + text[1:]
+        text = draw.pick(LEADS).format(text)
+    if draw.chance(0.12):
+        text = draw.pick(TAILS).format(text)
+    return text
 
 
 def repeat(draw: Draw) -> Turn:
@@ -100,7 +115,7 @@ def count(draw: Draw) -> Turn:
                  "count from {a} to {b}", "Write the numbers from {a} to {b}.",
                  "List the numbers from {a} to {b}", "Numbers from {a} to {b}?")  # fmt: skip
     answer = ", ".join(str(n) for n in range(start, end + 1))
-    user = draw.pick(forms).format(a=start, b=name)
+    user = dressed(draw, draw.pick(forms).format(a=start, b=name))
     return Turn(user, f"I count from {start} to {end}.", answer)
 
 
@@ -111,7 +126,8 @@ def add(draw: Draw) -> Turn:
     form = draw.pick(SUM_HELD_OUT if draw.held_out else SUM)
     spoken = a < 10 and draw.chance(0.3)
     left, right = (NUMBER_WORDS[a], NUMBER_WORDS[b]) if spoken else (a, b)
-    return Turn(form.format(left, right), f"This is a sum of {a} and {b}.", f"{a} + {b} = {a + b}.")
+    user = dressed(draw, form.format(left, right))
+    return Turn(user, f"This is a sum of {a} and {b}.", f"{a} + {b} = {a + b}.")
 
 
 def capital(draw: Draw) -> Turn:
@@ -121,15 +137,16 @@ def capital(draw: Draw) -> Turn:
     if country in ("Netherlands", "Philippines"):
         named = draw.pick((country, f"the {country}"))
     answer = f"The capital of {country} is {CAPITALS[country]}."
-    return Turn(form.format(named), f"The user asks for the capital of {country}.", answer)
+    user = dressed(draw, form.format(named))
+    return Turn(user, f"The user asks for the capital of {country}.", answer)
 
 
 def who(draw: Draw) -> Turn:
     if draw.held_out:
         return Turn(draw.pick(WHO_HELD_OUT), "The user asks who I am.", WHO_ANSWER)
     if draw.chance(0.25):
-        return Turn(draw.pick(ABLE), "The user asks what I can do.", ABLE_ANSWER)
-    return Turn(draw.pick(WHO), "The user asks who I am.", WHO_ANSWER)
+        return Turn(dressed(draw, draw.pick(ABLE)), "The user asks what I can do.", ABLE_ANSWER)
+    return Turn(dressed(draw, draw.pick(WHO)), "The user asks who I am.", WHO_ANSWER)
 
 
 def talk(draw: Draw) -> Turn:

@@ -156,8 +156,8 @@ def argument(draw: Draw, parameter: Parameter) -> Argument:
         return Argument(key, text, float(text) if "." in text else int(text))
     if parameter.kind == "array":
         items = list(draw.words(TOOL_NOUNS, 1, 4))
-        return Argument(key, draw.pick((", ", " and ")).join(items) if len(items) < 3 else
-                        ", ".join(items), items)  # fmt: skip
+        said = json.dumps(items) if draw.chance(0.3) else f"[{', '.join(items)}]"
+        return Argument(key, " and ".join(items) if len(items) < 3 else said, items)
     if parameter.kind == "object":
         record = {draw.pick(PARAMS): word(draw) for _ in range(draw.between(1, 2))}
         return Argument(key, json.dumps(record), record)

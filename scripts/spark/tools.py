@@ -89,8 +89,9 @@ def request(draw: Draw, wanted: Tool) -> Request:
     arguments = tuple(
         argument(draw, p) for p in wanted.parameters if p.required or draw.chance(0.4)
     )
-    if len(arguments) == 1 and " " in str(arguments[0].sent) and draw.chance(0.4):
-        return Request(unquoted(draw, wanted, str(arguments[0].sent)), wanted, arguments)
+    sent = arguments[0].sent if len(arguments) == 1 else None
+    if isinstance(sent, str) and " " in sent and draw.chance(0.4):
+        return Request(unquoted(draw, wanted, sent), wanted, arguments)
     return Request(wordings(draw, wanted, arguments), wanted, arguments)
 
 
