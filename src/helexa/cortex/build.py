@@ -19,6 +19,7 @@ from helexa.core import build_info
 from helexa.core.fleet import RequestRecord
 from helexa.core.ids import id_source
 from helexa.core.logging import Logger, get_logger
+from helexa.core.settings import SettingsError
 from helexa.cortex.app import AsgiErrors, GatewayApp
 from helexa.cortex.auth import key_table
 from helexa.cortex.capture import Captures
@@ -254,7 +255,14 @@ def _profiles(settings: CortexSettings, log: Logger) -> ProfileFile:
 
 def _tls(settings: CortexSettings) -> Tls | None:
     cert, key = settings.gateway.tls_cert, settings.gateway.tls_key
-    return Tls(cert, key) if cert is not None and key is not None else None
+    if cert is None or key is None:
+        return None
+    try:
+        return Tls(cert, key)
+    except OSError as error:  # also what ssl raises for a file that holds neither
+        raise SettingsError(
+            f"gateway.tls_cert and gateway.tls_key: {cert} with {key} cannot be used: {error}"
+        ) from error
 
 
 def _booked(metrics: CortexMetrics, settled: Settled) -> None:
