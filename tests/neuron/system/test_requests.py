@@ -154,3 +154,12 @@ def test_with_a_fleet_secret_only_health_and_version_are_public(start_node: Any)
     assert wrong.json()["error"]["code"] == "invalid_api_key"
     assert closed.get("/models") == []
     stranger.close()
+
+
+def test_a_model_that_is_loaded_to_embed_says_so(start_node: Any, h: Any) -> None:
+    node = start_node("[engines.llamacpp]\nembeddings = true\n")
+    entry = node.load()
+    assert {"text", "embeddings"} <= set(entry["capabilities"])
+    answer = node.post("/v1/embeddings", {"model": h.SPARK, "input": "one"})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["data"][0]["embedding"]

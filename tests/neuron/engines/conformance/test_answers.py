@@ -192,6 +192,28 @@ async def test_the_second_turn_finds_the_first_one_cached(case: Case) -> None:
     assert after.cached < after.prompt
 
 
+@pytest.mark.parametrize("thinking", [False, True])
+async def test_the_count_of_a_cleaned_request_knows_what_was_changed(
+    case: Case, thinking: bool
+) -> None:
+    exchange = await case.send(user("Repeat: one two"), thinking=thinking)
+    counted = await case.engine.count_cleaned(case.address, exchange.request, case.served)
+    await exchange.finish()
+    assert exchange.request.cleaner.meter.prompt == counted
+
+
+@pytest.mark.parametrize("prompt", ["one two three", [5, 6, 7]])
+async def test_the_count_of_a_legacy_prompt_is_what_it_then_costs(
+    case: Case, prompt: str | list[int]
+) -> None:
+    if isinstance(prompt, list) and case.engine.name == "fake":
+        pytest.skip("the fake engine's tokens are words")
+    exchange = await case.send({"model": "m", "prompt": prompt, "max_tokens": 2}, "completions")
+    counted = await case.engine.count_cleaned(case.address, exchange.request, case.served)
+    await exchange.finish()
+    assert exchange.request.cleaner.meter.prompt == counted
+
+
 async def test_the_count_is_what_the_prompt_then_costs(case: Case) -> None:
     for body in (user("Repeat: one two three"), {**user("weather?"), "tools": [TOOL]}):
         raw = json.dumps({"model": "asked", **body}).encode()
