@@ -147,6 +147,39 @@ async def test_the_last_word_of_a_node_may_come_by_asking_it() -> None:
         assert (await gateway.get("/v1/usage", **SK_A))["spent_tokens"] == 7
 
 
+async def test_what_a_node_never_began_is_given_up_soon_and_costs_nothing() -> None:
+    async def seatless(turn: Turn) -> None:
+        await turn.left()  # dropped while it queued: no record, no event
+
+    async with fleet(seatless, config=CAPPED) as (gateway, [node]):
+        async with client(gateway.port) as raw:
+            raw.send(request({"stream": True}, **SK_A))
+            await until(lambda: node.turns)
+        await gateway.settled()
+        assert node.calls("/requests") >= 2  # one answer may have been too early
+        used = await gateway.get("/v1/usage", **SK_A)
+        assert (used["spent_tokens"], used["open_tokens"]) == (0, 0)
+
+
+async def test_a_request_that_still_runs_at_its_node_is_not_given_up() -> None:
+    async def lingers(turn: Turn) -> None:
+        turn.open()
+        turn.send(delta("Hel"))
+        turn.node.records.append(turn.record("decode", 7, 1))
+        await turn.left()
+        await asyncio.sleep(0.5)
+        turn.node.records.clear()
+        turn.ended("cancelled", 7, 3)
+
+    async with fleet(lingers, config=CAPPED) as (gateway, _):
+        async with client(gateway.port) as raw:
+            raw.send(request({"stream": True}, **SK_A))
+            await raw.head()
+            await next_event(raw)
+        await gateway.settled()
+        assert (await gateway.get("/v1/usage", **SK_A))["spent_tokens"] == 10
+
+
 async def test_a_node_that_is_gone_for_good_holds_a_key_for_one_lease_only() -> None:
     async def mute(turn: Turn) -> None:
         turn.open()

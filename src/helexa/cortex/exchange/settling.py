@@ -79,6 +79,7 @@ class Settler:
         self._mail: dict[str, _NodeMail] = {}
         self._running: set[RequestKey] = set()
         self._waiting: dict[RequestKey, _Waiting] = {}
+        self._missed: set[RequestKey] = set()
 
     @property
     def waiting(self) -> int:
@@ -104,7 +105,7 @@ class Settler:
         )
 
     def withdraw(self, request_id: str, attempt: int) -> None:
-        """Granted, but never sent to a node: it has cost nothing, and nobody knows of it."""
+        """Granted, but never begun by a node: it has cost nothing, and nobody knows of it."""
         self._running.discard((request_id, attempt))
         self._ledger.settle(Settlement(request_id, attempt, 0, 0))
 
@@ -155,8 +156,9 @@ class Settler:
                     self._send(node, mail)
             # What waited a whole round has no event stream to come by: ask for it.
             late = overdue & self._waiting.keys()
-            for node in {self._waiting[key].node for key in late}:
-                await self._ask(node)
+            nodes = {self._waiting[key].node for key in late}
+            await asyncio.gather(*(self._ask(node, late) for node in nodes))
+            self._missed &= self._waiting.keys()
             overdue = set(self._waiting)
             self._expire()
 
@@ -167,16 +169,33 @@ class Settler:
         for key in [key for key, waiting in self._waiting.items() if waiting.until <= now]:
             del self._waiting[key]
 
-    async def _ask(self, node: str) -> None:
+    async def _ask(self, node: str, late: set[RequestKey]) -> None:
+        """Take final records from a node's table, and give up what it has never begun.
+
+        A request that was dropped before it had a seat leaves no record. One that is missing
+        twice, half a second apart, is not merely on its way.
+        """
         api = self._api(node)
         if api is None:
             return
         with contextlib.suppress(HelexaError, msgspec.DecodeError):
             answer = await api.get("/requests", _TIMEOUT_S)
             if answer.status == 200:
-                for record in msgspec.json.decode(answer.body, type=list[RequestRecord]):
+                records = msgspec.json.decode(answer.body, type=list[RequestRecord])
+                for record in records:
                     if record.state in FINAL:
                         self.on_request_end(node, record)
+                self._give_up(node, late, {(r.request_id, r.attempt) for r in records})
+
+    def _give_up(self, node: str, late: set[RequestKey], known: set[RequestKey]) -> None:
+        for key in late - known:
+            waiting = self._waiting.get(key)
+            if waiting is None or waiting.node != node:
+                continue
+            if key in self._missed:
+                del self._waiting[key]
+                self.withdraw(*key)
+            self._missed ^= {key}
 
     def _send(self, node: str, mail: _NodeMail) -> None:
         if mail.sending is None or mail.sending.done():
