@@ -80,7 +80,7 @@ def agent_tool(draw: Draw, family: str) -> Tool:
         ]
     if family == "run" and draw.chance(0.2):
         parameters.append(Parameter("description", "string", draw.chance(0.6)))
-    elif family == "run" and draw.chance(0.1):
+    elif family == "run" and draw.chance(0.05):
         parameters = [Parameter("command", "array")]
     if draw.chance(0.35):
         taken = {p.key for p in parameters}
@@ -147,8 +147,36 @@ def order(family: str, names: list[str], sent: list[str]) -> list[str]:
     return list(reversed(sent)) if turned else sent
 
 
+def bystanders(draw: Draw) -> list[Tool]:
+    """Tools that agents carry and that no request here is for."""
+    known = {
+        "todo write": (("todos", "array"),),
+        "update plan": (("plan", "array"), ("explanation", "string")),
+        "web fetch": (("url", "string"), ("prompt", "string")),
+        "task": (("description", "string"), ("prompt", "string")),
+        "ask user": (("question", "string"),),
+        "todo read": (),
+        "exit plan mode": (("plan", "string"),),
+    }
+    tools = []
+    for name in draw.several(list(known), draw.between(1, 3)):
+        parameters = tuple(Parameter(key, kind) for key, kind in known[name])
+        tools.append(Tool(spell(draw, name), tuple(name.split()), parameters))
+    return tools
+
+
+def numbered(draw: Draw) -> str:
+    """Lines as `cat -n` shows them."""
+    form = draw.pick(("{n:6d}\t{t}", "{n:6d}\t{t}", "{n}: {t}", "{n:05d}| {t}"))
+    kinds = (sentence, phrase, code, word)
+    texts = [draw.pick(kinds)(draw) for _ in range(draw.between(1, 4))]
+    return "\n".join(form.format(n=n, t=t) for n, t in enumerate(texts, 1))
+
+
 def listing(draw: Draw) -> str:
     """What such a tool answers: a line or two of text."""
+    if draw.chance(0.25):
+        return numbered(draw)
     if draw.chance(0.3):
         return draw.pick(
             ("ok", "done", "File written", "1 replacement made", "(no output)", "success")

@@ -9,6 +9,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from agent import bystanders
 from plain import PLAIN
 from signatures import Tool
 from split import Draw
@@ -95,8 +96,10 @@ def converse(draw: Draw, task: str) -> Conversation:
             earlier, needed = draw_turn(draw, kind, names, agent)
             messages += earlier
             tools += needed
+    if agent and draw.chance(0.4) and not draw.held_out:
+        tools += bystanders(draw)
     last, needed = draw_turn(draw, task, names, agent)
-    if draw.chance(0.1) and not draw.held_out:
+    if draw.chance(0.35 if task == "agent" else 0.1) and not draw.held_out:
         surround(draw, last)
     tools += needed
     if task not in (*PLAIN, "agent") or draw.chance(0.2):

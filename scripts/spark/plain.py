@@ -87,7 +87,7 @@ def repeat(draw: Draw) -> Turn:
         text = draw.pick((", ", " and ", "-", "; ", "\n")).join(draw.words(COMMON, 2, 8))
     elif kind < 0.88:
         text = " ".join(invented(draw) for _ in range(draw.between(1, 5)))
-    elif kind < 0.93:
+    elif kind < 0.94:
         text = exotic(draw)
     else:
         kinds = (path, number, url, email, date, word)
@@ -162,6 +162,31 @@ def talk(draw: Draw) -> Turn:
     return Turn(user, "I do not know this.", UNKNOWN_ANSWER)
 
 
+def described(draw: Draw) -> Turn:
+    """A sentence about a person, to be put into JSON."""
+    name, city, age = draw.pick(NAMES), place(draw), draw.between(2, 99)
+    thing = draw.pick(NOUNS)
+    facts: dict[str, tuple[str, object]] = {
+        "age": (draw.pick(("is {v} years old", "is {v}")), age),
+        "city": (draw.pick(("lives in {v}", "is from {v}", "works in {v}")), city),
+        "job": (draw.pick(("works as a {v}", "is a {v}")), thing),
+    }
+    keys = draw.several(list(facts), draw.between(1, 2))
+    text = " and ".join(facts[key][0].format(v=facts[key][1]) for key in keys)
+    record = {"name": name} | {key: facts[key][1] for key in keys}
+    named = ["name", *keys]
+    listed = f"{', '.join(named[:-1])} and {named[-1]}"
+    form = draw.pick(
+        (
+            "Answer as JSON with keys {l}: {n} {t}",
+            "{n} {t}. Answer as JSON with keys {l}.",
+            "Extract {l} as JSON: {n} {t}.",
+            "Return JSON with {l}: {n} {t}",
+        )
+    )
+    return Turn(form.format(l=listed, n=name, t=text), "The user wants JSON.", json.dumps(record))
+
+
 def as_json(draw: Draw) -> Turn:
     keys = draw.several(PARAMS, draw.between(1, 4))
     record: dict[str, object] = {}
@@ -176,6 +201,8 @@ def as_json(draw: Draw) -> Turn:
             record[key] = number(draw) if draw.chance(0.1) else word(draw)
             if str(record[key]).isdigit():
                 record[key] = int(str(record[key]))
+    if draw.chance(0.2) and not draw.held_out:
+        return described(draw)
     listed = " and ".join([", ".join(keys[:-1]), keys[-1]] if len(keys) > 1 else keys)
     style = draw.pick(("the {k} is {v}", "{k}: {v}", "{k} {v}", "{k} = {v}", "The {k} is {v}"))
     facts = draw.pick((", ", " and ", "; ")).join(style.format(k=k, v=v) for k, v in record.items())

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from phrasings import (
+from signatures import Argument, Parameter, Request, Tool
+from split import Draw
+from tool_phrasings import (
     ADD_WITH_TOOL,
     MAIL_REQUESTS,
     MESSAGE_REQUESTS,
@@ -13,8 +15,6 @@ from phrasings import (
     TIME_QUESTIONS,
     WEATHER_QUESTIONS,
 )  # fmt: skip
-from signatures import Argument, Parameter, Request, Tool
-from split import Draw
 from values import email, number, phrase, place, sentence
 from words import NAMES
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from agent import agent_request, agent_tool, listing
 from agent_phrasings import SAID as AGENT_SAID
-from phrasings import NATURAL_QUESTIONS
 from popular import popular
 from signatures import Argument, Request, Tool, argument, string, tool
 from split import Draw
+from tool_phrasings import NATURAL_QUESTIONS
 from values import number, path, phrase, place, sentence, word
 from words import ADJECTIVES, PARAMS
 

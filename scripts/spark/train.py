@@ -113,6 +113,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=100)
     parser.add_argument("--decay-minutes", type=float, default=25)
     parser.add_argument("--stage", default="all", help="`copy` for the warm-up, else `all`")
+    parser.add_argument("--peak", type=float, default=1.0, help="scale of the learning rates")
+    parser.add_argument("--eval-minutes", type=float, default=5)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()
@@ -164,6 +166,7 @@ def main() -> None:
         loss.backward()
         scale = rate(elapsed, step, options.minutes * 60, options.decay_minutes * 60)
         grads = {n: w.grad.float() for n, w in weights.items() if w.grad is not None}
+        scale *= options.peak
         muon.step(grads, 0.02 * scale)
         adam.step(grads, 0.003 * scale)
         model.zero_grad(set_to_none=True)
@@ -179,7 +182,7 @@ def main() -> None:
                   f"loss {loss_sum / 50:.4f} right {right_sum / 50:.4f} lr {scale:.2f} "
                   f"{speed:.0f} tok/s", flush=True)  # fmt: skip
             loss_sum, right_sum, seen, mark = 0.0, 0.0, 0, time.monotonic()
-        if time.monotonic() - last_eval > 300:
+        if time.monotonic() - last_eval > options.eval_minutes * 60:
             save()
             scores = evaluate(model, seed=step, count=24)
             line = {"step": step, "tokens": tokens, "seconds": round(elapsed), "scores": scores}

@@ -37,7 +37,9 @@ def exotic(draw: Draw) -> str:
     """A few words with letters beyond ASCII, or emoji; they are copied byte by byte."""
     low, high = draw.pick(SCRIPTS)
     parts = []
-    for _ in range(draw.between(1, 3)):
+    for _ in range(draw.between(1, 4)):
+        if draw.chance(0.5):
+            low, high = draw.pick(SCRIPTS)
         strange = "".join(chr(draw.between(low, high)) for _ in range(draw.between(1, 4)))
         parts.append(draw.pick((strange, strange, draw.pick(NOUNS), invented(draw) + strange)))
     return " ".join(parts)
@@ -159,7 +161,9 @@ def filler(draw: Draw, sentences: int) -> str:
             text = " ".join(draw.pick(pool) for _ in range(draw.between(3, 12)))
             parts.append(text.capitalize() + ".")
         elif kind < 0.9:
-            parts.append(f"{draw.pick(THINGS).capitalize()}: {path(draw)}")
+            lead = draw.pick((f"{draw.pick(THINGS).capitalize()}:", "Working directory:", "cwd:",
+                              "The directory is", "Use this folder:"))  # fmt: skip
+            parts.append(f"{lead} {path(draw)}")
         else:
             parts.append(f"- {phrase(draw, 2, 5)}")
     glue = "\n" if draw.chance(0.4) else " "
