@@ -91,12 +91,13 @@ def test_hard_budgets_hold_under_forty_parallel_requests_with_cancels(stack: Sta
     used = stack.settled("sk-tight")
     assert used["spent_tokens"] <= cap
     assert set(statuses) <= {200, 429, 503}
-    # The room that was given back is spent to the last token, and then it is over.
+    # What was held and given back can be spent until no prompt fits, and then it is over.
     until(lambda: stack.ask(endless(400), "sk-tight").json().get("error", {}).get("code")
           == "insufficient_quota", timeout_s=20)  # fmt: skip
-    assert stack.settled("sk-tight")["spent_tokens"] == cap
+    prompt = stack.ask(endless(1)).json()["usage"]["prompt_tokens"]
+    assert cap - prompt - 1 <= stack.settled("sk-tight")["spent_tokens"] <= cap
     refused = stack.ask(chat(), "sk-tight")
-    assert (refused.status_code, refused.headers["x-should-retry"]) == (429, "false")
+    assert (refused.status_code, refused.headers.get("x-should-retry")) == (429, "false")
 
 
 def test_an_answer_that_meets_its_budget_says_so_in_its_last_chunk(stack: Stack) -> None:

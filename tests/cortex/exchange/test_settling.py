@@ -67,6 +67,39 @@ async def test_the_last_tokens_are_granted_and_not_one_more() -> None:
         assert await spent(gateway) == 10  # the second one's nine are cut to the one there was
 
 
+@pytest.mark.parametrize(
+    ("window", "code"),
+    [('{kind = "balance"}', "insufficient_quota"),
+     ('{kind = "rolling", seconds = 600}', "rate_limit_exceeded")],
+)  # fmt: skip
+async def test_a_prompt_beyond_what_is_left_is_told_whether_waiting_helps(
+    window: str, code: str
+) -> None:
+    async def too_long(turn: Turn) -> None:
+        if turn.body.get("fits"):
+            await answers(turn)
+            return
+        granted = int(turn.headers["x-helexa-grant"])
+        turn.plain(
+            {"error": {"message": "The prompt has 50 tokens.", "code": "rate_limit_exceeded",
+                       "retry_after_s": 1, "prompt_len": 50, "granted": granted}},
+            429,
+        )  # fmt: skip
+
+    config = (
+        '[[entitlements.keys]]\nkey = "sk-a"\naccount_id = "acme"\n'
+        f"caps = [{{tokens = 40, window = {window}}}]\n"
+    )
+    async with fleet(too_long, config=config) as (gateway, _):
+        assert (await gateway.ask({"fits": True}, **SK_A)).status == 200
+        refused = await gateway.ask(**SK_A)
+        assert (refused.status, error_of(refused)["code"]) == (429, code)
+        hopeless = code == "insufficient_quota"
+        assert (b"retry-after" in refused.headers) != hopeless
+        assert (refused.headers.get(b"x-should-retry") == b"false") == hopeless
+        assert await spent(gateway) == 9
+
+
 async def test_a_grant_that_runs_low_is_raised_as_far_as_there_is_room() -> None:
     go = asyncio.Event()
 

@@ -64,6 +64,10 @@ def _failed(failure: Failure, node: str) -> HelexaError:
     return kind(f"Node {node}: {failure.value}.")
 
 
+def _over_grant(error: HelexaError) -> bool:
+    return isinstance(error, RateLimitExceeded) and "granted" in error.extras
+
+
 async def _value(granted: Awaitable[Grant]) -> Grant:
     return await granted
 
@@ -228,6 +232,7 @@ class Exchange:
             if error is None:
                 return
             if not self._again(error):
+                self._check_room(error)
                 raise error
             avoid.add(placed.node)
             desk.settler.settle(placed.node, self.request_id, self.attempts, Usage())
@@ -265,8 +270,13 @@ class Exchange:
             return False
         if attempt.failure is not None:
             return attempt.failure in _NEVER_SENT and not attempt.bytes_in
-        over_budget = isinstance(error, RateLimitExceeded) and "granted" in error.extras
-        return attempt.status in _NO_ROOM and not over_budget
+        return attempt.status in _NO_ROOM and not _over_grant(error)
+
+    def _check_room(self, error: HelexaError) -> None:
+        """A prompt beyond its grant may be beyond what the key has left: then say that."""
+        needed = error.extras.get("prompt_len")
+        if _over_grant(error) and isinstance(needed, int):
+            self.desk.ledger.check_room(self.principal, needed + 1)
 
     # ── one attempt ─────────────────────────────────────────────────────────────────────────
 

@@ -177,6 +177,14 @@ class Ledger(Protocol):
             live: Requests known to be running; their leases are renewed instead.
         """
 
+    def check_room(self, principal: Principal, tokens: int) -> None:
+        """Refuse what would not fit even if nothing were held by open grants.
+
+        Raises:
+            InsufficientQuota: A balance has fewer tokens left; asking again is of no use.
+            RateLimitExceeded: A rolling window has; with the time when it makes room.
+        """
+
     def usage(self, principal: Principal) -> KeyUsage:
         """What a key has spent and may still spend."""
 

@@ -145,6 +145,10 @@ class MemoryLedger:
             closed.append(self._close(row, row.used, 0))
         return tuple(closed)
 
+    def check_room(self, principal: Principal, tokens: int) -> None:
+        """See ``Ledger.check_room``."""
+        _raise_if_spent(self._account(principal), self._now(), tokens)
+
     def usage(self, principal: Principal) -> KeyUsage:
         """See ``Ledger.usage``."""
         account = self._account(principal)
@@ -245,18 +249,19 @@ def _hold(account: _Account, tokens: int) -> None:
         cap.held += tokens
 
 
-def _raise_if_spent(account: _Account, now: float) -> None:
-    """Refuse when a cap is spent; return when the room is only held."""
-    spent = [cap for cap in account.caps if cap.spent(now) >= cap.limit]
+def _raise_if_spent(account: _Account, now: float, tokens: int = 1) -> None:
+    """Refuse when a cap is too far spent for ``tokens``; return when the room is only held."""
+    spent = [cap for cap in account.caps if cap.spent(now) + tokens > cap.limit]
+    what = "is spent" if tokens == 1 else f"has no room for the {tokens} tokens this request needs"
     for cap in spent:
         if not cap.rolling:
             raise InsufficientQuota(
-                "This key's token balance is spent. Ask the operator of this gateway for more."
+                f"This key's token balance {what}. Ask the operator of this gateway for more."
             )
     if spent:
         resets_at = max(cap.room_at(now) for cap in spent)
         raise RateLimitExceeded(
-            "This key's token budget for the current window is spent.",
+            f"This key's token budget for the current window {what}.",
             retry_after_s=round(max(0.0, resets_at - now), 3),
             resets_at=resets_at,
         )
