@@ -230,11 +230,11 @@ def test_no_byte_waits(stack: Stack) -> None:
     """Promise 5: the first token is here while the engine is at its next ones."""
     with (
         stack.client() as client,
-        client.stream("POST", CHAT, json=endless(4000, stream=True)) as answer,
+        client.stream("POST", CHAT, json=endless(7000, stream=True)) as answer,
     ):
-        first = next(events(answer.iter_lines()))
-        assert first["choices"]
-        assert stack.node.in_flight() == 1
+        arriving = events(answer.iter_lines())
+        assert next(arriving)["choices"]
+        assert [record["state"] for record in stack.node.get("/requests")].count("decode") == 1
     until(lambda: stack.node.in_flight() == 0)
 
 

@@ -54,7 +54,7 @@ from helexa.relay.asgi import AsgiBridge
 from helexa.relay.attempt import Deadlines
 from helexa.relay.http1 import Limits
 from helexa.relay.listener import Listener, Tls
-from helexa.relay.process import freeze_heap, raise_descriptor_limit
+from helexa.relay.process import collect_when_quiet, freeze_heap, raise_descriptor_limit
 from helexa.relay.wheel import Wheel
 
 _WASTED = frozenset(("cancelled", "failed", "node_lost"))
@@ -108,6 +108,7 @@ async def run(settings: CortexSettings, *, announce: Announce) -> None:
         gateway.settler.run(),
         follow_files(gateway.profiles, gateway.listener.tls, gateway.metrics, gateway.log),
         watch_lag(gateway.metrics.lag.observe),
+        collect_when_quiet(lambda: gateway.app.running),
     )
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(chore) for chore in chores]

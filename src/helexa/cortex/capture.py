@@ -21,6 +21,8 @@ MOST_REQUESTS = 1000
 MOST_MINUTES = 24 * 60
 MOST_MB = 256
 
+NO_PROMPT = "the node does not offer to show the prompt that its template makes"
+
 PromptOf = Callable[[str, bytes], Awaitable[str | None]]
 """From a model and a request's body to the prompt its template makes, where a node offers that."""
 
@@ -84,6 +86,7 @@ class Captured:
             "truncated": self.truncated,
             "request": self.request_body.decode("utf-8", "replace"),
             "prompt": self.prompt,
+            "prompt_missing": None if self.prompt is not None else NO_PROMPT,
             "response": b"".join(self.answer).decode("utf-8", "replace"),
         }
 
