@@ -63,7 +63,7 @@ from helexa.relay.asgi import AsgiBridge
 from helexa.relay.http1 import Limits
 from helexa.relay.listener import Listener
 from helexa.relay.pool import Origin, UpstreamPool
-from helexa.relay.process import freeze_heap, raise_descriptor_limit
+from helexa.relay.process import collect_when_quiet, freeze_heap, raise_descriptor_limit
 from helexa.relay.request import Request
 from helexa.relay.wheel import Wheel
 from helexa.wire import errors as wire
@@ -390,6 +390,7 @@ async def run(settings: NeuronSettings, *, announce: Announce) -> None:
         asyncio.create_task(tend(node, parts.changes, settings.life.idle_ttl_secs), name="tend"),
         asyncio.create_task(tell_devices(node.bus, parts.hardware.devices), name="devices"),
         asyncio.create_task(keep(parts.records.sync), name="records"),
+        asyncio.create_task(collect_when_quiet(lambda: len(node.requests)), name="collect"),
         asyncio.create_task(
             forget(lambda: parts.records.expire(settings.life.record_secs), log), name="forget"
         ),
