@@ -207,6 +207,18 @@ async def test_a_bug_names_the_request_and_hides_the_rest(
         assert "division" not in broken.text
 
 
+async def test_a_bug_is_answered_and_not_raised_to_whoever_would_report_it_again(
+    fake_node: Starter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with fake_node() as node, gateway(node) as g:
+        monkeypatch.setattr(g.deps.fleet, "snapshot", lambda: 1 / 0)
+        transport = httpx.ASGITransport(g.app)  # which raises whatever the application does
+        async with httpx.AsyncClient(transport=transport, base_url="http://a") as client:
+            broken = await client.get("/health", headers={"origin": "https://page.example"})
+        assert broken.status_code == 500
+        assert broken.headers["access-control-allow-origin"] == "*"
+
+
 async def test_cors_is_open_for_clients_and_closed_for_administration(fake_node: Starter) -> None:
     async with fake_node() as node, gateway(node) as g:
         origin = {"origin": "https://page.example"}
