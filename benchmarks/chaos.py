@@ -44,7 +44,7 @@ max_wait_secs = 20
 LANES = 4
 RECOVERY_SECS = 45.0
 AFRESH = 4
-SLACK_MB, SLACK_FDS = 12.0, 4
+SLACK_MB, SLACK_FDS = 20.0, 4
 """Cyclic garbage is collected every 50,000 objects, so memory is a saw with teeth of some MiB."""
 REFUSALS = frozenset((400, 404, 429, 502, 503, 504))
 

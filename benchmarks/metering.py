@@ -126,7 +126,8 @@ def wrong(line: dict[str, Any], crowd: Crowd) -> str | None:
     if record["output"] + record["discarded"] != engine["taken"]:
         return f"{record['output']} + {record['discarded']} ≠ the engine's {engine['taken']}"
     if record["prompt"] + record["output"] > crowd.granted[name]:
-        return "more than granted"
+        total = record["prompt"] + record["output"]
+        return f"{total} tokens of {crowd.granted[name]} granted"
     usage = crowd.usages.get(name)
     if usage is not None:
         seen = (usage["prompt_tokens"], usage["completion_tokens"])

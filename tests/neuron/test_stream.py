@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from helexa.core.errors import HelexaError
 from helexa.neuron.engines.base import Meter
 from helexa.neuron.grants import GrantGate
-from helexa.neuron.stream import AnswerStream, may_cost
+from helexa.neuron.stream import AnswerStream, may_cost, tokens_in
 
 
 def event(tokens: int = 1, text: str = "x") -> bytes:
@@ -109,6 +109,76 @@ def test_the_edge_falls_exactly_at_the_grant_and_the_cut_closes_with_what_was_bi
     assert s.cut("length", "budget") == f"closed length budget {tokens}".encode()
     billed = s.billed()
     assert (billed.prompt, billed.output, billed.discarded) == (10, tokens, 300 - tokens)
+
+
+@given(
+    sizes=st.lists(st.integers(1, 9), min_size=60, max_size=90),
+    granted=st.integers(75, 330),
+    cells=st.integers(60, 400),
+)
+@settings(max_examples=150, deadline=None)
+def test_batches_and_single_events_in_any_order_stop_exactly_at_the_edge(
+    sizes: list[int], granted: int, cells: int
+) -> None:
+    s = stream(granted, cells)
+    assert isinstance(s.cells, Pool)
+    s.push(PROGRESS)
+    out = b""
+    for size in sizes:
+        step = s.push(event() * size)
+        out += step.out
+        if step.edge is not None:
+            break
+        assert s.gate.used <= granted
+        assert s.gate.used <= s.cells.cells
+    took = out.count(b"data: ")
+    assert s.billed().output == took
+    assert took <= min(granted, cells) - 10
+    if step.edge is not None:
+        assert took == min(granted, cells) - 10
+    else:
+        assert took == sum(sizes)
+
+
+@pytest.mark.parametrize("batch", [5, 7, 10])
+def test_batches_that_use_up_the_grant_leave_nothing_for_single_events(batch: int) -> None:
+    for singles in range(100):
+        s = stream(110)
+        s.push(PROGRESS)
+        for size in [1] * singles + [batch] * 20 + [1] * 10:
+            if s.push(event() * size).edge is None and s.gate.left and s.gate.left < size:
+                break
+            if s.gate.left == 0:  # used up to the last token, and no edge was met
+                assert s.push(event()).edge == "grant"
+                break
+        assert s.gate.used <= 110
+        assert s.billed().output <= 100
+
+
+def test_what_no_longer_fits_and_what_came_behind_it_are_thrown_away_once() -> None:
+    s = stream(12)
+    s.push(PROGRESS + event(tokens=5))
+    assert s.blocked
+    later = (
+        b'data: {"choices":[{"finish_reason":null,"index":0,"delta":{"content":"x"}}],'
+        b'"timings":{"predicted_n":9,"predicted_ms":1}}\n\n'
+    )
+    s.push(later)
+    s.cut("length", "budget")
+    assert (s.billed().output + s.billed().discarded) == 9
+    s.abandon()
+    assert (s.billed().output + s.billed().discarded) == 9
+
+
+def test_a_token_in_several_events_is_thrown_away_once() -> None:
+    held = b"".join(
+        b'data: {"choices":[{"finish_reason":null,"index":0,"delta":{"content":"x"}}],'
+        b'"timings":{"predicted_n":%d,"predicted_ms":1}}\n\n' % n
+        for n in (11, 11, 12, 14)
+    )
+    assert tokens_in(held, 10) == 4
+    assert tokens_in(held.replace(b'"index":0', b'"index":1', 1), 10) == 4
+    assert tokens_in(event() * 3, 10) == 3
 
 
 def test_an_answer_that_ends_at_its_grant_is_complete() -> None:

@@ -27,6 +27,7 @@ MARGIN = 64
 
 END = b"\n\n"
 _PREDICTED = b'"predicted_n":'
+_INDEX, _FIRST = b'"index":', b'"index":0,'
 
 
 class Cells(Protocol):
@@ -132,7 +133,6 @@ class AnswerStream:
 
         What the engine computed beyond this point is counted as thrown away.
         """
-        self._forgive()
         self.abandon()
         return self.cleaner.close(finish, why)
 
@@ -140,6 +140,7 @@ class AnswerStream:
         """Nobody reads on: what is held counts as thrown away."""
         self.discarded += tokens_in(self._held, self.cleaner.meter.output)
         self._held = self._unsent = b""
+        self._forgive()
 
     def settle_whole(self) -> None:
         """An answer that came in one piece (embeddings, scores) has been fed to the cleaner."""
@@ -173,6 +174,7 @@ class AnswerStream:
         return Step(out, None, True, cleaner.done or cleaner.failed is not None)
 
     def _advance(self, events: bytes) -> Step:
+        self._clear = 0  # whatever is taken from here on is not subtracted from it
         if self._roomy(MARGIN + events_in(events)):
             return self._accounted(self.cleaner.feed(events))
         return self._singly(events)
@@ -277,7 +279,10 @@ def may_cost(event: bytes) -> bool:
 
 
 def tokens_in(events: bytes, before: int) -> int:
-    """Tokens of events that nobody will get: one each, or what the engine's own count says.
+    """Tokens of events that nobody will get: what the engine's own count says, or one each.
+
+    One token may come in several events, and several in one. The engine counts per choice, so
+    with several choices its word is only the least.
 
     Args:
         before: Tokens taken before these events.
@@ -287,5 +292,7 @@ def tokens_in(events: bytes, before: int) -> int:
     if last < 0:
         return counted
     digits = events[last + len(_PREDICTED) : last + len(_PREDICTED) + 12].split(b",")[0]
-    said = int(digits) - before if digits.isdigit() else 0
-    return max(counted, said)
+    if not digits.isdigit():
+        return counted
+    said = max(0, int(digits) - before)
+    return said if events.count(_INDEX) == events.count(_FIRST) else max(counted, said)
