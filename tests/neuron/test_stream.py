@@ -122,7 +122,7 @@ def test_batches_and_single_events_in_any_order_stop_exactly_at_the_edge(
 ) -> None:
     s = stream(granted, cells)
     assert isinstance(s.cells, Pool)
-    s.push(PROGRESS)
+    step = s.push(PROGRESS)
     out = b""
     for size in sizes:
         step = s.push(event() * size)
