@@ -36,7 +36,7 @@ async def collected(cycle: weakref.ref[Cycle], busy: int, longest: float) -> boo
     task = asyncio.create_task(collect_when_quiet(lambda: busy, 0.005, longest))
     try:
         async with asyncio.timeout(0.3):
-            while cycle() is not None:  # noqa: ASYNC110  # the deadline bounds it
+            while cycle() is not None:
                 await asyncio.sleep(0.005)
     except TimeoutError:
         return False

@@ -271,3 +271,18 @@ def test_every_request_is_explained_afterwards(stack: Stack) -> None:
     assert {"queue", "prefill", "total"} <= seen["ms"].keys()
     lines = until(lambda: [e for e in stack.cortex.lines() if e.get("request_id") == "mine-alone"])
     assert len(lines) == 1
+
+
+def test_a_capture_shows_what_the_model_got_to_read(stack: Stack) -> None:
+    with stack.client("sk-root") as admin:
+        order = {"model": SPARK, "requests": 1, "minutes": 1}
+        assert admin.post("/admin/capture", json=order).status_code == 201
+        try:
+            answer = stack.ask(chat("Repeat: blue fish", max_tokens=8)).text
+            captured = json.loads(admin.get("/admin/capture/download").text)
+        finally:
+            admin.delete("/admin/capture")
+    assert captured["response"] == answer
+    assert json.loads(captured["request"])["messages"][-1]["content"] == "Repeat: blue fish"
+    assert "<|im_start|>user\nRepeat: blue fish<|im_end|>" in captured["prompt"]
+    assert captured["prompt_missing"] is None

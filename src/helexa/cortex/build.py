@@ -37,6 +37,7 @@ from helexa.cortex.metrics import CortexMetrics, watch_lag
 from helexa.cortex.metrics_server import serve_metrics
 from helexa.cortex.observers import RequestObservers
 from helexa.cortex.profiles import ProfileFile, Profiles
+from helexa.cortex.prompts import prompt_of
 from helexa.cortex.residency.loader import Loader
 from helexa.cortex.routes.deps import ManagementDeps
 from helexa.cortex.routes.management import management_app
@@ -169,7 +170,7 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
     placer = FleetPlacer(
         profiles, fleet, loader, leases, max_wait_s=settings.residency.max_wait_secs
     )
-    timelines, captures = Timelines(time.time), Captures(time.time)
+    timelines, captures = Timelines(time.time), Captures(time.time, prompt_of(fleet))
     metrics.registry.before_collect(derived_gauges(metrics, fleet, ledger))
     desk = Desk(
         keys=key_table(settings.entitlements, os.environ, time.time),

@@ -21,7 +21,7 @@ MOST_REQUESTS = 1000
 MOST_MINUTES = 24 * 60
 MOST_MB = 256
 
-NO_PROMPT = "the node does not offer to show the prompt that its template makes"
+NO_PROMPT = "no node that has the model can show the prompt that its template makes of this"
 
 PromptOf = Callable[[str, bytes], Awaitable[str | None]]
 """From a model and a request's body to the prompt its template makes, where a node offers that."""

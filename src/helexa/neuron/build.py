@@ -338,7 +338,10 @@ def serve_app(node: Node[ServedModel], parts: Parts, desk: Desk) -> tuple[NodeAp
         rendered = wire.render(wire.internal_error(request_id), "openai")
         return rendered.lines, rendered.body
 
-    app = management_app(node, lambda: exposition(metrics.registry), desk.ids)
+    async def render(model_id: str, body: bytes) -> str:
+        return await node.registry.serving(model_id).render(body)
+
+    app = management_app(node, lambda: exposition(metrics.registry), desk.ids, render)
     bridge = AsgiBridge(app, on_error)
     return NodeApp(desk, bridge, parts.secret), bridge
 

@@ -281,6 +281,14 @@ class Engine(Protocol):
     async def count_cleaned(self, address: Address, asked: EngineRequest, served: Served) -> int:
         """Exact prompt tokens of a request that was cleaned already (chat or text completion)."""
 
+    async def render(self, address: Address, body: bytes, served: Served) -> str:
+        """The prompt that the model's template makes of a chat request, for whoever debugs it.
+
+        Raises:
+            UnsupportedOperation: The engine does not show it.
+            TemplateRenderFailed: The template refuses the request.
+        """
+
     async def load(self, address: Address) -> LoadFigures:
         """Current load figures."""
 

@@ -119,6 +119,10 @@ class ServedModel:
             len(asked.body),
         )
 
+    async def render(self, body: bytes) -> str:
+        """The prompt that the template makes of a chat request."""
+        return await self.engine.render(self.address, body, self.served)
+
     def reconnect(self, address: Address) -> None:
         """The engine lives again, somewhere else."""
         self.pool.close()

@@ -6,7 +6,7 @@ Ids contain slashes; raw and percent-encoded paths arrive here decoded and both 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Generic, TypeVar, cast
 
 import msgspec
@@ -31,6 +31,9 @@ _encode = msgspec.json.Encoder().encode
 
 Exposition = Callable[[], bytes]
 """The body of ``/metrics``."""
+
+RenderPrompt = Callable[[str, bytes], Awaitable[str]]
+"""From a loaded model and a chat request's body to the prompt its template makes."""
 
 GATEWAY = "x-helexa-gateway"
 
@@ -67,9 +70,10 @@ async def body_as(request: Request, kind: type[T]) -> T:
 class Management(Generic[R]):
     """Handlers over one node."""
 
-    def __init__(self, node: Node[R], exposition: Exposition) -> None:
+    def __init__(self, node: Node[R], exposition: Exposition, render: RenderPrompt) -> None:
         self._node = node
         self._exposition = exposition
+        self._render = render
 
     async def version(self, _request: Request) -> Response:
         return reply(self._node.version())
@@ -98,6 +102,11 @@ class Management(Generic[R]):
                 "limit": entry.limit,
             }
         )
+
+    async def render(self, request: Request) -> Response:
+        """What the model gets to read; for captures, so that a template can be debugged."""
+        body = await request.body()
+        return reply({"prompt": await self._render(request.path_params["model_id"], body)})
 
     async def load(self, request: Request) -> Response:
         spec = self._node.normalise(await body_as(request, LoadRequest))
@@ -156,9 +165,9 @@ async def _until_left(sub: Subscription, request: Request) -> AsyncGenerator[byt
         watching.cancel()
 
 
-def routes(node: Node[R], exposition: Exposition) -> list[Route]:
-    """Every management route of the contract."""
-    do = Management(node, exposition)
+def routes(node: Node[R], exposition: Exposition, render: RenderPrompt) -> list[Route]:
+    """Every management route of the contract, and ``render``."""
+    do = Management(node, exposition, render)
     return [
         Route("/version", do.version),
         Route("/discovery", do.discovery),
@@ -168,6 +177,7 @@ def routes(node: Node[R], exposition: Exposition) -> list[Route]:
         Route("/models/unload", do.unload, methods=["POST"]),
         Route("/models/{model_id:path}/endpoint", do.endpoint),
         Route("/models/{model_id:path}/capabilities", do.capabilities),
+        Route("/models/{model_id:path}/render", do.render, methods=["POST"]),
         Route("/requests", do.requests),
         Route("/requests/grants", do.grants, methods=["POST"]),
         Route("/requests/ack", do.ack, methods=["POST"]),
@@ -177,7 +187,7 @@ def routes(node: Node[R], exposition: Exposition) -> list[Route]:
     ]
 
 
-def app(node: Node[R], exposition: Exposition, ids: IdSource) -> Starlette:
+def app(node: Node[R], exposition: Exposition, ids: IdSource, render: RenderPrompt) -> Starlette:
     """The Starlette app behind everything that is not inference."""
     log = get_logger()
 
@@ -196,7 +206,7 @@ def app(node: Node[R], exposition: Exposition, ids: IdSource) -> Starlette:
         return _rendered(wire.render(wire.internal_error(request_id), "openai"))
 
     return Starlette(
-        routes=list(routes(node, exposition)),
+        routes=routes(node, exposition, render),
         exception_handlers={HelexaError: refused, HTTPException: no_route, Exception: bug},
     )
 

@@ -118,6 +118,8 @@ class FakeServer:
             ]
         if path == "/v1/chat/completions/input_tokens":
             return {"input_tokens": len(tokenize(render(body)))}
+        if path == "/apply-template":
+            return {"prompt": render(body)}
         if path == "/tokenize":
             return {"tokens": list(range(len(tokenize(str(body["content"])))))}
         if path == "/completion":

@@ -41,6 +41,7 @@ _CHILD = "helexa.neuron.engines.llamacpp.child"
 _CUDA_WHEELS = "https://xorbitsai.github.io/xllamacpp/whl/cu128"
 _PROBE_TIMEOUT_S = 60.0
 _COUNT_PATH = "/v1/chat/completions/input_tokens"
+_RENDER_PATH = "/apply-template"
 _TEXT_PATH = "/v1/completions"
 _THREAD_BYTES = 256 * 1024
 
@@ -171,6 +172,14 @@ class LlamaCpp:
         if answer.status != 200:
             raise self.error(answer.status, answer.body, served)
         return int(answer.json()["input_tokens"])
+
+    async def render(self, address: Address, body: bytes, served: Served) -> str:
+        """The rendered prompt, from llama.cpp's own ``/apply-template``."""
+        asked = self.clean("chat", body, served, "render")
+        answer = await ask(address, "POST", _RENDER_PATH, asked.body)
+        if answer.status != 200:
+            raise self.error(answer.status, answer.body, served)
+        return str(answer.json()["prompt"])
 
     async def _count_text(self, address: Address, body: bytes, served: Served) -> int:
         """A legacy prompt goes through the tokenizer only, or is a list of tokens already."""
