@@ -237,7 +237,8 @@ def test_a_configuration_that_cannot_work_stops_the_start(
     file = tmp_path / "cortex.toml"
     file.write_text(config.replace("CA", f"{tmp_path}/ca.pem"))
     done = subprocess.run(
-        [sys.executable, "-m", "helexa.cli", "cortex", "--port", "0", "--metrics-port", "0", "--config", str(file)],
+        [sys.executable, "-m", "helexa.cli", "cortex", "--port", "0", "--metrics-port", "0",
+         "--config", str(file)],
         capture_output=True, text=True, timeout=20, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")
