@@ -228,6 +228,7 @@ def test_a_gateway_behind_tls_streams_and_takes_a_new_certificate(
         ('models_config = "nowhere.toml"\n', "nowhere.toml"),
         ('[fleet]\nsecret_file = "nowhere"\n', "fleet.secret_file"),
         ('[gateway]\ntls_cert = "CA"\ntls_key = "CA"\n', "tls"),
+        ('[ledger]\nurl = "sqlite:///spend.db"\n', "ledger.url"),
     ],
 )
 def test_a_configuration_that_cannot_work_stops_the_start(

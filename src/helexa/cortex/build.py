@@ -135,6 +135,7 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
     trust = Trust(f"{name}/{epoch}", found.reveal() if found is not None else None)
     wheel = Wheel(loop)
     metrics = CortexMetrics()
+    _say_what_the_ledger_keeps(settings, log)
     ledger = MemoryLedger(
         time.time,
         lease_s=settings.ledger.lease_secs,
@@ -253,6 +254,21 @@ def _profiles(settings: CortexSettings, log: Logger) -> ProfileFile:
         return ProfileFile.open(DEFAULT_MODELS_PATH, refused)
     log.warning("no catalogue; what nodes have loaded is served", path=str(DEFAULT_MODELS_PATH))
     return ProfileFile(DEFAULT_MODELS_PATH, Profiles(), refused)
+
+
+def _say_what_the_ledger_keeps(settings: CortexSettings, log: Logger) -> None:
+    """Nobody may believe in books that are not kept.
+
+    Raises:
+        SettingsError: A durable ledger is asked for, and there is none yet.
+    """
+    if settings.ledger.url is not None:
+        raise SettingsError(
+            f"ledger.url: {settings.ledger.url!r} cannot be used; this version keeps budgets in "
+            "memory only. Remove the line"
+        )
+    if any(key.all_caps for key in settings.entitlements.keys):
+        log.warning("budgets are kept in memory: what was spent is forgotten with this process")
 
 
 def _tls(settings: CortexSettings) -> Tls | None:
