@@ -17,8 +17,6 @@ CORTEX = """
 [gateway]
 listen = "127.0.0.1:0"
 metrics_listen = "127.0.0.1:0"
-[ledger]
-url = "sqlite:///{folder}/ledger.db"
 [[neurons]]
 name = "node"
 endpoint = "{url}"
@@ -30,7 +28,7 @@ REQUESTS, LANES = 200, 8
 def gateway(node: Any, tmp_path: Path) -> Iterator[str]:
     """The URL of a cortex in front of ``node``."""
     config = tmp_path / "cortex.toml"
-    config.write_text(CORTEX.format(folder=tmp_path, url=node.url))
+    config.write_text(CORTEX.format(url=node.url))
     command = [sys.executable, "-m", "helexa.cli", "cortex", "--config", str(config)]
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(

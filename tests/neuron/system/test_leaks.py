@@ -85,7 +85,7 @@ def test_eight_growing_answers_fill_the_cache_and_all_end_cleanly(start_node: An
         assert answer["usage"]["completion_tokens"] <= 384
         whys.append(answer.get("helexa", {}).get("finish"))
     assert len(answers) == 8
-    assert whys.count("kv_exhausted") >= 4
+    assert "kv_exhausted" in whys  # how many depends on who is cut first: the rest has its cells
     assert set(whys) <= {"kv_exhausted", None}  # the others came to their end in what was left
     assert node.figures()["kv_used_tokens"] == 0
     assert (node.status(), node.engines()) == ("loaded", [engine])
