@@ -33,7 +33,7 @@ class Machine(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         return (
             f"{self.cpu}, {self.cores} cores, {self.memory_gb:.0f} GB, "
-            f"Linux {self.kernel}, Python {self.python}"
+            f"Linux {'.'.join(self.kernel.split('.')[:2])}, Python {self.python}"
         )
 
 
