@@ -213,10 +213,7 @@ class Attempt:
             if self._held or not data.endswith(b"\n\n"):
                 data = self._whole(data)
             if data:
-                try:
-                    self._on_events(data)  # type: ignore[misc]  # set whenever _streaming is
-                except Exception as error:  # noqa: BLE001  # a bug in the hook is the caller's
-                    self._raise(error)
+                self._hand_on(data)
             return
         self._size += len(data)
         if self._size > self._max_body:
