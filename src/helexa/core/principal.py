@@ -27,7 +27,8 @@ class Principal(msgspec.Struct, frozen=True):
     Args:
         account_id: Who is billed.
         key_id: Public name of the key (metric label, log field).
-        caps: Every cap that binds; empty means uncapped.
+        caps: The key's own caps.
+        account_caps: Caps that all keys of the account share; the tightest of all binds.
         models: Concrete ids or aliases it may use; empty means all.
         max_concurrent: Open requests at once; None means unbounded.
     """
@@ -35,6 +36,7 @@ class Principal(msgspec.Struct, frozen=True):
     account_id: str
     key_id: str
     caps: tuple[Cap, ...] = ()
+    account_caps: tuple[Cap, ...] = ()
     admin: bool = False
     anonymous: bool = False
     models: tuple[str, ...] = ()
@@ -43,6 +45,11 @@ class Principal(msgspec.Struct, frozen=True):
     expires: float | None = None
     requests_per_minute: int | None = None
     max_concurrent: int | None = None
+
+    @property
+    def capped(self) -> bool:
+        """Whether anything bounds what the key may spend."""
+        return bool(self.caps or self.account_caps)
 
     def may_use(self, model: str) -> bool:
         """Whether the key is allowed this model."""

@@ -256,3 +256,46 @@ def test_the_estimate_is_bytes_images_and_a_slice(
     args: tuple[int, ...], kwargs: dict[str, int], tokens: int
 ) -> None:
     assert estimate(*args, **kwargs) == tokens
+
+
+def of_account(key: str, own: int | None, shared: int) -> Principal:
+    caps = () if own is None else (Cap(own),)
+    return Principal("acme", key, caps=caps, account_caps=(Cap(shared),))
+
+
+def test_an_accounts_cap_binds_all_of_its_keys_together(ledger: MemoryLedger) -> None:
+    one, two = of_account("one", None, 100), of_account("two", 80, 100)
+    assert take(ledger, one, "a", 70) == 70
+    assert take(ledger, two, "b", 70) == 30
+    end(ledger, "a", 70)
+    end(ledger, "b", 30)
+    with pytest.raises(InsufficientQuota, match="This account's token balance is spent"):
+        take(ledger, two, "c", 10)
+    usage = ledger.usage(two)
+    assert [(w.scope, w.spent_tokens) for w in usage.windows] == [("key", 30), ("account", 100)]
+    assert (usage.hard_cap, usage.available_tokens) == (100, 0)
+    assert [(h.key_id, h.tokens) for h in ledger.holds()] == [("one", 0), ("two", 0)]
+
+
+def test_a_keys_cap_binds_below_its_accounts(ledger: MemoryLedger) -> None:
+    tight = of_account("tight", 20, 100)
+    assert take(ledger, tight, "a", 70) == 20
+    end(ledger, "a", 20)
+    with pytest.raises(InsufficientQuota, match="This key's token balance"):
+        take(ledger, tight, "b", 1)
+    assert take(ledger, of_account("wide", None, 100), "c", 100) == 80
+
+
+def test_room_that_one_key_of_an_account_frees_is_given_to_another(ledger: MemoryLedger) -> None:
+    one, two = of_account("one", None, 100), of_account("two", None, 100)
+
+    async def run() -> int | None:
+        take(ledger, one, "a", 100)
+        waiting = ledger.grant(two, "b", 1, 10)
+        assert not isinstance(waiting, Grant)
+        task = asyncio.ensure_future(waiting)
+        await asyncio.sleep(0)
+        end(ledger, "a", 10)
+        return (await task).tokens
+
+    assert asyncio.run(run()) == 10

@@ -175,7 +175,7 @@ class Exchange:
         if watcher is not None:
             watcher.request(body)
         size = 0
-        if principal.caps:
+        if principal.capped:
             size = estimate(
                 len(body),
                 images(body),
@@ -404,7 +404,7 @@ class Exchange:
             self._lease.release()
         if self._watcher is not None:
             self._watcher.close(self.reply.status, self.outcome)
-        if self.principal.caps:
+        if self.principal.capped:
             closing.settle(self)  # somebody may be waiting for the room
         self.desk.books.note(self)
 

@@ -16,7 +16,7 @@ client chose could come twice at once, and two requests would share one grant.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Container
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import msgspec
 
@@ -81,7 +81,10 @@ class Settled(msgspec.Struct, frozen=True):
 
 
 class WindowUsage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One cap as it stands (tokens); ``resets_at`` (epoch seconds) when spend begins to leave."""
+    """One cap as it stands (tokens); ``resets_at`` (epoch seconds) when spend begins to leave.
+
+    ``scope``: the key's own, or shared by all keys of its account.
+    """
 
     hard_cap: int
     spent_tokens: int
@@ -89,6 +92,7 @@ class WindowUsage(msgspec.Struct, frozen=True, omit_defaults=True):
     available_tokens: int
     window: Window
     resets_at: float | None = None
+    scope: Literal["key", "account"] = "key"
 
 
 class KeyUsage(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -31,19 +31,31 @@ HELD_RETRY_AFTER_S = 2.0
 
 @dataclass(slots=True)
 class _Account:
-    """One key. ``waiters`` are requests that found all room held."""
+    """One key. ``caps`` are its own, then those it shares with the other keys of its account.
+
+    ``waiters`` are requests that found all room held; keys that share caps share them too.
+    """
 
     account_id: str
     key_id: str
     caps: tuple[CapState, ...]
     waiters: deque[asyncio.Future[None]] = field(default_factory=deque)
     grants: int = 0
+    held: int = 0
     requests: int = 0
     prompt: int = 0
     completion: int = 0
 
     def available(self, now: float) -> int:
         return min(cap.available(now) for cap in self.caps)
+
+
+@dataclass(slots=True)
+class _Shared:
+    """What the keys of one account have in common."""
+
+    caps: tuple[CapState, ...]
+    waiters: deque[asyncio.Future[None]] = field(default_factory=deque)
 
 
 @dataclass(slots=True)
@@ -65,7 +77,16 @@ class MemoryLedger:
         hold_wait_s: How long a request may wait for room that is only held.
     """
 
-    __slots__ = ("_accounts", "_hold_wait_s", "_lease_s", "_now", "_open", "estimated", "overrun")
+    __slots__ = (
+        "_accounts",
+        "_hold_wait_s",
+        "_lease_s",
+        "_now",
+        "_open",
+        "_shared",
+        "estimated",
+        "overrun",
+    )
 
     def __init__(
         self, now: Callable[[], float], *, lease_s: float = 60.0, hold_wait_s: float = 1.0
@@ -74,6 +95,7 @@ class MemoryLedger:
         self._lease_s = lease_s
         self._hold_wait_s = hold_wait_s
         self._accounts: dict[str, _Account] = {}
+        self._shared: dict[str, _Shared] = {}
         self._open: dict[RequestKey, _Open] = {}
         self.overrun = 0
         self.estimated = 0
@@ -174,8 +196,7 @@ class MemoryLedger:
     def holds(self) -> tuple[KeyHolds, ...]:
         """See ``Ledger.holds``."""
         return tuple(
-            KeyHolds(a.account_id, a.key_id, a.grants, a.caps[0].held if a.caps else 0)
-            for a in self._accounts.values()
+            KeyHolds(a.account_id, a.key_id, a.grants, a.held) for a in self._accounts.values()
         )
 
     def snapshot(self) -> LedgerSnapshot:
@@ -188,6 +209,13 @@ class MemoryLedger:
         if account is None:
             caps = tuple(CapState(cap) for cap in principal.caps)
             account = _Account(principal.account_id, principal.key_id, caps)
+            if principal.account_caps:
+                shared = self._shared.get(principal.account_id)
+                if shared is None:
+                    states = tuple(CapState(cap, "account") for cap in principal.account_caps)
+                    shared = self._shared[principal.account_id] = _Shared(states)
+                account.caps += shared.caps
+                account.waiters = shared.waiters
             self._accounts[principal.key_id] = account
         return account
 
@@ -210,6 +238,7 @@ class MemoryLedger:
         self.overrun += reported - billed
         if row.tokens is not None:
             now = self._now()
+            account.held -= row.tokens
             for cap in account.caps:
                 cap.held -= row.tokens
                 cap.book(billed, now)
@@ -230,8 +259,7 @@ class MemoryLedger:
                     _raise_if_spent(account, now)
         except TimeoutError:
             raise RateLimitExceeded(
-                f"All tokens left of this key's budget are held by its {account.grants} open "
-                "requests. Wait for one to end.",
+                f"All tokens left of {_whose(account)} open requests. Wait for one to end.",
                 retry_after_s=HELD_RETRY_AFTER_S,
             ) from None
         finally:
@@ -244,7 +272,14 @@ def _grant(key: RequestKey, row: _Open) -> Grant:
     return Grant(key[0], key[1], account.account_id, account.key_id, row.tokens)
 
 
+def _whose(account: _Account) -> str:
+    if any(cap.scope == "account" for cap in account.caps):
+        return "this key's or its account's budget are held by"
+    return f"this key's budget are held by its {account.grants}"
+
+
 def _hold(account: _Account, tokens: int) -> None:
+    account.held += tokens
     for cap in account.caps:
         cap.held += tokens
 
@@ -256,12 +291,13 @@ def _raise_if_spent(account: _Account, now: float, tokens: int = 1) -> None:
     for cap in spent:
         if not cap.rolling:
             raise InsufficientQuota(
-                f"This key's token balance {what}. Ask the operator of this gateway for more."
+                f"This {cap.scope}'s token balance {what}. "
+                "Ask the operator of this gateway for more."
             )
     if spent:
-        resets_at = max(cap.room_at(now) for cap in spent)
+        resets_at, cap = max(((cap.room_at(now), cap) for cap in spent), key=lambda at: at[0])
         raise RateLimitExceeded(
-            f"This key's token budget for the current window {what}.",
+            f"This {cap.scope}'s token budget for the current window {what}.",
             retry_after_s=round(max(0.0, resets_at - now), 3),
             resets_at=resets_at,
         )
@@ -278,8 +314,11 @@ async def _woken(account: _Account) -> None:
 
 
 def _wake(account: _Account) -> None:
-    while account.waiters:
+    # All of them when keys share caps: room that one key may not use, another may.
+    shared = any(cap.scope == "account" for cap in account.caps)
+    for _ in range(len(account.waiters)):
         future = account.waiters.popleft()
         if not future.done():
             future.set_result(None)
-            return
+            if not shared:
+                return

@@ -14,6 +14,7 @@ the window, so the sum is never too small and at most one bucket too large.
 from __future__ import annotations
 
 from collections import deque
+from typing import Literal
 
 from helexa.core.principal import Cap
 from helexa.cortex.ledger.base import WindowUsage
@@ -24,10 +25,11 @@ BUCKETS = 60
 class CapState:
     """Integers only; ``held`` is the sum of open grants."""
 
-    __slots__ = ("_buckets", "_latest", "_spent", "_width", "cap", "held", "limit")
+    __slots__ = ("_buckets", "_latest", "_spent", "_width", "cap", "held", "limit", "scope")
 
-    def __init__(self, cap: Cap) -> None:
+    def __init__(self, cap: Cap, scope: Literal["key", "account"] = "key") -> None:
         self.cap = cap
+        self.scope = scope
         self.limit = cap.tokens
         self.held = 0
         self._spent = 0
@@ -84,6 +86,7 @@ class CapState:
             available_tokens=self.available(now),
             window=self.cap.window,
             resets_at=self._leaves(self._buckets[0][0]) if self._buckets else None,
+            scope=self.scope,
         )
 
     def _index(self, now: float) -> int:
