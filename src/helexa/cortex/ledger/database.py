@@ -1,0 +1,133 @@
+"""One connection to where a ledger is kept, in the SQL that SQLite and PostgreSQL both speak.
+
+::
+
+    sqlite:///var/lib/cortex/ledger.db      one gateway; a file in WAL mode, synced at every commit
+    postgresql://user@host/database         several gateways
+
+Statements are written once, with ``?`` for parameters, ``BIGINT``, ``DOUBLE PRECISION`` and
+``TEXT`` columns, ``INSERT … ON CONFLICT`` and ``RETURNING``. Where the two differ the caller asks
+``dialect``. A connection belongs to one thread and blocks it: never the loop's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Literal, Protocol, TypeAlias
+from urllib.parse import unquote, urlsplit
+
+from helexa.core.settings import SettingsError
+
+Row: TypeAlias = tuple[Any, ...]
+Dialect = Literal["sqlite", "postgres"]
+
+MOST_PARAMETERS = 32_000
+"""SQLite takes 32,766 in one statement, PostgreSQL 65,535."""
+
+
+class LedgerUnavailable(OSError):
+    """The ledger cannot be reached, read or written just now; the message says which and why."""
+
+
+class Conflict(Exception):
+    """A row that must be unique is there already."""
+
+
+class Database(Protocol):
+    """A connection.
+
+    Attributes:
+        dialect: Which of the two it is.
+        shared: Whether other gateways may be connected to the same ledger.
+    """
+
+    dialect: Dialect
+    shared: bool
+
+    def execute(self, sql: str, params: Sequence[object] = ()) -> list[Row]:
+        """Run one statement; the rows it gives back, if any.
+
+        Raises:
+            Conflict: A row is there already.
+            LedgerUnavailable: It could not be run.
+        """
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Everything inside or nothing; other writers wait. Not nested. Raises as ``execute``."""
+
+    def now(self) -> float:
+        """Epoch seconds by the clock that all gateways of this ledger share."""
+
+    def close(self) -> None:
+        """Let go of the connection; idempotent."""
+
+
+def insert(
+    db: Database, head: str, rows: Sequence[Sequence[object]], tail: str = "", *, most: int = 64
+) -> None:
+    """Insert many rows with few statements, which is what an insert costs.
+
+    Args:
+        head: For example ``INSERT INTO t (a, b)``; the values follow it.
+        tail: What follows the values, for example ``ON CONFLICT DO NOTHING``.
+        most: Rows of one statement. Only powers of two up to it are ever prepared.
+    """
+    if not rows:
+        return
+    one = "(" + ",".join("?" * len(rows[0])) + ")"
+    most = min(most, MOST_PARAMETERS // len(rows[0]))
+    at = 0
+    while at < len(rows):
+        size = min(most, 1 << ((len(rows) - at).bit_length() - 1))
+        chunk = rows[at : at + size]
+        sql = f"{head} VALUES {','.join([one] * size)} {tail}"
+        db.execute(sql, [value for row in chunk for value in row])
+        at += size
+
+
+def connect(url: str) -> Database:
+    """Open ``url``; a file is created when it is missing.
+
+    Raises:
+        SettingsError: The url is none of ours.
+        LedgerUnavailable: It is, but cannot be opened.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "sqlite":
+        from helexa.cortex.ledger.sqlite import SqliteDatabase  # noqa: PLC0415  # needs this one
+
+        return SqliteDatabase(sqlite_path(url))
+    if parts.scheme in ("postgresql", "postgres"):
+        from helexa.cortex.ledger.postgres import PostgresDatabase  # noqa: PLC0415
+
+        return PostgresDatabase(url)
+    raise SettingsError(
+        f"ledger.url: {masked(url)!r} is no ledger; write sqlite:///path/to/ledger.db "
+        "or postgresql://user@host/database"
+    )
+
+
+def sqlite_path(url: str) -> str:
+    """The absolute path in ``sqlite:///path``; four slashes mean the same as three.
+
+    Raises:
+        SettingsError: There is a host, or no path.
+    """
+    parts = urlsplit(url)
+    path = unquote(parts.path)
+    if parts.netloc or not path.startswith("/") or path.endswith("/"):
+        raise SettingsError(
+            f"ledger.url: {url!r} names no file; write sqlite:///path/to/ledger.db, "
+            "the path from the root"
+        )
+    return "/" + path.lstrip("/")
+
+
+def masked(url: str) -> str:
+    """``url`` without its password."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=f"{parts.username or ''}:***@{host}").geturl()

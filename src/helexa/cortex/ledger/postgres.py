@@ -1,0 +1,102 @@
+"""PostgreSQL: the ledger of several gateways. Needs the extra ``helexa[postgres]``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from helexa.core.settings import SettingsError
+from helexa.cortex.ledger.database import Conflict, Dialect, LedgerUnavailable, Row, masked
+
+if TYPE_CHECKING:
+    import psycopg
+
+CONNECT_S = 5
+
+
+class PostgresDatabase:
+    """A connection that is made anew after it broke.
+
+    Args:
+        url: As libpq reads it; parameters such as ``sslmode`` go in its query.
+
+    Raises:
+        SettingsError: The driver is not installed, or the url cannot be read.
+        LedgerUnavailable: The server does not let us in.
+    """
+
+    dialect: Dialect = "postgres"
+    shared = True
+
+    def __init__(self, url: str) -> None:
+        try:
+            import psycopg  # noqa: PLC0415  # an extra
+        except ImportError as error:
+            raise SettingsError(
+                "ledger.url: PostgreSQL needs its driver; install helexa[postgres]"
+            ) from error
+        self._driver = psycopg
+        self._url = url
+        self._shown = masked(url)
+        self._texts: dict[str, bytes] = {}
+        self._connection: psycopg.Connection[Row] | None = None
+        self._open()
+
+    def execute(self, sql: str, params: Sequence[object] = ()) -> list[Row]:
+        """See ``Database.execute``."""
+        text = self._texts.get(sql)
+        if text is None:
+            text = self._texts[sql] = sql.replace("%", "%%").replace("?", "%s").encode()
+        with self._foreign_errors():
+            found = self._open().execute(text, params)
+            return found.fetchall() if found.description else []
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """See ``Database.transaction``."""
+        with self._foreign_errors():
+            inside = self._open().transaction()
+            inside.__enter__()
+        try:
+            yield
+        except BaseException as error:
+            with suppress(self._driver.Error):  # a broken connection rolls back by itself
+                inside.__exit__(type(error), error, error.__traceback__)
+            raise
+        with self._foreign_errors():
+            inside.__exit__(None, None, None)
+
+    def now(self) -> float:
+        """See ``Database.now``."""
+        return float(self.execute("SELECT extract(epoch FROM clock_timestamp())")[0][0])
+
+    def close(self) -> None:
+        """See ``Database.close``."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _open(self) -> psycopg.Connection[Row]:
+        connection = self._connection
+        if connection is not None and not connection.closed:
+            return connection
+        with self._foreign_errors():
+            connection = self._connection = self._driver.connect(
+                self._url, autocommit=True, connect_timeout=CONNECT_S, application_name="helexa"
+            )
+        return connection
+
+    @contextmanager
+    def _foreign_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except self._driver.IntegrityError as error:
+            raise Conflict(str(error)) from error
+        except self._driver.ProgrammingError as error:
+            if self._connection is None:
+                raise SettingsError(f"ledger.url: {self._shown!r}: {error}") from error
+            raise LedgerUnavailable(f"the ledger {self._shown} cannot be used: {error}") from error
+        except self._driver.Error as error:
+            what = str(error).strip() or type(error).__name__
+            raise LedgerUnavailable(f"the ledger {self._shown} cannot be used: {what}") from error

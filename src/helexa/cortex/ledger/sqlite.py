@@ -1,0 +1,104 @@
+"""SQLite: the ledger of one gateway.
+
+Write-ahead logging lets readers (a command line, a backup) look on while the gateway writes. Every
+commit is synced, so what has been acknowledged to a node survives a power cut.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from helexa.cortex.ledger.database import Conflict, Dialect, LedgerUnavailable, Row
+
+BUSY_S: Final = 10.0
+"""How long another writer (a command line) may keep us waiting."""
+
+_PAGES = 8192  # of the write-ahead log, before they are moved into the file
+
+
+class SqliteDatabase:
+    """A file.
+
+    Args:
+        path: Created with its folder if missing, readable by its owner only.
+
+    Raises:
+        LedgerUnavailable: It cannot be opened, or is something else.
+    """
+
+    dialect: Dialect = "sqlite"
+    shared = False
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        try:
+            _prepare(Path(path))
+            self._connection = sqlite3.connect(
+                path,
+                timeout=BUSY_S,
+                isolation_level=None,
+                check_same_thread=False,
+                cached_statements=256,
+            )
+            for pragma in (
+                "journal_mode = WAL",
+                "synchronous = FULL",
+                f"wal_autocheckpoint = {_PAGES}",
+                "foreign_keys = ON",
+                "temp_store = MEMORY",
+            ):
+                self._connection.execute(f"PRAGMA {pragma}").fetchall()
+        except (OSError, sqlite3.Error) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise LedgerUnavailable(
+                f"the ledger {path} cannot be opened: {reason}. Set ledger.url to a file in a "
+                "folder that this user may write to"
+            ) from error
+
+    def execute(self, sql: str, params: Sequence[object] = ()) -> list[Row]:
+        """See ``Database.execute``."""
+        try:
+            return self._connection.execute(sql, params).fetchall()
+        except sqlite3.IntegrityError as error:
+            raise Conflict(str(error)) from error
+        except sqlite3.Error as error:
+            raise self._unavailable(error) from error
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """See ``Database.transaction``."""
+        self.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.rollback()
+            raise
+
+    def now(self) -> float:
+        """See ``Database.now``."""
+        return time.time()
+
+    def close(self) -> None:
+        """See ``Database.close``."""
+        self._connection.close()
+
+    def _unavailable(self, error: sqlite3.Error) -> LedgerUnavailable:
+        return LedgerUnavailable(f"the ledger {self._path} cannot be used: {error}")
+
+
+def _prepare(path: Path) -> None:
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileExistsError:
+        raise NotADirectoryError(errno.ENOTDIR, f"{path.parent} is not a folder") from None
+    # SQLite gives its own files beside this one the same mode.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))

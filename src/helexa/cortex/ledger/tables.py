@@ -1,0 +1,85 @@
+"""Every step of the ledger's schema, in order. Add at the end; never change one.
+
+::
+
+    lives 1 ──── n blocks n ──── 1 scopes 1 ──── n buckets        leased = Σ blocks
+      └──── n requests                                            spent  = Σ requests + archived
+
+A *life* is one epoch of one gateway. A *scope* is what a cap binds: ``key:ID`` or
+``account:ID``. A *block* is a part of a scope's room that one life has been given, durably; it
+grants from it in memory. ``requests`` has a row for everything settled, and for running requests
+whose node has asked for more (``open``): the last count heard of.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from helexa.cortex.ledger.schema import Step
+
+SPEND: Final = Step(
+    "lives, scopes, blocks and requests",
+    (
+        """
+        CREATE TABLE lives (
+          life BIGINT PRIMARY KEY,
+          gateway TEXT NOT NULL,
+          epoch BIGINT NOT NULL,
+          state TEXT NOT NULL,
+          keeper BIGINT NOT NULL,
+          lease_until DOUBLE PRECISION NOT NULL,
+          batch BIGINT NOT NULL DEFAULT 0,
+          UNIQUE (gateway, epoch))
+        """,
+        """
+        CREATE TABLE scopes (
+          scope TEXT PRIMARY KEY,
+          spent BIGINT NOT NULL DEFAULT 0,
+          leased BIGINT NOT NULL DEFAULT 0,
+          archived BIGINT NOT NULL DEFAULT 0,
+          requests BIGINT NOT NULL DEFAULT 0,
+          prompt BIGINT NOT NULL DEFAULT 0,
+          completion BIGINT NOT NULL DEFAULT 0)
+        """,
+        """
+        CREATE TABLE blocks (
+          scope TEXT NOT NULL,
+          life BIGINT NOT NULL,
+          tokens BIGINT NOT NULL,
+          PRIMARY KEY (scope, life)) WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE buckets (
+          scope TEXT NOT NULL,
+          seconds BIGINT NOT NULL,
+          bucket BIGINT NOT NULL,
+          tokens BIGINT NOT NULL,
+          PRIMARY KEY (scope, seconds, bucket)) WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE requests (
+          request_id TEXT NOT NULL,
+          attempt BIGINT NOT NULL,
+          life BIGINT NOT NULL,
+          state TEXT NOT NULL,
+          at DOUBLE PRECISION NOT NULL,
+          account_id TEXT NOT NULL,
+          key_id TEXT NOT NULL,
+          node TEXT NOT NULL,
+          model TEXT NOT NULL,
+          granted BIGINT,
+          used BIGINT NOT NULL DEFAULT 0,
+          prompt BIGINT NOT NULL DEFAULT 0,
+          completion BIGINT NOT NULL DEFAULT 0,
+          cached BIGINT NOT NULL DEFAULT 0,
+          reasoning BIGINT NOT NULL DEFAULT 0,
+          overrun BIGINT NOT NULL DEFAULT 0,
+          estimated BIGINT NOT NULL DEFAULT 0,
+          PRIMARY KEY (request_id, attempt)) WITHOUT ROWID
+        """,
+        "CREATE INDEX requests_at ON requests (at)",
+        "CREATE INDEX requests_open ON requests (life) WHERE state = 'open'",
+    ),
+)
+
+STEPS: Final = (SPEND,)
