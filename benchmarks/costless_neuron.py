@@ -114,9 +114,9 @@ def engine() -> None:
 def neuron() -> None:
     """Be the node."""
     from helexa.cli import main  # noqa: PLC0415 - one of two roles
-    from helexa.neuron import build  # noqa: PLC0415
+    from helexa.neuron.build import engines  # noqa: PLC0415
 
-    setattr(build, "LlamaCpp", Costless)  # noqa: B010 - the one seam: build names it, we replace it
+    setattr(engines, "LlamaCpp", Costless)  # noqa: B010 - the one seam: it is named there
     sys.argv[1:1] = ["neuron"]
     main()
 

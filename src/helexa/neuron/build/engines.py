@@ -1,0 +1,66 @@
+"""Which engines a node has, what the operator set for each, and where model files come from.
+
+Another engine or another source is one entry here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from helexa import spark
+from helexa.core.fleet import LoadRequest
+from helexa.core.logging import Logger
+from helexa.neuron.engines.base import Engine
+from helexa.neuron.engines.llamacpp.build import LlamaCppBuild, inspect_build
+from helexa.neuron.engines.llamacpp.engine import LlamaCpp
+from helexa.neuron.hardware import Hardware
+from helexa.neuron.models.sources import BuiltIn, LocalFiles, Source, Sources
+from helexa.neuron.settings import NeuronSettings
+
+HARNESSES = ("llamacpp",)
+
+
+def make_engines(
+    settings: NeuronSettings, hardware: Hardware, environ: Mapping[str, str]
+) -> dict[str, Engine]:
+    """The engines by name."""
+    llama = LlamaCpp(
+        environ,
+        _llama_build(hardware, environ),
+        cpu_only=settings.engines.llamacpp.gpu_layers == 0,
+    )
+    return {llama.name: llama}
+
+
+def _llama_build(hardware: Hardware, environ: Mapping[str, str]) -> LlamaCppBuild | None:
+    """What the wheel was built for only matters where there is a GPU; asking takes a moment."""
+    gpus = [device for device in hardware.host().devices if device.kind != "cpu"]
+    return inspect_build(environ) if gpus else None
+
+
+def wishes(settings: NeuronSettings, engine: str, spec: LoadRequest) -> dict[str, object]:
+    """The operator's settings for ``engine`` and one load."""
+    wanted: dict[str, object] = {
+        "devices": spec.devices,
+        "max_devices": spec.tensor_parallel,
+        "headroom_mb": settings.context_limit.activation_headroom_mb,
+        "target_secs": settings.context_limit.target_prefill_latency_secs,
+    }
+    if engine == "llamacpp":
+        llama = settings.engines.llamacpp
+        wanted |= {name: getattr(llama, name) for name in llama.__struct_fields__}
+        wanted["cache_ram_mb"] = settings.prefix_cache.budget_mb
+    return {name: value for name, value in wanted.items() if value is not None}
+
+
+def make_sources(settings: NeuronSettings, log: Logger) -> Sources:
+    """Where model files come from: the package and this machine's disks; hubs come later."""
+    known: dict[str, Source] = {
+        "builtin": BuiltIn({spark.MODEL_ID: spark.gguf_path()}),
+        "file": LocalFiles(),
+    }
+    wanted = {*settings.sources, *filter(None, [settings.default_source])}
+    for scheme in sorted(wanted - set(known)):
+        log.warning("this build has no such source; its models are not found", source=scheme)
+    default = settings.default_source
+    return Sources(known, default if default in known else "file")

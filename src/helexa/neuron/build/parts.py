@@ -1,0 +1,80 @@
+"""What is made before anything listens."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from helexa.core.errors import HelexaError
+from helexa.core.settings import Secret
+from helexa.neuron.build.engines import HARNESSES, make_engines
+from helexa.neuron.engines.base import Engine
+from helexa.neuron.hardware import Hardware
+from helexa.neuron.housekeeping import Changes
+from helexa.neuron.metrics import NeuronMetrics
+from helexa.neuron.records import RecordTable
+from helexa.neuron.registry.experience import Experience
+from helexa.neuron.settings import Clamps, NeuronSettings, clamps, fleet_secret, state_dir
+from helexa.relay.wheel import Wheel
+
+
+@dataclass(slots=True)
+class Parts:
+    """The parts; they start nothing."""
+
+    settings: NeuronSettings
+    clamps: Clamps
+    secret: Secret | None
+    folder: Path
+    name: str
+    hardware: Hardware
+    metrics: NeuronMetrics
+    engines: Mapping[str, Engine]
+    experience: Experience
+    records: RecordTable
+    wheel: Wheel
+    loop: asyncio.AbstractEventLoop
+    changes: Changes = field(default_factory=Changes)
+
+
+def gather(settings: NeuronSettings, environ: Mapping[str, str]) -> Parts:
+    """Make the parts; reads the environment and the state directory.
+
+    Raises:
+        OSError: The state directory cannot be written, or another node uses it.
+        SettingsError: The fleet secret or a clamp cannot be used.
+    """
+    folder = state_dir(settings, environ)
+    folder.mkdir(parents=True, exist_ok=True)
+    loop = asyncio.get_running_loop()
+    name = settings.name or socket.gethostname()
+    limit = clamps(environ)
+    hardware = Hardware.of_this_host(
+        environ, harnesses=list(HARNESSES), max_prompt_tokens=limit.max_prompt_tokens
+    )
+    return Parts(
+        settings=settings,
+        clamps=limit,
+        secret=fleet_secret(settings.fleet, environ),
+        folder=folder,
+        name=name,
+        hardware=hardware,
+        metrics=NeuronMetrics(name),
+        engines=make_engines(settings, hardware, environ),
+        experience=Experience(folder / "experience.json"),
+        records=_open_records(folder),
+        wheel=Wheel(loop),
+        loop=loop,
+    )
+
+
+def _open_records(folder: Path) -> RecordTable:
+    """The records of this and earlier lives."""
+    try:
+        return RecordTable(folder / "requests.records", clock=time.time)
+    except HelexaError as error:
+        raise OSError(error.message) from error

@@ -1,0 +1,151 @@
+"""The node's life: it listens, says so, serves until it is told to stop, and drains."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+
+from helexa.core.ids import id_source
+from helexa.core.logging import Logger, get_logger
+from helexa.core.metrics import exposition
+from helexa.neuron.build.node import assemble_node
+from helexa.neuron.build.parts import Parts, gather
+from helexa.neuron.engines.orphans import reap_previous
+from helexa.neuron.exchange.desk import Desk
+from helexa.neuron.housekeeping import forget, keep, tell_devices, tend
+from helexa.neuron.registry.served import ServedModel
+from helexa.neuron.routes.inference import NodeApp
+from helexa.neuron.routes.management import app as management_app
+from helexa.neuron.service import Node
+from helexa.neuron.settings import NeuronSettings, bind_host
+from helexa.relay.asgi import AsgiBridge
+from helexa.relay.http1 import Limits
+from helexa.relay.listener import Listener
+from helexa.relay.process import collect_when_quiet, freeze_heap, raise_descriptor_limit
+from helexa.relay.request import Request
+from helexa.wire import errors as wire
+
+DISCONNECT_SECS = 2.0
+
+Announce = Callable[[dict[str, object]], None]
+
+
+def serve_app(node: Node[ServedModel], parts: Parts, desk: Desk) -> tuple[NodeApp, AsgiBridge]:
+    """The app behind the listener."""
+    metrics, log = parts.metrics, desk.log
+    metrics.registry.before_collect(
+        lambda: metrics.collect(
+            node.registry.figures(),
+            node.hardware.devices(),
+            len(node.requests),
+            parts.records.lost,
+        )
+    )
+
+    def on_error(request: Request, error: Exception) -> tuple[bytes, bytes]:
+        request_id = desk.ids("req_")
+        log.error("bug", request_id=request_id, path=request.decoded_path, error=repr(error))
+        rendered = wire.render(wire.internal_error(request_id), "openai")
+        return rendered.lines, rendered.body
+
+    async def render(model_id: str, body: bytes) -> str:
+        return await node.registry.serving(model_id).render(body)
+
+    app = management_app(node, lambda: exposition(metrics.registry), desk.ids, render)
+    bridge = AsgiBridge(app, on_error)
+    return NodeApp(desk, bridge, parts.secret), bridge
+
+
+def make_desk(node: Node[ServedModel], parts: Parts, log: Logger) -> Desk:
+    """What exchanges share."""
+    settings = parts.settings
+    return Desk(
+        node=node,
+        records=parts.records,
+        metrics=parts.metrics,
+        wheel=parts.wheel,
+        loop=parts.loop,
+        grants=settings.grants,
+        commit_s=settings.commit_ms / 1000,
+        ids=id_source(),
+        log=log,
+    )
+
+
+def look_after(node: Node[ServedModel], parts: Parts, log: Logger) -> list[asyncio.Task[None]]:
+    """Everything that goes on beside the requests."""
+    life = parts.settings.life
+    return [
+        asyncio.create_task(node.activator.run(), name="activation"),
+        asyncio.create_task(tend(node, parts.changes, life.idle_ttl_secs), name="tend"),
+        asyncio.create_task(tell_devices(node.bus, parts.hardware.devices), name="devices"),
+        asyncio.create_task(keep(parts.records.sync), name="records"),
+        asyncio.create_task(collect_when_quiet(lambda: len(node.requests)), name="collect"),
+        asyncio.create_task(
+            forget(lambda: parts.records.expire(life.record_secs), log), name="forget"
+        ),
+    ]
+
+
+async def warn_of(parts: Parts, host: str, log: Logger) -> None:
+    """Say what an operator should know at the start; ends what an earlier life left."""
+    if parts.secret is None:
+        log.warning("no [fleet] secret: only this machine can reach the node", host=host)
+    if parts.hardware.fault is not None:
+        log.warning(str(parts.hardware.fault))
+    for orphan in await asyncio.to_thread(reap_previous, parts.folder):
+        log.warning("ended an engine of an earlier life", model=orphan.model, pid=orphan.pid)
+
+
+async def run(settings: NeuronSettings, *, announce: Announce) -> None:
+    """Serve until SIGTERM or SIGINT, then drain within bounds and leave nothing behind.
+
+    Args:
+        announce: Told once that the node serves, with its ``url``.
+
+    Raises:
+        OSError: The port is taken.
+        SettingsError: The fleet secret or a clamp cannot be used.
+    """
+    stop = asyncio.Event()
+    parts = gather(settings, os.environ)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        parts.loop.add_signal_handler(number, stop.set)
+    log = get_logger(role="neuron", node=parts.name)
+    raise_descriptor_limit()
+    node = assemble_node(parts, log)
+    desk = make_desk(node, parts, log)
+    app, bridge = serve_app(node, parts, desk)
+    limits = Limits(body_bytes=settings.max_body_mb << 20)
+    listener = Listener(app, parts.wheel, parts.loop, limits)
+    await listener.start(bind_host(settings, parts.secret), settings.port)
+    await warn_of(parts, listener.host, log)
+    node.url = settings.url or listener.url
+    parts.hardware.start()
+    announce({"url": node.url})
+    freeze_heap()
+    background = look_after(node, parts, log)
+    try:
+        await stop.wait()
+    finally:
+        log.info("draining")
+        for task in background:
+            task.cancel()
+        await shut_down(node, listener, bridge, settings)
+        await asyncio.wait(background, timeout=1.0)
+        parts.records.close()
+        parts.hardware.stop()
+    log.info("stopped")
+
+
+async def shut_down(
+    node: Node[ServedModel], listener: Listener, bridge: AsgiBridge, settings: NeuronSettings
+) -> None:
+    """Refuse, let finish, cut, end engines, close; every step has its own bound."""
+    node.drain()
+    await node.registry.close(settings.life.drain_secs)
+    node.bus.close()
+    await listener.drain(DISCONNECT_SECS)
+    await bridge.close()
