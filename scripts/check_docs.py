@@ -99,16 +99,15 @@ def check_commands(text: str) -> Iterator[str]:
 
 def check_helexa(line: str, words: list[str]) -> Iterator[str]:
     """One command line of ours."""
-    group = helexa if words[0] == "helexa" else cortex_script
-    command: click.Command | None = group
+    command: click.Command | None = helexa if words[0] == "helexa" else cortex_script
     rest = words[1:]
-    if rest and not rest[0].startswith("-"):
-        command = group.get_command(click.Context(group), rest[0])
+    while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
+        command = command.get_command(click.Context(command), rest[0])
         rest = rest[1:]
     if command is None:
         yield f"`{line}`: there is no such command"
         return
-    known = {"--help"} | {name for p in command.params for name in p.opts}
+    known = {"--help"} | {name for p in command.params for name in (*p.opts, *p.secondary_opts)}
     for word in rest:
         if word.startswith("--") and word.split("=")[0] not in known:
             yield f"`{line}`: there is no option {word}"

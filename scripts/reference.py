@@ -54,14 +54,20 @@ def cli_page() -> str:
 
 
 def commands() -> Iterator[tuple[str, click.Command]]:
-    """``helexa``, its subcommands, and the ``cortex`` script."""
+    """``helexa``, its subcommands and theirs, and the ``cortex`` script."""
     for name, group in (("helexa", helexa), ("cortex", cortex_script)):
-        yield name, group
-        context = click.Context(group, info_name=name)
-        for sub in group.list_commands(context):
-            command = group.get_command(context, sub)
-            if command is not None:
-                yield f"{name} {sub}", command
+        yield from below(name, group)
+
+
+def below(words: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    """A command, and if it is a group all of its subcommands."""
+    yield words, command
+    if isinstance(command, click.Group):
+        context = click.Context(command, info_name=words)
+        for name in command.list_commands(context):
+            sub = command.get_command(context, name)
+            if sub is not None:
+                yield from below(f"{words} {name}", sub)
 
 
 def settings_page() -> str:

@@ -17,26 +17,45 @@ class Unreachable(click.ClickException):
 def get_json(
     endpoint: str, path: str, *, key: str | None = None, timeout: float = 10.0
 ) -> tuple[int, Any]:
-    """Status and decoded body of ``GET endpoint + path``.
+    """Status and decoded body of ``GET endpoint + path``; see ``ask``."""
+    status, body = ask(endpoint, "GET", path, key=key, timeout=timeout)
+    try:
+        return status, json.loads(body)
+    except ValueError as error:
+        raise Unreachable(f"{endpoint} does not answer like helexa: {error}") from error
+
+
+def ask(
+    endpoint: str,
+    method: str,
+    path: str,
+    body: object = None,
+    *,
+    key: str | None = None,
+    timeout: float = 10.0,
+) -> tuple[int, bytes]:
+    """Status and body of one request.
 
     Args:
         endpoint: Base URL, with or without ``/v1``.
+        body: Sent as JSON unless None.
         key: Sent as a bearer token.
         timeout: Seconds, for connecting and for each read.
 
     Raises:
-        Unreachable: No connection, no HTTP or no JSON; names the endpoint.
+        Unreachable: No connection or no HTTP; names the endpoint.
     """
     url = urlsplit(endpoint if "://" in endpoint else f"http://{endpoint}")
     kind = HTTPSConnection if url.scheme == "https" else HTTPConnection
     base = url.path.rstrip("/").removesuffix("/v1")
     headers = {"accept": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
+    data = None if body is None else json.dumps(body)
     try:
         connection = kind(url.hostname or "", url.port, timeout=timeout)
         try:
-            connection.request("GET", base + path, headers=headers)
+            connection.request(method, base + path, data, headers)
             answer = connection.getresponse()
-            return answer.status, json.loads(answer.read())
+            return answer.status, answer.read()
         finally:
             connection.close()
     except (OSError, HTTPException, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Static keys: from what a request carries to who asks.
+"""Keys: from what a request carries to who asks.
 
 A key is found by its SHA-256 digest, so the time of a lookup says nothing about the stored keys,
 and the digests are compared in constant time on a hit and on a miss alike. There is no cache in
@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from hmac import compare_digest
+from typing import NamedTuple
 
 from helexa.core.errors import InvalidApiKey
-from helexa.core.principal import ANONYMOUS, Principal
+from helexa.core.principal import ANONYMOUS, Cap, Principal
 from helexa.core.settings import SettingsError
 from helexa.cortex.settings import EntitlementSettings, KeySettings
 
@@ -27,13 +28,27 @@ _UNKNOWN = "The API key is unknown. Check it, or ask the operator of this gatewa
 _EXPIRED = "The API key has expired. Ask the operator of this gateway for a new one."
 
 
+class Known(NamedTuple):
+    """A secret that is good until ``ends`` (epoch seconds; None for ever), and whose it is."""
+
+    digest: bytes
+    principal: Principal
+    ends: float | None
+
+
+_UNKNOWN_SECRET = Known(_NOBODY, ANONYMOUS, None)
+
+
 class KeyTable:
-    """Every static key by digest.
+    """Every key by the digests of its secrets.
 
     Args:
         keys: Digest of a secret and its principal.
         required: Whether a request without a known key is refused; otherwise it is anonymous.
         now: Seconds since the epoch; decides about ``expires``.
+
+    Attributes:
+        principals: Every key once, by its id.
     """
 
     __slots__ = ("_by_digest", "_now", "principals", "required")
@@ -45,13 +60,20 @@ class KeyTable:
         required: bool,
         now: Callable[[], float],
     ) -> None:
-        self._by_digest = {digest: (digest, principal) for digest, principal in keys}
         self._now = now
         self.required = required
-        self.principals = tuple({p.key_id: p for _, p in self._by_digest.values()}.values())
+        self._by_digest: dict[bytes, Known] = {}
+        self.principals: tuple[Principal, ...] = ()
+        self.replace(Known(digest, who, who.expires) for digest, who in keys)
 
     def __repr__(self) -> str:
         return f"KeyTable({len(self._by_digest)} keys, required={self.required})"
+
+    def replace(self, keys: Iterable[Known]) -> None:
+        """Know these secrets from now on, and no others."""
+        table = {known.digest: known for known in keys}
+        principals = tuple({k.principal.key_id: k.principal for k in table.values()}.values())
+        self._by_digest, self.principals = table, principals
 
     @property
     def has_admin(self) -> bool:
@@ -89,10 +111,10 @@ class KeyTable:
         if not secret:
             return _MISSING
         digest = sha256(secret).digest()
-        stored, principal = self._by_digest.get(digest, (_NOBODY, ANONYMOUS))
+        stored, principal, ends = self._by_digest.get(digest, _UNKNOWN_SECRET)
         if not compare_digest(stored, digest):
             return _UNKNOWN
-        if principal.expires is not None and self._now() >= principal.expires:
+        if ends is not None and self._now() >= ends:
             return _EXPIRED
         return principal
 
@@ -100,12 +122,25 @@ class KeyTable:
 def key_table(
     settings: EntitlementSettings, environ: Mapping[str, str], now: Callable[[], float]
 ) -> KeyTable:
-    """The table of cortex.toml.
+    """The table of cortex.toml alone.
+
+    Raises:
+        SettingsError: A ``key_env`` is not set, or two entries have the same secret.
+    """
+    keys = settings_keys(settings, environ)
+    return KeyTable(keys.items(), required=settings.require_auth, now=now)
+
+
+def settings_keys(
+    settings: EntitlementSettings, environ: Mapping[str, str]
+) -> dict[bytes, Principal]:
+    """The keys of cortex.toml by the digests of their secrets.
 
     Raises:
         SettingsError: A ``key_env`` is not set, or two entries have the same secret.
     """
     keys: dict[bytes, Principal] = {}
+    shared = {account.account_id: account.all_caps for account in settings.accounts}
     for index, key in enumerate(settings.keys):
         digest = _digest(key, environ, f"entitlements.keys[{index}]")
         if digest in keys:
@@ -113,16 +148,17 @@ def key_table(
                 f"entitlements.keys[{index}]: the secret of {key.name!r} is also that of "
                 f"{keys[digest].key_id!r}; every key needs its own"
             )
-        keys[digest] = principal_of(key)
-    return KeyTable(keys.items(), required=settings.require_auth, now=now)
+        keys[digest] = principal_of(key, shared.get(key.account_id, ()))
+    return keys
 
 
-def principal_of(key: KeySettings) -> Principal:
+def principal_of(key: KeySettings, account_caps: tuple[Cap, ...] = ()) -> Principal:
     """What a key of cortex.toml may do, without its secret."""
     return Principal(
         account_id=key.account_id,
         key_id=key.name,
         caps=key.all_caps,
+        account_caps=account_caps,
         admin=key.admin,
         models=key.models,
         may_load=key.may_load,

@@ -21,7 +21,7 @@ from helexa.core.ids import id_source
 from helexa.core.logging import Logger, get_logger
 from helexa.core.settings import SettingsError
 from helexa.cortex.app import AsgiErrors, GatewayApp
-from helexa.cortex.auth import key_table
+from helexa.cortex.auth import KeyTable, settings_keys
 from helexa.cortex.capture import Captures
 from helexa.cortex.exchange.desk import Desk
 from helexa.cortex.exchange.route import inference_routes
@@ -29,7 +29,9 @@ from helexa.cortex.exchange.settling import Settler
 from helexa.cortex.fleet.client import HttpNode, Trust, tls_context
 from helexa.cortex.fleet.fleet import Fleet
 from helexa.cortex.fleet_metrics import derived_gauges
+from helexa.cortex.keys.keyring import Keyring
 from helexa.cortex.ledger.base import Settled
+from helexa.cortex.ledger.keys import MemoryKeys
 from helexa.cortex.ledger.memory import MemoryLedger
 from helexa.cortex.lifetime import drain, follow_files, stop_signal
 from helexa.cortex.links import Links
@@ -173,8 +175,9 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
     )
     timelines, captures = Timelines(time.time), Captures(time.time, prompt_of(fleet))
     metrics.registry.before_collect(derived_gauges(metrics, fleet, ledger))
+    keyring = _keyring(settings, log)
     desk = Desk(
-        keys=key_table(settings.entitlements, os.environ, time.time),
+        keys=keyring.table,
         seats=KeySeats(loop.time),
         ledger=ledger,
         placer=placer,
@@ -196,7 +199,8 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
     )
     management = management_app(
         ManagementDeps(
-            keys=desk.keys,
+            keys=keyring.table,
+            keyring=keyring,
             profiles=profiles,
             fleet=fleet,
             loader=loader,
@@ -242,6 +246,14 @@ def _add_node(node: NeuronSettings, links: Links, fleet: Fleet, trust: Trust) ->
         context = tls_context(node.ca)
     links.add(node.name, node.endpoint, context)
     fleet.add(node.name, node.endpoint, HttpNode(node.endpoint, trust, context))
+
+
+def _keyring(settings: CortexSettings, log: Logger) -> Keyring:
+    given = settings.entitlements
+    fixed = settings_keys(given, os.environ)
+    accounts = {account.account_id: account.all_caps for account in given.accounts}
+    table = KeyTable(fixed.items(), required=given.require_auth, now=time.time)
+    return Keyring(fixed, accounts, MemoryKeys(), table, now=time.time, log=log)
 
 
 def _profiles(settings: CortexSettings, log: Logger) -> ProfileFile:

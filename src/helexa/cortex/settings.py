@@ -79,9 +79,26 @@ class KeySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def all_caps(self) -> tuple[Cap, ...]:
         """``caps``, and the short form ``hard_cap`` + ``window`` as one of them."""
-        if self.hard_cap is None:
-            return self.caps
-        return (Cap(self.hard_cap, self.window), *self.caps)
+        return with_short_form(self.hard_cap, self.window, self.caps)
+
+
+class AccountSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One ``[[entitlements.accounts]]``: caps that all keys of the account share."""
+
+    account_id: str
+    hard_cap: Count | None = None
+    window: Window = Window()
+    caps: tuple[Cap, ...] = ()
+
+    @property
+    def all_caps(self) -> tuple[Cap, ...]:
+        """As a key's."""
+        return with_short_form(self.hard_cap, self.window, self.caps)
+
+
+def with_short_form(hard_cap: int | None, window: Window, caps: tuple[Cap, ...]) -> tuple[Cap, ...]:
+    """``caps``, and the one-cap short form as the first of them."""
+    return caps if hard_cap is None else (Cap(hard_cap, window), *caps)
 
 
 class EntitlementSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -89,6 +106,7 @@ class EntitlementSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
 
     require_auth: bool = False
     keys: tuple[KeySettings, ...] = ()
+    accounts: tuple[AccountSettings, ...] = ()
 
 
 class LedgerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -208,6 +226,7 @@ def check(settings: CortexSettings, where: str) -> None:
         raise SettingsError(f"{where}: gateway.tls_cert and gateway.tls_key go together; add both")
     _check_neurons(settings.neurons, where)
     _check_keys(settings.entitlements.keys, where)
+    _check_accounts(settings.entitlements.accounts, where)
     fleet = settings.fleet
     if sum(x is not None for x in (fleet.secret, fleet.secret_env, fleet.secret_file)) > 1:
         raise SettingsError(f"{where}: fleet: give one of secret, secret_env and secret_file")
@@ -280,13 +299,32 @@ def _check_keys(keys: Iterable[KeySettings], where: str) -> None:
             )
 
 
+def _check_accounts(accounts: Iterable[AccountSettings], where: str) -> None:
+    seen: set[str] = set()
+    for index, account in enumerate(accounts):
+        at = f"{where}: entitlements.accounts[{index}]"
+        if account.account_id in seen:
+            raise SettingsError(f"{at}: the account {account.account_id!r} is there twice")
+        seen.add(account.account_id)
+        for cap in account.all_caps:
+            _check_cap(cap, at)
+
+
 def _check_cap(cap: Cap, at: str) -> None:
+    problem = cap_problem(cap)
+    if problem is not None:
+        raise SettingsError(f"{at}: {problem}")
+
+
+def cap_problem(cap: Cap) -> str | None:
+    """What nobody can mean by this cap, in words; None when it is fine."""
     if cap.tokens < 0:
-        raise SettingsError(f"{at}: a cap of {cap.tokens} tokens; it cannot be below 0")
+        return f"a cap of {cap.tokens} tokens; it cannot be below 0"
     if cap.window.kind == "rolling" and (cap.window.seconds or 0) <= 0:
-        raise SettingsError(f"{at}: a rolling window needs seconds, for example seconds = 86400")
+        return "a rolling window needs seconds, for example seconds = 86400"
     if cap.window.kind == "balance" and cap.window.seconds is not None:
-        raise SettingsError(f'{at}: a balance has no seconds; write kind = "rolling" if it renews')
+        return 'a balance has no seconds; write kind = "rolling" if it renews'
+    return None
 
 
 def _rights(key: KeySettings) -> KeySettings:

@@ -63,9 +63,6 @@ class Hardware(Protocol):
     def devices(self) -> list[DeviceReading]:
         """The latest readings."""
 
-    def refresh(self) -> object:
-        """Read anew (blocking)."""
-
 
 @dataclass(slots=True, eq=False)
 class Running:

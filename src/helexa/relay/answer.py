@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-
-import msgspec
+from dataclasses import dataclass
 
 from helexa.relay.reply import Reply
 from helexa.relay.wheel import Wheel
 
 
-class StreamForm(msgspec.Struct, frozen=True):
+@dataclass(slots=True, frozen=True)
+class StreamForm:
     """How one dialect streams.
 
     Args:

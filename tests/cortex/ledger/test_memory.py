@@ -299,3 +299,31 @@ def test_room_that_one_key_of_an_account_frees_is_given_to_another(ledger: Memor
         return (await task).tokens
 
     assert asyncio.run(run()) == 10
+
+
+def test_other_caps_for_a_key_keep_what_it_has_spent_and_holds(ledger: MemoryLedger) -> None:
+    take(ledger, hard(100), "a", 60)
+    end(ledger, "a", 60)
+    take(ledger, hard(100), "b", 30)
+    more = Principal("acme", "k", caps=(Cap(200), Cap(50, Window("rolling", 60))))
+    usage = ledger.usage(more)
+    assert [(w.spent_tokens, w.open_tokens) for w in usage.windows] == [(60, 30), (0, 30)]
+    assert take(ledger, more, "c", 1000) == 20
+    end(ledger, "b", 30)
+    end(ledger, "c", 10)
+    assert [w.spent_tokens for w in ledger.usage(more).windows] == [100, 40]
+    assert [w.open_tokens for w in ledger.usage(hard(100)).windows] == [0]
+    with pytest.raises(InsufficientQuota):
+        take(ledger, hard(100), "d", 1)
+
+
+def test_caps_that_an_account_is_given_while_its_keys_run_hold_at_once(
+    ledger: MemoryLedger,
+) -> None:
+    take(ledger, Principal("acme", "one", caps=(Cap(1000),)), "a", 60)
+    both = {name: Principal("acme", name, account_caps=(Cap(100),)) for name in ("one", "two")}
+    assert take(ledger, both["two"], "b", 1000) == 40
+    end(ledger, "a", 60)
+    end(ledger, "b", 40)
+    with pytest.raises(InsufficientQuota, match="account's"):
+        take(ledger, both["one"], "c", 1)

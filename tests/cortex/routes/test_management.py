@@ -25,7 +25,9 @@ from helexa.cortex.exchange.desk import Placed, Times
 from helexa.cortex.fleet.client import HttpNode, Trust
 from helexa.cortex.fleet.fleet import Fleet
 from helexa.cortex.fleet.node import Pace
+from helexa.cortex.keys.keyring import Keyring
 from helexa.cortex.ledger.base import Settlement
+from helexa.cortex.ledger.keys import MemoryKeys
 from helexa.cortex.ledger.memory import MemoryLedger
 from helexa.cortex.profiles import Profile, ProfileFile, Profiles
 from helexa.cortex.residency.loader import Loader
@@ -87,8 +89,10 @@ async def gateway(
     for index, node in enumerate(nodes):
         fleet.add(f"n{index}", node.url, HttpNode(node.url, Trust("gw")))
     table = [(sha256(secret).digest(), who) for secret, who in (keys or {}).items()]
+    known = KeyTable(table, required=required, now=time.time)
     deps = ManagementDeps(
-        keys=KeyTable(table, required=required, now=time.time),
+        keys=known,
+        keyring=Keyring(dict(table), {}, MemoryKeys(), known, now=time.time, log=get_logger()),
         profiles=ProfileFile(None, CATALOGUE),
         fleet=fleet,
         loader=Loader(fleet, time.monotonic, max_load_s=5),

@@ -24,7 +24,7 @@ from helexa.cortex.ledger.base import (
     Settled,
     Settlement,
 )
-from helexa.cortex.ledger.window import CapState
+from helexa.cortex.ledger.window import CapState, state_of
 
 HELD_RETRY_AFTER_S = 2.0
 
@@ -36,9 +36,10 @@ class _Account:
     ``waiters`` are requests that found all room held; keys that share caps share them too.
     """
 
+    principal: Principal
     account_id: str
     key_id: str
-    caps: tuple[CapState, ...]
+    caps: tuple[CapState, ...] = ()
     waiters: deque[asyncio.Future[None]] = field(default_factory=deque)
     grants: int = 0
     held: int = 0
@@ -54,7 +55,7 @@ class _Account:
 class _Shared:
     """What the keys of one account have in common."""
 
-    caps: tuple[CapState, ...]
+    caps: tuple[CapState, ...] = ()
     waiters: deque[asyncio.Future[None]] = field(default_factory=deque)
 
 
@@ -104,7 +105,9 @@ class MemoryLedger:
         self, principal: Principal, request_id: str, attempt: int, estimate: int
     ) -> Grant | Awaitable[Grant]:
         """See ``Ledger.grant``; something to await only when all room is held."""
-        account = self._accounts.get(principal.key_id) or self._account(principal)
+        account = self._accounts.get(principal.key_id)
+        if account is None or account.principal is not principal:
+            account = self._account(principal)
         key = (request_id, attempt)
         row = self._open.get(key)
         if row is not None:
@@ -207,17 +210,38 @@ class MemoryLedger:
     def _account(self, principal: Principal) -> _Account:
         account = self._accounts.get(principal.key_id)
         if account is None:
-            caps = tuple(CapState(cap) for cap in principal.caps)
-            account = _Account(principal.account_id, principal.key_id, caps)
-            if principal.account_caps:
-                shared = self._shared.get(principal.account_id)
-                if shared is None:
-                    states = tuple(CapState(cap, "account") for cap in principal.account_caps)
-                    shared = self._shared[principal.account_id] = _Shared(states)
-                account.caps += shared.caps
-                account.waiters = shared.waiters
+            account = _Account(principal, principal.account_id, principal.key_id)
             self._accounts[principal.key_id] = account
+            self._apply_caps(account)
+        elif account.principal != principal:
+            account.principal = principal
+            self._apply_caps(account)
         return account
+
+    def _apply_caps(self, account: _Account) -> None:
+        """Give a key the caps of its principal; what was spent under a like one stays spent."""
+        principal = account.principal
+        before = [state for state in account.caps if state.scope == "key"]
+        caps = tuple(state_of(cap, "key", before, account.held) for cap in principal.caps)
+        shared = self._shared.get(principal.account_id)
+        if shared is None:
+            shared = self._shared[principal.account_id] = _Shared()
+        if tuple(state.cap for state in shared.caps) != principal.account_caps:
+            self._share(shared, principal)
+        account.caps = caps + shared.caps
+        if shared.caps:
+            account.waiters = shared.waiters
+        _wake(account)
+
+    def _share(self, shared: _Shared, principal: Principal) -> None:
+        """Give all keys of an account other caps in common, those with open grants too."""
+        keys = [a for a in self._accounts.values() if a.account_id == principal.account_id]
+        held = sum(key.held for key in keys)
+        shared.caps = tuple(
+            state_of(cap, "account", shared.caps, held) for cap in principal.account_caps
+        )
+        for key in keys:
+            key.caps = (*(s for s in key.caps if s.scope == "key"), *shared.caps)
 
     def _opened(self, key: RequestKey, account: _Account, tokens: int | None, now: float) -> Grant:
         if tokens is not None:

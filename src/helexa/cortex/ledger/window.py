@@ -14,6 +14,7 @@ the window, so the sum is never too small and at most one bucket too large.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Literal
 
 from helexa.core.principal import Cap
@@ -96,3 +97,21 @@ class CapState:
 
     def _leaves(self, index: int) -> float:
         return (index + BUCKETS + 1) * self._width
+
+
+def state_of(
+    cap: Cap, scope: Literal["key", "account"], before: Sequence[CapState], held: int
+) -> CapState:
+    """The state of a cap that is new or has been changed.
+
+    Args:
+        before: The states until now; one with the same window goes on with another limit.
+        held: By all open grants that the cap is to bind; a new window begins with nothing spent.
+    """
+    for state in before:
+        if state.cap.window == cap.window and state.scope == scope:
+            state.cap, state.limit = cap, cap.tokens
+            return state
+    made = CapState(cap, scope)
+    made.held = held
+    return made

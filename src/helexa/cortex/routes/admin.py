@@ -23,6 +23,7 @@ from helexa.cortex.profiles import Profile
 from helexa.cortex.residency.loader import load_request
 from helexa.cortex.routes.deps import ManagementDeps
 from helexa.cortex.routes.guard import require_admin
+from helexa.cortex.routes.keys import KeyRoutes
 from helexa.cortex.routes.respond import body_as, no_route, number, reply
 from helexa.cortex.routing.decide import Refuse, Wake, decide
 from helexa.wire.errors import from_wire
@@ -63,7 +64,6 @@ class AdminRoutes:
         """Everything under ``/admin``."""
         table: list[tuple[str, str, Handler]] = [
             ("GET", "/admin/fleet", self.fleet),
-            ("GET", "/admin/keys", self.keys),
             ("GET", "/admin/grants", self.grants),
             ("GET", "/admin/usage", self.usage),
             ("GET", "/admin/requests", self.requests),
@@ -77,6 +77,7 @@ class AdminRoutes:
             ("POST", "/admin/unload", self.unload),
             ("POST", "/admin/drain", self.drain),
         ]
+        table += KeyRoutes(self._deps.keyring, self._deps.ledger.usage).table()
         return [Route(path, self._guarded(do), methods=[method]) for method, path, do in table]
 
     def _guarded(self, handler: Handler) -> Handler:
@@ -100,9 +101,6 @@ class AdminRoutes:
             for node in deps.fleet.snapshot().nodes
         ]
         return reply({"nodes": nodes, "loading": list(deps.loader.running)})
-
-    async def keys(self, _request: Request) -> Response:
-        return reply({"keys": self._deps.keys.principals})
 
     async def grants(self, _request: Request) -> Response:
         return reply(self._deps.ledger.snapshot())

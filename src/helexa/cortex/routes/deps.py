@@ -11,6 +11,7 @@ from helexa.core.logging import Logger
 from helexa.cortex.auth import KeyTable
 from helexa.cortex.capture import Captures
 from helexa.cortex.fleet.fleet import Fleet
+from helexa.cortex.keys.keyring import Keyring
 from helexa.cortex.ledger.base import Ledger
 from helexa.cortex.profiles import ProfileFile
 from helexa.cortex.residency.loader import Loader
@@ -29,6 +30,7 @@ class ManagementDeps:
     """
 
     keys: KeyTable
+    keyring: Keyring
     profiles: ProfileFile
     fleet: Fleet
     loader: Loader

@@ -1,0 +1,74 @@
+"""The way of an operator's command to the administration: over a running gateway's API."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+import click
+
+from helexa.cli.options import endpoint_options
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+REFUSED = 1
+
+
+class Door(Protocol):
+    """Whoever answers the ``/admin`` routes."""
+
+    def ask(self, method: str, path: str, body: object = None) -> Any:
+        """The decoded answer.
+
+        Raises:
+            click.ClickException: Refused; the message is the administration's own.
+        """
+
+    def text(self, path: str) -> str:
+        """The answer of a GET as it came, for what is no JSON."""
+
+
+class Remote:
+    """A running gateway."""
+
+    def __init__(self, endpoint: str, key: str | None) -> None:
+        self._endpoint = endpoint
+        self._key = key
+
+    def ask(self, method: str, path: str, body: object = None) -> Any:
+        """See ``Door``."""
+        return json.loads(self._answer(method, path, body))
+
+    def text(self, path: str) -> str:
+        """See ``Door``."""
+        return self._answer("GET", path, None).decode()
+
+    def _answer(self, method: str, path: str, body: object) -> bytes:
+        from helexa.cli.remote import ask
+
+        status, answer = ask(self._endpoint, method, path, body, key=self._key, timeout=60)
+        if status >= 300:
+            raise click.ClickException(refusal(status, answer))
+        return answer
+
+
+def refusal(status: int, answer: bytes) -> str:
+    """What an error envelope says, and which key to use when that was the matter."""
+    try:
+        message = str(json.loads(answer)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        message = f"The gateway answered with status {status}."
+    if status in (401, 403):
+        message += " Give a key that may with --key or in HELEXA_KEY."
+    return message
+
+
+def door_options(command: F) -> F:
+    """``--endpoint`` and ``--key``; ``open_door`` makes a door of them."""
+    return endpoint_options(command)
+
+
+def open_door(endpoint: str, key: str | None) -> Door:
+    """The door that the options name."""
+    return Remote(endpoint, key)

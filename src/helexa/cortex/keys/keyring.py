@@ -1,0 +1,279 @@
+"""The owner of the gateway's keys: those of cortex.toml, those of the ledger, and both joined.
+
+::
+
+    cortex.toml ─────────────┐
+                             ├─▶ KeyTable (what a request is looked up in)
+    KeyStore ──revision──▶ read
+        ▲                    the store's own change is taken in before it is answered;
+        └── create, rotate…  another gateway's within ``FOLLOW_S``
+
+What cortex.toml says about an id cannot be changed from outside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+
+import msgspec
+
+from helexa.core.errors import InvalidRequestBody
+from helexa.core.logging import Logger
+from helexa.core.principal import Cap, Principal
+from helexa.core.settings import Secret
+from helexa.cortex.auth import KeyTable, Known
+from helexa.cortex.keys.mint import PREFIX, check_name, letters, mint
+from helexa.cortex.keys.views import AccountView, KeyView, view_of_record, view_of_settings
+from helexa.cortex.ledger.keys import (
+    AccountRecord,
+    KeyRecord,
+    KeyRights,
+    KeyStore,
+    Registry,
+    SecretRecord,
+)
+
+FOLLOW_S = 0.25
+"""How often another gateway's changes are looked for; one small read."""
+
+
+class Keyring:
+    """See the module.
+
+    Args:
+        fixed: The keys of cortex.toml by digest.
+        accounts: The accounts of cortex.toml with caps of their own.
+        now: Epoch seconds.
+        table: Told of every change.
+    """
+
+    def __init__(
+        self,
+        fixed: Mapping[bytes, Principal],
+        accounts: Mapping[str, tuple[Cap, ...]],
+        store: KeyStore,
+        table: KeyTable,
+        *,
+        now: Callable[[], float],
+        log: Logger,
+    ) -> None:
+        self._fixed = dict(fixed)
+        self._fixed_ids = {who.key_id: who for who in fixed.values()}
+        self._accounts = dict(accounts)
+        self._store = store
+        self.table = table
+        self._now = now
+        self._log = log
+        self._registry = Registry(revision=-1)
+        self._principals: dict[str, Principal] = {}
+        self._refreshing = asyncio.Lock()
+
+    # ── following the store ─────────────────────────────────────────────────────────────────
+
+    async def refresh(self) -> None:
+        """Take in the store as it is now."""
+        async with self._refreshing:
+            registry = await self._store.read()
+            if registry.revision == self._registry.revision:
+                return
+            # A thousand keys take milliseconds, and the loop has none to give.
+            known, principals = await asyncio.to_thread(self._joined, registry)
+            self.table.replace(known)
+            self._registry, self._principals = registry, principals
+
+    async def follow(self) -> None:
+        """Take in what other gateways change, until cancelled."""
+        troubled = False
+        while True:
+            await asyncio.sleep(FOLLOW_S)
+            try:
+                if await self._store.revision() != self._registry.revision:
+                    await self.refresh()
+                troubled = False
+            except Exception as error:  # noqa: BLE001  # the keys that are known go on to work
+                if not troubled:
+                    self._log.warning("keys cannot be read just now", reason=type(error).__name__)
+                troubled = True
+
+    def _joined(self, registry: Registry) -> tuple[list[Known], dict[str, Principal]]:
+        """What the table is to know, and the principals of the store's living keys.
+
+        A principal that has not changed stays the same object.
+        """
+        shared = {account.account_id: account.caps for account in registry.accounts}
+        shared |= self._accounts
+        living = {key.key_id: key for key in registry.keys if key.revoked_at is None}
+        principals = {
+            key_id: self._same(key.principal(shared.get(key.account_id, ())))
+            for key_id, key in living.items()
+            if key_id not in self._fixed_ids
+        }
+        known = [
+            Known(secret.digest, principals[secret.key_id], _sooner(secret, principals))
+            for secret in registry.secrets
+            if secret.key_id in principals
+        ]
+        for digest, who in self._fixed.items():
+            caps = shared.get(who.account_id, ())
+            fixed = who if who.account_caps == caps else _with_account_caps(who, caps)
+            known.append(Known(digest, fixed, who.expires))
+        return known, principals
+
+    def _same(self, principal: Principal) -> Principal:
+        before = self._principals.get(principal.key_id)
+        return before if before == principal else principal
+
+    # ── looking ─────────────────────────────────────────────────────────────────────────────
+
+    def views(self) -> Iterator[KeyView]:
+        """Every key, those of cortex.toml first."""
+        now = self._now()
+        for who in self.table.principals:
+            if who.key_id in self._fixed_ids:
+                yield view_of_settings(who, now)
+        prefixes: dict[str, list[str]] = {}
+        for secret in self._registry.secrets:
+            if secret.ends_at is None or secret.ends_at > now:
+                prefixes.setdefault(secret.key_id, []).append(secret.prefix)
+        for key in self._registry.keys:
+            stored = self._principals.get(key.key_id)
+            caps = () if stored is None else stored.account_caps
+            yield view_of_record(key, tuple(prefixes.get(key.key_id, ())), caps, now)
+
+    def find(self, name: str) -> KeyView | None:
+        """A key by its id, or by the first letters of one of its secrets."""
+        found = None
+        for key in self.views():
+            if key.key_id == name:
+                return key
+            if name.startswith(PREFIX) and any(name.startswith(p) for p in key.prefixes):
+                found = key
+        return found
+
+    def principal(self, key_id: str) -> Principal | None:
+        """Who asks with the key of that id, unless it is unknown or revoked."""
+        stored = self._principals.get(key_id)
+        if stored is not None:
+            return stored
+        return next((who for who in self.table.principals if who.key_id == key_id), None)
+
+    def accounts(self) -> list[AccountView]:
+        """Every account that has a key or caps."""
+        keys: dict[str, list[str]] = {}
+        for key in self.views():
+            if key.state != "revoked":
+                keys.setdefault(key.account_id, []).append(key.key_id)
+        stored = {a.account_id: a.caps for a in self._registry.accounts}
+        return [
+            AccountView(
+                account_id=name,
+                source="settings" if name in self._accounts else "ledger",
+                caps=self._accounts.get(name, stored.get(name, ())),
+                keys=tuple(keys.get(name, ())),
+            )
+            for name in sorted({*keys, *stored, *self._accounts})
+        ]
+
+    # ── changing ────────────────────────────────────────────────────────────────────────────
+
+    async def create(
+        self, account_id: str, key_id: str | None, rights: KeyRights, note: str
+    ) -> tuple[KeyView, Secret]:
+        """A new key; the secret is in nobody's memory but the caller's from then on.
+
+        Raises:
+            InvalidRequestBody: A name cannot be used, or is taken.
+        """
+        check_name(account_id, "account_id")
+        if key_id is None:
+            key_id = f"{account_id[:50]}-{letters(6)}"
+        check_name(key_id, "key_id")
+        now = self._now()
+        secret, record = mint(key_id, now)
+        key = KeyRecord(key_id, account_id, rights, now, note)
+        if key_id in self._fixed_ids or not await self._store.add(key, record):
+            raise InvalidRequestBody(
+                f"There is or was a key called {key_id!r}; choose another key_id.", param="key_id"
+            )
+        return await self._changed(key_id), secret
+
+    async def change(self, key_id: str, rights: KeyRights, note: str) -> KeyView:
+        """Other rights for a key.
+
+        Raises:
+            InvalidRequestBody: It cannot be changed.
+        """
+        self._check_stored(key_id)
+        if not await self._store.change(key_id, rights, note):
+            raise _revoked(key_id)
+        return await self._changed(key_id)
+
+    async def rotate(self, key_id: str, grace_s: float) -> tuple[KeyView, Secret]:
+        """Another secret for a key, which stays who it is and keeps its budget.
+
+        Args:
+            grace_s: How long the old secret still counts.
+
+        Raises:
+            InvalidRequestBody: It cannot be changed.
+        """
+        self._check_stored(key_id)
+        now = self._now()
+        secret, record = mint(key_id, now)
+        if not await self._store.rotate(record, now + grace_s):
+            raise _revoked(key_id)
+        return await self._changed(key_id), secret
+
+    async def revoke(self, key_id: str) -> KeyView:
+        """The end of a key, at once.
+
+        Raises:
+            InvalidRequestBody: It cannot be changed.
+        """
+        self._check_stored(key_id)
+        if not await self._store.revoke(key_id, self._now()):
+            raise _revoked(key_id)
+        return await self._changed(key_id)
+
+    async def put_account(self, account_id: str, caps: tuple[Cap, ...]) -> AccountView:
+        """An account's caps; none to lift them.
+
+        Raises:
+            InvalidRequestBody: The name cannot be used, or cortex.toml speaks about it.
+        """
+        check_name(account_id, "account_id")
+        if account_id in self._accounts:
+            raise InvalidRequestBody(
+                f"The caps of {account_id!r} are set in cortex.toml; change them there.",
+                param="account_id",
+            )
+        await self._store.put_account(AccountRecord(account_id, caps, self._now()))
+        await self.refresh()
+        return next(a for a in self.accounts() if a.account_id == account_id)
+
+    async def _changed(self, key_id: str) -> KeyView:
+        await self.refresh()
+        view = self.find(key_id)
+        if view is None:
+            raise InvalidRequestBody(f"The key {key_id!r} has just gone.", param="key_id")
+        return view
+
+    def _check_stored(self, key_id: str) -> None:
+        if key_id in self._fixed_ids:
+            raise InvalidRequestBody(
+                f"The key {key_id!r} is set in cortex.toml; change it there.", param="key_id"
+            )
+
+
+def _sooner(secret: SecretRecord, principals: Mapping[str, Principal]) -> float | None:
+    ends = (secret.ends_at, principals[secret.key_id].expires)
+    return min((at for at in ends if at is not None), default=None)
+
+
+def _with_account_caps(who: Principal, caps: tuple[Cap, ...]) -> Principal:
+    return msgspec.structs.replace(who, account_caps=caps)
+
+
+def _revoked(key_id: str) -> InvalidRequestBody:
+    return InvalidRequestBody(f"The key {key_id!r} has been revoked.", param="key_id")

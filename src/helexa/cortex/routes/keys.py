@@ -1,0 +1,204 @@
+"""Administration of keys and accounts.
+
+A secret is in exactly one answer, the one that made it, and that answer may not be cached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from helexa.core.errors import InvalidRequestBody
+from helexa.core.principal import Cap, Principal, Window
+from helexa.core.settings import Secret
+from helexa.cortex.keys.keyring import Keyring
+from helexa.cortex.keys.views import KeyView
+from helexa.cortex.ledger.base import KeyUsage
+from helexa.cortex.ledger.keys import KeyRights
+from helexa.cortex.routes.respond import body_as, no_route, reply
+from helexa.cortex.settings import cap_problem, with_short_form
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Usage = Callable[[Principal], KeyUsage]
+Handler = Callable[[Request], Awaitable[Response]]
+
+MOST_GRACE_S = 30 * 86_400.0
+
+
+class CapOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Caps as cortex.toml writes them: several, or the short form of one."""
+
+    hard_cap: Count | None = None
+    window: Window = Window()
+    caps: tuple[Cap, ...] = ()
+
+    @property
+    def all_caps(self) -> tuple[Cap, ...]:
+        """Both forms together.
+
+        Raises:
+            InvalidRequestBody: Nobody can mean one of them.
+        """
+        caps = with_short_form(self.hard_cap, self.window, self.caps)
+        for cap in caps:
+            problem = cap_problem(cap)
+            if problem is not None:
+                raise InvalidRequestBody(f"{problem[0].upper()}{problem[1:]}.", param="caps")
+        return caps
+
+
+class KeyOrder(CapOrder, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``POST /admin/keys``: the members of ``[[entitlements.keys]]`` without a secret."""
+
+    account_id: str
+    key_id: str | None = None
+    note: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    admin: bool = False
+    models: tuple[str, ...] = ()
+    may_load: bool = True
+    priority: int | None = None
+    expires: datetime | float | None = None
+    requests_per_minute: Positive | None = None
+    max_concurrent: Positive | None = None
+
+
+class ChangeOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """``POST /admin/keys/{id}``: what is absent stays as it is; null lifts a limit."""
+
+    caps: tuple[Cap, ...] | msgspec.UnsetType = msgspec.UNSET
+    note: Annotated[str, msgspec.Meta(max_length=200)] | msgspec.UnsetType = msgspec.UNSET
+    admin: bool | msgspec.UnsetType = msgspec.UNSET
+    models: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    may_load: bool | msgspec.UnsetType = msgspec.UNSET
+    priority: int | msgspec.UnsetType | None = msgspec.UNSET
+    expires: datetime | float | msgspec.UnsetType | None = msgspec.UNSET
+    requests_per_minute: Positive | msgspec.UnsetType | None = msgspec.UNSET
+    max_concurrent: Positive | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class RotateOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``POST /admin/keys/{id}/rotate``: how long the old secret still counts (seconds)."""
+
+    grace_secs: Annotated[float, msgspec.Meta(ge=0, le=MOST_GRACE_S)] = 0.0
+
+
+class AccountOrder(CapOrder, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``POST /admin/accounts``: caps that all keys of the account share; none lifts them."""
+
+    account_id: str
+
+
+class KeyRoutes:
+    """Handlers over the keyring.
+
+    Args:
+        usage: What a key has spent and may still spend.
+    """
+
+    def __init__(self, keyring: Keyring, usage: Usage) -> None:
+        self._keyring = keyring
+        self._usage = usage
+
+    def table(self) -> list[tuple[str, str, Handler]]:
+        """Method, path and handler of each."""
+        return [
+            ("GET", "/admin/keys", self.keys),
+            ("POST", "/admin/keys", self.create),
+            ("GET", "/admin/keys/{key_id}", self.key),
+            ("POST", "/admin/keys/{key_id}", self.change),
+            ("POST", "/admin/keys/{key_id}/rotate", self.rotate),
+            ("POST", "/admin/keys/{key_id}/revoke", self.revoke),
+            ("GET", "/admin/accounts", self.accounts),
+            ("POST", "/admin/accounts", self.put_account),
+        ]
+
+    async def keys(self, request: Request) -> Response:
+        asked = request.query_params
+        account, state = asked.get("account"), asked.get("state")
+        found = [
+            key
+            for key in self._keyring.views()
+            if account in (None, key.account_id) and state in (None, key.state)
+        ]
+        return reply({"keys": found})
+
+    async def key(self, request: Request) -> Response:
+        found = self._keyring.find(request.path_params["key_id"])
+        return no_route(request, 404) if found is None else reply(self._shown(found))
+
+    async def create(self, request: Request) -> Response:
+        order = await body_as(request, KeyOrder)
+        rights = KeyRights(
+            caps=order.all_caps,
+            admin=order.admin,
+            models=order.models,
+            may_load=order.may_load,
+            priority=order.priority,
+            expires=_epoch(order.expires),
+            requests_per_minute=order.requests_per_minute,
+            max_concurrent=order.max_concurrent,
+        )
+        made = await self._keyring.create(order.account_id, order.key_id, rights, order.note)
+        return self._with_secret(*made, status=201)
+
+    async def change(self, request: Request) -> Response:
+        order = await body_as(request, ChangeOrder)
+        found = self._keyring.find(request.path_params["key_id"])
+        if found is None:
+            return no_route(request, 404)
+        given = {
+            name: value
+            for name in KeyRights.__struct_fields__
+            if (value := getattr(order, name)) is not msgspec.UNSET
+        }
+        if "expires" in given:
+            given["expires"] = _epoch(given["expires"])
+        rights = {name: getattr(found, name) for name in KeyRights.__struct_fields__} | given
+        rights["caps"] = CapOrder(caps=rights["caps"]).all_caps
+        note = found.note if order.note is msgspec.UNSET else str(order.note)
+        changed = await self._keyring.change(found.key_id, KeyRights(**rights), note)
+        return reply(self._shown(changed))
+
+    async def rotate(self, request: Request) -> Response:
+        order = await body_as(request, RotateOrder)
+        found = self._keyring.find(request.path_params["key_id"])
+        if found is None:
+            return no_route(request, 404)
+        return self._with_secret(*await self._keyring.rotate(found.key_id, order.grace_secs))
+
+    async def revoke(self, request: Request) -> Response:
+        found = self._keyring.find(request.path_params["key_id"])
+        if found is None:
+            return no_route(request, 404)
+        return reply(self._shown(await self._keyring.revoke(found.key_id)))
+
+    async def accounts(self, _request: Request) -> Response:
+        return reply({"accounts": self._keyring.accounts()})
+
+    async def put_account(self, request: Request) -> Response:
+        order = await body_as(request, AccountOrder)
+        return reply(await self._keyring.put_account(order.account_id, order.all_caps))
+
+    def _shown(self, key: KeyView) -> dict[str, object]:
+        principal = self._keyring.principal(key.key_id)
+        shown: dict[str, object] = msgspec.to_builtins(key)
+        if principal is not None:
+            shown["usage"] = self._usage(principal)
+        return shown
+
+    def _with_secret(self, key: KeyView, secret: Secret, status: int = 200) -> Response:
+        response = reply({**self._shown(key), "secret": secret.reveal()}, status)
+        response.headers["cache-control"] = "no-store"
+        return response
+
+
+def _epoch(expires: datetime | float | None) -> float | None:
+    if not isinstance(expires, datetime):
+        return expires
+    return (expires if expires.tzinfo is not None else expires.replace(tzinfo=UTC)).timestamp()
