@@ -30,6 +30,7 @@ from kit.stub import Stub, load
 STARTS: dict[str, peers.Start] = {
     "nginx": peers.nginx,
     "helexa": cortex,
+    "bare relay": peers.bare,
     "sglang-router": peers.sglang,
     "litellm": peers.litellm,
 }

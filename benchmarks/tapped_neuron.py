@@ -18,8 +18,7 @@ import msgspec
 
 from helexa.cli import main
 from helexa.core.fleet import RequestRecord
-from helexa.neuron.exchange import closing
-from helexa.neuron.exchange import exchange as module
+from helexa.neuron.exchange import closing, delivery
 from helexa.neuron.exchange.exchange import Exchange
 from helexa.neuron.stream import AnswerStream, Step
 
@@ -64,14 +63,14 @@ def tap(path: Path) -> None:
     log_line = closing.log_line
 
     def logged(exchange: Exchange, record: RequestRecord) -> None:
-        stream = exchange._stream  # noqa: SLF001 - a tap
+        stream = None if exchange.delivery is None else exchange.delivery.stream
         raw = bytes(getattr(stream, "raw", b""))
         line = {"record": msgspec.structs.asdict(record), "outcome": exchange.outcome}
         with path.open("ab") as file:
             file.write(json.dumps(line | {"engine": engines_words(raw)}).encode() + b"\n")
         log_line(exchange, record)
 
-    vars(module)["AnswerStream"] = Tapped
+    vars(delivery)["AnswerStream"] = Tapped
     closing.log_line = logged
 
 

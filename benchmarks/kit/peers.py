@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kit.process import PROXY_CORE, Process, free_port
+from kit.process import BENCHMARKS, PROXY_CORE, Process, free_port
 from kit.stub import MODEL, Stub
 
 NGINX = """\
@@ -80,6 +81,13 @@ def nginx(tools: Tools, stub: Stub) -> Target | None:
     (folder / "nginx.conf").write_text(NGINX % {"nodes": nodes, "port": port})
     command = [program, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
     return Target("nginx", port, Process(command, tools.scratch / "nginx.log", core=PROXY_CORE))
+
+
+def bare(tools: Tools, stub: Stub) -> Target | None:
+    """A relay without features on our loop: what Python itself costs."""
+    command = [sys.executable, str(BENCHMARKS / "bare_relay.py"), *map(str, stub.ports)]
+    process = Process(command, tools.scratch / "bare.log", core=PROXY_CORE, ready_line=True)
+    return Target("bare relay", int(process.ready()["url"].rpartition(":")[2]), process)
 
 
 def sglang(tools: Tools, stub: Stub) -> Target | None:

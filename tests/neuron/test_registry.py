@@ -7,6 +7,7 @@ import gc
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from helexa.core.errors import (
     ModelRecovering,
     ServiceUnavailable,
 )
-from helexa.core.fleet import LoadRequest, ModelEntry, ModelLoad, ModelStatus
+from helexa.core.fleet import LoadRequest, ModelEntry, ModelLoad, ModelStatus, Shortage
 from helexa.neuron.engines.supervisor import EngineChange
 from helexa.neuron.registry.table import LoadWatch, Registry
 
@@ -159,14 +160,17 @@ async def test_loads_of_different_models_run_one_after_the_other(make: Make) -> 
 
 
 async def test_every_waiter_gets_the_reason_of_a_failed_load_and_it_is_kept(make: Make) -> None:
-    loader = FakeLoader(errors={"a/b": InsufficientVram("needs 9 MiB, 5 are free")})
+    figures: dict[str, Any] = {"needed_mb": 9, "usable_mb": 4, "free_mb": 5, "device": 0}
+    error = InsufficientVram("needs 9 MiB, 5 are free", nearest={}, **figures)
+    loader = FakeLoader(errors={"a/b": error})
     registry, told = make(loader)
     results = await asyncio.gather(
         registry.load(spec()), registry.load(spec()), return_exceptions=True
     )
     assert [type(r) for r in results] == [InsufficientVram] * 2
     listed = registry.listings()[0]
-    assert (listed.status, listed.servable.reason) == ("failed", "load_failed")
+    assert (listed.status, listed.servable.reason) == ("failed", "insufficient_vram")
+    assert listed.servable.shortage == Shortage(9, 4, 5)
     assert listed.servable.detail == "needs 9 MiB, 5 are free"
     with pytest.raises(ServiceUnavailable, match="needs 9 MiB"):
         registry.serving("a/b")

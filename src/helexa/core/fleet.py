@@ -21,12 +21,26 @@ class Limit(msgspec.Struct, frozen=True):
     output: int
 
 
+class Shortage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why a model does not fit (MiB): what it needs of ``device`` (-1 is host memory), what is
+    free there, and what may be used of that."""
+
+    needed_mb: int
+    usable_mb: int = 0
+    free_mb: int = 0
+    device: int = 0
+
+
 class Servable(msgspec.Struct, frozen=True):
-    """Whether a minimal request would be accepted right now, by the check requests meet."""
+    """Whether a minimal request would be accepted right now, by the check requests meet.
+
+    A load that failed for want of memory says so here, with its figures.
+    """
 
     ok: bool = True
     reason: str | None = None
     detail: str | None = None
+    shortage: Shortage | None = None
 
 
 class Device(msgspec.Struct, frozen=True):

@@ -10,7 +10,6 @@ from helexa.cortex.exchange.desk import Desk
 from helexa.cortex.exchange.exchange import Exchange
 from helexa.cortex.exchange.route import inference_routes
 from helexa.relay.asgi import AsgiBridge
-from helexa.relay.errand import Errand
 from helexa.relay.http1 import BadRequest
 from helexa.relay.reply import Reply
 from helexa.relay.request import Request
@@ -49,12 +48,7 @@ class GatewayApp:
             self._desk.books.flush()  # what is asked about may have ended just now
             self._management.handle(request, reply)
             return
-        exchange = Exchange(self._desk, route, request, reply)
-        self._running.add(exchange)
-        errand = Errand(exchange.run(self._running))
-        if not errand.done:
-            reply.on_gone = errand.cancel
-            exchange.cancel = errand.cancel
+        Exchange(self._desk, route, request, reply, self._running).run()
 
     def refuse(self, error: BadRequest) -> tuple[bytes, bytes]:
         """Header lines and body for what is no acceptable HTTP request."""

@@ -63,6 +63,9 @@ class Hardware(Protocol):
     def devices(self) -> list[DeviceReading]:
         """The latest readings."""
 
+    def refresh(self) -> object:
+        """Read anew (blocking)."""
+
 
 @dataclass(slots=True, eq=False)
 class Running:

@@ -6,7 +6,7 @@
     [[default_models]]           what to load at boot
     [engines.llamacpp | vllm]    how engines run; [engines.command.<name>] any other server
     [sources.<scheme>]           where model files come from
-    [fleet] [prefix_cache] [admission] [context_limit] [grants] [life]
+    [fleet] [prefix_cache] [admission] [memory] [context_limit] [grants] [life]
 
 ``NEURON_MAX_PROMPT_TOKENS`` and ``NEURON_MIN_FREE_VRAM_MB`` are clamps: they only ever lower what
 the file allows.
@@ -135,6 +135,17 @@ class AdmissionSettings(_Section, frozen=True):
     reserve_seats: int = 1
 
 
+class MemorySettings(_Section, frozen=True):
+    """``[memory]``: what the node may fill with models.
+
+    Args:
+        host_mb: Host memory (MiB) for all models together; None is whatever is free. What a
+            model was given counts, whether or not its engine uses it yet.
+    """
+
+    host_mb: Annotated[int, msgspec.Meta(ge=1)] | None = None
+
+
 class ContextLimitSettings(_Section, frozen=True):
     """``[context_limit]``: how the advertised context is derived (tokens, MiB, seconds)."""
 
@@ -200,6 +211,7 @@ class NeuronSettings(_Section, frozen=True):
     fleet: FleetSettings = FleetSettings()
     prefix_cache: PrefixCacheSettings = PrefixCacheSettings()
     admission: AdmissionSettings = AdmissionSettings()
+    memory: MemorySettings = MemorySettings()
     context_limit: ContextLimitSettings = ContextLimitSettings()
     grants: GrantSettings = GrantSettings()
     life: LifeSettings = LifeSettings()

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from helexa.relay.reply import Reply
 from helexa.relay.wheel import Wheel
 
 
-@dataclass(slots=True, frozen=True)
-class StreamForm:
+class StreamForm(msgspec.Struct, frozen=True):
     """How one dialect streams.
 
     Args:

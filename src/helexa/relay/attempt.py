@@ -14,12 +14,12 @@ from time import monotonic
 
 import msgspec
 
-from helexa.relay.errand import Signal, in_task
 from helexa.relay.pool import ConnectFailed, UpstreamPool
 from helexa.relay.upstream import Failure, Headers, UpstreamConnection
 from helexa.relay.wheel import Wheel
 
 Events = Callable[[bytes], None]
+Done = Callable[[], None]
 
 _LOOK_SECS = 2.0  # so long a deadline's entry (80 bytes) outlives a request that has ended
 
@@ -38,10 +38,12 @@ class Deadlines(msgspec.Struct, frozen=True):
 
 
 class Attempt:
-    """A request under way at one upstream.
+    """A request under way at one upstream: ``start`` it and be told, or await ``run``.
 
-    After ``run``: ``failure`` is None when the answer is complete as its framing says; ``status``
-    is 0 when none came; ``body`` is everything that did not go to ``on_events``.
+    Attributes:
+        failure: None when the answer is complete as its framing says.
+        status: 0 when none came.
+        error: What ``on_events`` raised, a bug of the caller's; the exchange ends there.
 
     Args:
         on_events: Gets whole events of a 200 answer; None collects the body instead.
@@ -50,6 +52,8 @@ class Attempt:
 
     __slots__ = (
         "__weakref__",
+        "_again",
+        "_connecting",
         "_connection",
         "_deadlines",
         "_done",
@@ -61,12 +65,14 @@ class Attempt:
         "_parts",
         "_paused",
         "_pool",
+        "_request",
         "_size",
         "_stopped",
         "_streaming",
         "_wheel",
         "bytes_in",
         "connected_at",
+        "error",
         "failure",
         "first_at",
         "headers",
@@ -90,10 +96,13 @@ class Attempt:
         self._on_events = on_events
         self._max_body = max_body
         self._connection: UpstreamConnection | None = None
-        self._done: asyncio.Future[None] | Signal | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._request: tuple[bytes, bytes] = (b"", b"")
+        self._done: Done | None = None
         self._held = b""
         self._parts: list[bytes] = []
         self._size = 0
+        self._again = False
         self._paused = False
         self._stopped = False
         self._streaming = False
@@ -103,55 +112,69 @@ class Attempt:
         self.status = 0
         self.headers: Headers = []
         self.failure: Failure | None = None
+        self.error: Exception | None = None
 
     @property
     def body(self) -> bytes:
         """What was collected: a plain answer, a refusal's body, the start of a broken event."""
         return b"".join(self._parts)
 
-    async def run(self, head: bytes, body: bytes, *, direct: bool = False) -> None:
-        """Send the request and return when the answer has ended, well or not.
+    def start(self, head: bytes, body: bytes, done: Done) -> None:
+        """Send the request; ``done`` is called once, later, when the answer has ended.
 
-        A kept connection that closes before it answered is tried once more on a new one. When
-        cancelled, the upstream connection is dropped at once.
+        A kept connection that closes before it answered is tried once more on a new one.
 
         Args:
             head: Request line and header lines with the blank line.
-            direct: We run as an errand, not as a task: wake up where the answer ends.
+            done: Called well or not, from where the answer's end was read; see ``failure``.
         """
+        self._request = (head, body)
+        self._done = done
         self.started_at = monotonic()
-        fresh = False
-        while True:
-            connection = None if fresh else self._pool.take_idle()
-            if connection is None:
-                try:
-                    connection = await in_task(self._pool.take(fresh=fresh))
-                except ConnectFailed as error:
-                    self.failure = error.failure
-                    return
-            await self._exchange(connection, head, body, direct)
-            if self.failure is not Failure.STALE or fresh:
-                return
-            fresh, self.failure = True, None
+        if self._stopped:  # before there was anything to stop
+            self._loop.call_soon(self._end)
+            return
+        connection = self._pool.take_idle()
+        if connection is not None:
+            self._send(connection)
+        else:
+            self._connect(fresh=False)
 
-    async def _exchange(
-        self, connection: UpstreamConnection, head: bytes, body: bytes, direct: bool
-    ) -> None:
-        self._connection = connection
-        self._done = done = Signal() if direct else self._loop.create_future()
-        self._last = self.connected_at = monotonic()
+    async def run(self, head: bytes, body: bytes) -> None:
+        """As ``start``, and return when the answer has ended, well or not.
+
+        When cancelled, the upstream connection is dropped at once.
+        """
+        ended = self._loop.create_future()
+        self.start(head, body, lambda: None if ended.done() else ended.set_result(None))
         try:
-            if not self._stopped:  # else somebody called ``stop`` while there was no connection
-                if self._paused:
-                    connection.pause()
-                connection.send(head, body, self)
-                self._wheel.watch(self._last + self._deadlines.shortest, self)
-                await done
+            await ended
         finally:
-            # Only an exchange that has not ended by itself still has a connection.
-            if self._connection is not None:
-                self._connection.abandon()
-                self._connection = None
+            self.drop()
+        if self.error is not None:
+            raise self.error
+
+    def _connect(self, *, fresh: bool) -> None:
+        self._connecting = self._loop.create_task(self._take(fresh=fresh))
+
+    async def _take(self, *, fresh: bool) -> None:
+        try:
+            connection = await self._pool.take(fresh=fresh)
+        except ConnectFailed as error:
+            self._connecting = None
+            self.failure = error.failure
+            self._end()
+        else:
+            self._connecting = None
+            self._send(connection)
+
+    def _send(self, connection: UpstreamConnection) -> None:
+        self._connection = connection
+        self._last = self.connected_at = now = monotonic()
+        if self._paused:
+            connection.pause()
+        connection.send(*self._request, self)
+        self._wheel.watch(now + self._deadlines.shortest, self)
 
     def pause(self, paused: bool) -> None:
         """Back-pressure from the reader: stop or resume reading from the upstream."""
@@ -164,17 +187,28 @@ class Attempt:
                 self._connection.resume()
 
     def stop(self) -> None:
-        """Enough: drop the upstream connection and let ``run`` return without a failure."""
+        """Enough: drop the upstream connection and end without a failure."""
         self._stopped = True
-        if self._connection is not None:
-            self._connection.abandon()
-            self._connection = None
+        self._abandon()
         self._end()
+
+    def drop(self) -> None:
+        """Drop the upstream connection; nobody is told."""
+        self._done = None
+        self._abandon()
+
+    def _abandon(self) -> None:
+        connecting, self._connecting = self._connecting, None
+        if connecting is not None:
+            connecting.cancel()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abandon()
 
     def watch(self, now: float) -> float | None:
         """Look at the deadline of the phase; called by the wheel."""
         connection = self._connection
-        if connection is None or self._done is None or self._done.done():
+        if connection is None:
             return None
         if self._paused:
             return now + self._deadlines.shortest
@@ -186,14 +220,15 @@ class Attempt:
             due, failure = self._deadlines.first_byte, Failure.TIMEOUT_FIRST
         if self._last + due > now:
             return min(self._last + due, now + self._deadlines.shortest)
-        connection.abandon()
-        self.on_failure(failure)
+        self._give_up(failure)
         return None
 
     def _end(self) -> None:
-        done = self._done
-        if done is not None and not done.done():
-            done.set_result(None)
+        done, self._done = self._done, None
+        if done is not None:
+            self._request = (b"", b"")
+            self._on_events = None
+            done()
 
     # ── Sink ────────────────────────────────────────────────────────────────────────────────
 
@@ -225,7 +260,8 @@ class Attempt:
         try:
             self._on_events(events)  # type: ignore[misc]  # set whenever _streaming is
         except Exception as error:  # noqa: BLE001  # a bug in the hook must reach the caller
-            self._raise(error)
+            self.error = error
+            self.stop()
 
     def _whole(self, data: bytes) -> bytes:
         """What is held and ``data`` up to the last blank line; the rest is held."""
@@ -253,17 +289,10 @@ class Attempt:
         self._size = len(rest)
         return whole
 
-    def _raise(self, error: Exception) -> None:
-        if self._connection is not None:
-            self._connection.abandon()
-            self._connection = None
-        if self._done is not None and not self._done.done():
-            self._done.set_exception(error)
-
     def _give_up(self, failure: Failure) -> None:
-        if self._connection is not None:
-            self._connection.abandon()
-        self.on_failure(failure)
+        self._abandon()
+        self.failure = failure
+        self._end()
 
     def on_complete(self) -> None:
         self._connection = None
@@ -276,5 +305,9 @@ class Attempt:
 
     def on_failure(self, failure: Failure) -> None:
         self._connection = None
-        self.failure = failure
-        self._end()
+        if failure is Failure.STALE and not self._again:
+            self._again = True
+            self._connect(fresh=True)
+        else:
+            self.failure = failure
+            self._end()

@@ -55,3 +55,10 @@ def test_places_that_are_gone_are_forgotten_when_idle() -> None:
     table.reconcile([node(0)])
     table.reconcile([])
     assert not table._work
+
+
+def test_every_request_that_was_ever_there_is_counted() -> None:
+    table = LeaseTable()
+    for _ in range(3):
+        table.take("n", "m").release()
+    assert (table.work("n", "m").open, table.work("n", "m").taken) == (0, 3)

@@ -141,3 +141,18 @@ def test_this_host_can_be_read() -> None:
 def test_the_memory_of_a_process_is_its_resident_pages() -> None:
     assert resident_mb(os.getpid()) > 10
     assert resident_mb(2**22 + 1) == 0
+
+
+def test_a_budget_is_all_the_memory_there_is_and_models_count_as_planned(
+    fake_host: FakeHost,
+) -> None:
+    missing = FakeNvml([], init_error="NVML Shared Library Not Found")
+    hardware = Hardware(fake_host.roots, Nvidia(missing), allowed=lambda: 1, budget_mb=1000)
+    assert hardware.discovery().devices[0].vram_total_mb == 1000
+    assert hardware.devices() == [DeviceReading(0, 0, 1000)]
+    hardware.held_mb = lambda: 700
+    host = hardware.refresh()
+    assert (host.memory_total_mb, host.memory_free_mb) == (1000, 300)
+    assert hardware.devices() == [DeviceReading(0, 700, 300)]
+    hardware.held_mb = lambda: 1200
+    assert hardware.refresh().memory_free_mb == 0

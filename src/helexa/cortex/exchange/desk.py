@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -22,6 +22,7 @@ from helexa.cortex.routing.rank import Work
 from helexa.cortex.seats import KeySeats
 from helexa.relay.attempt import Deadlines
 from helexa.relay.wheel import Wheel
+from helexa.wire.peek import Peek
 
 if TYPE_CHECKING:
     from helexa.cortex.exchange.exchange import Exchange
@@ -72,8 +73,14 @@ class Lease(Protocol):
 class Placer(Protocol):
     """Finds the node for a request."""
 
-    def find(self, name: str, principal: Principal) -> tuple[str, Placed | None]:
+    def find(
+        self, name: str, principal: Principal, seen: Peek, headers: Mapping[bytes, bytes]
+    ) -> tuple[str, Placed | None]:
         """The concrete id behind a name, and the best node that can take it at once.
+
+        Args:
+            seen: The request, for whom its prompt decides (``prompt_hash``).
+            headers: The client's, names in lower case.
 
         Raises:
             ModelNotFound, Forbidden, ServiceUnavailable: What needs no waiting to be refused.

@@ -4,29 +4,25 @@
 
     who? ─▶ what? ─▶ may it? ─▶ grant ─▶ place ─▶ attempt ─▶ bytes ─▶ settle
      401     400      403/404     429      503       │  ▲
-                                                     └──┘ next candidate, while nothing of an
-                                                          engine's answer has been relayed
+                                                     └──┘ next candidate (``sending``)
 
-Everything that is held (seat, grant, lease, connection) is let go in ``_settle``, whatever ends
-the task: an answer, a refusal, a client that leaves.
+A chain of plain calls, each made by the event that allows it: the request is whole, the node has
+answered. What has to wait (a large body parsed in a thread, a grant that is only held, a cold
+model) goes on in a task of its own and joins the chain again, see ``later``.
+Everything that is held (seat, grant, lease, connection) is let go in ``close``, whatever ends
+the chain: an answer, a refusal, a client that leaves.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
-from helexa.core.errors import (
-    HelexaError,
-    ModelNotFound,
-    RateLimitExceeded,
-    ServiceUnavailable,
-    UpstreamConnectionError,
-    UpstreamTimeout,
-)
+from helexa.core.errors import HelexaError, ModelNotFound, ServiceUnavailable
 from helexa.core.principal import ANONYMOUS, Principal
 from helexa.core.usage import Timings, Usage
-from helexa.cortex.exchange import closing
+from helexa.cortex.exchange import closing, sending
 from helexa.cortex.exchange.desk import (
     THREAD_BYTES,
     Desk,
@@ -36,63 +32,42 @@ from helexa.cortex.exchange.desk import (
     Times,
     Watcher,
 )
-from helexa.cortex.exchange.route import Route
+from helexa.cortex.exchange.route import Route, Translation
 from helexa.cortex.exchange.stream import StreamRelay
 from helexa.cortex.ledger.base import Grant, estimate
 from helexa.cortex.seats import Seat
-from helexa.relay.answer import Answer, StreamForm
 from helexa.relay.attempt import Attempt
-from helexa.relay.errand import in_task
 from helexa.relay.reply import Reply
 from helexa.relay.request import Request
-from helexa.relay.upstream import Failure
 from helexa.wire import errors as wire
-from helexa.wire.chat_tail import ChatTail, plain_usage
-from helexa.wire.peek import Peek, edit, images, peek
+from helexa.wire.chat_tail import ChatTail
+from helexa.wire.peek import Peek, images, peek
 
-_JSON = b"content-type: application/json\r\n"
-_SSE = b"content-type: text/event-stream\r\ncache-control: no-store\r\nx-accel-buffering: no\r\n"
+T = TypeVar("T")
+
 _MOST_DIGITS = 12  # of a deadline; longer ones are no deadline at all
-_NO_ROOM = frozenset((503, 429, 404))
-_NEVER_SENT = frozenset(
-    (Failure.CONNECT, Failure.TIMEOUT_CONNECT, Failure.FULL, Failure.RESET, Failure.STALE)
-)
-
-
-def _failed(failure: Failure, node: str) -> HelexaError:
-    kind = UpstreamTimeout if failure.timed_out else UpstreamConnectionError
-    return kind(f"Node {node}: {failure.value}.")
-
-
-def _over_grant(error: HelexaError) -> bool:
-    return isinstance(error, RateLimitExceeded) and "granted" in error.extras
-
-
-async def _value(granted: Awaitable[Grant]) -> Grant:
-    return await granted
-
-
-def _nothing() -> None:
-    pass
 
 
 class Exchange:
-    """Runs one request; ``run`` is cancelled when the client leaves.
+    """Answers one request; ``cancel`` it when the client leaves.
 
-    It runs as an ``Errand``: what needs a task is awaited through ``in_task``.
+    Args:
+        running: Holds this exchange from ``run`` until it has ended.
     """
 
     __slots__ = (
-        "_attempt",
-        "_lease",
-        "_seat",
-        "_stream",
-        "_watcher",
+        "_running",
+        "_then",
+        "_waiting",
+        "attempt",
         "attempts",
-        "cancel",
+        "avoid",
+        "body",
         "desk",
+        "ended",
         "error",
         "grant",
+        "lease",
         "model",
         "outcome",
         "placed",
@@ -101,15 +76,23 @@ class Exchange:
         "request",
         "request_id",
         "route",
+        "seat",
         "seen",
         "sent",
         "shown_id",
+        "size",
+        "stream",
+        "tail",
         "times",
         "timings",
+        "translation",
         "usage",
+        "watcher",
     )
 
-    def __init__(self, desk: Desk, route: Route, request: Request, reply: Reply) -> None:
+    def __init__(
+        self, desk: Desk, route: Route, request: Request, reply: Reply, running: set[Exchange]
+    ) -> None:
         self.desk = desk
         self.route = route
         self.request = request
@@ -120,295 +103,194 @@ class Exchange:
         self.times = Times(desk.now())
         self.principal: Principal = ANONYMOUS
         self.model = ""
+        self.body = request.body
+        self.size = 0
         self.seen: Peek | None = None
+        self.translation: Translation | None = None
         self.grant: int | None = None
         self.placed: Placed | None = None
+        self.avoid: set[str] | None = None
         self.attempts = 0
+        self.attempt: Attempt | None = None
+        self.stream: StreamRelay | None = None
+        self.tail: ChatTail | None = None
         self.sent = False
+        self.ended = False
         self.usage: Usage | None = None
         self.timings: Timings | None = None
         self.outcome: Outcome = "refused"
         self.error: HelexaError | None = None
-        self.cancel: Callable[[], None] = _nothing
-        self._seat: Seat | None = None
-        self._lease: Lease | None = None
-        self._attempt: Attempt | None = None
-        self._stream: StreamRelay | None = None
-        self._watcher: Watcher | None = None
+        self.seat: Seat | None = None
+        self.lease: Lease | None = None
+        self.watcher: Watcher | None = None
+        self._running = running
+        self._waiting: asyncio.Future[Any] | None = None
+        self._then: Callable[[Any], None] | None = None
 
-    async def run(self, running: set[Exchange]) -> None:
-        """Answer the request; never raises.
+    def run(self) -> None:
+        """Begin; never raises, and the reply ends now or later."""
+        self._running.add(self)
+        self.reply.on_gone = self.cancel
+        self._step(Exchange._check)
 
-        Args:
-            running: Loses this exchange at the end.
-        """
+    def answered(self) -> None:
+        """The node's answer has ended; the attempt says so."""
+        self._step(sending.ended)
+
+    def _step(self, step: Callable[[Exchange], None]) -> None:
+        """Take a step of the chain; what it raises ends the exchange."""
         try:
-            await self._serve()
+            step(self)
         except HelexaError as error:
-            self._fail(error)
-        except asyncio.CancelledError:
-            self._cancelled()
+            self.fail(error)
         except Exception:  # the edge: a bug of ours must not take the loop along
             self.desk.log.exception("bug", request_id=self.request_id)
-            self._fail(wire.internal_error(self.request_id))
-        finally:
-            running.discard(self)
-            self._settle()
+            self.fail(wire.internal_error(self.request_id))
+
+    def later(self, waiting: Awaitable[T], then: Callable[[T], None]) -> None:
+        """Go on with ``then`` and the result when there is one; what it raises ends us."""
+        self._then = then
+        self._waiting = future = asyncio.ensure_future(waiting)
+        future.add_done_callback(self._waited)
+
+    def _waited(self, future: asyncio.Future[Any]) -> None:
+        then, self._then, self._waiting = self._then, None, None
+        if self.ended or then is None:
+            return
+        if future.cancelled():
+            self._cancelled()
+        else:
+            self._step(lambda _: then(future.result()))
 
     # ── the way in ──────────────────────────────────────────────────────────────────────────
 
-    async def _serve(self) -> None:
+    def _check(self) -> None:
         desk, headers = self.desk, self.request.headers
         self.principal = principal = desk.keys.resolve(
             headers.get(b"authorization"), headers.get(b"x-api-key")
         )
-        self._seat = desk.seats.take(principal)
-        body = self.request.body
-        if len(body) < THREAD_BYTES:
-            seen = self.seen = peek(body)
+        self.seat = desk.seats.take(principal)
+        if len(self.body) < THREAD_BYTES:
+            self._admit(self._read())
         else:
-            seen = self.seen = await asyncio.to_thread(peek, body)
+            self.later(asyncio.to_thread(self._read), self._admit)
+
+    def _read(self) -> Peek:
+        """What the request asks for; in a thread if it is long, so nothing else is touched."""
+        translate = self.route.translate
+        if translate is not None:
+            self.body, self.translation = translate(self.body)
+        return peek(self.body)
+
+    def _admit(self, seen: Peek) -> None:
+        desk, principal = self.desk, self.principal
+        self.seen = seen
         # A key may be given an alias or the id behind it.
-        model, placed = desk.placer.find(seen.model, principal)
-        self.model, self.placed = model, placed
-        self._watcher = watcher = desk.observers.watch(principal, model, self.request_id)
+        self.model, self.placed = desk.placer.find(
+            seen.model, principal, seen, self.request.headers
+        )
+        self.watcher = watcher = desk.observers.watch(principal, self.model, self.request_id)
         if watcher is not None:
-            watcher.request(body)
-        size = 0
+            watcher.request(self.request.body)
         if principal.capped:
-            size = estimate(
-                len(body),
-                images(body),
+            self.size = estimate(
+                len(self.body),
+                images(self.body),
                 slice_tokens=desk.slice_tokens,
                 output_cap=seen.output_cap,
             )
-        waiting = self._hold(size)
-        if waiting is not None:
-            self.grant = (await in_task(_value(waiting))).tokens
-        streamed = seen.stream and self.route.streams
-        if streamed:
-            self._stream = self._open_stream(seen)
-        if streamed or model != seen.model:
-            body = edit(body, seen, model=model, include_usage=streamed)
-        await self._send(body, size)
+        self.hold(sending.first)
 
-    def _open_stream(self, seen: Peek) -> StreamRelay:
-        desk = self.desk
-        form = StreamForm(self._head_lines(_SSE), self.route.keep_alive, desk.commit_s)
-        return StreamRelay(
-            Answer(self.reply, form, desk.wheel, desk.loop),
-            show_usage=seen.usage_wanted,
-            watcher=self._watcher,
-            now=desk.now,
-            header_lines=lambda: closing.answer_lines(self, self._attempt),
-        )
-
-    def _hold(self, size: int) -> Awaitable[Grant] | None:
-        """Take a grant for the next attempt; returns what to wait for if it takes a moment."""
+    def hold(self, then: Callable[[Exchange], None]) -> None:
+        """Take a grant for the next attempt and go on with ``then``, at once if there is room."""
         self.attempts += 1
-        self._attempt = None
-        granted = self.desk.ledger.grant(self.principal, self.request_id, self.attempts, size)
+        self.attempt = None
+        granted = self.desk.ledger.grant(self.principal, self.request_id, self.attempts, self.size)
         self.times.granted = self.desk.now()
         if type(granted) is Grant:
             self.grant = granted.tokens
-            return None
-        return granted  # type: ignore[return-value]  # what is no grant is to be awaited
+            then(self)
+        else:
+            self.later(granted, lambda given: self._granted(given, then))  # type: ignore[arg-type]
 
-    async def _send(self, body: bytes, size: int) -> None:
-        """Try candidates until one answers, or the reason of the last refusal is the client's."""
-        desk = self.desk
-        avoid: set[str] = set()
-        placed = self.placed
-        self.outcome = "failed"
-        if self._stream is not None:
-            self._stream.answer.accept(self.times.received)
-        while True:
-            if placed is None:
-                placed = self.placed = await self._place(avoid)
-            self.times.placed = desk.now()
-            self._lease = desk.placer.lease(placed, self.model)
-            error = await self._try(placed.node, body)
-            self._lease.release()
-            if error is None:
-                return
-            if not self._again(error):
-                self._check_room(error)
-                raise error
-            avoid.add(placed.node)
-            desk.settler.settle(placed.node, self.request_id, self.attempts, Usage())
-            waiting = self._hold(size)
-            if waiting is not None:
-                self.grant = (await in_task(_value(waiting))).tokens
-            placed = None
+    def _granted(self, granted: Grant, then: Callable[[Exchange], None]) -> None:
+        self.grant = granted.tokens
+        then(self)
 
-    async def _place(self, avoid: set[str]) -> Placed:
-        """Another candidate, or the model made warm."""
-        placer = self.desk.placer
-        placed = placer.now(self.model, avoid) if avoid else None
-        if placed is not None:
-            return placed
-        if avoid and self.error is not None:
-            raise self.error  # nobody else has it: what the last one said stands
-        waiting = placer.later(self.model, self.principal, avoid, self._deadline())
-        later: Placed = await in_task(waiting)
-        return later
-
-    def _deadline(self) -> float | None:
+    def deadline(self) -> float | None:
+        """When the client stops waiting, by ``Desk.now``; None when it did not say."""
         given = self.request.headers.get(b"x-helexa-deadline-ms")
         if given is None or not given.isdigit() or len(given) > _MOST_DIGITS:
             return None
         return self.times.received + int(given) / 1000
 
-    def _again(self, error: HelexaError) -> bool:
-        """Whether another candidate may be tried after this failure."""
-        self.error = error
-        attempt = self._attempt
-        if attempt is None or self.attempts > self.desk.retries or self.relaying:
-            return False
-        deadline = self._deadline()
-        if deadline is not None and self.desk.now() > deadline:
-            return False
-        if attempt.failure is not None:
-            return attempt.failure in _NEVER_SENT and not attempt.bytes_in
-        return attempt.status in _NO_ROOM and not _over_grant(error)
-
-    def _check_room(self, error: HelexaError) -> None:
-        """A prompt beyond its grant may be beyond what the key has left: then say that."""
-        needed = error.extras.get("prompt_len")
-        if _over_grant(error) and isinstance(needed, int):
-            self.desk.ledger.check_room(self.principal, needed + 1)
-
-    # ── one attempt ─────────────────────────────────────────────────────────────────────────
-
-    async def _try(self, node: str, body: bytes) -> HelexaError | None:
-        """Relay one node's answer; what it refused or broke with is returned."""
-        desk = self.desk
-        link = desk.links.get(node)
-        if link is None:
-            return ServiceUnavailable(f"Node {node} has just been removed.", retry_after_s=1)
-        stream = self._stream
-        if stream is not None:
-            stream.renew()
-        attempt = self._attempt = Attempt(
-            link.pool,
-            desk.wheel,
-            desk.loop,
-            desk.deadlines,
-            stream.events if stream is not None else None,
-        )
-        self.reply.on_flow = attempt.pause
-        desk.settler.begin(self.request_id, self.attempts)
-        head = link.head(self.route.upstream, len(body), self._node_lines())
-        await attempt.run(head, body, direct=True)
-        self.times.connected = attempt.connected_at
-        self.times.first_byte = attempt.first_at
-        if attempt.failure is not None and not (stream is not None and stream.tail.done):
-            return _failed(attempt.failure, node)
-        if attempt.status != 200:
-            return wire.from_wire(attempt.status, attempt.body)
-        if stream is not None:
-            return self._finish_stream(stream, node)
-        self._finish_plain(attempt)
-        return None
-
-    def _node_lines(self) -> bytes:
-        """What the node is told about the request; the client's own headers stay here."""
-        given = self.request.headers
-        lines = b"x-request-id: %b\r\nx-helexa-attempt: %d\r\n%b" % (
-            self.request_id.encode(),
-            self.attempts,
-            self.desk.principal_lines(self.principal),
-        )
-        if self.grant is not None:
-            lines += b"x-helexa-grant: %d\r\n" % self.grant
-        if given.get(b"x-include-thinking", b"").lower() == b"true":
-            lines += b"x-include-thinking: true\r\n"
-        if b"x-helexa-deadline-ms" in given:
-            deadline = self._deadline()
-            if deadline is not None:
-                left = max(0.0, deadline - self.desk.now())
-                lines += b"x-helexa-deadline-ms: %d\r\n" % (left * 1000)
-        return lines
-
     @property
     def relaying(self) -> bool:
         """Bytes of an engine's answer have left for the client."""
-        return self._stream is not None and self._stream.answer.relaying
-
-    def _finish_stream(self, stream: StreamRelay, node: str) -> HelexaError | None:
-        tail = stream.tail
-        tail.measure()
-        self.usage, self.timings = tail.usage, tail.timings
-        self.times.first, self.times.last = tail.first_at, tail.last_at
-        if tail.error is not None:
-            return wire.from_wire(502, tail.error)
-        if not tail.done:
-            return UpstreamConnectionError(f"Node {node}: the answer ended early.")
-        stream.finish(closing.comment(self))
-        self.outcome = "complete"
-        return None
-
-    def _finish_plain(self, attempt: Attempt) -> None:
-        body = attempt.body
-        self.usage, self.timings = plain_usage(body)
-        self.times.first = self.times.first_byte
-        self.times.last = self.desk.now()
-        if self._watcher is not None:
-            self._watcher.response(body)
-        lines = self._head_lines(_JSON) + closing.answer_lines(self, attempt)
-        self.reply.send(200, lines, body)
-        self.outcome = "complete"
+        return self.stream is not None and self.stream.answer.relaying
 
     # ── the way out ─────────────────────────────────────────────────────────────────────────
 
-    def _head_lines(self, lines: bytes) -> bytes:
+    def head_lines(self, lines: bytes) -> bytes:
+        """``lines`` and those that every answer carries."""
         lines += b"x-request-id: %b\r\n" % self.shown_id.encode("latin-1")
         if b"origin" in self.request.headers:
             lines += b"access-control-allow-origin: *\r\n"
         return lines
 
-    def _fail(self, error: HelexaError) -> None:
-        """Say it: as a refusal while the status is open, as an event afterwards."""
+    def fail(self, error: HelexaError) -> None:
+        """Say it, as a refusal while the status is open and as an event afterwards; and end."""
+        if self.ended:
+            return
         self.error = error
         if isinstance(error, ModelNotFound) and self.attempts:
             # A node has just unloaded it; the model itself is known.
             error = self.error = ServiceUnavailable(error.message, retry_after_s=2)
         dialect = self.route.dialect
-        if self._stream is not None and self._stream.answer.committed:
+        if self.stream is not None and self.stream.answer.committed:
             self.outcome = "broken" if self.relaying else "failed"
-            self._stream.end(wire.event(error, dialect, self.shown_id))
+            self.stream.end(wire.event(error, dialect, self.shown_id))
         else:
             rendered = wire.render(error, dialect, self.shown_id)
-            if self._watcher is not None:
-                self._watcher.response(rendered.body)
-            self.reply.send(rendered.status, self._head_lines(rendered.lines), rendered.body)
+            if self.watcher is not None:
+                self.watcher.response(rendered.body)
+            self.reply.send(rendered.status, self.head_lines(rendered.lines), rendered.body)
+        self.close()
+
+    def cancel(self) -> None:
+        """The client has left, or the gateway cuts what runs too long after a drain."""
+        if self._waiting is not None:
+            self._waiting.cancel()  # what waits may have something to undo before we settle
+        elif not self.ended:
+            self._cancelled()
 
     def _cancelled(self) -> None:
-        """The client has left, or the gateway cuts what runs too long after a drain."""
         if self.reply.gone:
             self.outcome = "cancelled"
-            return
-        error = ServiceUnavailable("The gateway is shutting down.", retry_after_s=5)
-        self._fail(error)
+            self.close()
+        else:
+            self.fail(ServiceUnavailable("The gateway is shutting down.", retry_after_s=5))
 
-    def _settle(self) -> None:
+    def close(self) -> None:
         """Let go of everything; called once."""
+        self.ended = True
+        self._running.discard(self)
         self.times.ended = self.desk.now()
-        attempt, self._attempt = self._attempt, None
-        self.sent = attempt is not None and attempt.connected_at > 0
+        attempt, self.attempt = self.attempt, None
+        if attempt is not None:
+            attempt.drop()
+            self.sent = attempt.connected_at > 0
+        stream, self.stream = self.stream, None  # it knows us: a cycle
+        if stream is not None:
+            self.tail = stream.tail
         if self.outcome == "refused":
             self.placed = None
-        if self._seat is not None:
-            self._seat.release()
-        if self._lease is not None:
-            self._lease.release()
-        if self._watcher is not None:
-            self._watcher.close(self.reply.status, self.outcome)
+        if self.seat is not None:
+            self.seat.release()
+        if self.lease is not None:
+            self.lease.release()
+        if self.watcher is not None:
+            self.watcher.close(self.reply.status, self.outcome)
         if self.principal.capped:
             closing.settle(self)  # somebody may be waiting for the room
         self.desk.books.note(self)
-
-    @property
-    def tail(self) -> ChatTail | None:
-        """What was seen of a streamed answer."""
-        return None if self._stream is None else self._stream.tail

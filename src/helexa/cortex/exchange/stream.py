@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from helexa.core.metrics import GAP_BUCKETS
 from helexa.cortex.exchange.desk import Watcher
+from helexa.cortex.exchange.route import Translation
 from helexa.relay.answer import Answer
 from helexa.wire.chat_tail import DONE, ChatTail
 
@@ -17,12 +18,14 @@ class StreamRelay:
         show_usage: The client asked for the usage chunk.
         now: Loop time.
         header_lines: Called once, when the first events of an engine arrive.
+        translation: Renders what passes in another dialect; None relays chat as it is.
     """
 
     __slots__ = (
         "_header_lines",
         "_now",
         "_show_usage",
+        "_translation",
         "_watcher",
         "answer",
         "tail",
@@ -36,10 +39,12 @@ class StreamRelay:
         watcher: Watcher | None,
         now: Callable[[], float],
         header_lines: Callable[[], bytes],
+        translation: Translation | None = None,
     ) -> None:
         self.answer = answer
-        self.tail = ChatTail(GAP_BUCKETS, show_usage=show_usage)
-        self._show_usage = show_usage
+        self._show_usage = show_usage or translation is not None
+        self._translation = translation
+        self.tail = ChatTail(GAP_BUCKETS, show_usage=self._show_usage)
         self._watcher = watcher
         self._now = now
         self._header_lines = header_lines
@@ -52,6 +57,8 @@ class StreamRelay:
         """Whole events from the node."""
         answer, now = self.answer, self._now()
         data = self.tail.feed(data, now)
+        if self._translation is not None:
+            data = self._translation.events(data)
         if not data:
             return
         if self._watcher is not None:
@@ -66,7 +73,10 @@ class StreamRelay:
 
     def finish(self, comment: bytes) -> None:
         """The success terminator, behind what only the end could tell."""
-        self.end(comment + DONE)
+        if self._translation is None:
+            self.end(comment + DONE)
+        else:
+            self.end(self._translation.finish(comment))
 
     def end(self, last: bytes) -> None:
         """The last bytes, whatever they say."""

@@ -2,13 +2,15 @@
 
 ::
 
-    lives 1 ──── n blocks n ──── 1 scopes 1 ──── n buckets        leased = Σ blocks
-      └──── n requests                                            spent  = Σ requests + archived
+    lives 1 ──── n blocks n ──── 1 scopes 1 ──── n windows 1 ──── n buckets
+      └──── n requests                       spent = Σ requests + archived
 
-A *life* is one epoch of one gateway. A *scope* is what a cap binds: ``key:ID`` or
+A *life* is one epoch of one gateway; its ``keeper`` (itself, or a later life that recovers it)
+is the only one that settles its requests. A *scope* is what a cap binds: ``key:ID`` or
 ``account:ID``. A *block* is a part of a scope's room that one life has been given, durably; it
-grants from it in memory. ``requests`` has a row for everything settled, and for running requests
-whose node has asked for more (``open``): the last count heard of.
+grants from it in memory. ``requests`` has a row for everything that was settled (``settled``) or
+given up at an estimate (``expired``), and for running requests whose node has asked for more
+(``open``): the last count heard of. Times are epoch milliseconds, except leases (seconds).
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from helexa.cortex.ledger.keys_sql import KEYS
 from helexa.cortex.ledger.schema import Step
 
 SPEND: Final = Step(
-    "lives, scopes, blocks and requests",
+    "lives, scopes, blocks, windows and requests",
     (
         """
         CREATE TABLE lives (
@@ -27,8 +29,9 @@ SPEND: Final = Step(
           gateway TEXT NOT NULL,
           epoch BIGINT NOT NULL,
           state TEXT NOT NULL,
-          keeper BIGINT NOT NULL,
           lease_until DOUBLE PRECISION NOT NULL,
+          keeper BIGINT NOT NULL,
+          kept_until DOUBLE PRECISION NOT NULL,
           batch BIGINT NOT NULL DEFAULT 0,
           UNIQUE (gateway, epoch))
         """,
@@ -36,7 +39,6 @@ SPEND: Final = Step(
         CREATE TABLE scopes (
           scope TEXT PRIMARY KEY,
           spent BIGINT NOT NULL DEFAULT 0,
-          leased BIGINT NOT NULL DEFAULT 0,
           archived BIGINT NOT NULL DEFAULT 0,
           requests BIGINT NOT NULL DEFAULT 0,
           prompt BIGINT NOT NULL DEFAULT 0,
@@ -46,8 +48,14 @@ SPEND: Final = Step(
         CREATE TABLE blocks (
           scope TEXT NOT NULL,
           life BIGINT NOT NULL,
-          tokens BIGINT NOT NULL,
+          tokens BIGINT NOT NULL CHECK (tokens >= 0),
           PRIMARY KEY (scope, life)) WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE windows (
+          scope TEXT NOT NULL,
+          seconds BIGINT NOT NULL,
+          PRIMARY KEY (scope, seconds)) WITHOUT ROWID
         """,
         """
         CREATE TABLE buckets (
@@ -63,7 +71,7 @@ SPEND: Final = Step(
           attempt BIGINT NOT NULL,
           life BIGINT NOT NULL,
           state TEXT NOT NULL,
-          at DOUBLE PRECISION NOT NULL,
+          at BIGINT NOT NULL,
           account_id TEXT NOT NULL,
           key_id TEXT NOT NULL,
           node TEXT NOT NULL,

@@ -18,6 +18,7 @@ class Lease:
     def __init__(self, work: Work) -> None:
         self._work: Work | None = work
         work.open += 1
+        work.taken += 1
 
     def release(self) -> None:
         """The request is no longer there."""

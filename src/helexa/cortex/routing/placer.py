@@ -7,7 +7,7 @@ request then costs a look-up and an ordering of its candidates.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 
 from helexa.core.errors import Forbidden, ModelLoading, ServiceUnavailable
@@ -21,6 +21,7 @@ from helexa.cortex.residency.loader import Loader
 from helexa.cortex.routing.decide import NOBODY, SOON_S, Decision, Refuse, Serve, Wait, Wake, decide
 from helexa.cortex.routing.leases import Lease, LeaseTable
 from helexa.cortex.routing.rank import Candidate, best, least, mix
+from helexa.wire.peek import Peek
 
 
 class _View:
@@ -63,11 +64,19 @@ class FleetPlacer:
         self._views: dict[str, _View] = {}
         self._turn = 0
 
-    def find(self, name: str, principal: Principal) -> tuple[str, Placed | None]:
+    def find(
+        self,
+        name: str,
+        principal: Principal,
+        seen: Peek | None = None,  # noqa: ARG002  # least work decides, not the prompt
+        headers: Mapping[bytes, bytes] | None = None,  # noqa: ARG002
+    ) -> tuple[str, Placed | None]:
         """Resolve, check and place at once: what nearly every request needs and no more.
 
         Args:
             name: As the client wrote it, alias or id.
+            seen: The request.
+            headers: The client's.
 
         Returns:
             The concrete id, and the best node that can take it now; None means ``later``.

@@ -15,14 +15,17 @@ _SCALE = 1 << 16
 class Work:
     """What one place has to do, in requests: our own leases, and what is not ours.
 
-    ``others`` comes from the node's last report. Changed by ``routing.leases`` only.
+    ``others`` comes from the node's last report; ``taken`` counts every request of ours there
+    has ever been, so that ``residency`` knows when the place was last used. Changed by
+    ``routing.leases`` only.
     """
 
-    __slots__ = ("open", "others")
+    __slots__ = ("open", "others", "taken")
 
     def __init__(self) -> None:
         self.open = 0
         self.others = 0
+        self.taken = 0
 
 
 class Candidate:

@@ -36,6 +36,7 @@ def assemble_node(parts: Parts, log: Logger) -> Node[ServedModel]:
         bus.publish("model", {"model": entry})
 
     def on_gone(model_id: str) -> None:
+        parts.given_mb.pop(model_id, None)
         bus.publish("model", {"model": {"id": model_id, "status": "unloaded"}})
 
     def on_progress(model_id: str, fraction: float, eta_s: float | None) -> None:

@@ -39,6 +39,8 @@ class Parts:
     wheel: Wheel
     loop: asyncio.AbstractEventLoop
     changes: Changes = field(default_factory=Changes)
+    given_mb: dict[str, int] = field(default_factory=dict)
+    """Host memory that was planned for each loaded model (MiB)."""
 
 
 def gather(settings: NeuronSettings, environ: Mapping[str, str]) -> Parts:
@@ -54,8 +56,13 @@ def gather(settings: NeuronSettings, environ: Mapping[str, str]) -> Parts:
     name = settings.name or socket.gethostname()
     limit = clamps(environ)
     hardware = Hardware.of_this_host(
-        environ, harnesses=list(HARNESSES), max_prompt_tokens=limit.max_prompt_tokens
+        environ,
+        harnesses=list(HARNESSES),
+        max_prompt_tokens=limit.max_prompt_tokens,
+        budget_mb=settings.memory.host_mb,
     )
+    given: dict[str, int] = {}
+    hardware.held_mb = lambda: sum(tuple(given.values()))
     return Parts(
         settings=settings,
         clamps=limit,
@@ -69,6 +76,7 @@ def gather(settings: NeuronSettings, environ: Mapping[str, str]) -> Parts:
         records=_open_records(folder),
         wheel=Wheel(loop),
         loop=loop,
+        given_mb=given,
     )
 
 

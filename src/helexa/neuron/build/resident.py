@@ -9,6 +9,7 @@ from helexa.neuron.admission import Admission
 from helexa.neuron.build.parts import Parts
 from helexa.neuron.engines.base import Address, Served
 from helexa.neuron.limits import FreeMemory, PrefillRate, derive, floors
+from helexa.neuron.plan.wanted import HOST
 from helexa.neuron.registry.loader import Running
 from helexa.neuron.registry.served import ServedModel
 from helexa.neuron.watchdog import Watchdog
@@ -19,6 +20,7 @@ def assemble(parts: Parts, running: Running) -> ServedModel:
     """The served model around an engine that answers."""
     settings, plan, facts = parts.settings, running.plan, running.facts
     limits = settings.context_limit
+    parts.given_mb[running.spec.model_id] = plan.memory_mb.get(HOST, 0)
     prefill = PrefillRate(running.prefill_tok_s or limits.bootstrap_prefill_tok_per_sec)
 
     def limit_at(prefill_tok_s: float) -> Limit:

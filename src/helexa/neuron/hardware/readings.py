@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from helexa.core.fleet import Device, DeviceReading, Discovery
 from helexa.neuron.engines.base import Host
-from helexa.neuron.hardware.cpu import Busy, allowed_processors, read_cpu, read_memory
+from helexa.neuron.hardware.cpu import Busy, Memory, allowed_processors, read_cpu, read_memory
 from helexa.neuron.hardware.driver import Fault, fault_of, read_driver
 from helexa.neuron.hardware.nvidia import Nvidia, visible_from
 from helexa.neuron.hardware.roots import Roots
@@ -31,6 +31,11 @@ class Hardware:
         harnesses: Names of the installed engines, for ``Discovery``.
         max_prompt_tokens: The operator's clamp, for ``Discovery``.
         on_sample: Called in the sampling thread after every sample.
+        budget_mb: Host memory that this node may fill with models; None is all of it.
+
+    Attributes:
+        held_mb: Host memory that the loaded models were given, counted against the budget; called
+            in any thread.
     """
 
     def __init__(
@@ -43,7 +48,10 @@ class Hardware:
         interval_s: float = INTERVAL_S,
         allowed: Callable[[], int] = allowed_processors,
         on_sample: Callable[[], None] | None = None,
+        budget_mb: int | None = None,
     ) -> None:
+        self.held_mb: Callable[[], int] = lambda: 0
+        self._budget_mb = budget_mb
         self._roots = roots or Roots()
         self._nvidia = nvidia or Nvidia()
         self._interval_s = interval_s
@@ -56,18 +64,20 @@ class Hardware:
         self.driver = read_driver(self._roots)
         self._gpus = self._nvidia.open()
         self.fault = self._find_fault()
-        self._memory = read_memory(self._roots)
+        self._memory = self._read_memory()
         self._discovery = self._describe(tuple(harnesses), max_prompt_tokens)
         self._host = self._sample()
 
     @classmethod
     def of_this_host(cls, environ: Mapping[str, str], *, harnesses: Sequence[str] = (),
-                     max_prompt_tokens: int | None = None) -> Hardware:  # fmt: skip
+                     max_prompt_tokens: int | None = None,
+                     budget_mb: int | None = None) -> Hardware:  # fmt: skip
         """The real one. Probes once, which takes some 100 ms with a GPU driver."""
         return cls(
             nvidia=Nvidia(visible=visible_from(environ)),
             harnesses=harnesses,
             max_prompt_tokens=max_prompt_tokens,
+            budget_mb=budget_mb,
         )
 
     def start(self) -> None:
@@ -112,7 +122,7 @@ class Hardware:
 
     def _sample(self) -> Host:
         with self._sampling:
-            memory = read_memory(self._roots)
+            memory = self._read_memory()
             readings = self._nvidia.readings() if self._gpus else [self._cpu_reading()]
         return Host(
             tuple(self._discovery.devices),
@@ -123,8 +133,16 @@ class Hardware:
             str(self.fault) if self.fault and self.fault.blocking else None,
         )
 
+    def _read_memory(self) -> Memory:
+        """The host's memory, within the budget."""
+        memory, budget = read_memory(self._roots), self._budget_mb
+        if budget is None:
+            return memory
+        left = max(0, budget - self.held_mb())
+        return Memory(min(memory.total_mb, budget), min(memory.free_mb, left))
+
     def _cpu_reading(self) -> DeviceReading:
-        memory = read_memory(self._roots)
+        memory = self._read_memory()
         return DeviceReading(
             index=0,
             vram_used_mb=max(0, memory.total_mb - memory.free_mb),

@@ -8,8 +8,15 @@ from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
-from helexa.core.errors import HelexaError
-from helexa.core.fleet import LoadRequest, ModelEntry, ModelLoad, ModelStatus, Servable
+from helexa.core.errors import HelexaError, InsufficientVram
+from helexa.core.fleet import (
+    LoadRequest,
+    ModelEntry,
+    ModelLoad,
+    ModelStatus,
+    Servable,
+    Shortage,
+)
 
 
 class Resident(Protocol):
@@ -86,12 +93,26 @@ class Entry(Generic[R]):
         loading = self.status in ("loading", "reloading")
         return msgspec.structs.replace(
             listed,
-            servable=Servable(False, *self._why_not()),
+            servable=Servable(False, *self._why_not(), shortage_of(self.error)),
             progress=self.progress if loading else None,
             eta_s=self.eta_s if loading else None,
         )
 
     def _why_not(self) -> tuple[str, str | None]:
         reasons = {"failed": "load_failed", "unloading": "unloading"}
+        if self.status == "failed" and isinstance(self.error, InsufficientVram):
+            reasons["failed"] = "insufficient_vram"
         reason = reasons.get(self.status, f"model_{self.status}".replace("reloading", "loading"))
         return reason, self.error.message if self.error else None
+
+
+def shortage_of(error: HelexaError | None) -> Shortage | None:
+    """The figures of a load that did not fit; None for any other error."""
+    if not isinstance(error, InsufficientVram):
+        return None
+    names = Shortage.__struct_fields__
+    figures = {name: error.extras[name] for name in names if name in error.extras}
+    try:
+        return msgspec.convert(figures, Shortage)
+    except msgspec.ValidationError:
+        return None

@@ -118,6 +118,8 @@ class Management(Generic[R]):
         named = (await body_as(request, UnloadRequest)).model_id
         model_id = self._node.normalise(LoadRequest(named)).model_id
         await self._node.registry.unload(model_id)
+        # Whoever made room reads next how much there is: that must not be an old reading.
+        await asyncio.to_thread(self._node.hardware.refresh)
         return reply({"id": model_id, "status": "unloaded"})
 
     async def requests(self, _request: Request) -> Response:

@@ -1,0 +1,234 @@
+"""From a grant to an answer: the candidates of one exchange, tried until one answers.
+
+::
+
+    first ─▶ place ─▶ deliver ─▶ (the node answers) ─▶ ended ─┬─▶ finished
+               ▲                                              ├─▶ refused, broken: the client's
+               └── another grant ◀── may another be tried? ◀──┘
+
+Functions of an ``Exchange``, called by its chain. Another candidate is tried only while nothing
+of an engine's answer has been relayed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from helexa.core.errors import (
+    HelexaError,
+    RateLimitExceeded,
+    ServiceUnavailable,
+    UpstreamConnectionError,
+    UpstreamTimeout,
+)
+from helexa.core.usage import Usage
+from helexa.cortex.exchange import closing
+from helexa.cortex.exchange.desk import Placed
+from helexa.cortex.exchange.stream import StreamRelay
+from helexa.relay.answer import Answer, StreamForm
+from helexa.relay.attempt import Attempt
+from helexa.relay.upstream import Failure
+from helexa.wire import errors as wire
+from helexa.wire.chat_tail import plain_usage
+from helexa.wire.peek import Peek, edit
+
+if TYPE_CHECKING:
+    from helexa.cortex.exchange.exchange import Exchange
+
+_JSON = b"content-type: application/json\r\n"
+_SSE = b"content-type: text/event-stream\r\ncache-control: no-store\r\nx-accel-buffering: no\r\n"
+_NO_ROOM = frozenset((503, 429, 404))
+_NEVER_SENT = frozenset(
+    (Failure.CONNECT, Failure.TIMEOUT_CONNECT, Failure.FULL, Failure.RESET, Failure.STALE)
+)
+
+
+def first(exchange: Exchange) -> None:
+    """Granted: fix the body that nodes get, start the commit clock, try the first candidate."""
+    seen = cast("Peek", exchange.seen)
+    streamed = seen.stream and exchange.route.streams
+    if streamed or exchange.model != seen.model:
+        exchange.body = edit(exchange.body, seen, model=exchange.model, include_usage=streamed)
+    exchange.outcome = "failed"
+    if streamed:
+        exchange.stream = _open_stream(exchange, show_usage=seen.usage_wanted)
+        exchange.stream.answer.accept(exchange.times.received)
+    _place(exchange)
+
+
+def _open_stream(exchange: Exchange, *, show_usage: bool) -> StreamRelay:
+    desk = exchange.desk
+    form = StreamForm(exchange.head_lines(_SSE), exchange.route.keep_alive, desk.commit_s)
+    return StreamRelay(
+        Answer(exchange.reply, form, desk.wheel, desk.loop),
+        show_usage=show_usage,
+        watcher=exchange.watcher,
+        now=desk.now,
+        header_lines=lambda: closing.answer_lines(exchange, exchange.attempt),
+        translation=exchange.translation,
+    )
+
+
+def _place(exchange: Exchange) -> None:
+    """To the place that was found, to another one, or wait until the model is warm."""
+    placer, avoid = exchange.desk.placer, exchange.avoid
+    if avoid:
+        exchange.placed = placer.now(exchange.model, avoid)
+        if exchange.placed is None and exchange.error is not None:
+            raise exchange.error  # nobody else has it: what the last one said stands
+    if exchange.placed is not None:
+        _deliver(exchange, exchange.placed)
+        return
+    waiting = placer.later(
+        exchange.model, exchange.principal, avoid or frozenset(), exchange.deadline()
+    )
+    exchange.later(waiting, lambda placed: _deliver(exchange, placed))
+
+
+def _deliver(exchange: Exchange, placed: Placed) -> None:
+    """Send the request to one node."""
+    desk = exchange.desk
+    exchange.placed = placed
+    exchange.times.placed = desk.now()
+    exchange.lease = desk.placer.lease(placed, exchange.model)
+    link = desk.links.get(placed.node)
+    if link is None:
+        gone = ServiceUnavailable(f"Node {placed.node} has just been removed.", retry_after_s=1)
+        _refused(exchange, gone)
+        return
+    stream, body = exchange.stream, exchange.body
+    attempt = exchange.attempt = Attempt(
+        link.pool,
+        desk.wheel,
+        desk.loop,
+        desk.deadlines,
+        stream.events if stream is not None else None,
+    )
+    exchange.reply.on_flow = attempt.pause
+    desk.settler.begin(exchange.request_id, exchange.attempts)
+    head = link.head(exchange.route.upstream, len(body), _node_lines(exchange))
+    attempt.start(head, body, exchange.answered)
+
+
+def _node_lines(exchange: Exchange) -> bytes:
+    """What the node is told about the request; the client's own headers stay here."""
+    given = exchange.request.headers
+    lines = b"x-request-id: %b\r\nx-helexa-attempt: %d\r\n%b" % (
+        exchange.request_id.encode(),
+        exchange.attempts,
+        exchange.desk.principal_lines(exchange.principal),
+    )
+    if exchange.grant is not None:
+        lines += b"x-helexa-grant: %d\r\n" % exchange.grant
+    if given.get(b"x-include-thinking", b"").lower() == b"true":
+        lines += b"x-include-thinking: true\r\n"
+    if b"x-helexa-deadline-ms" in given:
+        deadline = exchange.deadline()
+        if deadline is not None:
+            left = max(0.0, deadline - exchange.desk.now())
+            lines += b"x-helexa-deadline-ms: %d\r\n" % (left * 1000)
+    return lines
+
+
+# ── the answer ──────────────────────────────────────────────────────────────────────────────────
+
+
+def ended(exchange: Exchange) -> None:
+    """The node's answer has ended, well or not."""
+    attempt = cast("Attempt", exchange.attempt)
+    exchange.times.connected = attempt.connected_at
+    exchange.times.first_byte = attempt.first_at
+    if attempt.error is not None:
+        raise attempt.error
+    error = _result(exchange, attempt)
+    if error is None:
+        exchange.outcome = "complete"
+        exchange.close()
+    else:
+        _refused(exchange, error)
+
+
+def _result(exchange: Exchange, attempt: Attempt) -> HelexaError | None:
+    """Finish the client's answer; what the node refused or broke with is returned."""
+    stream, placed = exchange.stream, exchange.placed
+    node = placed.node if placed is not None else ""
+    if attempt.failure is not None and not (stream is not None and stream.tail.done):
+        kind = UpstreamTimeout if attempt.failure.timed_out else UpstreamConnectionError
+        return kind(f"Node {node}: {attempt.failure.value}.")
+    if attempt.status != 200:
+        return wire.from_wire(attempt.status, attempt.body)
+    if stream is not None:
+        return _finish_stream(exchange, stream, node)
+    _finish_plain(exchange, attempt)
+    return None
+
+
+def _finish_stream(exchange: Exchange, stream: StreamRelay, node: str) -> HelexaError | None:
+    tail, times = stream.tail, exchange.times
+    tail.measure()
+    exchange.usage, exchange.timings = tail.usage, tail.timings
+    times.first, times.last = tail.first_at, tail.last_at
+    if tail.error is not None:
+        return wire.from_wire(502, tail.error)
+    if not tail.done:
+        return UpstreamConnectionError(f"Node {node}: the answer ended early.")
+    stream.finish(closing.comment(exchange))
+    return None
+
+
+def _finish_plain(exchange: Exchange, attempt: Attempt) -> None:
+    body, times = attempt.body, exchange.times
+    exchange.usage, exchange.timings = plain_usage(body)
+    times.first = times.first_byte
+    times.last = exchange.desk.now()
+    if exchange.translation is not None:
+        body = exchange.translation.plain(body)
+    if exchange.watcher is not None:
+        exchange.watcher.response(body)
+    lines = exchange.head_lines(_JSON) + closing.answer_lines(exchange, attempt)
+    exchange.reply.send(200, lines, body)
+
+
+# ── the next candidate ──────────────────────────────────────────────────────────────────────────
+
+
+def _refused(exchange: Exchange, error: HelexaError) -> None:
+    """One candidate has refused, or was not to be had: on to the next, or it is the client's."""
+    desk, placed = exchange.desk, exchange.placed
+    if exchange.lease is not None:
+        exchange.lease.release()
+    exchange.error = error
+    if placed is None or not _again(exchange, error):
+        _check_room(exchange, error)
+        raise error
+    if exchange.avoid is None:
+        exchange.avoid = set()
+    exchange.avoid.add(placed.node)
+    desk.settler.settle(placed.node, exchange.request_id, exchange.attempts, Usage())
+    if exchange.stream is not None:
+        exchange.stream.renew()
+    exchange.hold(_place)
+
+
+def _again(exchange: Exchange, error: HelexaError) -> bool:
+    """Whether another candidate may be tried after this failure."""
+    attempt = exchange.attempt
+    if attempt is None or exchange.attempts > exchange.desk.retries or exchange.relaying:
+        return False
+    deadline = exchange.deadline()
+    if deadline is not None and exchange.desk.now() > deadline:
+        return False
+    if attempt.failure is not None:
+        return attempt.failure in _NEVER_SENT and not attempt.bytes_in
+    return attempt.status in _NO_ROOM and not _over_grant(error)
+
+
+def _check_room(exchange: Exchange, error: HelexaError) -> None:
+    """A prompt beyond its grant may be beyond what the key has left: then say that."""
+    needed = error.extras.get("prompt_len")
+    if _over_grant(error) and isinstance(needed, int):
+        exchange.desk.ledger.check_room(exchange.principal, needed + 1)
+
+
+def _over_grant(error: HelexaError) -> bool:
+    return isinstance(error, RateLimitExceeded) and "granted" in error.extras

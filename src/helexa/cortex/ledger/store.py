@@ -1,0 +1,200 @@
+"""The ledger's threads: one that writes, in groups, and one that reads, so the loop never waits.
+
+::
+
+    loop ──job──▶ ┌ writer: all that waits ─▶ one transaction ─▶ one sync ┐ ──outcomes──▶ loop
+                  └ reader: long queries on a connection of its own       ┘
+
+What a job has written is durable when its outcome comes. If one job of a group fails, the group
+is undone and each job is tried alone, so that nobody pays for another's mistake.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from helexa.core.errors import ServiceUnavailable
+from helexa.cortex.ledger.database import Database, LedgerUnavailable, connect
+from helexa.cortex.ledger.schema import Step, migrate
+from helexa.cortex.ledger.tables import STEPS
+
+T = TypeVar("T")
+Work = Callable[[Database], Any]
+Done = Callable[[Any], object]
+"""Gets a job's result, or the exception it raised."""
+
+CLOSE_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    work: Work
+    done: Done
+
+
+class _Worker:
+    """A thread with a connection, and a queue in front of it.
+
+    Args:
+        perform: Does a group of jobs; one outcome each.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        loop: asyncio.AbstractEventLoop,
+        perform: Callable[[Sequence[_Job]], list[Any]],
+    ) -> None:
+        self._loop = loop
+        self._perform = perform
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def put(self, job: _Job) -> None:
+        self._jobs.put(job)
+
+    async def close(self) -> None:
+        """Finish what waits and end the thread."""
+        self._jobs.put(None)
+        await asyncio.to_thread(self._thread.join, CLOSE_S)
+
+    def _run(self) -> None:
+        over = False
+        while not over:
+            first = self._jobs.get()
+            group = [] if first is None else [first]
+            over = first is None
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    job = self._jobs.get_nowait()
+                    if job is None:
+                        over = True
+                    else:
+                        group.append(job)
+            if group:
+                outcomes = self._perform(group)
+                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is waiting
+                    self._loop.call_soon_threadsafe(_deliver, group, outcomes)
+
+
+def _deliver(group: Sequence[_Job], outcomes: Sequence[Any]) -> None:
+    for job, outcome in zip(group, outcomes, strict=True):
+        job.done(outcome)
+
+
+class Store:
+    """An open ledger.
+
+    Args:
+        url: See ``database``.
+        loop: Where outcomes are delivered.
+        steps: The schema.
+
+    Raises:
+        SettingsError: The url is none of ours, or a newer helexa has used the ledger.
+        LedgerUnavailable: It cannot be opened.
+    """
+
+    def __init__(
+        self, url: str, loop: asyncio.AbstractEventLoop, steps: Sequence[Step] = STEPS
+    ) -> None:
+        self._url = url
+        self._db = connect(url)
+        try:
+            migrate(self._db, steps)
+        except BaseException:
+            self._db.close()
+            raise
+        self._loop = loop
+        self._reading: Database | None = None
+        self._writer = _Worker("ledger writer", loop, self._write)
+        self._reader = _Worker("ledger reader", loop, self._read)
+        self._closed = False
+
+    @property
+    def shared(self) -> bool:
+        """Whether other gateways may use the same ledger."""
+        return self._db.shared
+
+    def submit(self, work: Work, done: Done) -> None:
+        """Run ``work`` in the writer's next transaction.
+
+        Args:
+            work: Gets the connection, inside a transaction that may be shared with other jobs;
+                may run a second time after it was undone, so it changes nothing but the ledger.
+            done: Called on the loop once it is durable, with the result or the exception.
+        """
+        self._writer.put(_Job(work, done))
+
+    async def write(self, work: Callable[[Database], T]) -> T:
+        """As ``submit``; waits, and raises what ``work`` raises.
+
+        Raises:
+            ServiceUnavailable: The ledger cannot be written just now.
+        """
+        return await self._result(self._writer, work)
+
+    async def read(self, work: Callable[[Database], T]) -> T:
+        """Run queries on a connection of their own, one after the other.
+
+        Raises:
+            ServiceUnavailable: The ledger cannot be read just now.
+        """
+        return await self._result(self._reader, work)
+
+    async def close(self) -> None:
+        """Finish what was asked for and let go of the ledger; idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        await self._writer.close()
+        await self._reader.close()
+        self._db.close()
+        if self._reading is not None:
+            self._reading.close()
+
+    async def _result(self, worker: _Worker, work: Callable[[Database], T]) -> T:
+        future: asyncio.Future[T] = self._loop.create_future()
+
+        def done(outcome: Any) -> None:
+            if future.done():
+                return  # whoever asked has left
+            if isinstance(outcome, BaseException):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+        worker.put(_Job(work, done))
+        try:
+            return await future
+        except LedgerUnavailable as error:
+            raise ServiceUnavailable(
+                "The gateway's ledger cannot be used just now.", retry_after_s=2
+            ) from error
+
+    def _write(self, group: Sequence[_Job]) -> list[Any]:
+        try:
+            with self._db.transaction():
+                return [job.work(self._db) for job in group]
+        except Exception as error:  # noqa: BLE001  # it is the outcome of somebody's job
+            if len(group) == 1:
+                return [error]
+        return [outcome for job in group for outcome in self._write([job])]
+
+    def _read(self, group: Sequence[_Job]) -> list[Any]:
+        return [self._query(job.work) for job in group]
+
+    def _query(self, work: Work) -> Any:
+        try:
+            if self._reading is None:
+                self._reading = connect(self._url)
+            return work(self._reading)
+        except Exception as error:  # noqa: BLE001  # as above
+            return error

@@ -1,0 +1,249 @@
+"""An answer between its engine and its reader: metered, forwarded, held or cut at its edges.
+
+::
+
+    engine events ─▶ stream: clean, count ─▶ record, seat ─▶ reader
+                           └─ edge: ask for more, wait, go on or cut ─┘
+
+A ``Delivery`` begins when its request has a seat and ends with the engine's last word, a cut, or
+its exchange. What it may not do is decide how a request ends otherwise: that is ``Exchange``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from helexa.core.errors import HelexaError, ModelRecovering, UpstreamConnectionError
+from helexa.neuron.admission import Seat
+from helexa.neuron.engines.base import EngineRequest
+from helexa.neuron.exchange.desk import DEADLINES, Outcome
+from helexa.neuron.limits import check_prompt
+from helexa.neuron.registry.served import ServedModel
+from helexa.neuron.stream import AnswerStream, Step
+from helexa.relay.attempt import Attempt
+
+if TYPE_CHECKING:
+    from helexa.neuron.exchange.exchange import Exchange
+
+CHARGED_TOKENS = 16
+"""A seat is charged in steps of so many tokens while it runs: little against a round's quantum."""
+
+
+def without_usage(events: bytes) -> bytes:
+    """The last events of a stream for a caller who did not ask for the usage chunk."""
+    kept = [e for e in events.split(b"\n\n") if e and b'"choices":[],"usage"' not in e]
+    return b"".join(event + b"\n\n" for event in kept)
+
+
+class Delivery:
+    """The answer to one seated request.
+
+    Args:
+        exchange: The request it answers.
+        seat: Its right to run; charged here, given up by the exchange.
+    """
+
+    __slots__ = (
+        "_asked",
+        "_charged",
+        "_edge",
+        "_exchange",
+        "_model",
+        "_open",
+        "_seat",
+        "_too_long",
+        "attempt",
+        "stream",
+    )
+
+    def __init__(
+        self, exchange: Exchange, model: ServedModel, asked: EngineRequest, seat: Seat
+    ) -> None:
+        desk = exchange.desk
+        self._exchange = exchange
+        self._model = model
+        self._asked = asked
+        self._seat = seat
+        self._charged = 0
+        self._open = True
+        self._edge: asyncio.Task[None] | None = None
+        self._too_long: HelexaError | None = None
+        self.stream = AnswerStream(
+            asked.cleaner, exchange.grant.gate, seat, desk.grants.slice_tokens // 2
+        )
+        self.attempt = Attempt(
+            model.pool,
+            desk.wheel,
+            desk.loop,
+            DEADLINES,
+            self._events if asked.events else None,
+        )
+
+    async def run(self) -> None:
+        """Ask the engine and see its answer through.
+
+        Raises:
+            HelexaError: It refused, broke off, or sent what is no answer.
+        """
+        asked = self._asked
+        self._model.watchdog.begin(self)
+        await self.attempt.run(self._model.head(asked), asked.body)
+        while self._edge is not None:  # the engine is done, the answer waits for its grant
+            await asyncio.wait([self._edge])
+        self._after()
+
+    def close(self, finish: str, why: str) -> None:
+        """Cut the answer here and let go of the engine."""
+        stream = self.stream
+        if not self._open or self._exchange.reply.ended or stream.cleaner.done:
+            return
+        self._deliver("cut", stream.cut(finish, why))
+        self.attempt.stop()
+
+    def settle(self) -> None:
+        """It is over, whatever ended it: nothing is forwarded, everything is charged."""
+        self._open = False
+        if self._edge is not None:
+            self._edge.cancel()
+        self.stream.abandon()
+        prompt, cached, output, _, _ = self.stream.counts()
+        self._charge(prompt - cached + output)
+        self._model.watchdog.end(self)
+        meter = self.stream.cleaner.meter
+        self._model.note_decode(meter.output, meter.predicted_ms / 1000)
+
+    # ── while it runs ───────────────────────────────────────────────────────────────────────
+
+    def _events(self, data: bytes) -> None:
+        if self._open:
+            self._take(self.stream.push(data))
+
+    def _take(self, step: Step) -> None:
+        """Forward what a step gave and act on the edge it met."""
+        exchange, model = self._exchange, self._model
+        times = exchange.times
+        now = exchange.desk.loop.time()
+        model.watchdog.progress(self, now)
+        if step.began and not times.began:
+            times.began = now
+            if not self._accepted():
+                return
+        if step.out and not times.first:
+            times.first = now
+            meter = self.stream.cleaner.meter
+            model.note_prefill(meter.prompt - meter.cached, meter.prompt_ms / 1000)
+        self._account()
+        if step.done:
+            self._done(step.out)
+            return
+        if exchange.answer is not None and step.out:
+            exchange.answer.write(step.out)
+        if exchange.grant.gate.low():
+            exchange.say_low(0)
+        if step.edge == "kv_exhausted":
+            self.close("length", "kv_exhausted")
+        elif step.edge is not None and self._edge is None:
+            self._edge = exchange.desk.loop.create_task(self._wait_at_edge())
+            self._edge.add_done_callback(self._edge_left)
+
+    def _accepted(self) -> bool:
+        """The engine has said how long the prompt is: if it fits, a gateway may have its header."""
+        exchange, model, prompt = self._exchange, self._model, self.stream.cleaner.meter.prompt
+        self._too_long = check_prompt(prompt, model.limit)
+        if self._too_long is not None:
+            model.rejected_too_long += 1
+            self.attempt.stop()
+            return False
+        # bytes were only a bound
+        self._seat.shrink_to(exchange.cells_to_begin(model, prompt, self._asked.choices))
+        self.stream.edges_moved()
+        if exchange.answer is not None and exchange.caller.gateway is not None:
+            exchange.answer.write(b"")
+        return True
+
+    def _account(self) -> None:
+        """Write down what it has cost so far, and charge the seat now and then."""
+        exchange = self._exchange
+        counts = self.stream.counts()
+        prompt, cached, output, _, _ = counts
+        if exchange.row is not None:
+            granted = exchange.grant.gate.granted or 0
+            exchange.row.update("decode" if output else "prefill", granted, counts)
+        cost = prompt - cached + output
+        if cost >= self._charged + CHARGED_TOKENS:
+            self._charge(cost)
+
+    def _charge(self, cost: int) -> None:
+        if cost > self._charged:
+            self._seat.charge(cost - self._charged)
+            self._charged = cost
+
+    # ── at the edge of a grant ──────────────────────────────────────────────────────────────
+
+    async def _wait_at_edge(self) -> None:
+        """Hold the answer until the grant grows; cut it when it does not in time."""
+        exchange, missing = self._exchange, self.stream.missing
+        exchange.say_low(missing)
+        grew = await exchange.grant.room_for(missing, exchange.desk.grants.wait_ms / 1000)
+        self._edge = None
+        if not self._open:
+            return
+        if grew:
+            self._take(self.stream.resume())
+        else:
+            self.close("length", "budget")
+
+    def _edge_left(self, edge: asyncio.Task[None]) -> None:
+        if not edge.cancelled() and (error := edge.exception()) is not None:
+            self._exchange.broken(error)
+
+    # ── the end ─────────────────────────────────────────────────────────────────────────────
+
+    def _done(self, out: bytes) -> None:
+        """The engine's last word has been cleaned; its connection ends by itself."""
+        if self.stream.cleaner.failed is None:
+            self._deliver("complete", out)
+        elif self._exchange.answer is not None and out:
+            self._exchange.answer.write(out)  # what failed is said when the attempt has returned
+
+    def _deliver(self, outcome: Outcome, last: bytes) -> None:
+        """The end of an answer; its record is final before the caller can have seen it."""
+        exchange = self._exchange
+        exchange.conclude(outcome)
+        if exchange.answer is not None:
+            exchange.answer.end(last if exchange.show_usage else without_usage(last))
+        else:
+            exchange.send(self.stream.cleaner.whole())
+
+    def _after(self) -> None:
+        """The engine has ended its answer, or broken off."""
+        asked, attempt, model = self._asked, self.attempt, self._model
+        if self._exchange.times.ended:
+            return
+        if self._too_long is not None:
+            raise self._too_long
+        if attempt.failure is not None:
+            raise self._engine_gone()
+        if attempt.status != 200:
+            raise model.engine.error(attempt.status, attempt.body, model.served)
+        whole = b""
+        if not asked.events:
+            asked.cleaner.feed(attempt.body)
+            whole = asked.cleaner.whole()
+        if asked.cleaner.failed is not None:
+            raise asked.cleaner.failed
+        if asked.events:
+            raise self._engine_gone()
+        self.stream.settle_whole()
+        self._account()
+        self._exchange.conclude("complete")
+        self._exchange.send(whole)
+
+    def _engine_gone(self) -> HelexaError:
+        model_id = self._model.model_id
+        if self._exchange.answer is not None and self._exchange.times.first:
+            return UpstreamConnectionError(
+                f"The engine of {model_id} stopped before the answer was complete."
+            )
+        return ModelRecovering(f"The engine of {model_id} is restarting.", retry_after_s=2)

@@ -1,0 +1,5 @@
+"""Anthropic's Messages dialect: its requests as ``core.chat``, ``core.events`` as its answers.
+
+``body`` is what clients send, typed; ``decode`` makes a request of it; ``stream`` and ``plain``
+render answers. Errors are ``wire.errors`` with the dialect ``anthropic``.
+"""

@@ -1,0 +1,183 @@
+"""A Messages request as ``core.chat`` knows requests.
+
+Tolerant of what real clients send (unknown members, null for unset, turns of one role in a row);
+what cannot be honoured is refused with the path of the member.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import msgspec
+
+from helexa.core.chat import (
+    ChatRequest,
+    Reasoning,
+    ResponseFormat,
+    Sampling,
+    Tool,
+    ToolChoice,
+    ToolMode,
+)
+from helexa.core.errors import InvalidJson, InvalidRequestBody, UnsupportedParameter
+from helexa.wire.messages import body as wire
+from helexa.wire.messages.turns import read_turns
+from helexa.wire.peek import wrong_type
+
+_decode = msgspec.json.Decoder(wire.Body).decode
+_ABSENT = (msgspec.Raw(), msgspec.Raw(b"null"))
+_UNKNOWN_TYPE = re.compile(r"Invalid value '(.*)' - at `\$\.?(.*)\.type`")
+_CHOICES: dict[str, ToolMode] = {
+    "auto": "auto",
+    "any": "required",
+    "tool": "required",
+    "none": "none",
+}
+_EFFORTS = {"xhigh": "high", "max": "high"}
+"""Templates know low, medium and high."""
+_THINKING: dict[str, bool] = {"enabled": True, "adaptive": True, "disabled": False}
+
+
+def decode_messages(raw: bytes) -> ChatRequest:
+    """Read the body of ``POST /v1/messages`` or ``/v1/messages/count_tokens``.
+
+    Raises:
+        InvalidJson: Not JSON, or not UTF-8.
+        InvalidRequestBody: A member is wrong; ``param`` is its path.
+        UnsupportedParameter: It is right, and nobody here can do it.
+    """
+    body = _read(raw)
+    _refuse_threads(body)
+    tools = _tools(body.tools or ())
+    return ChatRequest(
+        model=body.model,
+        messages=read_turns(body),
+        stream=bool(body.stream),
+        tools=tools,
+        tool_choice=_choice(body.tool_choice, tools),
+        parallel_tool_calls=_parallel(body.tool_choice),
+        format=_format(body),
+        sampling=Sampling(
+            temperature=body.temperature,
+            top_p=body.top_p,
+            top_k=body.top_k,
+            stop=tuple(body.stop_sequences or ()),
+        ),
+        reasoning=_reasoning(body),
+        max_output=_cap(body.max_tokens),
+        user=body.metadata.user_id if body.metadata is not None else None,
+    )
+
+
+def hides_thinking(raw: bytes) -> bool:
+    """Whether the client wants its thinking blocks empty (``thinking.display: "omitted"``)."""
+    if b'"omitted"' not in raw:
+        return False
+    thinking = _read(raw).thinking
+    return thinking is not None and thinking.display == "omitted"
+
+
+def _read(raw: bytes) -> wire.Body:
+    try:
+        return _decode(raw)
+    except msgspec.ValidationError as error:
+        unknown = _UNKNOWN_TYPE.search(str(error))
+        if unknown is None:
+            raise wrong_type(error) from None
+        path = unknown.group(2)
+        raise UnsupportedParameter(
+            f"`{path}` has the type '{unknown.group(1)[:40]}', which cannot be read here. "
+            f"Send one of: {wire.KNOWN_BLOCKS}.",
+            param=path,
+        ) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidJson(f"The body is not valid JSON: {error}.") from None
+
+
+def _refuse_threads(body: wire.Body) -> None:
+    """Anthropic's SDK sends the whole conversation by itself once it reads this code."""
+    if body.thread not in _ABSENT:
+        raise UnsupportedParameter(
+            "Conversations are not kept here: send all messages, without `thread`.",
+            param="thread",
+            details={"error_code": "thread_unsupported_request", "unsupported": ["thread"]},
+        )
+
+
+def _cap(max_tokens: int | None) -> int | None:
+    if max_tokens is not None and max_tokens < 1:
+        raise InvalidRequestBody(
+            f"`max_tokens` is {max_tokens}; it must be at least 1.", param="max_tokens"
+        )
+    return max_tokens
+
+
+def _tools(tools: Iterable[wire.ToolBody]) -> tuple[Tool, ...]:
+    """The client's own; what only Anthropic's servers run is left out."""
+    kept: list[Tool] = []
+    for index, tool in enumerate(tools):
+        if tool.type not in (None, "custom"):
+            continue
+        if not tool.name:
+            path = f"tools[{index}].name"
+            raise InvalidRequestBody(f"`{path}` must be a name.", param=path)
+        schema = None if tool.input_schema in _ABSENT else tool.input_schema
+        if schema is not None and not bytes(schema).lstrip().startswith(b"{"):
+            path = f"tools[{index}].input_schema"
+            raise InvalidRequestBody(f"`{path}` must be an object.", param=path)
+        kept.append(Tool(tool.name, tool.description, schema, tool.strict))
+    return tuple(kept)
+
+
+def _choice(choice: wire.ToolChoiceBody | None, tools: tuple[Tool, ...]) -> ToolChoice | None:
+    if choice is None:
+        return None
+    mode = _CHOICES.get(choice.type)
+    if mode is None:
+        raise InvalidRequestBody(
+            f"`tool_choice.type` is '{choice.type[:40]}'; known are {', '.join(_CHOICES)}.",
+            param="tool_choice.type",
+        )
+    if choice.type != "tool":
+        return ToolChoice(mode)
+    if choice.name is None or choice.name not in {tool.name for tool in tools}:
+        raise InvalidRequestBody(
+            "`tool_choice.name` names no tool of `tools` that can be called here.",
+            param="tool_choice.name",
+        )
+    return ToolChoice(mode, (choice.name,))
+
+
+def _parallel(choice: wire.ToolChoiceBody | None) -> bool | None:
+    """Said only where the client said it."""
+    if choice is None or choice.disable_parallel_tool_use is None:
+        return None
+    return not choice.disable_parallel_tool_use
+
+
+def _reasoning(body: wire.Body) -> Reasoning:
+    """Effort says how much to think, not whether."""
+    thinking = body.thinking
+    enabled = _THINKING.get(thinking.type) if thinking is not None else None
+    if thinking is None or not enabled:
+        return Reasoning(enabled)
+    effort = body.output_config.effort if body.output_config is not None else None
+    return Reasoning(True, _EFFORTS.get(effort or "", effort), thinking.budget_tokens)
+
+
+def _format(body: wire.Body) -> ResponseFormat:
+    given = body.output_config.format if body.output_config is not None else None
+    path = "output_config.format"
+    if given is None:
+        given, path = body.output_format, "output_format"
+    if given is None:
+        return ResponseFormat()
+    if given.type != "json_schema":
+        raise UnsupportedParameter(
+            f"`{path}.type` is '{given.type[:40]}'; only json_schema is known.",
+            param=f"{path}.type",
+        )
+    if not bytes(given.schema).startswith(b"{"):
+        raise InvalidRequestBody(f"`{path}.schema` must be an object.", param=f"{path}.schema")
+    return ResponseFormat("json_schema", schema=given.schema, strict=True)

@@ -1,0 +1,105 @@
+"""The ledger's threads: groups, failures, and a loop that never waits."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from helexa.core.errors import ServiceUnavailable
+from helexa.core.settings import SettingsError
+from helexa.cortex.ledger.database import Conflict, Database, LedgerUnavailable, connect
+from helexa.cortex.ledger.schema import Step
+from helexa.cortex.ledger.store import Store
+
+pytestmark = pytest.mark.anyio
+
+NAMES = Step("names", ("CREATE TABLE names (name TEXT PRIMARY KEY)",))
+
+
+@pytest.fixture
+async def store(url: str) -> AsyncIterator[Store]:
+    store = Store(url, asyncio.get_running_loop(), [NAMES])
+    yield store
+    await store.close()
+
+
+def add(name: str) -> Any:
+    def work(db: Database) -> str:
+        db.execute("INSERT INTO names (name) VALUES (?)", (name,))
+        return name
+
+    return work
+
+
+def names(db: Database) -> list[str]:
+    return [name for (name,) in db.execute("SELECT name FROM names ORDER BY name")]
+
+
+async def test_what_was_written_is_there_for_readers_and_after_a_crash(
+    store: Store, url: str
+) -> None:
+    assert await store.write(add("a")) == "a"
+    assert await store.read(names) == ["a"]
+    other = connect(url)  # without closing the first, as after a crash
+    assert names(other) == ["a"]
+    other.close()
+
+
+async def test_jobs_that_wait_together_are_one_transaction(store: Store) -> None:
+    go = threading.Event()
+    ids: list[int] = []
+
+    def waits(_db: Database) -> None:
+        go.wait(10)
+
+    def look(db: Database) -> None:
+        ids.append(db.execute("SELECT count(*) FROM names")[0][0])
+
+    jobs = [store.write(work) for work in (waits, add("a"), add("b"), look)]
+    tasks = [asyncio.ensure_future(job) for job in jobs]
+    await asyncio.sleep(0)  # all are asked for before the first may end
+    seen = await store.read(names)
+    go.set()
+    await asyncio.gather(*tasks)
+    assert seen == []
+    assert ids == [2]
+
+
+async def test_a_job_that_fails_fails_alone(store: Store) -> None:
+    await store.write(add("a"))
+    done = await asyncio.gather(
+        store.write(add("b")),
+        store.write(add("a")),
+        store.write(add("c")),
+        return_exceptions=True,
+    )
+    assert done[0] == "b"
+    assert isinstance(done[1], Conflict)
+    assert done[2] == "c"
+    assert await store.read(names) == ["a", "b", "c"]
+
+
+async def test_a_ledger_that_cannot_be_used_is_unavailable_not_a_bug(store: Store) -> None:
+    with pytest.raises(ServiceUnavailable, match="ledger cannot be used just now") as caught:
+        await store.write(lambda db: db.execute("SELECT * FROM nowhere"))
+    assert isinstance(caught.value.__cause__, LedgerUnavailable)
+    assert caught.value.retry_after_s
+
+
+async def test_closing_finishes_what_was_asked_for(url: str) -> None:
+    store = Store(url, asyncio.get_running_loop(), [NAMES])
+    outcomes: list[object] = []
+    for name in "abc":
+        store.submit(add(name), outcomes.append)
+    await store.close()
+    await store.close()
+    assert outcomes == ["a", "b", "c"]
+
+
+async def test_a_ledger_of_a_newer_helexa_stops_the_start(store: Store, url: str) -> None:
+    with pytest.raises(SettingsError, match="a newer helexa has used it"):
+        Store(url, asyncio.get_running_loop(), [])
