@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from helexa.bench.settings import BenchSettings
 from helexa.cli.app import COMMANDS, helexa
 from helexa.cli.cortex import cortex_script
 from helexa.core.settings import SettingsError, convert
@@ -21,7 +22,12 @@ from helexa.neuron.settings import NeuronSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 SKIP = {".venv", ".git", "build", "dist", "node_modules"}
-KINDS = {"cortex.toml": CortexSettings, "models.toml": Profiles, "neuron.toml": NeuronSettings}
+KINDS = {
+    "cortex.toml": CortexSettings,
+    "models.toml": Profiles,
+    "neuron.toml": NeuronSettings,
+    "helexa-bench.toml": BenchSettings,
+}
 LONGEST_DECISION = 40
 
 

@@ -12,6 +12,7 @@ from typing import Any, get_args, get_origin
 import click
 import msgspec
 
+from helexa.bench.settings import BenchSettings
 from helexa.cli.app import helexa
 from helexa.cli.cortex import cortex_script
 from helexa.core.errors import HelexaError
@@ -37,6 +38,12 @@ FILES = (
         "The catalogue: `/etc/cortex/models.toml`, or `models_config`.",
     ),
     ("neuron.toml", NeuronSettings, "NEURON_", "A node's settings: `/etc/neuron/neuron.toml`."),
+    (
+        "helexa-bench.toml",
+        BenchSettings,
+        "BENCH_",
+        "The bench's settings: `/etc/helexa-bench/helexa-bench.toml`.",
+    ),
 )
 
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
+from helexa.bench.scenarios.build import scenarios
+from helexa.bench.settings import load_settings as load_bench
 from helexa.core.settings import load
 from helexa.cortex.profiles import load_profiles
 from helexa.cortex.settings import load_settings
@@ -41,3 +43,9 @@ def test_the_node_example_loads_without_a_warning() -> None:
 def test_the_bench_example_parses() -> None:
     table = tomllib.loads((EXAMPLES / "helexa-bench.toml").read_text())
     assert [target["kind"] for target in table["targets"]] == ["neuron", "openai"]
+
+
+def test_the_bench_example_loads_and_its_scenarios_exist() -> None:
+    loaded = load_bench(EXAMPLES / "helexa-bench.toml", {}, {})
+    assert loaded.warnings == ()
+    assert "chat:4096" in [scenario.name for scenario in scenarios(loaded.value.scenarios)]

@@ -28,9 +28,9 @@ def neuron() -> None:
 
 def bench() -> None:
     """``helexa-bench``: the same as ``helexa bench``."""
-    from helexa.cli.app import not_yet
+    from helexa.cli.bench import bench_group
 
-    not_yet("bench")
+    bench_group(prog_name="helexa-bench")
 
 
 def acp() -> None:

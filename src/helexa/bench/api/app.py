@@ -1,0 +1,240 @@
+"""The routes of the bench: questions under ``/api``, the pages at ``/``.
+
+Answers are computed in threads, each with its own read-only connection: a sweep that writes and a
+reader that thinks do not wait for each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from helexa.bench.api.pages import NOT_BUILT
+from helexa.bench.api.shapes import Compared, Dimensions, HealthAnswer, Page, shown
+from helexa.bench.report import answers
+from helexa.bench.row import Run
+from helexa.bench.settings import BenchSettings
+from helexa.bench.stats.verdict import Verdict
+from helexa.bench.store.cell import METRICS
+from helexa.bench.store.reader import Reader, RunFilter
+from helexa.bench.store.schema import StoreError
+
+_encode = msgspec.json.Encoder().encode
+
+
+class WrongQuery(Exception):
+    """A parameter that cannot be understood; the message names it."""
+
+
+class Questions:
+    """Each route's answer; called in threads.
+
+    Args:
+        path: The store; it may come into being later.
+    """
+
+    def __init__(self, path: Path, settings: BenchSettings, version: str) -> None:
+        self._path = path
+        self._reader: Reader | None = None
+        self._show_host = settings.api.show_hosts
+        self._version = version
+
+    @property
+    def reader(self) -> Reader:
+        """Opened when there is something to read."""
+        if self._reader is None:
+            self._reader = Reader(self._path)
+        return self._reader
+
+    def health(self, _query: dict[str, str]) -> HealthAnswer:
+        """Always answers: that there is no database is an answer."""
+        try:
+            return HealthAnswer("ok", self._version, self.reader.last_at())
+        except StoreError as error:
+            return HealthAnswer("no data", self._version, None, str(error))
+
+    def dimensions(self, _query: dict[str, str]) -> Dimensions:
+        """What can be asked for."""
+        return Dimensions(metrics=list(METRICS), **self.reader.dimensions())
+
+    def summary(self, query: dict[str, str]) -> list[answers.CellAnswer]:
+        """The newest build of everything against the one before it."""
+        found = answers.summary(self.reader.latest_cells(), show_host=self._show_host)
+        wanted = _only(query, "target", "model", "scenario")
+        return [a for a in found if all(getattr(a, k) == v for k, v in wanted.items())]
+
+    def series(self, query: dict[str, str]) -> list[answers.Series]:
+        """A metric over builds."""
+        cells = self.reader.cells(**_only(query, "target", "model", "scenario"))
+        return answers.series(cells, _metric(query), show_host=self._show_host)
+
+    def runs(self, query: dict[str, str]) -> Page:
+        """A page of runs."""
+        where = RunFilter(
+            target=query.get("target", ""),
+            model=query.get("model", ""),
+            scenario=query.get("scenario", ""),
+            build=query.get("build", ""),
+            ok=_flag(query, "ok"),
+            since=_number(query, "since", None),
+        )
+        count, runs = self.reader.runs(
+            where,
+            sort=query.get("sort", "at"),
+            descending=query.get("order", "desc") != "asc",
+            limit=int(_number(query, "limit", 100) or 100),
+            offset=int(_number(query, "offset", 0) or 0),
+        )
+        return Page(count, [shown(run, show_host=self._show_host) for run in runs])
+
+    def run(self, query: dict[str, str]) -> Run:
+        """One run, whole."""
+        run = self.reader.run(int(query["id"]))
+        if run is None:
+            raise WrongQuery(f"there is no run {query['id']}")
+        return shown(run, show_host=self._show_host)
+
+    def scaling(self, query: dict[str, str]) -> list[answers.Curve]:
+        """Over prompt tokens."""
+        return answers.scaling(self._newest(query), show_host=self._show_host)
+
+    def concurrency(self, query: dict[str, str]) -> list[answers.Curve]:
+        """Over streams at once."""
+        return answers.concurrency(self._newest(query), show_host=self._show_host)
+
+    def swap(self, query: dict[str, str]) -> list[answers.CellAnswer]:
+        """What loading costs: cold and swap cells."""
+        cells = [c for c in self._newest(query) if c.scenario in ("cold", "swap")]
+        return answers.summary(cells, show_host=self._show_host)
+
+    def capability(self, query: dict[str, str]) -> Page:
+        """Texts of capability probes, newest first."""
+        wanted = _only(query, "target", "model", "scenario")
+        names = [s for s in self.reader.dimensions()["scenario"] if s.startswith("capability:")]
+        if "scenario" in wanted:
+            names = [name for name in names if name == wanted["scenario"]]
+        found = []
+        for name in names:
+            where = RunFilter(wanted.get("target", ""), wanted.get("model", ""), name)
+            found += self.reader.runs(where, limit=50)[1]
+        found.sort(key=lambda run: -run.at)
+        return Page(len(found), [shown(run, show_host=self._show_host) for run in found])
+
+    def regressions(self, _query: dict[str, str]) -> list[Verdict]:
+        """What has become slower."""
+        return answers.regressions(self.reader.latest_cells())
+
+    def compare(self, query: dict[str, str]) -> Compared:
+        """Two builds, or two targets."""
+        a, b = query.get("a"), query.get("b")
+        if not a or not b:
+            raise WrongQuery("compare needs ?a= and ?b=: two builds or two targets")
+        metric = _metric(query) if "metric" in query else None
+        verdicts, alone = answers.compare(self.reader.cells(), a, b, metric)
+        return Compared(a, b, verdicts, alone)
+
+    def _newest(self, query: dict[str, str]) -> list[Any]:
+        cells = self.reader.latest_cells()
+        wanted = _only(query, "target", "model")
+        return [c for c in cells if all(getattr(c, k) == v for k, v in wanted.items())]
+
+
+_NAMES = (
+    "health", "dimensions", "summary", "series", "runs", "scaling", "concurrency", "swap",
+    "capability", "regressions", "compare",
+)  # fmt: skip
+
+
+def bench_app(questions: Questions) -> Starlette:
+    """The whole application."""
+    routes: list[BaseRoute] = [
+        Route(f"/api/{name}", _route(getattr(questions, name))) for name in _NAMES
+    ]
+    routes.append(Route("/api/runs/{id:int}", _route(questions.run)))
+    routes.append(Route("/api/{rest:path}", _unknown))
+    return Starlette(routes=[*routes, *_pages()])
+
+
+def _route(question: Callable[[dict[str, str]], object]) -> Callable[[Request], Any]:
+    async def ask(request: Request) -> Response:
+        query = {
+            **dict(request.query_params),
+            **{k: str(v) for k, v in request.path_params.items()},
+        }
+        try:
+            return _json(200, await asyncio.to_thread(question, query))
+        except WrongQuery as error:
+            return _error(400, "invalid_query", str(error))
+        except StoreError as error:
+            return _error(503, "no_data", str(error))
+
+    return ask
+
+
+async def _unknown(request: Request) -> Response:
+    return _error(404, "not_found", f"there is no {request.url.path}; see /api/health")
+
+
+def _pages() -> list[BaseRoute]:
+    """The built pages; deep links get the same document. Without them: how to build them."""
+    folder = Path(str(files("helexa.bench"))) / "web"
+    index = folder / "index.html"
+
+    async def page(_request: Request) -> Response:
+        if not index.is_file():
+            return HTMLResponse(NOT_BUILT)
+        return FileResponse(index, headers={"cache-control": "no-cache"})
+
+    routes: list[BaseRoute] = []
+    if (folder / "assets").is_dir():
+        routes.append(Mount("/assets", StaticFiles(directory=folder / "assets")))
+    return [*routes, Route("/{rest:path}", page)]
+
+
+def _json(status: int, value: object) -> Response:
+    return Response(_encode(value), status, media_type="application/json")
+
+
+def _error(status: int, code: str, message: str) -> Response:
+    return _json(status, {"error": {"code": code, "message": message}})
+
+
+def _only(query: dict[str, str], *names: str) -> dict[str, str]:
+    return {name: query[name] for name in names if query.get(name)}
+
+
+def _metric(query: dict[str, str]) -> str:
+    metric = query.get("metric", "decode_rate")
+    if metric not in METRICS:
+        raise WrongQuery(f"metric: there is no {metric!r}; one of {', '.join(METRICS)}")
+    return metric
+
+
+def _number(query: dict[str, str], name: str, default: float | None) -> float | None:
+    if name not in query:
+        return default
+    try:
+        value = float(query[name])
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e15:
+        raise WrongQuery(f"{name}: {query[name]!r} is no number from 0 up")
+    return value
+
+
+def _flag(query: dict[str, str], name: str) -> bool | None:
+    if name not in query:
+        return None
+    if query[name] not in ("true", "false", "1", "0"):
+        raise WrongQuery(f"{name}: {query[name]!r} is neither true nor false")
+    return query[name] in ("true", "1")

@@ -1,0 +1,42 @@
+"""One measurement of one endpoint, without settings and without a store."""
+
+from __future__ import annotations
+
+import msgspec
+
+from helexa.bench.row import Result
+from helexa.bench.scenarios.base import Asked, Scenario
+from helexa.bench.scenarios.chat import Chat, Concurrency
+from helexa.bench.settings import TargetSettings
+from helexa.bench.targets.base import TargetDown
+from helexa.bench.targets.openai import OpenaiTarget
+
+_TIMEOUT_S = 600.0
+
+
+async def probe(
+    url: str, key: str | None, model: str | None, *, prompt: int, cap: int, streams: int = 1
+) -> Result:
+    """Ask ``url`` once, after a short warm-up.
+
+    Args:
+        model: None takes the first one that is listed.
+        prompt: Tokens; with several streams each has a short prompt of its own.
+
+    Raises:
+        TargetDown: It does not answer, or lists no model.
+        ValueError: ``url`` is none.
+    """
+    target = OpenaiTarget(TargetSettings("probe", "openai", url), key, _TIMEOUT_S, "")
+    if model is None:
+        survey = await target.survey()
+        if not survey.models:
+            raise TargetDown(f"{url} lists no models; name one with --model")
+        model = survey.models[0].facts.model
+    asked = Asked(target, model, cap, "probe")
+    warm = msgspec.structs.replace(asked, cap=8, seed="warm")
+    timed = await target.prober.ask(warm.body(warm.prompt(32)))
+    if timed.status in (400, 422):
+        target.extras.pop("ignore_eos", None)
+    scenario: Scenario = Chat(prompt) if streams == 1 else Concurrency(streams)
+    return await scenario.run(asked)

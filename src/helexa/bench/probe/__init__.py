@@ -1,0 +1,1 @@
+"""The probe: one timed stream, the same for every target."""

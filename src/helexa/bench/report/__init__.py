@@ -1,0 +1,1 @@
+"""What the store says, for people and programs: answers first, then their renderings."""

@@ -1,0 +1,269 @@
+"""Every question that is asked of the store, answered in frozen structs.
+
+The API sends them as they are, reports print them. A host is shown by its hardware, never by its
+name, unless that is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from helexa.bench.row import CellKey
+from helexa.bench.stats.curves import Level, flatness, knee
+from helexa.bench.stats.summary import Summary, summarise
+from helexa.bench.stats.verdict import Compared, Verdict, judge
+from helexa.bench.store.cell import HIGHER_IS_BETTER, METRICS, Cell
+
+_SHOWN = ("answer_ms", "first_token_ms", "decode_rate", "throughput")
+
+
+class CellAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A cell with its medians; ``verdict`` against the build before it."""
+
+    target: str
+    hardware: str
+    kind: str
+    model: str
+    scenario: str
+    build: str
+    engine: str
+    quant: str
+    first_at: float
+    last_at: float
+    ok_runs: int
+    failed_runs: int
+    primary: str
+    metrics: dict[str, Summary]
+    verdict: Verdict | None = None
+    refused: int = 0
+    requests: int = 0
+
+
+class Point(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One point of a line: median with its interval."""
+
+    x: float
+    label: str
+    n: int
+    median: float
+    low: float
+    high: float
+    at: float = 0.0
+
+
+class Series(msgspec.Struct, frozen=True):
+    """One line of a chart."""
+
+    target: str
+    hardware: str
+    model: str
+    scenario: str
+    metric: str
+    higher_is_better: bool
+    points: tuple[Point, ...]
+
+
+class Curve(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A target's curve over streams or prompt tokens, with what it comes to."""
+
+    target: str
+    hardware: str
+    model: str
+    build: str
+    first_token_ms: tuple[Point, ...]
+    rate: tuple[Point, ...]
+    refused: dict[str, int] = {}
+    knee: int | None = None
+    flatness: float | None = None
+
+
+def hardware(cell: Cell, *, show_host: bool = False) -> str:
+    """``2× RTX 5090``, the operator's label, or the kind of target; the host's name if asked."""
+    shown = cell.label or cell.gpus or ("endpoint" if cell.kind == "openai" else "unknown hardware")
+    return f"{shown} ({cell.host})" if show_host and cell.host else shown
+
+
+def answer(cell: Cell, verdict: Verdict | None = None, *, show_host: bool = False) -> CellAnswer:
+    """A cell as it is shown."""
+    summaries = {name: summarise(cell.samples.get(name, ())) for name in METRICS}
+    return CellAnswer(
+        target=cell.target,
+        hardware=hardware(cell, show_host=show_host),
+        kind=cell.kind,
+        model=cell.model,
+        scenario=cell.scenario,
+        build=cell.build,
+        engine=cell.engine,
+        quant=cell.quant,
+        first_at=cell.first_at,
+        last_at=cell.last_at,
+        ok_runs=cell.ok_runs,
+        failed_runs=cell.failed_runs,
+        primary=cell.primary,
+        metrics={name: s for name, s in summaries.items() if s is not None},
+        verdict=verdict,
+        refused=cell.refused,
+        requests=cell.requests,
+    )
+
+
+def pairs(cells: Iterable[Cell]) -> list[tuple[Cell, Cell | None]]:
+    """Of cells by target, model and scenario, oldest first: the newest, and the one before it."""
+    groups: dict[tuple[str, str, str], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault((cell.target, cell.model, cell.scenario), []).append(cell)
+    return [(g[-1], g[-2] if len(g) > 1 else None) for g in groups.values()]
+
+
+def compared(new: Cell, old: Cell, metric: str | None = None) -> Compared:
+    """Two cells' samples of one metric, the cell's primary one by default."""
+    name = metric or new.primary
+    return Compared(
+        key=CellKey(new.target, new.build, new.model, new.scenario),
+        metric=name,
+        old_build=old.build,
+        old=tuple(old.samples.get(name, ())),
+        new=tuple(new.samples.get(name, ())),
+        higher_is_better=name in HIGHER_IS_BETTER,
+    )
+
+
+def summary(cells: Iterable[Cell], *, show_host: bool = False) -> list[CellAnswer]:
+    """The newest build of everything, each against the build before it."""
+    newest = pairs(cells)
+    judged = {
+        (v.target, v.model, v.scenario): v
+        for v in judge([compared(new, old) for new, old in newest if old is not None])
+    }
+    return [
+        answer(new, judged.get((new.target, new.model, new.scenario)), show_host=show_host)
+        for new, _ in newest
+    ]
+
+
+def regressions(cells: Iterable[Cell]) -> list[Verdict]:
+    """What has become slower with its newest build, worst first."""
+    found = judge([compared(new, old) for new, old in pairs(cells) if old is not None])
+    worse = [verdict for verdict in found if verdict.word == "slower"]
+    return sorted(worse, key=lambda v: -abs(v.change))
+
+
+def compare(
+    cells: Sequence[Cell], a: str, b: str, metric: str | None = None
+) -> tuple[list[Verdict], list[CellKey]]:
+    """Two builds of every target, or two targets, cell by cell: ``b`` against ``a``.
+
+    Returns:
+        A verdict per cell that both have, and the cells that only one has.
+    """
+    by_build = any(cell.build in (a, b) for cell in cells)
+    sides = []
+    for name in (a, b):
+        side: dict[tuple[str, ...], Cell] = {}
+        for cell in cells:
+            if by_build and cell.build == name:
+                side[(cell.target, cell.model, cell.scenario)] = cell
+            elif not by_build and cell.target == name:
+                side[(cell.model, cell.scenario)] = cell  # the newest build wins: it comes last
+        sides.append(side)
+    old, new = sides
+    both = [key for key in old if key in new]
+    alone = [
+        CellKey(cell.target, cell.build, cell.model, cell.scenario)
+        for key, cell in (*old.items(), *new.items())
+        if not (key in old and key in new)
+    ]
+    return judge([compared(new[key], old[key], metric) for key in both]), alone
+
+
+def series(cells: Iterable[Cell], metric: str, *, show_host: bool = False) -> list[Series]:
+    """A metric over builds, one line per target, model and scenario."""
+    groups: dict[tuple[str, str, str], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault((cell.target, cell.model, cell.scenario), []).append(cell)
+    lines = []
+    for (target, model, scenario), group in groups.items():
+        points = [_point(float(i), cell.build, cell, metric) for i, cell in enumerate(group)]
+        kept = tuple(point for point in points if point is not None)
+        if kept:
+            shown = hardware(group[-1], show_host=show_host)
+            better = metric in HIGHER_IS_BETTER
+            lines.append(Series(target, shown, model, scenario, metric, better, kept))
+    return lines
+
+
+def concurrency(cells: Iterable[Cell], *, show_host: bool = False) -> list[Curve]:
+    """First token and throughput over streams at once, with the knee."""
+    curves = []
+    for group in _newest_groups(cells, "concurrency"):
+        levels = [
+            Level(int(size), first.median, refused=cell.refused)
+            for size, cell in group
+            if (first := summarise(cell.samples.get("first_token_ms", ()))) is not None
+        ]
+        curves.append(_curve(group, "throughput", knee(levels), None, show_host=show_host))
+    return curves
+
+
+def scaling(cells: Iterable[Cell], *, show_host: bool = False) -> list[Curve]:
+    """First token and decode rate over prompt tokens, with how flat decoding stays."""
+    curves = []
+    for group in _newest_groups(cells, "chat"):
+        rates = {
+            int(size): rate.median
+            for size, cell in group
+            if (rate := summarise(cell.samples.get("decode_rate", ()))) is not None
+        }
+        curves.append(_curve(group, "decode_rate", None, flatness(rates), show_host=show_host))
+    return curves
+
+
+def _newest_groups(cells: Iterable[Cell], kind: str) -> list[list[tuple[float, Cell]]]:
+    groups: dict[tuple[str, str, str], list[tuple[float, Cell]]] = {}
+    newest: dict[tuple[str, str], str] = {}
+    for cell in cells:
+        name, _, size = cell.scenario.partition(":")
+        if name == kind and size.isdigit():
+            groups.setdefault((cell.target, cell.model, cell.build), []).append((float(size), cell))
+    for (target, model, build), group in groups.items():
+        rival = groups.get((target, model, newest.get((target, model), "")))
+        if rival is None or max(c.last_at for _, c in group) > max(c.last_at for _, c in rival):
+            newest[target, model] = build
+    return [
+        sorted(groups[target, model, build], key=lambda item: item[0])
+        for (target, model), build in newest.items()
+    ]
+
+
+def _curve(
+    group: list[tuple[float, Cell]],
+    rate: str,
+    at_knee: int | None,
+    flat: float | None,
+    *,
+    show_host: bool,
+) -> Curve:
+    first, last = group[0][1], group[-1][1]
+    return Curve(
+        target=first.target,
+        hardware=hardware(last, show_host=show_host),
+        model=first.model,
+        build=first.build,
+        first_token_ms=_points(group, "first_token_ms"),
+        rate=_points(group, rate),
+        refused={str(int(size)): cell.refused for size, cell in group if cell.refused},
+        knee=at_knee,
+        flatness=flat,
+    )
+
+
+def _points(group: list[tuple[float, Cell]], metric: str) -> tuple[Point, ...]:
+    found = [_point(size, cell.scenario, cell, metric) for size, cell in group]
+    return tuple(point for point in found if point is not None)
+
+
+def _point(x: float, label: str, cell: Cell, metric: str) -> Point | None:
+    s = summarise(cell.samples.get(metric, ()))
+    return None if s is None else Point(x, label, s.n, s.median, s.low, s.high, cell.first_at)

@@ -1,0 +1,177 @@
+"""Reports: Markdown, JSON and one page of HTML that needs nothing else."""
+
+from __future__ import annotations
+
+import html
+import time
+from collections.abc import Sequence
+
+import msgspec
+
+from helexa.bench.report.answers import CellAnswer, Curve
+from helexa.bench.stats.summary import Summary
+from helexa.bench.stats.verdict import Verdict
+from helexa.bench.store.cell import HIGHER_IS_BETTER
+
+_COLUMNS = (
+    ("first_token_ms", "first token (ms)"),
+    ("decode_rate", "tokens/s"),
+    ("inter_token_p99_ms", "gap p99 (ms)"),
+    ("throughput", "all streams tokens/s"),
+    ("load_ms", "load (ms)"),
+)
+
+
+class Report(msgspec.Struct, frozen=True):
+    """Everything a report shows; ``made_at`` in epoch seconds."""
+
+    made_at: float
+    cells: Sequence[CellAnswer]
+    regressions: Sequence[Verdict]
+    concurrency: Sequence[Curve]
+    scaling: Sequence[Curve]
+
+
+def to_json(report: Report) -> str:
+    """For programs."""
+    return msgspec.json.format(msgspec.json.encode(report), indent=2).decode()
+
+
+def to_markdown(report: Report) -> str:
+    """For people and pull requests."""
+    lines = ["# helexa bench", "", f"{_date(report.made_at)}. Medians with 95 % intervals.", ""]
+    lines += _regressions(report.regressions)
+    for target, cells in _by_target(report.cells).items():
+        lines += [f"## {target}", "", f"{cells[0].hardware}, build `{cells[0].build}`", ""]
+        lines += _table(cells)
+    lines += _curves(report)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def to_html(report: Report) -> str:
+    """A page of its own: readable without the bench."""
+    body: list[str] = []
+    rows: list[str] = []
+    for line in to_markdown(report).splitlines():
+        if line.startswith("|"):
+            rows.append(line)
+            continue
+        if rows:
+            body.append(_html_table(rows))
+            rows = []
+        body.append(_html_line(line))
+    if rows:
+        body.append(_html_table(rows))
+    return _HTML.format(body="\n".join(body))
+
+
+def change(verdict: Verdict | None) -> str:
+    """A verdict in a few signs: what changed, and whether that is believed."""
+    if verdict is None:
+        return "new"
+    sign = f"{verdict.change * 100:+.1f} %"
+    if verdict.word == "same":
+        return "="
+    if verdict.word == "unsure":
+        return f"{sign} (too few runs)"
+    return f"**{verdict.word}** {sign}"
+
+
+def verdict_line(verdict: Verdict) -> str:
+    """One verdict as a sentence."""
+    better = "higher is better" if verdict.metric in HIGHER_IS_BETTER else "lower is better"
+    return (
+        f"{verdict.target} · {verdict.model} · {verdict.scenario}: {verdict.metric} "
+        f"{verdict.old_median:.4g} → {verdict.new_median:.4g} ({verdict.change * 100:+.1f} %, "
+        f"{better}; p {verdict.p:.2g}, {verdict.samples[0]} and {verdict.samples[1]} runs)"
+    )
+
+
+def _regressions(verdicts: Sequence[Verdict]) -> list[str]:
+    if not verdicts:
+        return ["No cell is slower than with the build before it.", ""]
+    return ["## Slower than before", "", *(f"- {verdict_line(v)}" for v in verdicts), ""]
+
+
+def _by_target(cells: Sequence[CellAnswer]) -> dict[str, list[CellAnswer]]:
+    groups: dict[str, list[CellAnswer]] = {}
+    for cell in cells:
+        groups.setdefault(cell.target, []).append(cell)
+    return groups
+
+
+def _table(cells: Sequence[CellAnswer]) -> list[str]:
+    used = [(name, title) for name, title in _COLUMNS if any(name in c.metrics for c in cells)]
+    head = ["model", "scenario", *(title for _, title in used), "runs", "change"]
+    lines = [_row(head), _row(["---"] * len(head))]
+    lines += [_cell_row(cell, [name for name, _ in used]) for cell in cells]
+    return [*lines, ""]
+
+
+def _cell_row(cell: CellAnswer, metrics: Sequence[str]) -> str:
+    runs = f"{cell.ok_runs}" + (f" (+{cell.failed_runs} failed)" if cell.failed_runs else "")
+    figures = [_figure(cell.metrics.get(name)) for name in metrics]
+    return _row([cell.model, cell.scenario, *figures, runs, change(cell.verdict)])
+
+
+def _figure(summary: Summary | None) -> str:
+    if summary is None:
+        return ""
+    return f"{summary.median:.4g} ({summary.low:.4g} to {summary.high:.4g})"
+
+
+def _curves(report: Report) -> list[str]:
+    lines: list[str] = []
+    lines += [
+        f"- {curve.target} · {curve.model}: concurrency knee at "
+        + ("less than the first level" if curve.knee is None else f"{curve.knee} streams")
+        for curve in report.concurrency
+    ]
+    lines += [
+        f"- {curve.target} · {curve.model}: decoding loses {(1 - 2**curve.flatness) * 100:.1f} % "
+        "per doubling of the prompt"
+        for curve in report.scaling
+        if curve.flatness is not None
+    ]
+    return ["## Curves", "", *lines, ""] if lines else []
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _date(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(at))
+
+
+_HTML = """<!doctype html><html lang="en"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width"><title>helexa bench</title>
+<style>body{{font:15px/1.5 system-ui;max-width:70em;margin:2em auto;padding:0 1em;
+color-scheme:light dark}}table{{border-collapse:collapse;display:block;overflow-x:auto}}
+td,th{{padding:.3em .8em;border-bottom:1px solid #8884;text-align:left}}</style>
+{body}
+</html>
+"""
+
+
+def _html_table(rows: Sequence[str]) -> str:
+    parsed = [[cell.strip() for cell in row.strip("| ").split(" | ")] for row in rows]
+    head, cells = parsed[0], parsed[2:]
+    out = ["<table><thead><tr>", *(f'<th scope="col">{html.escape(c)}</th>' for c in head)]
+    out.append("</tr></thead><tbody>")
+    out += ["<tr>" + "".join(f"<td>{_bold(c)}</td>" for c in row) + "</tr>" for row in cells]
+    return "".join([*out, "</tbody></table>"])
+
+
+def _html_line(line: str) -> str:
+    if line.startswith("#"):
+        level = len(line) - len(line.lstrip("#"))
+        return f"<h{level}>{html.escape(line.strip('# '))}</h{level}>"
+    if line.startswith("- "):
+        return f"<p>{_bold(line[2:])}</p>"
+    return f"<p>{_bold(line)}</p>" if line else ""
+
+
+def _bold(text: str) -> str:
+    parts = html.escape(text).replace("\\|", "|").split("**")
+    return "".join(f"<strong>{p}</strong>" if i % 2 else p for i, p in enumerate(parts))

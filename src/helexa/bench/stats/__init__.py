@@ -1,0 +1,1 @@
+"""Statistics: pure functions over samples; no clock, no store."""

@@ -1,0 +1,145 @@
+"""Reading: one connection per thread, none of which ever holds the writer up."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from helexa.bench.row import Run
+from helexa.bench.store.cell import Cell
+from helexa.bench.store.schema import MIGRATIONS, RUN_COLUMNS, StoreError, unusable
+from helexa.bench.store.store import connect, from_row
+
+MOST_ROWS = 1000
+
+
+class RunFilter(msgspec.Struct, frozen=True):
+    """Which runs are wanted; empty members ask for nothing."""
+
+    target: str = ""
+    model: str = ""
+    scenario: str = ""
+    build: str = ""
+    ok: bool | None = None
+    since: float | None = None
+
+
+class Reader:
+    """Answers questions about a store.
+
+    Args:
+        path: Must exist.
+
+    Raises:
+        StoreError: There is none, or it is not ours.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if not path.exists():
+            raise StoreError(
+                f"{path}: there is no bench database yet; run `helexa bench once` first"
+            )
+        self._path = path
+        self._local = threading.local()
+        have = self._ask("PRAGMA user_version")[0][0]
+        if have != len(MIGRATIONS):
+            raise StoreError(
+                f"{path}: has schema {have}, this helexa reads {len(MIGRATIONS)}; "
+                + ("upgrade helexa" if have > len(MIGRATIONS) else "run `helexa bench once` once")
+            )
+
+    def dimensions(self) -> dict[str, list[str]]:
+        """Every target, model and scenario there is; builds newest first."""
+        found = {
+            name: [row[0] for row in self._ask(f"SELECT DISTINCT {name} FROM lines ORDER BY 1")]  # noqa: S608
+            for name in ("target", "model", "scenario")
+        }
+        # Newest first: the one that is looked for.
+        builds = self._ask("SELECT build FROM cells GROUP BY build ORDER BY max(last_at) DESC")
+        found["build"] = [row[0] for row in builds]
+        return found
+
+    def cells(self, **where: str) -> list[Cell]:
+        """Cells by equality of their columns, oldest build first."""
+        wanted = {k: v for k, v in where.items() if v}
+        clause = " AND ".join(f"{name} = :{name}" for name in wanted) or "1"
+        rows = self._ask(
+            f"SELECT * FROM cells WHERE {clause} ORDER BY target, model, scenario, first_at",  # noqa: S608
+            wanted,
+        )
+        return [Cell.of(row) for row in rows]
+
+    def latest_cells(self, depth: int = 2) -> list[Cell]:
+        """Of every target, model and scenario the newest ``depth`` builds, oldest first."""
+        rows = self._ask(
+            "SELECT c.* FROM lines l JOIN cells c USING (target, model, scenario) "
+            "WHERE c.build IN (SELECT build FROM cells n WHERE n.target = l.target "
+            "AND n.model = l.model AND n.scenario = l.scenario ORDER BY n.first_at DESC LIMIT ?) "
+            "ORDER BY target, model, scenario, first_at",
+            (depth,),
+        )
+        return [Cell.of(row) for row in rows]
+
+    def runs(
+        self,
+        where: RunFilter,
+        *,
+        sort: str = "at",
+        descending: bool = True,
+        limit: int = 100,
+        offset: int = 0,
+    ) -> tuple[int, list[Run]]:
+        """How many runs there are, up to ``10 × MOST_ROWS``, and a page of them."""
+        clause, values = _clause(where)
+        by = sort if sort in RUN_COLUMNS else "at"
+        order = "DESC" if descending else "ASC"
+        count = self._ask(
+            f"SELECT count(*) FROM (SELECT 1 FROM runs WHERE {clause} LIMIT {10 * MOST_ROWS})",  # noqa: S608
+            values,
+        )[0][0]
+        rows = self._ask(
+            f"SELECT * FROM runs WHERE {clause} ORDER BY {by} {order} LIMIT :limit OFFSET :offset",  # noqa: S608
+            {**values, "limit": min(limit, MOST_ROWS), "offset": offset},
+        )
+        return count, [from_row(row) for row in rows]
+
+    def run(self, run_id: int) -> Run | None:
+        """One run, whole."""
+        rows = self._ask("SELECT * FROM runs WHERE id = ?", (run_id,))
+        return from_row(rows[0]) if rows else None
+
+    def last_at(self) -> float | None:
+        """Epoch seconds of the newest run."""
+        last: float | None = self._ask("SELECT max(at) FROM runs")[0][0]
+        return last
+
+    def _ask(self, query: str, values: Any = ()) -> Sequence[sqlite3.Row]:
+        db = getattr(self._local, "db", None)
+        try:
+            if db is None:
+                db = self._local.db = connect(self._path, readonly=True)
+            rows: list[sqlite3.Row] = db.execute(query, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise unusable(self._path, error) from error
+        return rows
+
+
+def _clause(where: RunFilter) -> tuple[str, dict[str, object]]:
+    values: dict[str, object] = {
+        name: getattr(where, name)
+        for name in ("target", "model", "scenario", "build")
+        if getattr(where, name)
+    }
+    parts = [f"{name} = :{name}" for name in values]
+    if where.ok is not None:
+        parts.append("ok = :ok")
+        values["ok"] = int(where.ok)
+    if where.since is not None:
+        parts.append("at >= :since")
+        values["since"] = where.since
+    return " AND ".join(parts) or "1", values

@@ -1,0 +1,224 @@
+"""Writing and reading runs.
+
+A run and its cell's summary are written in one transaction, keyed by the run's own key: what was
+killed in the middle is not there, what is stored twice is there once.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from helexa.bench.row import CellKey, DeviceState, ModelFacts, Provenance, Result, Run
+from helexa.bench.store.cell import METRICS, Cell, samples_of
+from helexa.bench.store.schema import RUN_COLUMNS, StoreError, migrate, unusable
+
+KEPT_SAMPLES = 40
+"""Newest runs of a cell that its summary rests on."""
+
+_INSERT = (
+    f"INSERT OR IGNORE INTO runs ({', '.join(RUN_COLUMNS)}) "  # noqa: S608  # names of our own
+    f"VALUES ({', '.join(':' + name for name in RUN_COLUMNS)})"
+)
+_STATES = (("before", DeviceState), ("after", DeviceState))
+_STATE_FIELDS = {"memory_used_mb": "memory_{}_mb", "utilization_pct": "utilization_{}_pct",
+                 "temp_c": "temp_{}_c"}  # fmt: skip
+
+
+def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
+    """A connection of one's own; readers see what was committed and block nobody.
+
+    Raises:
+        StoreError: The file cannot be opened.
+    """
+    try:
+        if readonly:
+            db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # One thread at a time, but not always the same one.
+            db = sqlite3.connect(path, timeout=30, check_same_thread=False)
+    except (OSError, sqlite3.Error) as error:
+        raise StoreError(f"{path}: cannot be opened: {error}") from error
+    db.isolation_level = None
+    db.row_factory = sqlite3.Row
+    return db
+
+
+class Store:
+    """The writer's side. Used from one thread at a time.
+
+    Args:
+        path: Made if missing, migrated if old.
+
+    Raises:
+        StoreError: It cannot be used; says why.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._db = connect(path)
+        try:
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+        except sqlite3.DatabaseError as error:
+            raise unusable(path, error) from error
+        had = migrate(self._db, path)
+        if had == 1:
+            self.rebuild_cells()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    def add(self, run: Run) -> bool:
+        """Store a run; False when its key is there already.
+
+        Raises:
+            StoreError: It could not be written (a full disk); nothing of it is stored.
+        """
+        with self._transaction():
+            added = self._db.execute(_INSERT, to_row(run)).rowcount > 0
+            if added:
+                self._renew_cell(cell_key(run))
+        return added
+
+    def add_many(self, runs: Iterable[Run]) -> int:
+        """Store many at once; their cells are summed up once each."""
+        added = 0
+        with self._transaction():
+            cells = set()
+            for run in runs:
+                if self._db.execute(_INSERT, to_row(run)).rowcount > 0:
+                    added += 1
+                    cells.add(cell_key(run))
+            for key in cells:
+                self._renew_cell(key)
+        return added
+
+    def counts(self) -> dict[CellKey, int]:
+        """How many good runs every cell has."""
+        rows = self._db.execute("SELECT target, build, model, scenario, ok_runs FROM cells")
+        return {CellKey(r[0], r[1], r[2], r[3]): r[4] for r in rows}
+
+    def score(self, run_id: int, score: float) -> bool:
+        """Note a person's judgement of a capability probe; False when there is no such run."""
+        with self._transaction():
+            done = self._db.execute("UPDATE runs SET score = ? WHERE id = ?", (score, run_id))
+            row = self._db.execute(
+                "SELECT target, build, model, scenario FROM runs WHERE id = ?", (run_id,)
+            ).fetchone()
+            if row is not None:
+                self._renew_cell(CellKey(*row))
+        return done.rowcount > 0
+
+    def rebuild_cells(self) -> None:
+        """Sum every cell up anew."""
+        keys = self._db.execute(
+            "SELECT DISTINCT target, build, model, scenario FROM runs"
+        ).fetchall()
+        with self._transaction():
+            self._db.execute("DELETE FROM cells")
+            self._db.execute("DELETE FROM lines")
+            for key in keys:
+                self._renew_cell(CellKey(*key))
+
+    def runs(self) -> Iterator[Run]:
+        """Every run, oldest first."""
+        for row in self._db.execute("SELECT * FROM runs ORDER BY id"):
+            yield from_row(row)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                if self._db.in_transaction:  # SQLite may have rolled back by itself
+                    self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+        except sqlite3.DatabaseError as error:
+            raise unusable(self.path, error) from error
+
+    def _renew_cell(self, key: CellKey) -> None:
+        where = (key.target, key.model, key.scenario, key.build)
+        counted = self._db.execute(
+            "SELECT min(at), max(at), sum(ok), sum(1 - ok), max(concurrency) FROM runs "
+            "WHERE target = ? AND model = ? AND scenario = ? AND build = ?",
+            where,
+        ).fetchone()
+        newest = self._db.execute(
+            "SELECT * FROM runs WHERE target = ? AND model = ? AND scenario = ? AND build = ? "
+            "AND ok = 1 ORDER BY at DESC LIMIT ?",
+            (*where, KEPT_SAMPLES),
+        ).fetchall()
+        last = newest[0] if newest else self._db.execute(
+            "SELECT * FROM runs WHERE target = ? AND model = ? AND scenario = ? AND build = ? "
+            "ORDER BY at DESC LIMIT 1",
+            where,
+        ).fetchone()  # fmt: skip
+        values = {name: samples_of(name, newest) for name in METRICS}
+        self._db.execute(
+            "INSERT OR REPLACE INTO cells VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            (
+                *where,
+                *(last[name] for name in ("kind", "label", "host", "gpus", "engine", "quant")),
+                *counted,
+                sum(row["refused"] for row in newest),
+                sum(row["requests"] for row in newest),
+                msgspec.json.encode({k: v for k, v in values.items() if v}).decode(),
+            ),
+        )
+        self._db.execute("INSERT OR IGNORE INTO lines VALUES (?, ?, ?)", where[:3])
+
+
+def cell_key(run: Run) -> CellKey:
+    """The cell that a run belongs to."""
+    return CellKey(run.source.target, run.source.build, run.model.model, run.scenario)
+
+
+def to_row(run: Run) -> dict[str, Any]:
+    """Column by column."""
+    row: dict[str, Any] = {"at": run.at, "scenario": run.scenario, "score": run.score}
+    row["key"] = run.key or f"{run.at!r}:{run.source.target}:{run.model.model}:{run.scenario}"
+    for part in (run.source, run.model, run.result):
+        row |= msgspec.structs.asdict(part)
+    for when, state in (("before", run.before), ("after", run.after)):
+        for name, column in _STATE_FIELDS.items():
+            row[column.format(when)] = getattr(state, name)
+    row["git_dirty"], row["ok"] = int(run.source.git_dirty), int(run.result.ok)
+    return row
+
+
+def from_row(row: Mapping[str, Any] | sqlite3.Row) -> Run:
+    """The run of a row."""
+
+    def part(kind: type[Any]) -> Any:
+        values = {f.name: row[f.name] for f in msgspec.structs.fields(kind)}
+        return msgspec.convert(values, kind, strict=False)
+
+    states = {
+        when: kind(*(row[column.format(when)] for column in _STATE_FIELDS.values()))
+        for when, kind in _STATES
+    }
+    return Run(
+        at=row["at"],
+        scenario=row["scenario"],
+        source=part(Provenance),
+        model=part(ModelFacts),
+        result=part(Result),
+        key=row["key"],
+        score=row["score"],
+        id=row["id"],
+        **states,
+    )
+
+
+__all__ = ["Cell", "Store", "cell_key", "connect", "from_row", "to_row"]

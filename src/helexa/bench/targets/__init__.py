@@ -1,0 +1,1 @@
+"""What is measured: neurons, which tell everything about themselves, and any other endpoint."""

@@ -1,0 +1,355 @@
+"""``helexa bench``: measure builds, keep what was measured, show it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from helexa.cli.options import (
+    config_option,
+    json_option,
+    log_level_option,
+    port_option,
+    version_option,
+)
+
+if TYPE_CHECKING:
+    from helexa.bench.settings import BenchSettings
+    from helexa.core.settings import Loaded
+
+T = TypeVar("T")
+
+_config = config_option("/etc/helexa-bench/helexa-bench.toml")
+_db = click.option(
+    "--db", type=click.Path(path_type=Path), help="The store; overrides bench.db_path."
+)
+REGRESSED = 1
+
+
+@click.group(name="bench", context_settings={"help_option_names": ["-h", "--help"]})
+@version_option
+def bench_group() -> None:
+    """Measure every build, keep every run, show what changed.
+
+    Start with `helexa bench once`, then `helexa bench serve` and open the page.
+    """
+
+
+@bench_group.command("run")
+@_config
+@_db
+@port_option(13132)
+@log_level_option
+@version_option
+def run_command(config: Path | None, db: Path | None, port: int | None, log_level: str) -> None:
+    """Sweep on and on, and serve the API and the pages.
+
+    Prints one line of JSON to stdout once it serves; progress and logs go to stderr.
+    """
+    _serve(config, db, port, log_level, sweep=True)
+
+
+@bench_group.command("serve")
+@_config
+@_db
+@port_option(13132)
+@log_level_option
+@version_option
+def serve_command(config: Path | None, db: Path | None, port: int | None, log_level: str) -> None:
+    """Serve the API and the pages, without measuring."""
+    _serve(config, db, port, log_level, sweep=False)
+
+
+@bench_group.command("once")
+@_config
+@_db
+@json_option
+@version_option
+def once_command(config: Path | None, db: Path | None, as_json: bool) -> None:
+    """Make the runs that are due, then stop.
+
+    Exit status 1 when a target was down or a run failed.
+    """
+    import asyncio
+
+    from helexa.bench import build
+    from helexa.bench.sweep.progress import progress
+
+    settings = _settings(config, db)
+    outcome = _guarded(
+        lambda: asyncio.run(
+            build.sweep_once(settings, os.environ, progress(sys.stderr), _version())
+        )
+    )
+    words = {
+        "stored": outcome.stored,
+        "failed": outcome.failed,
+        "put_off": outcome.put_off,
+        "down": outcome.down,
+    }
+    text = (
+        f"{outcome.stored} runs stored, {outcome.failed} failed, {outcome.put_off} put off; "
+        f"{settings.database(os.environ)}"
+    )
+    click.echo(json.dumps(words) if as_json else text)
+    raise SystemExit(1 if outcome.failed or outcome.down else 0)
+
+
+@bench_group.command("report")
+@_config
+@_db
+@click.option(
+    "--format", "shape", type=click.Choice(["md", "json", "html"]), default="md", show_default=True
+)
+@click.option("--show-hosts", is_flag=True, help="Name machines, not only their hardware.")
+@version_option
+def report_command(config: Path | None, db: Path | None, shape: str, show_hosts: bool) -> None:
+    """Print the newest figures of everything, and what has changed."""
+    from helexa.bench import build
+    from helexa.bench.report import text
+
+    path = _settings(config, db).database(os.environ)
+    made = _guarded(lambda: build.report(path, show_host=show_hosts))
+    render = {"md": text.to_markdown, "json": text.to_json, "html": text.to_html}[shape]
+    click.echo(render(made), nl=False)
+
+
+@bench_group.command("compare")
+@click.argument("a")
+@click.argument("b")
+@_config
+@_db
+@click.option("--metric", help="Another metric than each scenario's own.")
+@json_option
+@version_option
+def compare_command(
+    a: str, b: str, config: Path | None, db: Path | None, metric: str | None, as_json: bool
+) -> None:
+    """Compare two builds (or two targets), B against A, cell by cell.
+
+    Exit status 1 when a cell has become slower, 2 when there is nothing to compare.
+    """
+    import msgspec
+
+    from helexa.bench.report import answers
+    from helexa.bench.report.text import verdict_line
+    from helexa.bench.store.cell import METRICS
+    from helexa.bench.store.reader import Reader
+
+    if metric is not None and metric not in METRICS:
+        _leave(2, f"there is no metric {metric!r}; one of {', '.join(METRICS)}")
+    path = _settings(config, db).database(os.environ)
+    verdicts, alone = _guarded(lambda: answers.compare(Reader(path).cells(), a, b, metric))
+    if not verdicts:
+        _leave(2, f"{a!r} and {b!r} have no cell in common; see `helexa bench report`")
+    if as_json:
+        click.echo(msgspec.json.encode({"cells": verdicts, "alone": alone}).decode())
+    else:
+        for verdict in verdicts:
+            click.echo(f"{verdict.word:<7} {verdict_line(verdict)}")
+        if alone:
+            click.echo(f"{len(alone)} cells are on one side only and were left out", err=True)
+    raise SystemExit(REGRESSED if any(v.word == "slower" for v in verdicts) else 0)
+
+
+@bench_group.command("swap-cost")
+@_config
+@_db
+@json_option
+@version_option
+def swap_cost_command(config: Path | None, db: Path | None, as_json: bool) -> None:
+    """Print what loading costs: cold starts and swaps, newest build."""
+    import msgspec
+
+    from helexa.bench.report import answers
+    from helexa.bench.store.reader import Reader
+
+    path = _settings(config, db).database(os.environ)
+    cells = _guarded(lambda: Reader(path).latest_cells())
+    found = answers.summary(c for c in cells if c.scenario in ("cold", "swap"))
+    if as_json:
+        click.echo(msgspec.json.encode(found).decode())
+        return
+    if not found:
+        click.echo("no cold or swap runs yet: add them to [scenarios] names", err=True)
+    for cell in found:
+        load = cell.metrics.get("load_ms")
+        first = cell.metrics.get("first_token_ms")
+        shown = "no good run" if load is None else f"{load.median / 1000:.2f} s to load"
+        answer = "" if first is None else f", {first.median:.0f} ms to the first token"
+        click.echo(f"{cell.target}  {cell.model}  {cell.scenario}: {shown}{answer}")
+
+
+@bench_group.command("score")
+@click.argument("run_id", type=int, required=False)
+@click.argument("score", type=float, required=False)
+@_config
+@_db
+@version_option
+def score_command(
+    run_id: int | None, score: float | None, config: Path | None, db: Path | None
+) -> None:
+    """Give the answer of a capability probe a score; without arguments, list those without one."""
+    from helexa.bench.store.reader import Reader
+    from helexa.bench.store.store import Store
+
+    path = _settings(config, db).database(os.environ)
+    if run_id is None:
+        reader = _guarded(lambda: Reader(path))
+        for run in _unscored(reader):
+            click.echo(f"── run {run.id}: {run.source.target} {run.model.model} {run.scenario}")
+            click.echo(run.result.artifact)
+        return
+    if score is None:
+        _leave(2, "give a run and its score: helexa bench score RUN SCORE")
+    store = _guarded(lambda: Store(path))
+    found = _guarded(lambda: store.score(run_id, score))
+    store.close()
+    if not found:
+        _leave(2, f"there is no run {run_id}")
+
+
+@bench_group.command("export")
+@click.argument("file", type=click.Path(path_type=Path))
+@_config
+@_db
+@version_option
+def export_command(file: Path, config: Path | None, db: Path | None) -> None:
+    """Write every run to FILE: .csv or .parquet; - is CSV on stdout."""
+    from helexa.bench.store.export import to_csv, to_parquet
+    from helexa.bench.store.store import Store
+
+    path = _settings(config, db).database(os.environ)
+    if not path.exists():
+        _leave(2, f"{path}: there is no bench database yet; run `helexa bench once` first")
+    store = _guarded(lambda: Store(path))
+    if str(file) == "-":
+        to_csv(store.runs(), sys.stdout)
+        return
+    if file.suffix == ".parquet":
+        count = _guarded(lambda: to_parquet(store.runs(), file))
+    elif file.suffix == ".csv":
+        with file.open("w", newline="", encoding="utf-8") as out:
+            count = to_csv(store.runs(), out)
+    else:
+        _leave(2, f"{file}: name it .csv or .parquet")
+    click.echo(f"{count} runs written to {file}")
+
+
+@bench_group.command("probe")
+@click.argument("url")
+@click.option("--model", help="Default: the first one it lists.")
+@click.option("--key", envvar="HELEXA_KEY", show_envvar=True, help="API key to ask with.")
+@click.option("--prompt-tokens", type=click.IntRange(1), default=128, show_default=True)
+@click.option("--max-tokens", type=click.IntRange(1), default=128, show_default=True)
+@click.option("--streams", type=click.IntRange(1, 4096), default=1, show_default=True)
+@json_option
+@version_option
+def probe_command(
+    url: str,
+    model: str | None,
+    key: str | None,
+    prompt_tokens: int,
+    max_tokens: int,
+    streams: int,
+    as_json: bool,
+) -> None:
+    """Measure any OpenAI-compatible endpoint once; nothing is stored."""
+    import asyncio
+
+    import msgspec
+
+    from helexa.bench.once import probe
+    from helexa.bench.sweep.progress import outcome
+    from helexa.bench.targets.base import TargetDown
+
+    try:
+        result = asyncio.run(
+            probe(url, key, model, prompt=prompt_tokens, cap=max_tokens, streams=streams)
+        )
+    except (TargetDown, ValueError) as error:
+        _leave(3, str(error))
+    click.echo(msgspec.json.encode(result).decode() if as_json else outcome(result))
+    raise SystemExit(0 if result.ok else 1)
+
+
+def _serve(
+    config: Path | None, db: Path | None, port: int | None, log_level: str, *, sweep: bool
+) -> None:
+    from helexa.cli import serve
+
+    def load() -> Loaded[BenchSettings]:
+        return _load(config, db, port)
+
+    def binds(settings: BenchSettings) -> list[Any]:
+        host, _, number = settings.api.listen.rpartition(":")
+        return [serve.Bind(host.strip("[]"), int(number), "--port")]
+
+    def run(
+        settings: BenchSettings, announce: Callable[[dict[str, object]], None]
+    ) -> Coroutine[Any, Any, None]:
+        from helexa.bench.build import run
+        from helexa.bench.sweep.progress import progress
+
+        return run(
+            settings,
+            os.environ,
+            announce=announce,
+            version=_version(),
+            progress=progress(sys.stderr) if sweep else None,
+        )
+
+    serve.serve(serve.Application("bench", load, binds, run), log_level)
+
+
+def _load(config: Path | None, db: Path | None, port: int | None) -> Loaded[BenchSettings]:
+    import msgspec
+
+    from helexa.bench.settings import load_settings
+    from helexa.cli.serve import with_port
+    from helexa.core.settings import Loaded
+
+    loaded = load_settings(config, {"bench.db_path": None if db is None else str(db)}, os.environ)
+    api = msgspec.structs.replace(loaded.value.api, listen=with_port(loaded.value.api.listen, port))
+    return Loaded(msgspec.structs.replace(loaded.value, api=api), loaded.warnings, loaded.path)
+
+
+def _settings(config: Path | None, db: Path | None) -> BenchSettings:
+    return _guarded(lambda: _load(config, db, None)).value
+
+
+def _guarded(work: Callable[[], T]) -> T:
+    """Run ``work``; what is wrong with settings or store is one message and status 2."""
+    from helexa.core.settings import SettingsError
+
+    try:
+        return work()
+    except SettingsError as error:
+        _leave(2, str(error))
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _leave(status: int, message: str) -> NoReturn:
+    click.echo(f"helexa bench: {message}", err=True)
+    raise SystemExit(status)
+
+
+def _unscored(reader: Any) -> list[Any]:
+    from helexa.bench.store.reader import RunFilter
+
+    names = [s for s in reader.dimensions()["scenario"] if s.startswith("capability:")]
+    runs = [run for name in names for run in reader.runs(RunFilter(scenario=name, ok=True))[1]]
+    return [run for run in runs if run.score is None]
+
+
+def _version() -> str:
+    from helexa.core import build_info
+
+    return build_info.load(os.environ).one_line()

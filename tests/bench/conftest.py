@@ -1,0 +1,10 @@
+"""The tests of this room share ``tests.bench.made``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = str(Path(__file__).parents[2])
+if ROOT not in sys.path:
+    sys.path.append(ROOT)

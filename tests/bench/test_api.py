@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from starlette.testclient import TestClient
+from tests.bench.made import run
+
+from helexa.bench.api.app import Questions, bench_app
+from helexa.bench.api.shapes import Compared, Dimensions, HealthAnswer, Page
+from helexa.bench.report.answers import CellAnswer, Curve, Series
+from helexa.bench.row import Run
+from helexa.bench.settings import ApiSettings, BenchSettings
+from helexa.bench.stats.verdict import Verdict
+from helexa.bench.store.store import Store
+
+
+def sweep(build: str, target: str, slower: float, at: float) -> list[Run]:
+    """Five runs of every cell of a target."""
+    chats = [
+        run(
+            at + i,
+            target=target,
+            build=build,
+            scenario=f"chat:{size}",
+            first=size * slower + i,
+            rate=(50 - size / 500 - i / 10) / slower,
+        )
+        for i in range(5)
+        for size in (128, 4096)
+    ]
+    crowds = [
+        run(
+            at + i,
+            target=target,
+            build=build,
+            scenario=f"concurrency:{streams}",
+            first=100.0 * streams + i,
+            rate=None,
+            throughput=50.0 * streams,
+            concurrency=streams,
+        )
+        for i in range(5)
+        for streams in (1, 2, 4)
+    ]
+    return chats + crowds
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "bench.sqlite"
+    store = Store(path)
+    for build, slower, at in (("1.0+aaa", 1.0, 100.0), ("1.1+bbb", 1.3, 200.0)):
+        store.add_many(sweep(build, "beast", slower, at))
+        store.add_many(sweep(build, "mini", 1.0, at))
+        store.add_many(
+            run(at + i, build=build, scenario="cold", load_ms=9000.0 * slower + i) for i in range(5)
+        )
+        store.add(run(at, build=build, scenario="capability:rhyme", artifact="Roses are red"))
+    store.close()
+    return path
+
+
+@pytest.fixture
+def client(path: Path) -> Iterator[TestClient]:
+    with TestClient(bench_app(Questions(path, BenchSettings(), "1.1"))) as client:
+        yield client
+
+
+def get(client: TestClient, path: str, kind: Any, status: int = 200) -> Any:
+    answer = client.get(path)
+    assert answer.status_code == status, answer.text
+    return msgspec.json.decode(answer.content, type=kind)
+
+
+def test_health_says_when_the_newest_run_was(client: TestClient) -> None:
+    health = get(client, "/api/health", HealthAnswer)
+    assert (health.status, health.last_run_at) == ("ok", 204.0)
+
+
+def test_dimensions_list_everything_builds_newest_first(client: TestClient) -> None:
+    found = get(client, "/api/dimensions", Dimensions)
+    assert found.build == ["1.1+bbb", "1.0+aaa"]
+    assert found.target == ["beast", "mini"]
+    assert "answer_ms" in found.metrics
+
+
+def test_the_summary_compares_the_newest_build_with_the_one_before(client: TestClient) -> None:
+    cells = get(client, "/api/summary?target=beast&scenario=chat:128", list[CellAnswer])
+    (cell,) = cells
+    assert cell.build == "1.1+bbb"
+    assert cell.verdict is not None
+    assert (cell.verdict.word, cell.verdict.old_build) == ("slower", "1.0+aaa")
+    assert cell.metrics["first_token_ms"].n == 5
+
+
+def test_regressions_are_the_slower_node_and_not_the_other(client: TestClient) -> None:
+    found = get(client, "/api/regressions", list[Verdict])
+    assert {verdict.target for verdict in found} == {"beast"}
+    assert {verdict.scenario for verdict in found} >= {"chat:128", "chat:4096", "cold"}
+
+
+def test_series_go_over_builds_in_their_order(client: TestClient) -> None:
+    path = "/api/series?target=mini&scenario=chat:128&metric=first_token_ms"
+    (line,) = get(client, path, list[Series])
+    assert [point.label for point in line.points] == ["1.0+aaa", "1.1+bbb"]
+    assert not line.higher_is_better
+
+
+def test_scaling_and_concurrency_are_curves_of_the_newest_build(client: TestClient) -> None:
+    scaling = get(client, "/api/scaling?target=mini", list[Curve])
+    assert [point.x for point in scaling[0].rate] == [128, 4096]
+    assert scaling[0].flatness is not None
+    assert -0.1 < scaling[0].flatness < 0
+    (curve,) = get(client, "/api/concurrency?target=mini", list[Curve])
+    assert (curve.knee, [point.x for point in curve.rate]) == (2, [1, 2, 4])
+
+
+def test_swap_and_capability_have_pages_of_their_own(client: TestClient) -> None:
+    (cold,) = get(client, "/api/swap", list[CellAnswer])
+    assert cold.primary == "load_ms"
+    page = get(client, "/api/capability", Page)
+    assert {run.result.artifact for run in page.runs} == {"Roses are red"}
+
+
+def test_runs_are_filtered_and_paged(client: TestClient) -> None:
+    page = get(client, "/api/runs?target=mini&scenario=chat:128&limit=3&sort=first_token_ms", Page)
+    assert (page.count, len(page.runs)) == (10, 3)
+    one = client.get(f"/api/runs/{page.runs[0].id}").json()
+    assert one["source"]["target"] == "mini"
+
+
+def test_two_builds_or_two_targets_are_compared(client: TestClient) -> None:
+    builds = get(client, "/api/compare?a=1.0%2Baaa&b=1.1%2Bbbb", Compared)
+    assert {v.word for v in builds.cells if v.target == "mini"} == {"same"}
+    assert {v.word for v in builds.cells if v.scenario == "cold"} == {"slower"}
+    targets = get(client, "/api/compare?a=beast&b=mini", Compared)
+    assert {v.word for v in targets.cells if v.scenario == "chat:128"} == {"faster"}
+    assert {key.scenario for key in targets.alone} == {"cold", "capability:rhyme"}
+
+
+def test_a_host_is_shown_by_its_hardware_and_never_by_its_name(
+    client: TestClient, path: Path
+) -> None:
+    everything = "".join(
+        client.get(f"/api/{name}").text for name in ("summary", "runs", "series", "swap", "scaling")
+    )
+    assert "2× RTX 5090" in everything
+    assert "secret-host" not in everything
+    assert "10.0.0.1" not in everything
+    asked = BenchSettings(api=ApiSettings(show_hosts=True))
+    with TestClient(bench_app(Questions(path, asked, "1"))) as open_client:
+        assert "2× RTX 5090 (secret-host)" in open_client.get("/api/summary").text
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["series?metric=speed", "runs?limit=-1", "runs?ok=maybe", "runs?since=x", "compare?a=x",
+     "runs/999999"],
+)  # fmt: skip
+def test_a_query_that_makes_no_sense_is_refused_by_name(client: TestClient, query: str) -> None:
+    answer = client.get(f"/api/{query}")
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "invalid_query"
+
+
+def test_an_unknown_route_of_the_api_is_json_and_404(client: TestClient) -> None:
+    answer = client.get("/api/summery")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+
+
+def test_without_a_database_the_api_says_what_to_do(tmp_path: Path) -> None:
+    app = bench_app(Questions(tmp_path / "none", BenchSettings(), "1"))
+    with TestClient(app) as client:
+        assert client.get("/api/health").json()["status"] == "no data"
+        answer = client.get("/api/summary")
+        assert answer.status_code == 503
+        assert "helexa bench once" in answer.json()["error"]["message"]
+
+
+def test_a_database_that_comes_later_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "later.sqlite"
+    with TestClient(bench_app(Questions(path, BenchSettings(), "1"))) as client:
+        assert client.get("/api/summary").status_code == 503
+        store = Store(path)
+        store.add(run(1.0))
+        store.close()
+        assert len(client.get("/api/summary").json()) == 1
+
+
+def test_every_page_is_the_same_document_so_that_deep_links_work(client: TestClient) -> None:
+    assert client.get("/").status_code == 200
+    assert client.get("/trends/beast").text == client.get("/").text

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.bench.made import json_answer, run, serving_in_thread
+from tests.bench.test_sweep import Node
+
+from helexa.bench.store.store import Store
+
+CONFIG = """
+[bench]
+samples_per_version = 2
+iteration_pause_secs = 0
+db_path = "{db}"
+[scenarios]
+prompt_sizes = [8]
+max_tokens = 4
+[[targets]]
+name = "node"
+kind = "neuron"
+endpoint = "{url}"
+"""
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Any]:
+    """Run ``helexa bench``; the settings point at a scripted node."""
+    with serving_in_thread(Node()) as url:
+        config = tmp_path / "helexa-bench.toml"
+        config.write_text(CONFIG.format(db=tmp_path / "bench.sqlite", url=url))
+
+        def call(*args: str, named: bool = True) -> subprocess.CompletedProcess[str]:
+            command = [sys.executable, "-m", "helexa.cli", "bench", *args]
+            if named:
+                command += ["--config", str(config)]
+            return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+        call.config = config  # type: ignore[attr-defined]
+        call.url = url  # type: ignore[attr-defined]
+        yield call
+
+
+def seed(path: Path, factor: float) -> None:
+    store = Store(path)
+    for build, by in (("b1", 1.0), ("b2", factor)):
+        at = 1.0 if build == "b1" else 100.0
+        store.add_many(run(at + i, build=build, first=100 * by + i, rate=50 / by) for i in range(5))
+    store.close()
+
+
+def test_once_measures_what_is_due_and_shows_each_run(bench: Any) -> None:
+    done = bench("once", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"stored": 2, "failed": 0, "put_off": 0, "down": {}}
+    assert "[2/2] node  m  chat:8 #2  first token" in done.stderr
+    again = bench("once")
+    assert "nothing is due" in again.stderr
+    report = bench("report")
+    assert "| m | chat:8 |" in report.stdout
+    assert "secret-host" not in report.stdout
+    for shape in ("json", "html"):
+        assert "chat:8" in bench("report", "--format", shape).stdout
+
+
+@pytest.mark.parametrize(("factor", "status"), [(1.3, 1), (1.0, 0)])
+def test_compare_leaves_with_1_on_a_regression(bench: Any, factor: float, status: int) -> None:
+    seed(bench.config.parent / "bench.sqlite", factor)
+    done = bench("compare", "b1", "b2")
+    assert done.returncode == status, done.stdout + done.stderr
+    assert ("slower" in done.stdout) == bool(status)
+
+
+def test_compare_without_a_common_cell_says_so(bench: Any) -> None:
+    seed(bench.config.parent / "bench.sqlite", 1.0)
+    done = bench("compare", "b1", "nothing")
+    assert (done.returncode, "no cell in common" in done.stderr) == (2, True)
+
+
+def test_scores_are_given_by_hand(bench: Any) -> None:
+    path = bench.config.parent / "bench.sqlite"
+    store = Store(path)
+    store.add(run(1.0, scenario="capability:rhyme", artifact="Roses are red"))
+    store.close()
+    assert "Roses are red" in bench("score").stdout
+    assert bench("score", "1", "0.5").returncode == 0
+    assert "Roses" not in bench("score").stdout
+    assert bench("score", "99", "1").returncode == 2
+
+
+def test_runs_are_exported(bench: Any, tmp_path: Path) -> None:
+    seed(bench.config.parent / "bench.sqlite", 1.0)
+    assert bench("export", "-").stdout.count("\n") == 11
+    assert "10 runs written" in bench("export", str(tmp_path / "x.csv")).stdout
+    assert bench("export", str(tmp_path / "x.doc")).returncode == 2
+
+
+def test_swap_cost_prints_what_loading_costs(bench: Any) -> None:
+    store = Store(bench.config.parent / "bench.sqlite")
+    store.add(run(1.0, scenario="cold", load_ms=9000.0))
+    store.close()
+    assert "beast  m  cold: 9.00 s to load" in bench("swap-cost").stdout
+
+
+def test_probe_measures_any_endpoint_without_settings(bench: Any) -> None:
+    done = bench("probe", bench.url, "--model", "m", "--max-tokens", "4", named=False)
+    assert done.returncode == 0, done.stderr
+    assert "first token" in done.stdout
+    gone = bench("probe", "http://127.0.0.1:1", named=False)
+    assert (gone.returncode, "no connection" in gone.stderr) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("prompt_sizes = [8]", 'prompt_sizes = [8]\nnames = ["colt"]'), "did you mean 'cold'"),
+        (("max_tokens", "max_token"), "unknown key `scenarios.max_token`"),
+        (('kind = "neuron"', 'kind = "nvidia"'), "kind"),
+        (("[[targets]]", "[[target]]"), "unknown key `target`"),
+        (('name = "node"', 'name = "node"\napi_key_env = "NO_SUCH_KEY"'), "NO_SUCH_KEY"),
+    ],
+)
+def test_a_wrong_setting_is_one_message_and_status_2(
+    bench: Any, change: tuple[str, str], words: str
+) -> None:
+    bench.config.write_text(bench.config.read_text().replace(*change))
+    done = bench("once")
+    assert (done.returncode, words in done.stderr) == (2, True), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_database_is_one_message(bench: Any) -> None:
+    done = bench("report")
+    assert (done.returncode, "helexa bench once" in done.stderr) == (2, True)
+
+
+def test_run_sweeps_and_serves_until_sigterm(bench: Any) -> None:
+    command = [sys.executable, "-m", "helexa.cli", "bench", "run", "--port", "0"]
+    process = subprocess.Popen(
+        [*command, "--config", str(bench.config)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"BENCH_BENCH__SWEEP_INTERVAL_SECS": "0.1"},
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        ready = json.loads(process.stdout.readline())
+        assert (ready["ready"], ready["role"]) == (True, "bench")
+        while "chat:8 #2" not in process.stderr.readline():
+            pass
+        with urllib.request.urlopen(f"{ready['url']}/api/summary", timeout=10) as answer:
+            assert json.loads(answer.read())[0]["scenario"] == "chat:8"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(15) == 0
+    finally:
+        process.kill()
+        process.wait(10)
+        process.stdout.close()
+        process.stderr.close()
+
+
+def test_a_target_that_is_down_is_exit_status_1(bench: Any) -> None:
+    text = bench.config.read_text()
+    gone = '[[targets]]\nname = "gone"\nkind = "openai"\nendpoint = "http://127.0.0.1:1"\n'
+    bench.config.write_text(text + gone)
+    done = bench("once", "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["stored"] == 2
+    assert list(json.loads(done.stdout)["down"]) == ["gone"]
+
+
+def test_an_endpoint_that_is_no_neuron_is_said_to_be_none(bench: Any) -> None:
+    async def page(_body: dict[str, Any], write: Any) -> None:
+        await write(json_answer(["hello"]))
+
+    with serving_in_thread(page) as url:
+        bench.config.write_text(bench.config.read_text().replace(bench.url, url))
+        done = bench("once", "--json")
+    assert done.returncode == 1
+    assert "is no neuron's" in json.loads(done.stdout)["down"]["node"]

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.bench.made import run
+
+from helexa.bench.row import CellKey
+from helexa.bench.store.export import to_csv, to_parquet
+from helexa.bench.store.reader import Reader, RunFilter
+from helexa.bench.store.schema import MIGRATIONS, StoreError
+from helexa.bench.store.store import Store
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "bench.sqlite"
+
+
+def test_a_run_comes_back_as_it_was_stored(path: Path) -> None:
+    store = Store(path)
+    kept = run(5.0, artifact="Paris", cached_tokens=3, refused=2)
+    store.add(kept)
+    (found,) = store.runs()
+    store.close()
+    assert found.id == 1
+    assert (found.source, found.model, found.result) == (kept.source, kept.model, kept.result)
+
+
+def test_a_run_that_is_stored_twice_counts_once(path: Path) -> None:
+    store = Store(path)
+    assert store.add(run(5.0))
+    assert not store.add(run(5.0))
+    assert store.counts() == {CellKey("beast", "1.0+aaa", "m", "chat:128"): 1}
+    store.close()
+
+
+def test_failed_runs_are_kept_and_do_not_count_as_samples(path: Path) -> None:
+    store = Store(path)
+    store.add(run(1.0))
+    store.add(run(2.0, ok=False, error="cut", first=None, rate=None))
+    (cell,) = Reader(path).cells()
+    store.close()
+    assert (cell.ok_runs, cell.failed_runs) == (1, 1)
+    assert cell.samples["first_token_ms"] == [100.0]
+
+
+def test_the_summary_of_a_cell_is_that_of_its_runs_whatever_the_order(path: Path) -> None:
+    store = Store(path)
+    store.add_many([run(float(i), first=100.0 + i) for i in (3, 1, 2)])
+    store.add(run(4.0, first=104.0))
+    before = Reader(path).cells()
+    store.rebuild_cells()
+    assert Reader(path).cells() == before
+    store.close()
+    assert before[0].samples["first_token_ms"] == [104.0, 103.0, 102.0, 101.0]
+
+
+def test_an_older_schema_is_brought_up_and_keeps_its_runs(path: Path) -> None:
+    store = Store(path)
+    store.add(run(1.0))
+    store.close()
+    with sqlite3.connect(path) as db:
+        db.executescript("DROP TABLE cells; DROP TABLE lines; PRAGMA user_version = 1;")
+    db.close()
+    with pytest.raises(StoreError, match="schema 1"):
+        Reader(path)
+    Store(path).close()
+    assert len(Reader(path).cells()) == 1
+
+
+def test_a_newer_schema_is_refused_with_what_to_do(path: Path) -> None:
+    Store(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    db.close()
+    with pytest.raises(StoreError, match=r"newer helexa.*upgrade"):
+        Store(path)
+
+
+def test_a_truncated_file_is_refused_with_what_to_do(path: Path) -> None:
+    store = Store(path)
+    store.add_many([run(float(i)) for i in range(200)])
+    store.close()
+    os.truncate(path, path.stat().st_size // 3)
+    with pytest.raises(StoreError, match=r"damaged.*restore a backup"):
+        list(Store(path).runs())
+        Store(path).rebuild_cells()
+
+
+def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
+    path.write_bytes(b"not a database at all " * 100)
+    with pytest.raises(StoreError, match="not a bench database"):
+        Store(path)
+
+
+def test_a_full_disk_stores_nothing_of_a_run_and_says_so(path: Path) -> None:
+    store = Store(path)
+    store.add(run(1.0))
+    pages = store._db.execute("PRAGMA page_count").fetchone()[0]
+    store._db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(StoreError, match="disk is full"):
+        store.add(run(2.0, artifact="x" * 100_000))
+    store._db.execute(f"PRAGMA max_page_count = {pages + 1000}")
+    assert store.add(run(3.0))
+    assert sum(store.counts().values()) == 2
+    store.close()
+
+
+WRITER = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from tests.bench.made import run
+from pathlib import Path
+from helexa.bench.store.store import Store
+store = Store(Path(sys.argv[1]))
+i = 0
+while True:
+    i += 1
+    store.add(run(float(i), target=f"t{i % 7}"))
+    if i == 20:
+        print("going", flush=True)
+"""
+
+
+def test_killed_in_the_middle_of_writing_nothing_is_half_written(path: Path) -> None:
+    root = str(Path(__file__).parents[2])
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path), root], stdout=subprocess.PIPE
+    )
+    assert writer.stdout is not None
+    assert writer.stdout.readline() == b"going\n"
+    writer.send_signal(signal.SIGKILL)
+    writer.wait(10)
+    writer.stdout.close()
+    store = Store(path)
+    counts = store.counts()
+    store.rebuild_cells()
+    assert store.counts() == counts
+    assert sum(counts.values()) == len(list(store.runs())) >= 20
+    assert store._db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+    store.close()
+
+
+def test_a_reader_in_the_middle_of_an_answer_does_not_hold_the_writer_up(path: Path) -> None:
+    store = Store(path)
+    store.add_many([run(float(i)) for i in range(50)])
+    reader = Reader(path)
+    reader.dimensions()
+    cursor = reader._local.db.execute("SELECT * FROM runs")
+    cursor.fetchone()  # a read transaction stays open
+    store.add(run(99.0))
+    assert len(cursor.fetchall()) == 49
+    assert reader.runs(RunFilter())[0] == 51
+    store.close()
+
+
+def test_runs_are_filtered_sorted_and_paged(path: Path) -> None:
+    store = Store(path)
+    store.add_many([run(float(i), first=float(i % 5), target=f"t{i % 2}") for i in range(20)])
+    store.add(run(50.0, target="t0", ok=False, error="cut"))
+    store.close()
+    reader = Reader(path)
+    count, page = reader.runs(RunFilter(target="t0", ok=True), sort="first_token_ms", limit=3)
+    assert count == 10
+    assert [r.result.first_token_ms for r in page] == [4.0, 4.0, 3.0]
+    assert reader.runs(RunFilter(ok=False))[1][0].result.error == "cut"
+    assert len(reader.runs(RunFilter(), limit=5, offset=19)[1]) == 2
+
+
+def test_a_sort_key_from_a_client_is_never_sql(path: Path) -> None:
+    Store(path).close()
+    assert Reader(path).runs(RunFilter(), sort="at; DROP TABLE runs")[0] == 0
+
+
+def test_the_latest_builds_of_every_line_are_found(path: Path) -> None:
+    store = Store(path)
+    for build in range(5):
+        store.add(run(float(build), build=f"b{build}"))
+    store.add(run(2.5, build="other", scenario="tools"))
+    store.close()
+    found = [(c.scenario, c.build) for c in Reader(path).latest_cells(2)]
+    assert found == [("chat:128", "b3"), ("chat:128", "b4"), ("tools", "other")]
+
+
+def test_export_to_csv_and_parquet_loses_nothing(path: Path, tmp_path: Path) -> None:
+    store = Store(path)
+    store.add_many([run(float(i), first=None if i else 1.5) for i in range(3)])
+    csv = tmp_path / "runs.csv"
+    with csv.open("w", newline="") as out:
+        assert to_csv(store.runs(), out) == 3
+    assert csv.read_text().count("\n") == 4
+    pq = pytest.importorskip("pyarrow.parquet")
+    assert to_parquet(store.runs(), tmp_path / "runs.parquet") == 3
+    table = pq.read_table(tmp_path / "runs.parquet")
+    assert table["first_token_ms"].to_pylist() == [1.5, None, None]
+    store.close()
+
+
+def test_there_is_no_database_yet_is_said_in_words(path: Path) -> None:
+    with pytest.raises(StoreError, match="helexa bench once"):
+        Reader(path)

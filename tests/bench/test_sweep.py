@@ -1,0 +1,307 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.bench.made import DONE, OK, Write, chunk, json_answer, serving, usage
+
+from helexa.bench.probe.stream import Prober
+from helexa.bench.row import CellKey, DeviceState, ModelFacts, Provenance, Result
+from helexa.bench.scenarios.build import by_name, scenarios
+from helexa.bench.settings import BenchSettings, ScenarioSettings, SweepSettings, TargetSettings
+from helexa.bench.store.store import Store
+from helexa.bench.sweep.due import Due, due
+from helexa.bench.sweep.runner import Outcome, Sweep
+from helexa.bench.targets.base import Survey, Surveyed, TargetDown
+from helexa.bench.targets.neuron import NeuronTarget
+from helexa.bench.targets.openai import OpenaiTarget
+from helexa.core.settings import SettingsError
+
+SETTINGS = BenchSettings(
+    bench=SweepSettings(samples_per_version=2, iteration_pause_secs=0, quiet_wait_secs=0),
+    scenarios=ScenarioSettings(prompt_sizes=(8,), max_tokens=4),
+)
+
+
+@dataclass
+class Notes:
+    """A progress that remembers."""
+
+    due: int = 0
+    notes: list[str] = field(default_factory=list)
+    results: list[Result | None] = field(default_factory=list)
+
+    def begin(self, runs: int) -> None:
+        self.due = runs
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def done(self, run: Due, result: Result | None) -> None:
+        self.results.append(result)
+
+    def end(self) -> None:
+        pass
+
+
+@dataclass
+class Node:
+    """A neuron's management side and its answers, as a script."""
+
+    version: str = "1.0"
+    in_flight: int = 0
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    update_after: int | None = None
+    say: bytes = chunk({"content": "a"}) + chunk({}, finish_reason="length") + usage(8, 4) + DONE
+
+    async def __call__(self, body: dict[str, Any], write: Write) -> None:
+        path = body.pop("_path")
+        if path == "/v1/chat/completions":
+            self.asked.append(body)
+            if self.update_after is not None and len(self.asked) >= self.update_after:
+                self.version = "2.0"
+            await write(OK + self.say)
+            return
+        load = {"id": "m", "in_flight": self.in_flight}
+        devices = [{"index": 0, "name": "RTX 5090"}, {"index": 1, "name": "RTX 5090"}]
+        routes: dict[str, Any] = {
+            "/version": {"package_version": self.version, "git_sha": "abc", "engines": {"x": "7"}},
+            "/discovery": {"hostname": "secret-host", "devices": devices},
+            "/models": [{"id": "m", "status": "loaded", "harness": "x", "tool_call": True}],
+            "/health": {"models": [load], "devices": [{"index": 0, "vram_used_mb": 5}]},
+        }
+        await write(json_answer(routes.get(path, {}), 200 if path in routes else 404))
+
+
+def target(url: str, name: str = "node", kind: str = "neuron") -> NeuronTarget | OpenaiTarget:
+    if kind == "neuron":
+        return NeuronTarget(TargetSettings(name, "neuron", url), None, 5, "bench 1")
+    return OpenaiTarget(TargetSettings(name, "openai", url), None, 5, "bench 1")
+
+
+async def sweep(
+    path: Path, targets: Sequence[Any], settings: BenchSettings = SETTINGS
+) -> tuple[Outcome, Notes]:
+    store, notes = Store(path), Notes()
+    try:
+        wanted = scenarios(settings.scenarios)
+        outcome = await Sweep(settings, targets, wanted, store, notes, lambda: 1.0).run()
+    finally:
+        store.close()
+    return outcome, notes
+
+
+@pytest.mark.anyio
+async def test_a_cell_is_left_alone_once_it_has_its_samples(tmp_path: Path) -> None:
+    node = Node()
+    async with serving(node) as url:
+        first, _ = await sweep(tmp_path / "db", [target(url)])
+        second, notes = await sweep(tmp_path / "db", [target(url)])
+    assert (first.stored, second.stored, notes.due) == (2, 0, 0)
+
+
+@pytest.mark.anyio
+async def test_a_new_build_is_measured_anew(tmp_path: Path) -> None:
+    node = Node()
+    async with serving(node) as url:
+        await sweep(tmp_path / "db", [target(url)])
+        node.version = "1.1"
+        again, _ = await sweep(tmp_path / "db", [target(url)])
+    assert again.stored == 2
+    store = Store(tmp_path / "db")
+    assert {key.build for key in store.counts()} == {"1.0+abc", "1.1+abc"}
+    store.close()
+
+
+@pytest.mark.anyio
+async def test_the_warm_up_is_not_stored_and_every_run_asks_something_new(tmp_path: Path) -> None:
+    node = Node()
+    async with serving(node) as url:
+        outcome, _ = await sweep(tmp_path / "db", [target(url)])
+    prompts = [body["messages"][0]["content"] for body in node.asked]
+    assert (outcome.stored, len(prompts), len(set(prompts))) == (2, 3, 3)
+    assert all(body["max_tokens"] == 4 for body in node.asked[1:])
+
+
+@pytest.mark.anyio
+async def test_everyone_is_asked_the_same_but_for_a_first_word(tmp_path: Path) -> None:
+    one, two = Node(), Node()
+    async with serving(one) as a, serving(two) as b:
+        await sweep(tmp_path / "db", [target(a, "one"), target(b, "two")])
+    told = [
+        [body["messages"][0]["content"].split(" ", 1)[1] for body in node.asked]
+        for node in (one, two)
+    ]
+    assert told[0] == told[1]
+
+
+@pytest.mark.anyio
+async def test_provenance_and_readings_are_stored_with_a_run(tmp_path: Path) -> None:
+    async with serving(Node()) as url:
+        await sweep(tmp_path / "db", [target(url)])
+    store = Store(tmp_path / "db")
+    run = next(store.runs())
+    store.close()
+    assert (run.source.gpus, run.source.host) == ("2× RTX 5090", "secret-host")
+    assert (run.source.engine_versions, run.model.engine) == ("x 7", "x 7")
+    assert (run.model.capabilities, run.before) == ("tools", DeviceState(5))
+    assert (run.result.prompt_asked, run.result.prompt_tokens) == (8, 8)
+
+
+@pytest.mark.anyio
+async def test_a_target_that_is_down_is_said_and_the_others_are_measured(tmp_path: Path) -> None:
+    async with serving(Node()) as url:
+        targets = [target("http://127.0.0.1:1", "gone"), target(url)]
+        outcome, notes = await sweep(tmp_path / "db", targets)
+    assert outcome.stored == 2
+    assert list(outcome.down) == ["gone"]
+    assert any("gone is down" in note for note in notes.notes)
+
+
+@pytest.mark.anyio
+async def test_a_target_updated_in_the_middle_of_a_run_has_that_run_thrown_away(
+    tmp_path: Path,
+) -> None:
+    node = Node(update_after=2)  # warm-up, then the first run
+    async with serving(node) as url:
+        outcome, notes = await sweep(tmp_path / "db", [target(url)])
+    assert outcome.stored == 0
+    assert outcome.put_off == 2
+    assert any("now runs 2.0+abc" in note for note in notes.notes)
+
+
+@pytest.mark.anyio
+async def test_a_busy_node_is_waited_for_and_then_put_off(tmp_path: Path) -> None:
+    node = Node(in_flight=1)
+    async with serving(node) as url:
+        outcome, notes = await sweep(tmp_path / "db", [target(url)])
+    assert (outcome.stored, outcome.put_off, node.asked) == (0, 2, [])
+    assert any("stays busy (m has 1 running" in note for note in notes.notes)
+
+
+@pytest.mark.anyio
+async def test_a_failed_run_is_stored_and_tried_again_by_the_next_sweep(tmp_path: Path) -> None:
+    node = Node(say=chunk({"content": "a"}))  # ends without a finish reason
+    async with serving(node) as url:
+        first, _ = await sweep(tmp_path / "db", [target(url)])
+        node.say = Node().say
+        second, _ = await sweep(tmp_path / "db", [target(url)])
+    assert (first.failed, first.put_off, second.stored) == (1, 1, 2)
+    store = Store(tmp_path / "db")
+    assert sum(not run.result.ok for run in store.runs()) == 1
+    store.close()
+
+
+@pytest.mark.anyio
+async def test_an_endpoint_that_refuses_unknown_members_is_asked_without_them(
+    tmp_path: Path,
+) -> None:
+    asked = []
+
+    async def play(body: dict[str, Any], write: Write) -> None:
+        path = body.pop("_path")
+        if path == "/v1/models":
+            await write(json_answer({"data": [{"id": "m"}]}))
+        elif path != "/v1/chat/completions":
+            await write(json_answer({}, 404))
+        elif "ignore_eos" in body:
+            await write(json_answer({"error": {"message": "unknown: ignore_eos"}}, 400))
+        else:
+            asked.append(body)
+            await write(OK + Node().say)
+
+    async with serving(play) as url:
+        outcome, notes = await sweep(tmp_path / "db", [target(url, kind="openai")])
+    assert outcome.stored == len(asked) == 2
+    assert any("ignore_eos" in note for note in notes.notes)
+
+
+def survey(name: str, *models: str, kind: str = "neuron") -> Survey:
+    source = Provenance(name, kind, "http://x", "b1")
+    return Survey(source, tuple(Surveyed(ModelFacts(m)) for m in models))
+
+
+def test_all_cells_get_their_first_sample_before_any_gets_its_second() -> None:
+    wanted = [by_name("chat:8"), by_name("chat:16")]
+    runs = due([survey("a", "m"), survey("b", "m")], wanted, {}, 3)
+    assert [run.sample for run in runs] == [0] * 4 + [1] * 4 + [2] * 4
+
+
+def test_only_what_is_missing_is_due_and_what_unloads_comes_last() -> None:
+    wanted = [by_name("cold"), by_name("chat:8"), by_name("swap")]
+    counts = {CellKey("a", "b1", "m", "chat:8"): 1}
+    runs = due([survey("a", "m", "n")], wanted, counts, 2)
+    first = [(run.key.model, run.key.scenario) for run in runs if run.sample == 0]
+    assert first == [("n", "chat:8"), ("m", "cold"), ("n", "cold"), ("m", "swap"), ("n", "swap")]
+    assert sum(run.key == CellKey("a", "b1", "m", "chat:8") for run in runs) == 1
+
+
+def test_loading_is_measured_only_where_it_can_be_commanded() -> None:
+    assert due([survey("a", "m", kind="openai")], [by_name("cold")], {}, 1) == []
+    assert due([survey("a", "m")], [by_name("swap")], {}, 1) == []
+
+
+@pytest.mark.parametrize("name", ["chat", "chat:0", "chat:x", "poisson:0", "cool", "tools:3"])
+def test_an_unknown_scenario_is_named_with_the_known_ones(name: str) -> None:
+    with pytest.raises(SettingsError, match=r"Known: tools, structured"):
+        by_name(name)
+
+
+def test_every_scenario_of_the_settings_is_made_once() -> None:
+    made = scenarios(
+        ScenarioSettings(
+            prompt_sizes=(8, 8), prefix_sizes=(4,), concurrency_levels=(2,), arrival_rates=(0.5,),
+            names=("tools", "chat:8", "cold"),
+        )
+    )  # fmt: skip
+    names = [scenario.name for scenario in made]
+    assert names == ["chat:8", "prefix:4", "concurrency:2", "poisson:0.5", "tools", "cold"]
+
+
+@pytest.mark.anyio
+async def test_a_cold_start_loads_the_model_again_even_when_it_fails() -> None:
+    calls = []
+
+    class Stubborn:
+        name = "node"
+        prober = Prober("http://127.0.0.1:1", None, 1)
+
+        def __init__(self) -> None:
+            self.extras: dict[str, object] = {}
+
+        async def load(self, model: str) -> None:
+            calls.append(("load", model))
+            if len(calls) < 3:
+                raise TargetDown("no memory")
+
+        async def unload(self, model: str) -> None:
+            calls.append(("unload", model))
+
+    from helexa.bench.scenarios.base import Asked
+
+    asked: Any = Asked(Stubborn(), "m", 4, "s")  # type: ignore[arg-type]
+    result = await by_name("cold").run(asked)
+    assert (result.ok, result.error) == (False, "no memory")
+    assert calls == [("unload", "m"), ("load", "m"), ("load", "m")]
+
+
+def test_a_hung_target_delays_nobody(tmp_path: Path) -> None:
+    async def hang(_body: dict[str, Any], _write: Write) -> None:
+        await asyncio.sleep(30)
+
+    async def both() -> Outcome:
+        async with serving(hang) as stuck, serving(Node()) as url:
+            slow = target(stuck, "stuck")
+
+            async def impatient() -> Survey:
+                raise TargetDown("did not answer within 10 s")
+
+            slow.survey = impatient  # type: ignore[method-assign]
+            return (await sweep(tmp_path / "db", [slow, target(url)]))[0]
+
+    outcome = asyncio.run(both())
+    assert outcome.stored == 2
