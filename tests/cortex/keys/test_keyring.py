@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from hashlib import sha256
 from pathlib import Path
 
@@ -15,12 +15,9 @@ from helexa.core.principal import Cap, Principal
 from helexa.cortex.auth import KeyTable
 from helexa.cortex.keys.keyring import FOLLOW_S, Keyring
 from helexa.cortex.keys.mint import SHOWN
-from helexa.cortex.ledger.aside import Aside
-from helexa.cortex.ledger.database import connect
 from helexa.cortex.ledger.keys import KeyRights, KeyStore, MemoryKeys
 from helexa.cortex.ledger.keys_sql import SqlKeys
-from helexa.cortex.ledger.schema import migrate
-from helexa.cortex.ledger.tables import STEPS
+from helexa.cortex.ledger.store import Store
 
 pytestmark = pytest.mark.anyio
 
@@ -45,7 +42,7 @@ Stores = Callable[[], KeyStore]
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
-def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
+async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stores]:
     """Opens one place again and again, as several gateways would."""
     if request.param == "memory":
         only = MemoryKeys()
@@ -54,22 +51,19 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
     url = f"sqlite://{tmp_path}/ledger.db"
     if request.param == "postgres":
         url = request.getfixturevalue("postgres_url")
-    asides: list[Aside] = []
+    opened: list[Store] = []
 
     def make() -> KeyStore:
-        asides.append(Aside(lambda: connect(url)))
-        return SqlKeys(asides[-1])
+        opened.append(Store(url, asyncio.get_running_loop()))
+        return SqlKeys(opened[-1])
 
-    db = connect(url)
-    migrate(db, STEPS)
-    db.close()
     yield make
-    for aside in asides:
-        aside.close()
+    for one in opened:
+        await one.close()
 
 
 @pytest.fixture
-def store(stores: Stores) -> KeyStore:
+async def store(stores: Stores) -> KeyStore:
     return stores()
 
 

@@ -10,14 +10,13 @@ reads may be newer than that, and never older.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 
 from helexa.core.principal import Cap
-from helexa.cortex.ledger.aside import Aside
-from helexa.cortex.ledger.database import Conflict, Database
+from helexa.cortex.ledger.database import Database
 from helexa.cortex.ledger.keys import (
     AccountRecord,
     KeyRecord,
@@ -58,37 +57,44 @@ KEYS: Final = Step(
     ),
 )
 
+T = TypeVar("T")
 _Caps = tuple[Cap, ...]
+
+
+class Access(Protocol):
+    """The ledger's threads, as the keys use them: what is written is one transaction."""
+
+    async def write(self, work: Callable[[Database], T]) -> T: ...
+
+    async def read(self, work: Callable[[Database], T]) -> T: ...
 
 
 class SqlKeys:
     """A ``KeyStore`` in a database that other gateways may share."""
 
-    def __init__(self, aside: Aside) -> None:
-        self._aside = aside
+    def __init__(self, access: Access) -> None:
+        self._access = access
 
     async def revision(self) -> int:
         """See ``KeyStore``; so are all below."""
-        return await self._aside.run(_revision)
+        return await self._access.read(_revision)
 
     async def read(self) -> Registry:
-        return await self._aside.run(_read)
+        return await self._access.read(_read)
 
     async def add(self, key: KeyRecord, secret: SecretRecord) -> bool:
         def work(db: Database) -> bool:
-            try:
-                with db.transaction():
-                    db.execute(
-                        "INSERT INTO keys (key_id, account_id, rights, note, created_at)"
-                        " VALUES (?, ?, ?, ?, ?)",
-                        (key.key_id, key.account_id, _text(key.rights), key.note, key.created_at),
-                    )
-                    _insert_secret(db, secret)
-                    return _changed(db)
-            except Conflict:
+            made = db.execute(
+                "INSERT INTO keys (key_id, account_id, rights, note, created_at)"
+                " VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING key_id",
+                (key.key_id, key.account_id, _text(key.rights), key.note, key.created_at),
+            )
+            if not made:
                 return False
+            _insert_secret(db, secret)
+            return _changed(db)
 
-        return await self._aside.run(work)
+        return await self._access.write(work)
 
     async def change(self, key_id: str, rights: KeyRights, note: str) -> bool:
         return await self._update(
@@ -106,42 +112,39 @@ class SqlKeys:
 
     async def rotate(self, secret: SecretRecord, old_end_at: float) -> bool:
         def work(db: Database) -> bool:
-            with db.transaction():
-                # The revision's row is the lock of all changes: taken first, a key that is
-                # revoked at the same time is revoked before this, or after.
-                _changed(db)
-                living = "SELECT 1 FROM keys WHERE key_id = ? AND revoked_at IS NULL"
-                if not db.execute(living, (secret.key_id,)):
-                    return False
-                db.execute(
-                    "UPDATE secrets SET ends_at = ?"
-                    " WHERE key_id = ? AND (ends_at IS NULL OR ends_at > ?)",
-                    (old_end_at, secret.key_id, old_end_at),
-                )
-                _insert_secret(db, secret)
-                return True
+            # The revision's row is the lock of all changes: taken first, a key that is revoked
+            # at the same time is revoked before this, or after.
+            _changed(db)
+            living = "SELECT 1 FROM keys WHERE key_id = ? AND revoked_at IS NULL"
+            if not db.execute(living, (secret.key_id,)):
+                return False
+            db.execute(
+                "UPDATE secrets SET ends_at = ?"
+                " WHERE key_id = ? AND (ends_at IS NULL OR ends_at > ?)",
+                (old_end_at, secret.key_id, old_end_at),
+            )
+            _insert_secret(db, secret)
+            return True
 
-        return await self._aside.run(work)
+        return await self._access.write(work)
 
     async def put_account(self, account: AccountRecord) -> bool:
         def work(db: Database) -> bool:
-            with db.transaction():
-                db.execute(
-                    "INSERT INTO accounts (account_id, caps, changed_at) VALUES (?, ?, ?)"
-                    " ON CONFLICT (account_id) DO UPDATE"
-                    " SET caps = excluded.caps, changed_at = excluded.changed_at",
-                    (account.account_id, _text(account.caps), account.changed_at),
-                )
-                return _changed(db)
+            db.execute(
+                "INSERT INTO accounts (account_id, caps, changed_at) VALUES (?, ?, ?)"
+                " ON CONFLICT (account_id) DO UPDATE"
+                " SET caps = excluded.caps, changed_at = excluded.changed_at",
+                (account.account_id, _text(account.caps), account.changed_at),
+            )
+            return _changed(db)
 
-        return await self._aside.run(work)
+        return await self._access.write(work)
 
     async def _update(self, sql: str, given: Sequence[object]) -> bool:
         def work(db: Database) -> bool:
-            with db.transaction():
-                return bool(db.execute(sql, given)) and _changed(db)
+            return bool(db.execute(sql, given)) and _changed(db)
 
-        return await self._aside.run(work)
+        return await self._access.write(work)
 
 
 def _revision(db: Database) -> int:
