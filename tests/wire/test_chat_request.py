@@ -109,7 +109,7 @@ def test_formats_sampling_caps_and_users_have_their_members() -> None:
     sampled = {name: found[name] for name in ("temperature", "top_p", "top_k", "seed")}
     assert sampled == {"temperature": 0.5, "top_p": 0.9, "top_k": 40, "seed": 7}
     assert (found["stop"], found["logprobs"], found["top_logprobs"]) == (["END"], True, 2)
-    assert (found["max_completion_tokens"], found["user"]) == (9, "u")
+    assert (found["max_completion_tokens"], found["prompt_cache_key"]) == (9, "u")
     assert encoded(format=ResponseFormat("json_object"))["response_format"] == {
         "type": "json_object"
     }

@@ -43,7 +43,7 @@ def encode_chat(request: ChatRequest) -> bytes:
     _add_sampling(body, request.sampling)
     _add_reasoning(body, request.reasoning, request.template)
     if request.user is not None:
-        body["user"] = request.user
+        body["prompt_cache_key"] = request.user
     return _encode(body)
 
 

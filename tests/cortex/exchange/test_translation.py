@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
-from tests.cortex.exchange.rig import MODEL, PLAIN, answers, fleet, refuses
+from tests.cortex.exchange.rig import MODEL, PLAIN, answers, delta, event, fleet, refuses
 from tests.cortex.fake_node import Turn
 
-from helexa.core.errors import InvalidRequestBody
-from helexa.cortex.exchange.route import Route, Translation
+from helexa.core.errors import HelexaError, InvalidRequestBody
+from helexa.cortex.exchange.route import Asked, Route
+from helexa.wire.messages.dialect import translate_messages
+from helexa.wire.translation import Translation
 
 pytestmark = pytest.mark.anyio
 
 
-class Shouted:
+class Shouted(Translation):
     """A dialect for the hard of hearing."""
+
+    def begin(self, model: str) -> None:
+        assert model == MODEL
+
+    def keep_alive(self) -> bytes:
+        return b": STILL HERE\n\n"
+
+    def fail(self, error: HelexaError, request_id: str) -> bytes:
+        return f"data: {error.code} {request_id}\n\n".upper().encode()
 
     def events(self, data: bytes) -> bytes:
         return data.upper()
@@ -27,14 +39,22 @@ class Shouted:
         return body.upper()
 
 
-def translate(body: bytes) -> tuple[bytes, Translation]:
-    asked = json.loads(body)
-    if "whisper" in asked:
+def translate(asked: Asked) -> Translation:
+    body = json.loads(asked.body)
+    if "whisper" in body:
         raise InvalidRequestBody("Speak up.", param="whisper")
-    chat = {"model": asked["shout_at"], "stream": asked.get("stream", False), "messages": []}
-    return json.dumps(chat | {"pad": asked.get("pad", "")}).encode(), Shouted()
+    chat = {"model": body["shout_at"], "stream": body.get("stream", False), "messages": []}
+    raw = json.dumps(chat | {"pad": body.get("pad", "")}).encode()
+    return Shouted(raw, translate_messages(_MESSAGES, asked.request_id)._renderer)
 
 
+async def fetched(asked: Asked) -> Translation:
+    """For a dialect that has something to look up first."""
+    await asyncio.sleep(0)
+    return translate(asked)
+
+
+_MESSAGES = b'{"model":"m","messages":[{"role":"user","content":"hi"}]}'
 SHOUT = Route("shout", b"/v1/chat/completions", dialect="anthropic", translate=translate)
 
 
@@ -79,3 +99,28 @@ async def test_the_next_candidate_is_asked_in_chat_too() -> None:
             got = await gateway.ask({"shout_at": MODEL, "stream": True}, path="/shout")
             assert got.body.endswith(b"data: OVER\n\n")
         assert all(turn.body["model"] == MODEL for node in nodes for turn in node.turns)
+
+
+async def test_a_dialect_may_have_to_look_something_up_first() -> None:
+    async with fleet(answers) as (gateway, _):
+        gateway.rooms.app._routes[b"/shout"] = SHOUT._replace(translate=fetched)
+        got = await gateway.ask({"shout_at": MODEL}, path="/shout")
+        assert got.body == json.dumps(PLAIN).upper().encode()
+        refused = await gateway.ask({"whisper": 1}, path="/shout")
+        assert refused.status == 400
+
+
+async def test_a_late_failure_is_said_in_the_dialect() -> None:
+    async def breaks(turn: Turn) -> None:
+        turn.open()
+        turn.send(delta("Hel"))
+        turn.send(event({"error": {"message": "no", "code": "overloaded"}}))
+        turn.close()
+        turn.ended("failed")
+
+    async with fleet(breaks) as (gateway, _):
+        gateway.rooms.app._routes[b"/shout"] = SHOUT
+        got = await gateway.ask(
+            {"shout_at": MODEL, "stream": True}, path="/shout", x_request_id="mine"
+        )
+        assert got.body.endswith(b"DATA: OVERLOADED MINE\n\n")

@@ -19,7 +19,7 @@ from helexa.core.chat import (
 )
 from helexa.core.errors import HelexaError, InvalidJson, InvalidRequestBody, UnsupportedParameter
 from helexa.wire import errors
-from helexa.wire.messages.decode import decode_messages, hides_thinking
+from helexa.wire.messages.decode import decode_messages
 
 USER = {"role": "user", "content": "hi"}
 TOOL = {
@@ -31,7 +31,7 @@ TOOL = {
 
 def decoded(*turns: Any, **members: Any) -> ChatRequest:
     body = {"model": "m", "max_tokens": 9, "messages": list(turns) or [USER], **members}
-    return decode_messages(json.dumps(body).encode())
+    return decode_messages(json.dumps(body).encode()).request
 
 
 def refused(*turns: Any, **members: Any) -> HelexaError:
@@ -99,7 +99,7 @@ def test_an_assistants_turn_keeps_thought_text_and_calls_byte_by_byte() -> None:
         b'{"type":"text","text":"I look."},'
         b'{"type":"tool_use","id":"toolu_a","name":"f","input":{ "b": 1,  "a":"\\u00e9" }}]}]}'
     )
-    assert decode_messages(raw).messages[1] == Message(
+    assert decode_messages(raw).request.messages[1] == Message(
         "assistant",
         (Text("I look."),),
         (ToolCall("toolu_a", "f", '{ "b": 1,  "a":"\\u00e9" }'),),
@@ -176,9 +176,9 @@ def test_thinking_enabled_disabled_and_adaptive(
 
 def test_omitted_thinking_is_noticed() -> None:
     body = {"messages": [USER], "thinking": {"type": "adaptive", "display": "omitted"}}
-    assert hides_thinking(json.dumps(body).encode())
+    assert decode_messages(json.dumps(body).encode()).hide_thinking
     shown = {"messages": [{"role": "user", "content": '"omitted"'}]}
-    assert not hides_thinking(json.dumps(shown).encode())
+    assert not decode_messages(json.dumps(shown).encode()).hide_thinking
 
 
 @pytest.mark.parametrize("member", ["output_config", "output_format"])

@@ -73,7 +73,7 @@ def close(exchange: Exchange) -> None:
 
 def settle(exchange: Exchange) -> None:
     """Book what it has cost, or leave that to its node's word."""
-    if not exchange.attempts:
+    if not exchange.attempts or exchange.route.free:
         return
     settler, placed = exchange.desk.settler, exchange.placed
     who = (exchange.request_id, exchange.attempts)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from helexa.core.errors import HelexaError, ModelNotFound, ServiceUnavailable
 from helexa.core.principal import ANONYMOUS, Principal
@@ -32,7 +32,7 @@ from helexa.cortex.exchange.desk import (
     Times,
     Watcher,
 )
-from helexa.cortex.exchange.route import Route, Translation
+from helexa.cortex.exchange.route import Asked, Route, Translate
 from helexa.cortex.exchange.stream import StreamRelay
 from helexa.cortex.ledger.base import Grant, estimate
 from helexa.cortex.seats import Seat
@@ -42,6 +42,7 @@ from helexa.relay.request import Request
 from helexa.wire import errors as wire
 from helexa.wire.chat_tail import ChatTail
 from helexa.wire.peek import Peek, images, peek
+from helexa.wire.translation import Translation
 
 T = TypeVar("T")
 
@@ -170,17 +171,28 @@ class Exchange:
             headers.get(b"authorization"), headers.get(b"x-api-key")
         )
         self.seat = desk.seats.take(principal)
-        if len(self.body) < THREAD_BYTES:
-            self._admit(self._read())
+        if self.route.translate is not None:
+            self._translate(Asked(self.request_id, principal, self.body))
+        elif len(self.body) < THREAD_BYTES:
+            self._admit(peek(self.body))
         else:
-            self.later(asyncio.to_thread(self._read), self._admit)
+            self.later(asyncio.to_thread(peek, self.body), self._admit)
 
-    def _read(self) -> Peek:
-        """What the request asks for; in a thread if it is long, so nothing else is touched."""
-        translate = self.route.translate
-        if translate is not None:
-            self.body, self.translation = translate(self.body)
-        return peek(self.body)
+    def _translate(self, asked: Asked) -> None:
+        """Make chat of it; in a thread if it is long, so nothing else is touched there."""
+        translate = cast("Translate", self.route.translate)
+        if len(asked.body) < THREAD_BYTES:
+            self._translated(translate(asked))
+        else:
+            self.later(asyncio.to_thread(translate, asked), self._translated)
+
+    def _translated(self, made: Translation | Awaitable[Translation]) -> None:
+        if isinstance(made, Awaitable):
+            self.later(made, self._translated)
+            return
+        self.translation = made
+        self.body = made.body
+        self._admit(peek(made.body))
 
     def _admit(self, seen: Peek) -> None:
         desk, principal = self.desk, self.principal
@@ -189,10 +201,12 @@ class Exchange:
         self.model, self.placed = desk.placer.find(
             seen.model, principal, seen, self.request.headers
         )
+        if self.translation is not None:
+            self.translation.begin(self.model)
         self.watcher = watcher = desk.observers.watch(principal, self.model, self.request_id)
         if watcher is not None:
             watcher.request(self.request.body)
-        if principal.capped:
+        if principal.capped and not self.route.free:
             self.size = estimate(
                 len(self.body),
                 images(self.body),
@@ -205,6 +219,10 @@ class Exchange:
         """Take a grant for the next attempt and go on with ``then``, at once if there is room."""
         self.attempts += 1
         self.attempt = None
+        if self.route.free:
+            self.times.granted = self.desk.now()
+            then(self)
+            return
         granted = self.desk.ledger.grant(self.principal, self.request_id, self.attempts, self.size)
         self.times.granted = self.desk.now()
         if type(granted) is Grant:
@@ -249,7 +267,7 @@ class Exchange:
         dialect = self.route.dialect
         if self.stream is not None and self.stream.answer.committed:
             self.outcome = "broken" if self.relaying else "failed"
-            self.stream.end(wire.event(error, dialect, self.shown_id))
+            self.stream.fail(error, dialect, self.shown_id)
         else:
             rendered = wire.render(error, dialect, self.shown_id)
             if self.watcher is not None:

@@ -1,43 +1,43 @@
 """The inference routes: what each is called, how it streams, and what it is translated from.
 
-Nodes speak chat. A route of another dialect has ``translate``: it makes a chat body of the
-client's, once, before anything else reads it, and a ``Translation`` that renders what comes back.
-Errors and keep-alives are rendered by ``dialect`` and ``keep_alive``, before and after the status
-alike.
+Nodes speak chat. A route of another dialect has ``translate``: it makes a ``Translation`` of the
+client's request, once, before anything else reads it. From then on the request is a chat request,
+and what comes back, keep-alives and late errors included, is rendered by the translation.
+Refusals before the status are rendered by ``dialect``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple
 
+from helexa.core.principal import Principal
 from helexa.wire.errors import Dialect
+from helexa.wire.messages.dialect import translate_messages
+from helexa.wire.translation import Translation
 
 
 def _comment() -> bytes:
     return b": keep-alive\n\n"
 
 
-class Translation(Protocol):
-    """Renders the chat answer of one request in the dialect of its client."""
+class Asked(NamedTuple):
+    """What a dialect is told of a request.
 
-    def events(self, data: bytes) -> bytes:
-        """Whole chat events, the usage chunk among them, as the dialect's; may be empty.
+    Args:
+        request_id: Ours; letters.
+        body: The client's.
+    """
 
-        The terminator and error events never come here. What the first events become must not
-        be empty: until bytes have left, another node may be tried, and starts again.
-        """
-
-    def finish(self, comment: bytes) -> bytes:
-        """The end of a complete stream: what is left to say, ``comment``, the terminator."""
-
-    def plain(self, body: bytes) -> bytes:
-        """A whole chat answer as the dialect's."""
+    request_id: str
+    principal: Principal
+    body: bytes
 
 
-Translate = Callable[[bytes], tuple[bytes, Translation]]
-"""The client's body as a chat body, and what renders the answer. Runs in a thread for a long
-body; raises ``HelexaError`` for what the dialect or we cannot do."""
+Translate = Callable[[Asked], Translation | Awaitable[Translation]]
+"""Makes a chat request of the client's, and what renders its answer; or, where something must be
+fetched for that, an awaitable of it. Runs in a thread for a long body; raises ``HelexaError`` for
+what the dialect or we cannot do."""
 
 
 class Route(NamedTuple):
@@ -50,6 +50,7 @@ class Route(NamedTuple):
         streams: Whether ``stream: true`` means anything.
         keep_alive: Makes one keep-alive in the dialect's form.
         translate: For dialects that nodes do not speak; None forwards the client's bytes.
+        free: Costs nothing: neither granted nor settled.
     """
 
     name: str
@@ -58,6 +59,11 @@ class Route(NamedTuple):
     streams: bool = True
     keep_alive: Callable[[], bytes] = _comment
     translate: Translate | None = None
+    free: bool = False
+
+
+def _messages(asked: Asked) -> Translation:
+    return translate_messages(asked.body, asked.request_id.removeprefix("req_"))
 
 
 _ROUTES = (
@@ -65,9 +71,19 @@ _ROUTES = (
     Route("completions", b"/v1/completions"),
     Route("embeddings", b"/v1/embeddings", streams=False),
     Route("rerank", b"/v1/rerank", streams=False),
+    Route("count", b"/v1/messages/count_tokens", "anthropic", streams=False, free=True),
 )
 
+_CHAT = b"/v1/chat/completions"
 
-def inference_routes() -> dict[bytes, Route]:
-    """By path, with and without the ``/v1`` prefix."""
-    return {path: route for route in _ROUTES for path in (route.upstream, route.upstream[3:])}
+_TRANSLATED = {b"/v1/messages": Route("messages", _CHAT, "anthropic", translate=_messages)}
+
+
+def inference_routes(more: Mapping[bytes, Route] | None = None) -> dict[bytes, Route]:
+    """By path, with and without the ``/v1`` prefix.
+
+    Args:
+        more: Further routes by their path with the prefix.
+    """
+    routes = {route.upstream: route for route in _ROUTES} | _TRANSLATED | dict(more or {})
+    return {path: route for full, route in routes.items() for path in (full, full[3:])}

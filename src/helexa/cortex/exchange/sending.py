@@ -58,14 +58,16 @@ def first(exchange: Exchange) -> None:
 
 def _open_stream(exchange: Exchange, *, show_usage: bool) -> StreamRelay:
     desk = exchange.desk
-    form = StreamForm(exchange.head_lines(_SSE), exchange.route.keep_alive, desk.commit_s)
+    translation = exchange.translation
+    keep_alive = exchange.route.keep_alive if translation is None else translation.keep_alive
+    form = StreamForm(exchange.head_lines(_SSE), keep_alive, desk.commit_s)
     return StreamRelay(
         Answer(exchange.reply, form, desk.wheel, desk.loop),
         show_usage=show_usage,
         watcher=exchange.watcher,
         now=desk.now,
         header_lines=lambda: closing.answer_lines(exchange, exchange.attempt),
-        translation=exchange.translation,
+        translation=translation,
     )
 
 
@@ -105,7 +107,8 @@ def _deliver(exchange: Exchange, placed: Placed) -> None:
         stream.events if stream is not None else None,
     )
     exchange.reply.on_flow = attempt.pause
-    desk.settler.begin(exchange.request_id, exchange.attempts)
+    if not exchange.route.free:
+        desk.settler.begin(exchange.request_id, exchange.attempts)
     head = link.head(exchange.route.upstream, len(body), _node_lines(exchange))
     attempt.start(head, body, exchange.answered)
 
@@ -204,7 +207,8 @@ def _refused(exchange: Exchange, error: HelexaError) -> None:
     if exchange.avoid is None:
         exchange.avoid = set()
     exchange.avoid.add(placed.node)
-    desk.settler.settle(placed.node, exchange.request_id, exchange.attempts, Usage())
+    if not exchange.route.free:
+        desk.settler.settle(placed.node, exchange.request_id, exchange.attempts, Usage())
     if exchange.stream is not None:
         exchange.stream.renew()
     exchange.hold(_place)

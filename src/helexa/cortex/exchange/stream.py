@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from helexa.core.errors import HelexaError
 from helexa.core.metrics import GAP_BUCKETS
 from helexa.cortex.exchange.desk import Watcher
-from helexa.cortex.exchange.route import Translation
 from helexa.relay.answer import Answer
+from helexa.wire import errors as wire
 from helexa.wire.chat_tail import DONE, ChatTail
+from helexa.wire.translation import Translation
 
 
 class StreamRelay:
@@ -52,6 +54,8 @@ class StreamRelay:
     def renew(self) -> None:
         """Another candidate is tried: forget what the last one said (nothing was relayed)."""
         self.tail = ChatTail(GAP_BUCKETS, show_usage=self._show_usage)
+        if self._translation is not None:
+            self._translation.renew()
 
     def events(self, data: bytes) -> None:
         """Whole events from the node."""
@@ -77,6 +81,13 @@ class StreamRelay:
             self.end(comment + DONE)
         else:
             self.end(self._translation.finish(comment))
+
+    def fail(self, error: HelexaError, dialect: wire.Dialect, request_id: str) -> None:
+        """The failure as the last event, in the client's dialect."""
+        if self._translation is None:
+            self.end(wire.event(error, dialect, request_id))
+        else:
+            self.end(self._translation.fail(error, request_id))
 
     def end(self, last: bytes) -> None:
         """The last bytes, whatever they say."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import msgspec
 
@@ -39,7 +40,18 @@ _EFFORTS = {"xhigh": "high", "max": "high"}
 _THINKING: dict[str, bool] = {"enabled": True, "adaptive": True, "disabled": False}
 
 
-def decode_messages(raw: bytes) -> ChatRequest:
+class Asked(NamedTuple):
+    """A request, and how its answer is to be shown.
+
+    Args:
+        hide_thinking: Thinking blocks stay empty (``thinking.display: "omitted"``).
+    """
+
+    request: ChatRequest
+    hide_thinking: bool = False
+
+
+def decode_messages(raw: bytes) -> Asked:
     """Read the body of ``POST /v1/messages`` or ``/v1/messages/count_tokens``.
 
     Raises:
@@ -50,7 +62,7 @@ def decode_messages(raw: bytes) -> ChatRequest:
     body = _read(raw)
     _refuse_threads(body)
     tools = _tools(body.tools or ())
-    return ChatRequest(
+    request = ChatRequest(
         model=body.model,
         messages=read_turns(body),
         stream=bool(body.stream),
@@ -68,14 +80,7 @@ def decode_messages(raw: bytes) -> ChatRequest:
         max_output=_cap(body.max_tokens),
         user=body.metadata.user_id if body.metadata is not None else None,
     )
-
-
-def hides_thinking(raw: bytes) -> bool:
-    """Whether the client wants its thinking blocks empty (``thinking.display: "omitted"``)."""
-    if b'"omitted"' not in raw:
-        return False
-    thinking = _read(raw).thinking
-    return thinking is not None and thinking.display == "omitted"
+    return Asked(request, body.thinking is not None and body.thinking.display == "omitted")
 
 
 def _read(raw: bytes) -> wire.Body:

@@ -1,0 +1,106 @@
+"""A request of another dialect on its way through chat: what goes in, what renders what comes out.
+
+::
+
+    client's body ─decode─▶ ChatRequest ─encode_chat─▶ node
+    client ◀─renderer─ events ◀─ChatEvents─ clean chat ◀─ node
+
+N decoders and N renderers around one chat, never N × N. One ``Translation`` lives as long as its
+request; it knows no sockets and no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from helexa.core.errors import HelexaError
+from helexa.core.events import Event, Failed
+from helexa.wire.chat_events import ChatEvents, plain_events
+
+
+class Renderer(Protocol):
+    """One answer in a client's dialect."""
+
+    def begin(self, model: str) -> None:
+        """The concrete model, known before anything is rendered."""
+
+    def render(self, events: Iterable[Event]) -> bytes:
+        """Events as whole stream events of the dialect; possibly none."""
+
+    def keep_alive(self) -> bytes:
+        """One keep-alive; the first one opens the answer, if nothing has."""
+
+    def error(self, error: HelexaError, request_id: str) -> bytes:
+        """A failure as the last event of a stream that is under way."""
+
+    def plain(self, events: Iterable[Event]) -> bytes | HelexaError:
+        """A whole answer, or why there is none."""
+
+
+class Translation:
+    """Renders the chat answer of one request in the dialect of its client.
+
+    Args:
+        body: The chat request that goes to a node.
+        renderer: Of the client's dialect.
+    """
+
+    __slots__ = ("_decoder", "_renderer", "body")
+
+    def __init__(self, body: bytes, renderer: Renderer) -> None:
+        self.body = body
+        self._renderer = renderer
+        self._decoder = ChatEvents()
+
+    def begin(self, model: str) -> None:
+        """The name in the request has become a concrete model."""
+        self._renderer.begin(model)
+
+    def renew(self) -> None:
+        """Another node's answer comes instead; nothing of the last one was passed on."""
+        self._decoder = ChatEvents()
+
+    def events(self, data: bytes) -> bytes:
+        """Whole chat events as the dialect's; may be empty.
+
+        Raises:
+            HelexaError: The node has sent an error, or garbage.
+        """
+        return self._rendered(self._decoder.feed(data))
+
+    def keep_alive(self) -> bytes:
+        """One keep-alive in the dialect's form."""
+        return self._renderer.keep_alive()
+
+    def finish(self, comment: bytes) -> bytes:
+        """The end of a complete stream: ``comment``, what is left to say, the terminator.
+
+        Raises:
+            HelexaError: The stream was not complete.
+        """
+        return comment + self._rendered(self._decoder.finish())
+
+    def fail(self, error: HelexaError, request_id: str) -> bytes:
+        """The failure of a stream whose 200 is out; no success terminator follows.
+
+        Args:
+            request_id: As the client knows it.
+        """
+        return self._renderer.error(error, request_id)
+
+    def plain(self, body: bytes) -> bytes:
+        """A whole chat answer as the dialect's.
+
+        Raises:
+            HelexaError: It is none.
+        """
+        found = self._renderer.plain(plain_events(body))
+        if isinstance(found, HelexaError):
+            raise found
+        return found
+
+    def _rendered(self, events: list[Event]) -> bytes:
+        if events and isinstance(events[-1], Failed):
+            raise events[-1].error
+        return self._renderer.render(events)
