@@ -1,14 +1,25 @@
 """Per-key limits that are not tokens: requests per minute, and requests open at once.
 
-One seat is taken per request and given back once, on whatever path the request ends.
+One seat is taken per request and given back once, on whatever path the request ends. The minute
+is any sixty seconds, not one of the clock: the time of the request that counts longest decides::
+
+      ├── the last ``rate`` requests that were let in ──┤  now
+      t₀                                                   └ refused while now < t₀ + 60
 """
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Callable
+from typing import Final, NamedTuple
 
 from helexa.core.errors import RateLimitExceeded
 from helexa.core.principal import Principal
+
+MINUTE_S: Final = 60.0
+OPEN_RETRY_S: Final = 1.0
+"""Nobody knows when a request of the same key will end."""
 
 
 class Seat:
@@ -26,14 +37,26 @@ class Seat:
             state.open -= 1
 
 
-class _KeyState:
-    """``due`` is the time at which a steady sender's next request would come (GCRA)."""
+class RequestRoom(NamedTuple):
+    """What is left of a key's minute, as ``x-ratelimit-…-requests`` tells it.
 
-    __slots__ = ("due", "open")
+    Args:
+        reset_s: Seconds until nothing of it is used any more.
+    """
+
+    limit: int
+    remaining: int
+    reset_s: float
+
+
+class _KeyState:
+    """``times``: of the requests let in that may still count, at most as many as are allowed."""
+
+    __slots__ = ("open", "times")
 
     def __init__(self) -> None:
         self.open = 0
-        self.due = 0.0
+        self.times: deque[float] = deque()
 
 
 class KeySeats:
@@ -61,8 +84,16 @@ class KeySeats:
         state = self._states.get(principal.key_id)
         if state is None:
             state = self._states[principal.key_id] = _KeyState()
-        self._check_open(principal, state)
-        self._check_rate(principal, state)
+        most = principal.max_concurrent
+        if most is not None and state.open >= most:
+            raise RateLimitExceeded(
+                f"This key has {state.open} requests open and may have {most}. "
+                "Wait for one to end.",
+                retry_after_s=OPEN_RETRY_S,
+                limited="requests",
+            )
+        if principal.requests_per_minute is not None:
+            self._count(state.times, principal.requests_per_minute)
         state.open += 1
         return Seat(state)
 
@@ -71,28 +102,33 @@ class KeySeats:
         state = self._states.get(principal.key_id)
         return 0 if state is None else state.open
 
-    def _check_open(self, principal: Principal, state: _KeyState) -> None:
-        most = principal.max_concurrent
-        if most is not None and state.open >= most:
-            raise RateLimitExceeded(
-                f"This key has {state.open} requests open and may have {most}. "
-                "Wait for one to end.",
-                retry_after_s=1.0,
-                limited="requests",
-            )
-
-    def _check_rate(self, principal: Principal, state: _KeyState) -> None:
-        # A full minute's worth may come at once; then one every ``step`` seconds.
+    def room(self, principal: Principal) -> RequestRoom | None:
+        """What is left of the key's minute; None when its requests are not limited."""
         rate = principal.requests_per_minute
         if rate is None:
-            return
-        now, step = self._now(), 60.0 / rate
-        due = max(state.due, now)
-        wait = due + step - 60.0 - now
-        if wait > 1e-9:
+            return None
+        state, now = self._states.get(principal.key_id), self._now()
+        if state is None:
+            return RequestRoom(rate, rate, 0.0)
+        times = state.times
+        _forget(times, now)
+        reset = times[-1] + MINUTE_S - now if times else 0.0
+        return RequestRoom(rate, max(0, rate - len(times)), reset)
+
+    def _count(self, times: deque[float], rate: int) -> None:
+        now = self._now()
+        _forget(times, now)
+        if len(times) >= rate:
+            # More than one too many only after the limit was lowered.
+            wait = times[len(times) - rate] + MINUTE_S - now
             raise RateLimitExceeded(
                 f"This key may send {rate} requests per minute.",
-                retry_after_s=round(wait, 3),
+                retry_after_s=math.ceil(wait * 1000) / 1000,
                 limited="requests",
             )
-        state.due = due + step
+        times.append(now)
+
+
+def _forget(times: deque[float], now: float) -> None:
+    while times and now - times[0] >= MINUTE_S:
+        times.popleft()
