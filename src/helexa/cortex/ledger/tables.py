@@ -19,6 +19,7 @@ from typing import Final
 
 from helexa.cortex.ledger.keys_sql import KEYS
 from helexa.cortex.ledger.schema import Step
+from helexa.cortex.ledger.usage import USAGE
 
 SPEND: Final = Step(
     "lives, scopes, blocks, windows and requests",
@@ -91,4 +92,4 @@ SPEND: Final = Step(
     ),
 )
 
-STEPS: Final = (SPEND, KEYS)
+STEPS: Final = (SPEND, KEYS, USAGE)
