@@ -40,7 +40,8 @@ from helexa.cortex.metrics_server import serve_metrics
 from helexa.cortex.observers import RequestObservers
 from helexa.cortex.profiles import ProfileFile, Profiles
 from helexa.cortex.prompts import prompt_of
-from helexa.cortex.residency.loader import Loader
+from helexa.cortex.residency.owner import Hooks, Residency
+from helexa.cortex.residency.world import Rules
 from helexa.cortex.routes.deps import ManagementDeps
 from helexa.cortex.routes.management import management_app
 from helexa.cortex.routing.leases import LeaseTable
@@ -81,7 +82,7 @@ class Gateway:
     settler: Settler
     fleet: Fleet
     profiles: ProfileFile
-    loader: Loader
+    residency: Residency
     placer: FleetPlacer
     app: GatewayApp
     listener: Listener
@@ -108,6 +109,7 @@ async def run(settings: CortexSettings, *, announce: Announce) -> None:
     stop = stop_signal(loop)
     chores = (
         gateway.fleet.run(),
+        gateway.residency.run(),
         gateway.settler.run(),
         follow_files(gateway.profiles, gateway.listener.tls, gateway.metrics, gateway.log),
         watch_lag(gateway.metrics.lag.observe),
@@ -123,7 +125,6 @@ async def run(settings: CortexSettings, *, announce: Announce) -> None:
         await drain(gateway.listener, gateway.app, settings.gateway.drain_secs)
         for task in tasks:
             task.cancel()
-    await gateway.loader.aclose()
     await exporter.close()
     gateway.links.close()
 
@@ -168,10 +169,18 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
     for node in settings.neurons:
         _add_node(node, links, fleet, trust)
     profiles = _profiles(settings, log)
-    loader = Loader(fleet, loop.time, max_load_s=settings.residency.max_wait_secs)
     leases = LeaseTable()
+    residency = Residency(
+        fleet,
+        profiles,
+        leases,
+        rules(settings),
+        loop.time,
+        hooks=Hooks(evicted=lambda model, node: metrics.placement(model, node).evictions.inc()),
+        log=log,
+    )
     placer = FleetPlacer(
-        profiles, fleet, loader, leases, max_wait_s=settings.residency.max_wait_secs
+        profiles, fleet, residency, leases, max_wait_s=settings.residency.max_wait_secs
     )
     timelines, captures = Timelines(time.time), Captures(time.time, prompt_of(fleet))
     metrics.registry.before_collect(derived_gauges(metrics, fleet, ledger))
@@ -203,7 +212,7 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
             keyring=keyring,
             profiles=profiles,
             fleet=fleet,
-            loader=loader,
+            residency=residency,
             leases=leases,
             ledger=ledger,
             timelines=timelines,
@@ -232,7 +241,7 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
         settler=settler,
         fleet=fleet,
         profiles=profiles,
-        loader=loader,
+        residency=residency,
         placer=placer,
         app=app,
         listener=Listener(app, wheel, loop, limits, _tls(settings)),
@@ -254,6 +263,18 @@ def _keyring(settings: CortexSettings, log: Logger) -> Keyring:
     accounts = {account.account_id: account.all_caps for account in given.accounts}
     table = KeyTable(fixed.items(), required=given.require_auth, now=time.time)
     return Keyring(fixed, accounts, MemoryKeys(), table, now=time.time, log=log)
+
+
+def rules(settings: CortexSettings) -> Rules:
+    """What the operator decides about residency."""
+    residency = settings.residency
+    return Rules(
+        settings.eviction.strategy,
+        residency.min_residency_secs,
+        residency.max_wait_secs,
+        residency.idle_ttl_secs,
+        residency.abandoned_loads,
+    )
 
 
 def _profiles(settings: CortexSettings, log: Logger) -> ProfileFile:

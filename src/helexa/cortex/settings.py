@@ -133,11 +133,19 @@ class RoutingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ResidencySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[residency]`` (seconds): how long models stay, and how long requests wait for one."""
+    """``[residency]`` (seconds): how long models stay, and how long requests wait for one.
+
+    Args:
+        min_residency_secs: A loaded model is not evicted sooner.
+        max_wait_secs: A request that would wait longer for its model is refused.
+        idle_ttl_secs: Unload what nobody used for so long; 0 never.
+        abandoned_loads: Whether a load that nobody waits for any more is finished or cancelled.
+    """
 
     min_residency_secs: Seconds = 60
     max_wait_secs: Seconds = 600
     idle_ttl_secs: Seconds = 0
+    abandoned_loads: Literal["keep", "cancel"] = "keep"
 
 
 class ResponsesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -168,6 +168,7 @@ async def gateway(*nodes: FakeNode, config: str = "", models: str = "") -> Async
         await rooms.listener.start("127.0.0.1", 0)
         tasks = [
             asyncio.create_task(rooms.fleet.run()),
+            asyncio.create_task(rooms.residency.run()),
             asyncio.create_task(rooms.settler.run(0.05)),
         ]
         try:
@@ -178,7 +179,6 @@ async def gateway(*nodes: FakeNode, config: str = "", models: str = "") -> Async
         finally:
             await rooms.app.cut()
             await rooms.listener.drain(1.0)
-            await rooms.loader.aclose()
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)

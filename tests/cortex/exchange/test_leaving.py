@@ -89,7 +89,7 @@ async def test_a_client_that_leaves_while_its_model_loads_holds_nothing() -> Non
         await until(lambda: not gateway.rooms.app.running)
         assert gateway.rooms.settler.waiting == 0
         assert not gateway.rooms.ledger.snapshot().grants
-        assert gateway.rooms.loader.running == ("org/cold",)  # the load itself goes on
+        assert gateway.rooms.residency.loading == ("org/cold",)  # the load itself goes on
         node.put({**node.models["org/cold"], "status": "loaded"})
         assert (await gateway.ask({"model": "org/cold"}, **SK_A)).status == 200
         assert node.calls("/models/load") == 1

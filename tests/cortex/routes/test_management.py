@@ -30,7 +30,8 @@ from helexa.cortex.ledger.base import Settlement
 from helexa.cortex.ledger.keys import MemoryKeys
 from helexa.cortex.ledger.memory import MemoryLedger
 from helexa.cortex.profiles import Profile, ProfileFile, Profiles
-from helexa.cortex.residency.loader import Loader
+from helexa.cortex.residency.owner import Residency
+from helexa.cortex.residency.world import Rules
 from helexa.cortex.routes.deps import ManagementDeps
 from helexa.cortex.routes.management import management_app
 from helexa.cortex.routing.leases import LeaseTable
@@ -88,15 +89,18 @@ async def gateway(
     fleet = Fleet(now=time.time, rng=random.Random(1), pace=PACE)
     for index, node in enumerate(nodes):
         fleet.add(f"n{index}", node.url, HttpNode(node.url, Trust("gw")))
+    profiles, leases = ProfileFile(None, CATALOGUE), LeaseTable()
+    clock = asyncio.get_running_loop().time
+    residency = Residency(fleet, profiles, leases, Rules(max_wait_s=5), clock)
     table = [(sha256(secret).digest(), who) for secret, who in (keys or {}).items()]
     known = KeyTable(table, required=required, now=time.time)
     deps = ManagementDeps(
         keys=known,
         keyring=Keyring(dict(table), {}, MemoryKeys(), known, now=time.time, log=get_logger()),
-        profiles=ProfileFile(None, CATALOGUE),
+        profiles=profiles,
         fleet=fleet,
-        loader=Loader(fleet, time.monotonic, max_load_s=5),
-        leases=LeaseTable(),
+        residency=residency,
+        leases=leases,
         ledger=MemoryLedger(time.time),
         timelines=Timelines(time.time),
         captures=Captures(time.time),
@@ -109,15 +113,15 @@ async def gateway(
         now=time.time,
         post_paths=frozenset(("/v1/chat/completions",)),
     )
-    running = asyncio.create_task(fleet.run())
+    running = [asyncio.create_task(fleet.run()), asyncio.create_task(residency.run())]
     async with asyncio.timeout(5):
         await fleet.wait_until(lambda f: all(n.discovery and n.events for n in f.nodes))
     try:
         yield Gateway(deps)
     finally:
-        await deps.loader.aclose()
-        running.cancel()
-        await asyncio.wait([running])
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running)
 
 
 def a_request(name: str, who: Principal) -> Timeline:

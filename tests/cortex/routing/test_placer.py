@@ -24,7 +24,8 @@ from helexa.cortex.fleet.client import HttpNode, Trust
 from helexa.cortex.fleet.fleet import Fleet
 from helexa.cortex.fleet.node import Pace
 from helexa.cortex.profiles import Profile, ProfileFile, Profiles
-from helexa.cortex.residency.loader import Loader
+from helexa.cortex.residency.owner import Residency
+from helexa.cortex.residency.world import Rules
 from helexa.cortex.routing.leases import LeaseTable
 from helexa.cortex.routing.placer import FleetPlacer
 
@@ -48,16 +49,18 @@ async def placing(*nodes: FakeNode, profiles: Profiles = CATALOGUE) -> AsyncIter
     fleet = Fleet(now=time.time, rng=random.Random(1), pace=PACE)
     for index, node in enumerate(nodes):
         fleet.add(f"n{index}", node.url, HttpNode(node.url, Trust("gw")))
-    loader = Loader(fleet, time.monotonic, max_load_s=5)
-    running = asyncio.create_task(fleet.run())
+    file, leases = ProfileFile(None, profiles), LeaseTable()
+    rules = Rules(max_wait_s=5)
+    residency = Residency(fleet, file, leases, rules, asyncio.get_running_loop().time)
+    running = [asyncio.create_task(fleet.run()), asyncio.create_task(residency.run())]
     async with asyncio.timeout(5):
         await fleet.wait_until(lambda f: all(n.discovery or n.strikes >= 3 for n in f.nodes))
     try:
-        yield FleetPlacer(ProfileFile(None, profiles), fleet, loader, LeaseTable(), max_wait_s=3)
+        yield FleetPlacer(file, fleet, residency, leases, max_wait_s=3)
     finally:
-        await loader.aclose()
-        running.cancel()
-        await asyncio.wait([running])
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running)
 
 
 async def test_requests_spread_over_nodes_by_open_work(fake_node: Starter, model: Model) -> None:
@@ -188,7 +191,7 @@ async def test_a_deadline_ends_the_wait_with_what_is_known(fake_node: Starter) -
         with pytest.raises(ModelLoading) as caught:
             await placer.later("cold", ANONYMOUS, NOBODY, deadline)
         assert caught.value.retry_after_s == 3.0
-        assert caught.value.extras == {"progress": 0.5, "eta_s": 3.0}
+        assert caught.value.extras == {"progress": 0.5, "position": 1, "eta_s": 3.0}
 
 
 async def test_names_that_nobody_serves_leave_no_trace(fake_node: Starter, model: Model) -> None:

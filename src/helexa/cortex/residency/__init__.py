@@ -1,4 +1,7 @@
-"""What is loaded where. For now: cold loads, one per model however many wait for it.
+"""What is loaded where: cold loads, and who makes room for them.
 
-This room must not look at requests; it is asked for a model and makes it warm.
+``world`` is what a decision reads and ``choose`` the decision, both pure; ``scheduler`` is the
+state machine of loads and evictions, without a clock or a socket; ``owner`` is the one task that
+feeds it and acts for it through ``effects``; ``waiting`` holds the requests that wait. This room
+must not look at requests; it is told how many wait for which model.
 """

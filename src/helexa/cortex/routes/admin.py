@@ -20,7 +20,7 @@ from helexa.cortex.capture import Capture, CaptureOrder, as_lines, as_zip
 from helexa.cortex.catalogue import profile_of, resolve
 from helexa.cortex.fleet.snapshot import NodeSnapshot
 from helexa.cortex.profiles import Profile
-from helexa.cortex.residency.loader import load_request
+from helexa.cortex.residency.effects import load_request
 from helexa.cortex.routes.deps import ManagementDeps
 from helexa.cortex.routes.guard import require_admin
 from helexa.cortex.routes.keys import KeyRoutes
@@ -100,7 +100,7 @@ class AdminRoutes:
             }
             for node in deps.fleet.snapshot().nodes
         ]
-        return reply({"nodes": nodes, "loading": list(deps.loader.running)})
+        return reply({"nodes": nodes, "loading": list(deps.residency.loading)})
 
     async def grants(self, _request: Request) -> Response:
         return reply(self._deps.ledger.snapshot())
@@ -165,7 +165,7 @@ class AdminRoutes:
             raise decision.error
         if not isinstance(decision, Wake):
             return reply({"model": model, "status": "present"})
-        node = await self._deps.loader.load(decision.profile, decision.nodes)
+        node = await self._deps.residency.load_now(model)
         return reply({"model": model, "node": node, "status": "loaded"})
 
     async def unload(self, request: Request) -> Response:

@@ -14,7 +14,7 @@ from helexa.cortex.fleet.fleet import Fleet
 from helexa.cortex.keys.keyring import Keyring
 from helexa.cortex.ledger.base import Ledger
 from helexa.cortex.profiles import ProfileFile
-from helexa.cortex.residency.loader import Loader
+from helexa.cortex.residency.owner import Residency
 from helexa.cortex.routing.leases import LeaseTable
 from helexa.cortex.timeline import Timelines
 
@@ -33,7 +33,7 @@ class ManagementDeps:
     keyring: Keyring
     profiles: ProfileFile
     fleet: Fleet
-    loader: Loader
+    residency: Residency
     leases: LeaseTable
     ledger: Ledger
     timelines: Timelines

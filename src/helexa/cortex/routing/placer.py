@@ -1,4 +1,4 @@
-"""Finds the node for a request: decisions, leases and the loader joined.
+"""Finds the node for a request: decisions, leases and residency joined.
 
 What can be decided per model is decided once per change of the fleet or of the catalogue; a
 request then costs a look-up and an ordering of its candidates.
@@ -10,14 +10,15 @@ import asyncio
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 
-from helexa.core.errors import Forbidden, ModelLoading, ServiceUnavailable
+from helexa.core.errors import Forbidden, ServiceUnavailable
 from helexa.core.principal import Principal
 from helexa.cortex.catalogue import resolve
 from helexa.cortex.exchange.desk import Placed
 from helexa.cortex.fleet.fleet import Fleet
 from helexa.cortex.fleet.snapshot import FleetSnapshot, NodeSnapshot
 from helexa.cortex.profiles import ProfileFile, Profiles
-from helexa.cortex.residency.loader import Loader
+from helexa.cortex.residency.owner import Residency, not_for_you
+from helexa.cortex.residency.waiting import Waiter
 from helexa.cortex.routing.decide import NOBODY, SOON_S, Decision, Refuse, Serve, Wait, Wake, decide
 from helexa.cortex.routing.leases import Lease, LeaseTable
 from helexa.cortex.routing.rank import Candidate, best, least, mix
@@ -27,11 +28,14 @@ from helexa.wire.peek import Peek
 class _View:
     """One model as decided for one generation."""
 
-    __slots__ = ("candidates", "decision", "unready")
+    __slots__ = ("candidates", "decision", "queued", "unready")
 
-    def __init__(self, decision: Decision, candidates: tuple[Candidate, ...]) -> None:
+    def __init__(
+        self, decision: Decision, candidates: tuple[Candidate, ...], *, queued: bool
+    ) -> None:
         self.decision = decision
         self.candidates = candidates
+        self.queued = queued
         self.unready = not isinstance(decision, Serve)
 
 
@@ -41,7 +45,7 @@ class FleetPlacer:
     Args:
         profiles: The catalogue, re-read elsewhere.
         fleet: Read on every request.
-        loader: Asked when a model is asleep.
+        residency: Asked when a model is asleep, or others wait for it already.
         leases: Our own work by place.
         max_wait_s: How long a request may wait for a load.
     """
@@ -50,17 +54,17 @@ class FleetPlacer:
         self,
         profiles: ProfileFile,
         fleet: Fleet,
-        loader: Loader,
+        residency: Residency,
         leases: LeaseTable,
         *,
         max_wait_s: float = 600.0,
     ) -> None:
         self._profiles = profiles
         self._fleet = fleet
-        self._loader = loader
+        self._residency = residency
         self.leases = leases
         self._max_wait_s = max_wait_s
-        self._seen: tuple[FleetSnapshot, Profiles] | None = None
+        self._seen: tuple[FleetSnapshot, Profiles, int] | None = None
         self._views: dict[str, _View] = {}
         self._turn = 0
 
@@ -89,7 +93,7 @@ class FleetPlacer:
         view = self._view(model)
         if principal.models or view.unready:
             self.check(model, principal)
-        return model, self._best(view, NOBODY)
+        return model, None if view.queued else self._best(view, NOBODY)
 
     def resolve(self, model: str) -> str:
         """The concrete id behind an alias; other names are their own."""
@@ -109,11 +113,12 @@ class FleetPlacer:
         decision = self._view(model).decision
         if isinstance(decision, Refuse):
             raise decision.error
-        if isinstance(decision, Wake) and not principal.may_load:
-            raise Forbidden(
-                f"The model {model!r} is not loaded and this key may not cause a load.",
-                param="model",
-            )
+        if (
+            isinstance(decision, Wake)
+            and not principal.may_load
+            and not self._residency.queued(model)
+        ):
+            raise not_for_you(model)
 
     def now(
         self, model: str, avoid: AbstractSet[str] = NOBODY, seed: int | None = None
@@ -142,23 +147,39 @@ class FleetPlacer:
         )
 
     async def later(
-        self, model: str, principal: Principal, avoid: AbstractSet[str], deadline: float | None
+        self,
+        model: str,
+        principal: Principal,
+        avoid: AbstractSet[str],
+        deadline: float | None,
+        told: Callable[[Waiter], object] = lambda _: None,
     ) -> Placed:
         """Wait for a node that can, loading the model if need be.
 
         Args:
             deadline: Loop time after which waiting is of no use; None is ``max_wait_s`` from now.
+            told: Called with the place in line, which knows how long it will take.
 
         Raises:
             HelexaError: Nothing to wait for, or not in time (``ModelLoading`` with what is
                 known about when).
         """
-        limit = asyncio.get_running_loop().time() + self._max_wait_s
+        loop = asyncio.get_running_loop()
+        limit = loop.time() + self._max_wait_s
+        # Estimates err: without a wish of its own, a request is not turned away for a little.
+        patience = limit + self._max_wait_s / 2
+        if deadline is not None:
+            limit, patience = min(limit, deadline), min(patience, deadline)
+        waiter = self._residency.join(model, patience, may_load=principal.may_load)
+        told(waiter)
         try:
-            async with asyncio.timeout_at(limit if deadline is None else min(limit, deadline)):
-                return await self._wait(model, principal, avoid)
+            async with asyncio.timeout_at(limit):
+                return await self._place(waiter, avoid)
         except TimeoutError:
-            raise self._still_loading(model, avoid) from None
+            standing = waiter.standing(loop.time())
+            raise self._residency.still_loading(model, standing) from None
+        finally:
+            waiter.leave()
 
     def lease(self, placed: Placed, model: str) -> Lease:
         """Count the request as that node's work."""
@@ -171,42 +192,20 @@ class FleetPlacer:
         decision = self._decide(model, NOBODY)
         return (decision.progress, decision.eta_s) if isinstance(decision, Wait) else (None, None)
 
-    async def _wait(self, model: str, principal: Principal, avoid: AbstractSet[str]) -> Placed:
+    async def _place(self, waiter: Waiter, avoid: AbstractSet[str]) -> Placed:
+        """The place of somebody whose turn has come."""
         while True:
-            fleet = self._fleet.snapshot()
-            decision = self._decide(model, avoid)
-            match decision:
-                case Serve():
-                    placed = self.now(model, avoid)
-                    if placed is not None:
-                        placed.cold = True
-                        return placed
-                    raise ServiceUnavailable(
-                        f"The nodes that have {model!r} have just failed.", retry_after_s=SOON_S
-                    )
-                case Refuse():
-                    raise decision.error
-                case Wake() if not principal.may_load:
-                    raise Forbidden(
-                        f"The model {model!r} is not loaded and this key may not cause a load.",
-                        param="model",
-                    )
-                case Wake():
-                    await self._loader.load(decision.profile, decision.nodes)
-                    continue
-            await self._fleet.wait_until(_newer_than(fleet))
-
-    def _still_loading(self, model: str, avoid: AbstractSet[str]) -> ModelLoading:
-        decision = self._decide(model, avoid)
-        progress, eta = None, None
-        if isinstance(decision, Wait):
-            progress, eta = decision.progress, decision.eta_s
-        return ModelLoading(
-            f"The model {model!r} is still loading.",
-            retry_after_s=SOON_S if eta is None else eta,
-            progress=progress,
-            eta_s=eta,
-        )
+            await waiter.turn()
+            placed = self.now(waiter.model, avoid)
+            if placed is not None:
+                placed.cold = waiter.cold
+                return placed
+            if avoid:
+                raise ServiceUnavailable(
+                    f"The nodes that have {waiter.model!r} have just failed.",
+                    retry_after_s=SOON_S,
+                )
+            waiter.again()
 
     def _allowed(self, model: str, principal: Principal) -> bool:
         return any(self.resolve(name) == model for name in principal.models)
@@ -214,16 +213,31 @@ class FleetPlacer:
     def _decide(self, model: str, avoid: AbstractSet[str]) -> Decision:
         if not avoid:
             return self._view(model).decision
-        return decide(model, self._profiles.current, self._fleet.snapshot(), avoid)
+        return self._decision(model, self._profiles.current, self._fleet.snapshot(), avoid)
+
+    def _decision(
+        self,
+        model: str,
+        profiles: Profiles,
+        fleet: FleetSnapshot,
+        avoid: AbstractSet[str] = NOBODY,
+    ) -> Decision:
+        """``decide``, where a place that is about to go for another model takes nothing new."""
+        closing = self._residency.closing(model)
+        decision = decide(model, profiles, fleet, avoid | closing if closing else avoid)
+        if closing and isinstance(decision, Refuse):
+            return Wait(tuple(closing))
+        return decision
 
     def _view(self, model: str) -> _View:
         fleet, profiles = self._fleet.snapshot(), self._profiles.current
         seen = self._seen
-        if seen is None or seen[0] is not fleet or seen[1] is not profiles:
+        version = self._residency.version
+        if seen is None or seen[0] is not fleet or seen[1] is not profiles or seen[2] != version:
             if seen is None or seen[0] is not fleet:
                 self.leases.reconcile(fleet.nodes)
             self._views.clear()
-            self._seen = (fleet, profiles)
+            self._seen = (fleet, profiles, version)
         view = self._views.get(model)
         if view is None:
             view = self._make_view(model, fleet, profiles)
@@ -233,14 +247,11 @@ class FleetPlacer:
         return view
 
     def _make_view(self, model: str, fleet: FleetSnapshot, profiles: Profiles) -> _View:
-        decision = decide(model, profiles, fleet)
+        decision = self._decision(model, profiles, fleet)
         nodes = decision.nodes if isinstance(decision, Serve) else ()
-        return _View(decision, tuple(self._candidate(node, model) for node in nodes))
+        candidates = tuple(self._candidate(node, model) for node in nodes)
+        return _View(decision, candidates, queued=self._residency.queued(model))
 
     def _candidate(self, node: NodeSnapshot, model: str) -> Candidate:
         capacity = node.models[model].load.max_in_flight
         return Candidate(node.name, max(1, capacity), self.leases.work(node.name, model))
-
-
-def _newer_than(old: FleetSnapshot) -> Callable[[FleetSnapshot], bool]:
-    return lambda fleet: fleet.generation > old.generation

@@ -1,0 +1,169 @@
+"""What loads have taught: how long they take, how much they need, and where they just failed.
+
+Bounded by the catalogue times the fleet; what has left both is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+from helexa.core.errors import HelexaError, InsufficientVram, ServiceUnavailable, UpstreamFailed
+
+SMOOTHING = 0.5
+FAILED_FOR_S = 10.0
+FAILED_LONGEST_S = 300.0
+FIRM_FOR_S = 60.0
+"""So long a node's word about what a load needs is not asked for again."""
+RETRY_VRAM_S = 30.0
+TRIES = 2
+"""Refusals for want of memory in a row after which a node is left alone for a while."""
+UNLOAD_S = 0.5
+"""Taken for an unload that nobody has timed yet."""
+
+
+@dataclass(slots=True)
+class _Lesson:
+    load_s: float | None = None
+    loads: int = 0
+    need_mb: int | None = None
+    firm_until: float = 0.0
+    failures: int = 0
+    blocked_until: float = 0.0
+    error: HelexaError | None = None
+
+
+class Learned:
+    """Lessons by (node, model).
+
+    Args:
+        now: Monotonic seconds.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._lessons: dict[tuple[str, str], _Lesson] = {}
+        self._unload_s: float | None = None
+
+    @property
+    def unload_s(self) -> float:
+        """What an unload takes."""
+        return UNLOAD_S if self._unload_s is None else self._unload_s
+
+    def load_s(self, node: str, model: str) -> float | None:
+        """What a load takes there: as timed there, else on another node; None is unknown."""
+        here = self._lessons.get((node, model))
+        if here is not None and here.load_s is not None:
+            return here.load_s
+        others = [
+            lesson.load_s
+            for (_, name), lesson in self._lessons.items()
+            if name == model and lesson.load_s is not None
+        ]
+        return sum(others) / len(others) if others else None
+
+    def timed_here(self, node: str, model: str) -> bool:
+        """Whether a load of it was timed on that node, by us."""
+        lesson = self._lessons.get((node, model))
+        return lesson is not None and lesson.loads > 0
+
+    def need_mb(self, node: str, model: str, used_mb: int | None) -> tuple[int | None, bool]:
+        """Free memory that a load takes there, and whether the node has just said so.
+
+        Args:
+            used_mb: What it uses where it is loaded, or the operator's estimate.
+        """
+        lesson = self._lessons.get((node, model))
+        if lesson is None:
+            return used_mb, False
+        firm = lesson.firm_until > self._now()
+        if firm:
+            return lesson.need_mb, True
+        return (lesson.need_mb if used_mb is None else used_mb), False
+
+    def blocked_until(self, node: str, model: str) -> float:
+        """When to try again there."""
+        lesson = self._lessons.get((node, model))
+        return 0.0 if lesson is None else lesson.blocked_until
+
+    def error(self, nodes: Collection[str], model: str) -> HelexaError | None:
+        """Why the latest load on one of ``nodes`` failed, while it counts."""
+        now = self._now()
+        found = [
+            lesson
+            for node in nodes
+            if (lesson := self._lessons.get((node, model))) is not None
+            and lesson.error is not None
+            and max(lesson.blocked_until, lesson.firm_until) > now
+        ]
+        last = max(found, key=lambda lesson: lesson.blocked_until, default=None)
+        return None if last is None else last.error
+
+    def timed(self, node: str, model: str, seconds: float) -> None:
+        """A load has ended well."""
+        lesson = self._lessons.setdefault((node, model), _Lesson())
+        before = lesson.load_s if lesson.loads else None
+        lesson.loads += 1
+        lesson.load_s = seconds if before is None else before + SMOOTHING * (seconds - before)
+        lesson.failures, lesson.blocked_until, lesson.error = 0, 0.0, None
+
+    def expects(self, node: str, model: str, seconds: float) -> None:
+        """The node's own estimate; counts until a load was timed."""
+        lesson = self._lessons.setdefault((node, model), _Lesson())
+        if not lesson.loads:
+            lesson.load_s = seconds
+
+    def unload_timed(self, seconds: float) -> None:
+        """An unload has ended."""
+        before = self.unload_s
+        self._unload_s = before + SMOOTHING * (seconds - before)
+
+    def failed(self, node: str, model: str, error: HelexaError) -> None:
+        """A load has failed; for want of memory, its figures say what it needs."""
+        lesson = self._lessons.setdefault((node, model), _Lesson())
+        now, lesson.error = self._now(), error
+        lesson.failures += 1
+        grown = 2.0 ** min(lesson.failures - 1, 10)
+        needed = required_mb(error)
+        if needed is None:
+            lesson.blocked_until = now + min(FAILED_LONGEST_S, FAILED_FOR_S * grown)
+            return
+        lesson.need_mb, lesson.firm_until = needed, now + FIRM_FOR_S
+        if lesson.failures > TRIES:
+            # Once is how one learns; again and again means that its figures and ours differ.
+            lesson.blocked_until = now + min(RETRY_VRAM_S, grown)
+
+    def forget(self, known: Collection[str], nodes: Collection[str]) -> None:
+        """Keep what is about these models and nodes."""
+        for node, model in [k for k in self._lessons if k[0] not in nodes or k[1] not in known]:
+            del self._lessons[node, model]
+
+
+def required_mb(error: HelexaError) -> int | None:
+    """Free memory with which a refused load would have fitted; None when that is not known.
+
+    A node plans with less than what is free: the difference is needed beside the model.
+    """
+    if not isinstance(error, InsufficientVram):
+        return None
+    needed, usable, free = (error.extras.get(k) for k in ("needed_mb", "usable_mb", "free_mb"))
+    if not isinstance(needed, int):
+        return None
+    if isinstance(usable, int) and isinstance(free, int):
+        return needed + max(0, free - usable)
+    return needed
+
+
+def with_retry(error: HelexaError, retry_after_s: float | None) -> HelexaError:
+    """The same refusal for somebody else, or for somebody who asks later.
+
+    What an upstream failed with is our own unavailability by then: nothing of this request was
+    sent there.
+    """
+    kind = ServiceUnavailable if isinstance(error, UpstreamFailed) else type(error)
+    made = kind.__new__(kind)
+    after = retry_after_s if retry_after_s is None else round(retry_after_s, 3)
+    extras: dict[str, Any] = error.extras
+    HelexaError.__init__(made, error.message, param=error.param, retry_after_s=after, **extras)
+    return made
