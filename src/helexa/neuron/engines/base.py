@@ -11,7 +11,8 @@ the way out; the ``Cleaner`` is also the meter. Clean chat, the only thing nodes
 
 * every event is ``data: {json}\\n\\n`` with a schema-valid ``chat.completion.chunk`` under the
   served model id; no empty content deltas, no nulls the schema forbids; reasoning in
-  ``delta.reasoning_content``; one tool-call shape;
+  ``delta.reasoning_content``; one tool-call shape; the first chunk may carry ``timings`` with
+  what is known of the prompt, a finish chunk ``stop_reason`` with the stop text that ended it;
 * then one usage chunk (``choices: []``, ``usage`` with sub-counts, ``timings``), then
   ``data: [DONE]\\n\\n``.
 """

@@ -38,6 +38,15 @@ def timings_dict(meter: Meter) -> dict[str, Any]:
     }
 
 
+def prompt_timings(meter: Meter) -> dict[str, Any]:
+    """What of the timings is known before the first token."""
+    return {
+        "prompt_n": max(0, meter.prompt - meter.cached),
+        "cache_n": meter.cached,
+        "prompt_ms": round(meter.prompt_ms, 3),
+    }
+
+
 class Envelope:
     """The members every chunk of one answer shares: ``kind`` is ``chat.completion`` or
     ``text_completion``."""

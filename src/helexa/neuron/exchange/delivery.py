@@ -138,7 +138,7 @@ class Delivery:
             self._done(step.out)
             return
         if exchange.answer is not None and step.out:
-            exchange.answer.write(step.out)
+            self._pass_on(step.out)
         if exchange.grant.gate.low():
             exchange.say_low(0)
         if step.edge == "kv_exhausted":
@@ -146,6 +146,14 @@ class Delivery:
         elif step.edge is not None and self._edge is None:
             self._edge = exchange.desk.loop.create_task(self._wait_at_edge())
             self._edge.add_done_callback(self._edge_left)
+
+    def _pass_on(self, out: bytes) -> None:
+        """Forward clean events, in the caller's dialect."""
+        exchange = self._exchange
+        if exchange.translation is not None:
+            out = exchange.translation.events(out)
+        if out and exchange.answer is not None:
+            exchange.answer.write(out)
 
     def _accepted(self) -> bool:
         """The engine has said how long the prompt is: if it fits, a gateway may have its header."""
@@ -205,14 +213,18 @@ class Delivery:
         if self.stream.cleaner.failed is None:
             self._deliver("complete", out)
         elif self._exchange.answer is not None and out:
-            self._exchange.answer.write(out)  # what failed is said when the attempt has returned
+            self._pass_on(out)  # what failed is said when the attempt has returned
 
     def _deliver(self, outcome: Outcome, last: bytes) -> None:
         """The end of an answer; its record is final before the caller can have seen it."""
         exchange = self._exchange
         exchange.conclude(outcome)
         if exchange.answer is not None:
-            exchange.answer.end(last if exchange.show_usage else without_usage(last))
+            if exchange.translation is not None:
+                last = exchange.translation.events(last)
+            elif not exchange.show_usage:
+                last = without_usage(last)
+            exchange.answer.end(last)
         else:
             exchange.send(self.stream.cleaner.whole())
 

@@ -23,6 +23,7 @@ from helexa.neuron.exchange.caller import Caller
 from helexa.neuron.exchange.delivery import Delivery
 from helexa.neuron.exchange.desk import THREAD_BYTES, Desk, Outcome, Row, Times
 from helexa.neuron.exchange.length import prompt_tokens
+from helexa.neuron.exchange.way import Translate, Way
 from helexa.neuron.grants import Grant, GrantGate
 from helexa.neuron.registry.served import ServedModel
 from helexa.neuron.service import Running
@@ -32,6 +33,7 @@ from helexa.relay.reply import Reply
 from helexa.relay.request import Request
 from helexa.wire import errors as wire
 from helexa.wire.peek import peek
+from helexa.wire.translation import Translation
 
 _JSON = b"content-type: application/json\r\n"
 _SSE = b"content-type: text/event-stream\r\ncache-control: no-store\r\nx-accel-buffering: no\r\n"
@@ -47,10 +49,13 @@ class Exchange:
     """Runs one request; ``start`` it, and it sees to its own end."""
 
     def __init__(
-        self, desk: Desk, route: str, request: Request, reply: Reply, caller: Caller
+        self, desk: Desk, way: Way, request: Request, reply: Reply, caller: Caller
     ) -> None:
         self.desk = desk
-        self.route = route
+        self.way = way
+        self.route = way.route
+        self.body = request.body
+        self.translation: Translation | None = None
         self.caller = caller
         self.times = Times(request.received or desk.loop.time())
         self.model: ServedModel | None = None
@@ -63,7 +68,6 @@ class Exchange:
         self.row: Row | None = None
         self.show_usage = True
         self.grant = Grant(GrantGate(caller.granted, desk.grants.slice_tokens // 2))
-        self._request = request
         self._task: asyncio.Task[None] | None = None
         self._ticket: Ticket | None = None
         self._seat: Seat | None = None
@@ -115,9 +119,13 @@ class Exchange:
     # ── the way in ──────────────────────────────────────────────────────────────────────────
 
     async def _serve(self) -> None:
-        seen = peek(self._request.body)
+        if self.way.translate is not None:
+            await self._translate(self.way.translate)
+        seen = peek(self.body)
         self.show_usage = seen.usage_wanted or self.caller.gateway is not None
         model = self.model = self.desk.node.registry.serving(seen.model)
+        if self.translation is not None:
+            self.translation.begin(model.model_id)
         asked = self.asked = await self._clean(model)
         self._begin(model, asked)
         prompt, exact = await prompt_tokens(model, self.route, asked, self.grant.gate)
@@ -131,10 +139,17 @@ class Exchange:
         delivery = self.delivery = Delivery(self, model, asked, seat)
         await delivery.run()
 
+    async def _translate(self, translate: Translate) -> None:
+        args = self.body, self.caller.request_id.removeprefix("req_")
+        long = len(self.body) >= THREAD_BYTES
+        made = await asyncio.to_thread(translate, *args) if long else translate(*args)
+        self.translation = made
+        self.body = made.body
+
     async def _clean(self, model: ServedModel) -> EngineRequest:
-        args = (self.route, self._request.body, model.served, self.caller.request_id)
+        args = (self.route, self.body, model.served, self.caller.request_id)
         thinking = self.caller.thinking
-        if len(self._request.body) < THREAD_BYTES:
+        if len(self.body) < THREAD_BYTES:
             return model.engine.clean(*args, thinking=thinking)
         return await asyncio.to_thread(model.engine.clean, *args, thinking=thinking)
 
@@ -149,7 +164,8 @@ class Exchange:
         self.row = desk.records.open(self._record("queued"))
         if asked.stream:
             commit = desk.commit_s if caller.gateway is None else -1.0
-            form = StreamForm(_SSE + self._echo(), self._comment, commit, waiting_secs=1.0)
+            awake = self._comment if self.translation is None else self.translation.keep_alive
+            form = StreamForm(_SSE + self._echo(), awake, commit, waiting_secs=1.0)
             self.answer = Answer(self.reply, form, desk.wheel, desk.loop)
 
     async def _room_for_prompt(self, prompt: int) -> None:
@@ -188,6 +204,8 @@ class Exchange:
 
     def send(self, body: bytes) -> None:
         """Answer whole."""
+        if self.translation is not None:
+            body = self.translation.plain(body)
         self.reply.send(200, _JSON + self._echo() + self._queued(), body)
 
     def _fail(self, error: HelexaError) -> None:
@@ -198,9 +216,12 @@ class Exchange:
             self.delivery.stream.abandon()
         self.conclude("refused" if self.delivery is None else "failed")
         if self.answer is not None and self.answer.committed:
-            self.answer.end(wire.event(error, "openai", self.caller.request_id))
+            if self.translation is not None:
+                self.answer.end(self.translation.fail(error, self.caller.request_id))
+            else:
+                self.answer.end(wire.event(error, self.way.dialect, self.caller.request_id))
         else:
-            rendered = wire.render(error, "openai", self.caller.request_id)
+            rendered = wire.render(error, self.way.dialect, self.caller.request_id)
             self.reply.send(rendered.status, rendered.lines + self._echo(), rendered.body)
 
     def _flow(self, paused: bool) -> None:

@@ -12,20 +12,17 @@ from collections.abc import Callable
 from helexa.core.errors import HelexaError, InvalidApiKey
 from helexa.core.settings import Secret
 from helexa.neuron.exchange.caller import read_caller
+from helexa.neuron.exchange.counting import Counting
 from helexa.neuron.exchange.desk import Desk
 from helexa.neuron.exchange.exchange import Exchange
+from helexa.neuron.exchange.way import WAYS, Way
 from helexa.relay.asgi import AsgiBridge
 from helexa.relay.http1 import BadRequest
 from helexa.relay.reply import Reply
 from helexa.relay.request import Request
 from helexa.wire import errors as wire
 
-ROUTES = {
-    b"/chat/completions": "chat",
-    b"/completions": "completions",
-    b"/embeddings": "embeddings",
-    b"/rerank": "rerank",
-}
+COUNT = b"/messages/count_tokens"
 PUBLIC = frozenset((b"/health", b"/version"))
 
 _JSON = b"content-type: application/json\r\n"
@@ -44,44 +41,52 @@ class NodeApp:
         self._desk = desk
         self._management = management
         self._expected = f"Bearer {secret.reveal()}".encode() if secret else None
-        self._routes = ROUTES | {b"/v1" + path: route for path, route in ROUTES.items()}
+        self._ways = WAYS | {b"/v1" + path: way for path, way in WAYS.items()}
 
     def handle(self, request: Request, reply: Reply) -> None:
         """Answer one request."""
+        counts = request.path.removeprefix(b"/v1") == COUNT
+        way = self._ways.get(request.path)
+        dialect: wire.Dialect = (
+            "anthropic" if counts else way.dialect if way is not None else "openai"
+        )
         if not self._allowed(request):
-            self._refuse(reply, InvalidApiKey("The fleet secret is missing or wrong."))
-            return
-        route = self._routes.get(request.path)
-        if route is None:
+            refused = InvalidApiKey("The fleet secret is missing or wrong.")
+            self._refuse(reply, refused, dialect)
+        elif way is None and not counts:
             self._management.handle(request, reply)
         elif request.method != b"POST":
             method = request.method.decode("latin-1")
             words = f"Use POST on {request.path.decode('latin-1')}, not {method}."
-            rendered = wire.route_error(405, "method_not_allowed", words, "openai")
+            rendered = wire.route_error(405, "method_not_allowed", words, dialect)
             reply.send(405, b"allow: POST\r\n" + rendered.lines, rendered.body)
         else:
-            self._infer(route, request, reply)
+            self._infer(way, request, reply)
 
     def refuse(self, error: BadRequest) -> tuple[bytes, bytes]:
         """A request that could not be parsed."""
         rendered = wire.route_error(error.status, error.code, error.message, "openai")
         return rendered.lines, rendered.body
 
-    def _infer(self, route: str, request: Request, reply: Reply) -> None:
+    def _infer(self, way: Way | None, request: Request, reply: Reply) -> None:
+        """Answer one of the ways, or count, where ``way`` is None."""
         try:
             caller = read_caller(request, self._desk.ids)
         except HelexaError as error:
-            self._refuse(reply, error)
+            self._refuse(reply, error, "anthropic" if way is None else way.dialect)
             return
-        Exchange(self._desk, route, request, reply, caller).start()
+        if way is None:
+            Counting(self._desk, request.body, reply, caller).start()
+        else:
+            Exchange(self._desk, way, request, reply, caller).start()
 
     def _allowed(self, request: Request) -> bool:
         if self._expected is None or (request.method == b"GET" and request.path in PUBLIC):
             return True
         return hmac.compare_digest(request.header(b"authorization"), self._expected)
 
-    def _refuse(self, reply: Reply, error: HelexaError) -> None:
-        rendered = wire.render(error, "openai")
+    def _refuse(self, reply: Reply, error: HelexaError, dialect: wire.Dialect) -> None:
+        rendered = wire.render(error, dialect)
         reply.send(rendered.status, rendered.lines, rendered.body)
 
 

@@ -79,7 +79,8 @@ def test_a_stream_becomes_clean_chat(cleaner: Cleaner) -> None:
         {"content": "é\n"},
         {},
     ]
-    assert all("timings" not in chunk for chunk in chunks[:-1])
+    assert chunks[0]["timings"] == {"prompt_n": 7, "cache_n": 2, "prompt_ms": 4.0}
+    assert all("timings" not in chunk for chunk in chunks[1:-1])
     assert chunks[-1]["usage"] == {
         "prompt_tokens": 9,
         "completion_tokens": 8,

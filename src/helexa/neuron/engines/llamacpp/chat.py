@@ -10,7 +10,7 @@ import msgspec
 from helexa.core.errors import InvalidRequestBody, UnsupportedParameter
 from helexa.neuron.engines.base import Meter, Served
 from helexa.neuron.engines.llamacpp.stream import Choice, ChoiceState, known_finish
-from helexa.neuron.engines.render import Envelope, assemble
+from helexa.neuron.engines.render import Envelope, assemble, prompt_timings
 from helexa.neuron.engines.request import (
     Json,
     check_messages,
@@ -57,6 +57,7 @@ def prepare(body: Json, served: Served, thinking: bool) -> None:
     body["stream_options"] = {"include_usage": True}
     body["return_progress"] = True
     body["timings_per_token"] = True
+    body["verbose"] = bool(body.get("stop"))  # the last chunk then says which of them ended it
 
 
 def _refuse_what_cannot_be(body: Json) -> None:
@@ -176,16 +177,20 @@ class ChatDialect:
             return b"".join((start, state.prefix, raw, _logprobs(choice.logprobs), _END))
         return start + state.prefix + raw + _END
 
-    def _role(self, state: ChoiceState) -> bytes:
+    def _role(self, state: ChoiceState, meter: Meter | None = None) -> bytes:
+        """The first chunk; where the prompt has been counted by then, it says so."""
         state.opened = True
-        return state.prefix + _ROLE + _END
+        if meter is None or not meter.prompt_known:
+            return state.prefix + _ROLE + _END
+        choice = {"index": state.index, "delta": {"role": "assistant"}, "finish_reason": None}
+        return self._envelope.chunk({"timings": prompt_timings(meter), "choices": [choice]})
 
     def _unusual(
         self, choice: Choice, raw: bytes, state: ChoiceState, fresh: int, meter: Meter
     ) -> bytes:
         """The role, an empty delta, or one in a form that is not spliced as it is."""
         state.pending += fresh
-        out = b"" if state.opened else self._role(state)
+        out = b"" if state.opened else self._role(state, meter)
         delta = {} if raw in _EMPTY else msgspec.json.decode(raw, type=dict[str, Any])
         kept = {k: v for k, v in delta.items() if v not in (None, "") and k != "role"}
         if kept:
@@ -207,7 +212,10 @@ class ChatDialect:
     def finish(self, state: ChoiceState, why: str | None) -> bytes:
         """The finish chunk; ``why`` says what of ours cut the answer."""
         start = b"" if state.opened else self._role(state)
-        choice = {"index": state.index, "delta": {}, "finish_reason": state.finish}
+        choice: Json = {"index": state.index, "delta": {}}
+        if state.stop is not None:
+            choice["stop_reason"] = state.stop
+        choice["finish_reason"] = state.finish
         members: dict[str, Any] = {"choices": [choice]}
         if why is not None:
             members["helexa"] = {"finish": why}
@@ -215,12 +223,15 @@ class ChatDialect:
 
     def whole(self, state: ChoiceState) -> dict[str, object]:
         """The choice of a plain answer."""
-        return {
+        choice: Json = {
             "index": state.index,
             "message": assemble(state.deltas),
             "logprobs": _joined(state.logprobs),
             "finish_reason": state.finish or "stop",
         }
+        if state.stop is not None:
+            choice["stop_reason"] = state.stop
+        return choice
 
 
 def _logprobs(raw: msgspec.Raw) -> bytes:

@@ -63,6 +63,12 @@ class Progress(msgspec.Struct, gc=False):
     time_ms: float = 0.0
 
 
+class Verbose(msgspec.Struct, gc=False):
+    """What llama.cpp tells of the end in its own dialect only."""
+
+    stopping_word: str = ""
+
+
 class Chunk(msgspec.Struct, gc=False):
     """One event."""
 
@@ -71,6 +77,7 @@ class Chunk(msgspec.Struct, gc=False):
     usage: ChunkUsage | None = None
     prompt_progress: Progress | None = None
     error: EngineError | None = None
+    verbose: Verbose | None = msgspec.field(name="__verbose", default=None)
 
 
 _decode = msgspec.json.Decoder(Chunk).decode
@@ -79,13 +86,14 @@ _decode = msgspec.json.Decoder(Chunk).decode
 @dataclass(slots=True, eq=False)
 class ChoiceState:
     """One answer on its way: ``taken`` counts its tokens, ``pending`` those whose text the
-    engine still holds back."""
+    engine still holds back, ``stop`` is the client's text that ended it."""
 
     index: int
     prefix: bytes
     taken: int = 0
     pending: int = 0
     finish: str | None = None
+    stop: str | None = None
     opened: bool = False
     called: bool = False
     deltas: list[msgspec.Raw] = field(default_factory=list)
@@ -172,7 +180,8 @@ class StreamCleaner:
             if chunk.timings is not None and chunk.prompt_progress is None:
                 choices = chunk.choices
                 if len(choices) == 1 and chunk.usage is None and chunk.error is None:
-                    return self._choice(choices[0], chunk.timings)  # nearly every event
+                    # nearly every event
+                    return self._choice(choices[0], chunk.timings, chunk.verbose)
             return self._chunk(chunk)
         except ValueError:  # msgspec's errors are among them
             return self._fail(self._garbage())
@@ -216,9 +225,10 @@ class StreamCleaner:
             return b""
         choices = chunk.choices
         if len(choices) == 1:
-            out = self._choice(choices[0], chunk.timings)
+            out = self._choice(choices[0], chunk.timings, chunk.verbose)
         else:
-            out = b"".join([self._choice(choice, chunk.timings) for choice in choices])
+            told = chunk.timings, chunk.verbose
+            out = b"".join([self._choice(choice, *told) for choice in choices])
         if chunk.usage is not None:
             self._usage(chunk.usage, chunk.timings)
         return out
@@ -231,7 +241,9 @@ class StreamCleaner:
         meter.prompt_ms = progress.time_ms
         meter.prompt_known = True
 
-    def _choice(self, choice: Choice, timings: ChunkTimings | None) -> bytes:
+    def _choice(
+        self, choice: Choice, timings: ChunkTimings | None, stopped: Verbose | None
+    ) -> bytes:
         index = choice.index
         state = self._first if index == 0 else self._choices.get(index)
         if state is None:
@@ -245,6 +257,8 @@ class StreamCleaner:
             meter.predicted_ms = timings.predicted_ms
         if choice.finish_reason is not None:
             self._ending = state
+            if stopped is not None:
+                state.stop = stopped.stopping_word or None
         return self._dialect.event(choice, state, fresh, self.meter)
 
     def _usage(self, usage: ChunkUsage, timings: ChunkTimings | None) -> None:

@@ -1,0 +1,73 @@
+"""Counting the prompt of a Messages request, exactly and free of charge.
+
+The engine's own template and tokenizer count what they would be given: tools, images and the
+thinking switch included. Nothing is admitted and no record is kept, since nothing is computed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from helexa.core.errors import HelexaError
+from helexa.neuron.engines.base import EngineRequest
+from helexa.neuron.exchange.caller import Caller
+from helexa.neuron.exchange.desk import THREAD_BYTES, Desk
+from helexa.neuron.registry.served import ServedModel
+from helexa.relay.reply import Reply
+from helexa.wire import errors as wire
+from helexa.wire.messages.dialect import count_request, token_count
+from helexa.wire.peek import peek
+
+_JSON = b"content-type: application/json\r\n"
+
+
+class Counting:
+    """Answers one ``count_tokens``; ``start`` it, and it sees to its own end."""
+
+    def __init__(self, desk: Desk, body: bytes, reply: Reply, caller: Caller) -> None:
+        self._desk = desk
+        self._body = body
+        self._reply = reply
+        self._caller = caller
+
+    def start(self) -> asyncio.Task[None]:
+        """Begin; given up when the caller leaves."""
+        task = self._desk.loop.create_task(self._run())
+        self._reply.on_gone = task.cancel
+        return task
+
+    async def _run(self) -> None:
+        try:
+            tokens = await self._count()
+        except HelexaError as error:
+            self._refuse(error)
+        except asyncio.CancelledError:
+            if not self._reply.gone:
+                raise
+        except Exception:  # the edge of a request: a bug of ours must not leave it hanging
+            self._desk.log.exception("bug", request_id=self._caller.request_id)
+            self._refuse(wire.internal_error(self._caller.request_id))
+        else:
+            self._reply.send(200, _JSON + self._echo(), token_count(tokens))
+
+    async def _count(self) -> int:
+        seen = peek(self._body)
+        model = self._desk.node.registry.serving(seen.model)
+        if len(self._body) < THREAD_BYTES:
+            asked = self._asked(model)
+        else:
+            asked = await asyncio.to_thread(self._asked, model)
+        return await model.engine.count_cleaned(model.address, asked, model.served)
+
+    def _asked(self, model: ServedModel) -> EngineRequest:
+        chat, caller = count_request(self._body), self._caller
+        return model.engine.clean(
+            "chat", chat, model.served, caller.request_id, thinking=caller.thinking
+        )
+
+    def _refuse(self, error: HelexaError) -> None:
+        rendered = wire.render(error, "anthropic", self._caller.request_id)
+        self._reply.send(rendered.status, rendered.lines + self._echo(), rendered.body)
+
+    def _echo(self) -> bytes:
+        return b"x-request-id: %b\r\n" % self._caller.request_id.encode("latin-1", "replace")

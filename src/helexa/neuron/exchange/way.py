@@ -1,0 +1,40 @@
+"""The inference routes of a node: what the engine is asked, and in whose words.
+
+A gateway asks in chat and renders every other dialect itself. Whoever talks to a node directly
+gets the same dialects from the same code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from helexa.wire.errors import Dialect
+from helexa.wire.messages.dialect import translate_messages
+from helexa.wire.translation import Translation
+
+Translate = Callable[[bytes, str], Translation]
+"""From a client's body and a request id (letters) to chat, and what renders the answer."""
+
+
+class Way(NamedTuple):
+    """One inference route.
+
+    Args:
+        route: What the engine knows it as: ``chat``, ``completions``, ``embeddings``, ``rerank``.
+        dialect: Whose error envelope the caller reads.
+        translate: None where the caller speaks what engines do.
+    """
+
+    route: str
+    dialect: Dialect = "openai"
+    translate: Translate | None = None
+
+
+WAYS = {
+    b"/chat/completions": Way("chat"),
+    b"/completions": Way("completions"),
+    b"/embeddings": Way("embeddings"),
+    b"/rerank": Way("rerank"),
+    b"/messages": Way("chat", "anthropic", translate_messages),
+}
