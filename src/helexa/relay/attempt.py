@@ -15,7 +15,7 @@ from time import monotonic
 import msgspec
 
 from helexa.relay.pool import ConnectFailed, UpstreamPool
-from helexa.relay.upstream import Failure, Headers, UpstreamConnection
+from helexa.relay.upstream import Failure, Forward, Headers, UpstreamConnection
 from helexa.relay.wheel import Wheel
 
 Events = Callable[[bytes], None]
@@ -48,6 +48,8 @@ class Attempt:
     Args:
         on_events: Gets whole events of a 200 answer; None collects the body instead.
         max_body: Largest collected body and largest single event, bytes.
+        forward: Offered whole chunks of a 200 answer as they came, framing and all, while nothing
+            is held; what it does not take (returns False) goes to ``on_events``.
     """
 
     __slots__ = (
@@ -57,6 +59,7 @@ class Attempt:
         "_connection",
         "_deadlines",
         "_done",
+        "_forward",
         "_held",
         "_last",
         "_loop",
@@ -88,6 +91,7 @@ class Attempt:
         deadlines: Deadlines,
         on_events: Events | None = None,
         max_body: int = 64 * 1024 * 1024,
+        forward: Forward | None = None,
     ) -> None:
         self._pool = pool
         self._wheel = wheel
@@ -95,6 +99,7 @@ class Attempt:
         self._deadlines = deadlines
         self._on_events = on_events
         self._max_body = max_body
+        self._forward = forward
         self._connection: UpstreamConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._request: tuple[bytes, bytes] = (b"", b"")
@@ -213,6 +218,7 @@ class Attempt:
         if self._paused:
             return now + self._deadlines.shortest
         if self.bytes_in:
+            self._last = max(self._last, connection.heard)
             due, failure = self._deadlines.between_bytes, Failure.TIMEOUT_BETWEEN
         elif connection.unsent:
             due, failure = self._deadlines.send, Failure.TIMEOUT_SEND
@@ -227,7 +233,7 @@ class Attempt:
         done, self._done = self._done, None
         if done is not None:
             self._request = (b"", b"")
-            self._on_events = None
+            self._on_events = self._forward = None
             done()
 
     # ── Sink ────────────────────────────────────────────────────────────────────────────────
@@ -249,6 +255,9 @@ class Attempt:
                 data = self._whole(data)
             if data:
                 self._hand_on(data)
+            connection = self._connection
+            if connection is not None:
+                connection.forward = None if self._held else self._forward
             return
         self._size += len(data)
         if self._size > self._max_body:

@@ -87,17 +87,24 @@ def check_head(version: str, headers: dict[bytes, bytes]) -> None:
 
 
 class DateHeader:
-    """The ``date`` header line, formatted once a second."""
+    """Status line and ``date`` header, formatted once a second."""
+
+    __slots__ = ("_lines", "_second", "_stamp")
 
     def __init__(self) -> None:
         self._second = 0
-        self._line = b""
+        self._stamp = b""
+        self._lines: dict[int, bytes] = {}
 
-    def line(self) -> bytes:
-        """``date: …`` with its line end."""
+    def lines(self, status: int) -> bytes:
+        """``HTTP/1.1 200 OK`` and ``date: …``, each with its line end."""
         now = int(time.time())
         if now != self._second:
             self._second = now
             stamp = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(now))
-            self._line = f"date: {stamp}\r\n".encode()
-        return self._line
+            self._stamp = f"date: {stamp}\r\n".encode()
+            self._lines.clear()
+        lines = self._lines.get(status)
+        if lines is None:
+            lines = self._lines[status] = status_line(status) + self._stamp
+        return lines

@@ -1,10 +1,13 @@
 """Bytes of a client in, requests out: the parsing half of a server connection.
 
 httptools (llhttp, strict) splits the bytes; this adds what it leaves open: limits, the checks of
-``check_head``, requests to switch protocols (served as if they had not asked). ::
+``check_head``, requests to switch protocols (served as if they had not asked). A head that comes
+again is recalled, and its body of known length counted off, without the parser, which then still
+stands where the request before has ended. ::
 
     IDLE ──first byte──▶ HEAD ──blank line──▶ BODY ──whole──▶ IDLE
-                           └───────── BadRequest ─────┘ refused, nothing is read any more
+      │                    └───────── BadRequest ─────┘ refused, nothing is read any more
+      └──a head recalled──▶ BODY, ``_need`` bytes to come ──whole──▶ IDLE
 """
 
 from __future__ import annotations
@@ -15,7 +18,8 @@ from typing import Any
 import httptools
 
 from helexa.relay.http1 import SINGLE, BadRequest, Limits, check_head
-from helexa.relay.request import Request
+from helexa.relay.recall import Recall, recall
+from helexa.relay.request import Head, Request
 
 # Which part of a request comes next. Plain integers: an Enum's look-up costs 1 us a request here.
 IDLE, HEAD, BODY = 0, 1, 2
@@ -23,6 +27,7 @@ IDLE, HEAD, BODY = 0, 1, 2
 _SMALL_PIECE = 4096  # pieces of a body below this are gathered: a list of crumbs costs 40 x them
 _FRAMING_SLACK = 1 << 20  # bytes of chunk framing and trailers that a body may come with
 _FRAMING_RATIO = 8  # and per byte of it: one-byte chunks need six
+_MISSES = 4  # so many heads in a row that were not the last one, and none is remembered any more
 
 
 class RequestReader(asyncio.Protocol):
@@ -39,8 +44,12 @@ class RequestReader(asyncio.Protocol):
         "_heard",
         "_limits",
         "_loop",
+        "_misses",
+        "_need",
+        "_origin",
         "_parser",
         "_peer",
+        "_recall",
         "_refusal",
         "_request",
         "_secure",
@@ -59,6 +68,10 @@ class RequestReader(asyncio.Protocol):
         self._refusal: BadRequest | None = None
         self._headers: dict[bytes, bytes] = {}
         self._url = b""
+        self._recall: Recall | None = None
+        self._origin: bytes | None = None
+        self._misses = 0
+        self._need = 0
         self._body: list[bytes | bytearray] = []
         self._body_bytes = 0
         self._wire_bytes = 0
@@ -91,6 +104,14 @@ class RequestReader(asyncio.Protocol):
         if self.closing or self._refusal is not None:
             return  # nothing after a refusal or "Connection: close" is anybody's request
         self._heard = self._loop.time()
+        if self._need:
+            data = self._gather(data)
+        if self._stage == IDLE:
+            if self._recall is not None:
+                data = self._recalled(data, self._recall)
+            self._origin = data
+        if not data or self.closing:
+            return
         self._chunk = self._size = len(data)
         try:
             self._parser.feed_data(data)
@@ -101,6 +122,41 @@ class RequestReader(asyncio.Protocol):
         else:
             if self._stage:
                 self._check_growth(len(data))
+
+    # ── a head that comes again ─────────────────────────────────────────────────────────────
+
+    def _recalled(self, data: bytes, last: Recall) -> bytes:
+        """Take the requests whose heads are known; returns what is for the parser."""
+        while data and not self.closing:
+            start = last.match(data)
+            if not start or last.length > self._limits.body_bytes:
+                break
+            self._misses = 0
+            end = start + last.length
+            request = Request(last.head, b"", self._heard, self._peer, self._secure)
+            if end > len(data):
+                self._stage = BODY
+                self._began = self._heard
+                self._request = request
+                self._body_bytes = self._wire_bytes = 0
+                self._need = last.length
+                return self._gather(data[start:])
+            request.body = data[start:end]
+            data = data[end:]
+            self._accept(request)
+        return data
+
+    def _gather(self, data: bytes) -> bytes:
+        """More of a body of known length; returns what is behind it."""
+        rest = data[self._need :]
+        if rest:
+            data = data[: self._need]
+        self._need -= len(data)
+        if data:
+            self.on_body(data)
+        if not self._need:
+            self.on_message_complete()
+        return rest
 
     def _check_growth(self, size: int) -> None:
         """Bound what has arrived of an unfinished request, seen by the parser or not."""
@@ -197,6 +253,7 @@ class RequestReader(asyncio.Protocol):
         version = parser.get_http_version()
         check_head(version, headers)
         self._stage = BODY
+        origin, self._origin = self._origin, None
         if parser.should_upgrade():
             return
         length = headers.get(b"content-length")
@@ -208,16 +265,13 @@ class RequestReader(asyncio.Protocol):
             self._continue = True
             self._send_continue()
         self._body_bytes = self._wire_bytes = 0
-        self._request = Request(
-            parser.get_method(),
-            self._url,
-            headers,
-            version=version,
-            keep_alive=parser.should_keep_alive(),
-            received=self._heard,
-            peer=self._peer,
-            secure=self._secure,
-        )
+        head = Head(parser.get_method(), self._url, headers, version, parser.should_keep_alive())
+        self._request = Request(head, b"", self._heard, self._peer, self._secure)
+        if origin is not None and self._misses < _MISSES:
+            self._misses += 1
+            self._recall = recall(origin, head)
+        else:
+            self._recall = None
 
     def _check_head_size(self) -> None:
         # The chunks that brought the head are larger than the limit; the head itself may not be.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from helexa.relay.http1 import status_line
+from helexa.relay.http1 import DateHeader
 
 if TYPE_CHECKING:
     from helexa.relay.server import ServerProtocol
@@ -26,6 +26,7 @@ class Reply:
         "_bodyless",
         "_chunked",
         "_close",
+        "_date",
         "_mute",
         "_protocol",
         "_write",
@@ -42,12 +43,14 @@ class Reply:
         self,
         protocol: ServerProtocol,
         write: Callable[[bytes], object],
+        date: DateHeader,
         head_only: bool,
         version: str,
         close: bool,
     ) -> None:
         self._protocol = protocol
         self._write = write  # straight to the transport
+        self._date = date
         self._mute = True  # no bytes of a body may leave: not begun, ended, gone or HEAD
         self._bodyless = head_only
         self._chunked = chunked = version == "1.1"  # older clients get close-delimited answers
@@ -88,9 +91,8 @@ class Reply:
             body, length = b"", b""
         else:
             length = b"content-length: %d\r\n" % size
-        head = b"%b%b%b%b%b\r\n" % (
-            status_line(status),
-            self._protocol.date(),
+        head = b"%b%b%b%b\r\n" % (
+            self._date.lines(status),
             headers,
             length,
             b"connection: close\r\n" if close else b"",
@@ -116,9 +118,8 @@ class Reply:
         self.status = status
         if self._protocol.closing:
             self._close = True
-        head = b"%b%b%b%b%b\r\n" % (
-            status_line(status),
-            self._protocol.date(),
+        head = b"%b%b%b%b\r\n" % (
+            self._date.lines(status),
             headers,
             b"transfer-encoding: chunked\r\n" if self._chunked else b"",
             b"connection: close\r\n" if self._close else b"",
@@ -135,6 +136,18 @@ class Reply:
         size = len(data)
         self.bytes_sent += size
         self._write(b"%x\r\n%b\r\n" % (size, data) if self._chunked else data)
+
+    def pass_on(self, chunks: bytes, size: int) -> bool:
+        """More of a streamed answer that is framed already: whole chunks, ``size`` bytes in all.
+
+        Returns:
+            False when this client's answer is not chunked or has ended; nothing is written.
+        """
+        if self._mute or not self._chunked:
+            return False
+        self.bytes_sent += size
+        self._write(chunks)
+        return True
 
     def end(self, last: bytes = b"") -> None:
         """Finish a streamed answer, with ``last`` as its final bytes.

@@ -1,12 +1,13 @@
-"""One parsed HTTP request, body included."""
+"""One parsed HTTP request: its head, which requests of a connection may share, and its body."""
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import unquote
 
 
-class Request:
-    """What a client sent.
+class Head:
+    """Request line and headers. Never changed: requests with the same bytes share one.
 
     Attributes:
         method: Upper-case ASCII, for example ``b"POST"``.
@@ -14,21 +15,18 @@ class Request:
         path: Raw path of the target, also of an absolute one; query removed, not decoded.
         query: Raw query without the question mark.
         headers: Lower-case names; repeated fields joined with ", ".
-        body: The whole body.
-        received: Loop time (seconds) when the head was complete.
-        peer: Remote address, for example ``127.0.0.1``; empty for Unix sockets.
+        keep_alive: The connection stays open after the answer.
+        memo: For the application: what it has worked out from this head. Lives as long as the
+            connection and the requests that share it.
     """
 
     __slots__ = (
-        "body",
         "headers",
         "keep_alive",
+        "memo",
         "method",
         "path",
-        "peer",
         "query",
-        "received",
-        "secure",
         "target",
         "version",
     )
@@ -38,12 +36,8 @@ class Request:
         method: bytes,
         target: bytes,
         headers: dict[bytes, bytes],
-        *,
         version: str = "1.1",
         keep_alive: bool = True,
-        received: float = 0.0,
-        peer: str = "",
-        secure: bool = False,
     ) -> None:
         self.method = method
         self.target = target
@@ -53,10 +47,65 @@ class Request:
         self.headers = headers
         self.version = version
         self.keep_alive = keep_alive
+        self.memo: Any = None
+
+    def with_length(self, length: bytes) -> Head:
+        """The same head with another ``content-length``."""
+        other = Head(self.method, self.target, self.headers, self.version, self.keep_alive)
+        other.headers = {**self.headers, b"content-length": length}
+        other.memo = self.memo
+        return other
+
+
+class Request:
+    """What a client sent.
+
+    Attributes:
+        headers: Those of the head.
+        body: The whole body.
+        received: Loop time (seconds) when the head was complete.
+        peer: Remote address, for example ``127.0.0.1``; empty for Unix sockets.
+    """
+
+    __slots__ = ("body", "head", "headers", "peer", "received", "secure")
+
+    def __init__(self, head: Head, body: bytes, received: float, peer: str, secure: bool) -> None:
+        self.head = head
+        self.headers = head.headers
+        self.body = body
         self.received = received
         self.peer = peer
         self.secure = secure
-        self.body = b""
+
+    @property
+    def method(self) -> bytes:
+        """See ``Head``."""
+        return self.head.method
+
+    @property
+    def path(self) -> bytes:
+        """See ``Head``."""
+        return self.head.path
+
+    @property
+    def query(self) -> bytes:
+        """See ``Head``."""
+        return self.head.query
+
+    @property
+    def target(self) -> bytes:
+        """See ``Head``."""
+        return self.head.target
+
+    @property
+    def version(self) -> str:
+        """``1.0`` or ``1.1``."""
+        return self.head.version
+
+    @property
+    def keep_alive(self) -> bool:
+        """See ``Head``."""
+        return self.head.keep_alive
 
     def header(self, name: bytes, default: bytes = b"") -> bytes:
         """Value of a header by lower-case name."""

@@ -123,10 +123,6 @@ class ServerProtocol(RequestReader):
         size: int = self._transport.get_write_buffer_size()
         return size
 
-    def date(self) -> bytes:
-        """The ``date`` header line."""
-        return self._shared.date.line()
-
     # ── connection ──────────────────────────────────────────────────────────────────────────
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -228,11 +224,11 @@ class ServerProtocol(RequestReader):
     # ── requests ────────────────────────────────────────────────────────────────────────────
 
     def _accept(self, request: Request) -> None:
-        queue = self._queue
-        queue.append(request)
-        if self._active is None:
-            self._next()
-        if queue and self._reading and self._full():
+        if self._active is None and not self._handling:  # then nothing is queued either
+            self._handle(request)
+            return
+        self._queue.append(request)
+        if self._reading and self._full():
             self._reading = False
             self._transport.pause_reading()
 
@@ -258,19 +254,20 @@ class ServerProtocol(RequestReader):
 
     # ── answers ─────────────────────────────────────────────────────────────────────────────
 
-    def _next(self) -> None:
-        """Hand over queued requests until one does not answer at once."""
-        if self._handling:
-            return
+    def _handle(self, request: Request) -> None:
+        """Hand a request over."""
+        shared, head = self._shared, request.head
+        self._active = reply = Reply(
+            self,
+            self._transport.write,
+            shared.date,
+            head.method == b"HEAD",
+            head.version,
+            not head.keep_alive or shared.draining,
+        )
         self._handling = True
-        shared, queue, write = self._shared, self._queue, self._transport.write
         try:
-            while queue and self._active is None and not self.closing:
-                request = queue.popleft()
-                close = not request.keep_alive or shared.draining
-                reply = Reply(self, write, request.method == b"HEAD", request.version, close)
-                self._active = reply
-                shared.app.handle(request, reply)
+            shared.app.handle(request, reply)
         except Exception as error:  # noqa: BLE001  # inside the parser it would pass for bad bytes
             self._loop.call_exception_handler(
                 {"message": "a request handler raised", "exception": error, "protocol": self}
@@ -278,6 +275,14 @@ class ServerProtocol(RequestReader):
             self.abort()
         finally:
             self._handling = False
+
+    def _next(self) -> None:
+        """Hand over queued requests until one does not answer at once."""
+        if self._handling:
+            return
+        queue = self._queue
+        while queue and self._active is None and not self.closing:
+            self._handle(queue.popleft())
         if self._refusal is not None and self._active is None and not self.closing:
             self._answer_refusal(self._refusal)
         if not self._reading and not self.closing and not self._full():
@@ -286,7 +291,8 @@ class ServerProtocol(RequestReader):
 
     def _answer_refusal(self, error: BadRequest) -> None:
         headers, body = self._shared.app.refuse(error)
-        self._active = Reply(self, self._transport.write, False, "1.1", True)
+        date = self._shared.date
+        self._active = Reply(self, self._transport.write, date, False, "1.1", True)
         self._active.send(error.status, headers, body)
 
     def reply_ended(self, close: bool) -> None:
@@ -301,8 +307,10 @@ class ServerProtocol(RequestReader):
             else:
                 self._transport.close()
         else:
-            self._next()
-            self._send_continue()
+            if self._queue or self._refusal is not None:
+                self._next()
+            if self._continue:
+                self._send_continue()
 
     def _close(self) -> None:
         self.closing = True

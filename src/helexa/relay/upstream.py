@@ -1,7 +1,8 @@
 """The client side of a connection: one request at a time to a node or an engine.
 
 The connection parses what comes back and tells its ``Sink``; it decides nothing. Body bytes of
-one ``data_received`` reach the sink as one piece, whatever their chunks were.
+one ``data_received`` reach the sink as one piece, whatever their chunks were. Where whole chunks
+may travel on as they are, framing and all, ``forward`` is offered them first (see ``plainly``).
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from typing import Any, Protocol
 
 import httptools
 
+from helexa.relay.plainly import whole_answer
+
 Headers = list[tuple[bytes, bytes]]
+Forward = Callable[[bytes], float]
 
 
 class Failure(Enum):
@@ -54,9 +58,16 @@ class Sink(Protocol):
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """One connection of a pool. Idle, or busy with exactly one sink."""
+    """One connection of a pool. Idle, or busy with exactly one sink.
+
+    Attributes:
+        forward: Set by the sink: takes bytes that begin a chunk as they came and returns the
+            time by its clock, or 0 for what it did not take.
+        heard: When it took something last.
+    """
 
     __slots__ = (
+        "_aligned",
         "_answered",
         "_begun",
         "_chunked",
@@ -72,6 +83,8 @@ class UpstreamConnection(asyncio.Protocol):
         "_paused",
         "_sink",
         "_transport",
+        "forward",
+        "heard",
         "idle_since",
         "served",
     )
@@ -83,6 +96,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._sink: Sink | None = None
         self._parts: list[bytes] = []
         self._headers: Headers = []
+        self._aligned = False
         self._begun = False
         self._answered = False
         self._complete = False
@@ -92,6 +106,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._length = False
         self._keep = True
         self._closed = False
+        self.forward: Forward | None = None
+        self.heard = 0.0
         self.idle_since = 0.0
         self.served = 0
 
@@ -109,8 +125,10 @@ class UpstreamConnection(asyncio.Protocol):
     def send(self, head: bytes, body: bytes, sink: Sink) -> None:
         """Send a request; ``sink`` hears of the answer."""
         self._sink = sink
-        self._begun = self._answered = self._complete = False
+        self._begun = self._answered = self._complete = self._aligned = False
         self._keep = True
+        self.forward = None
+        self.heard = 0.0
         self.served += 1
         # Small bodies travel in one write; a large one is not copied.
         if len(body) < 65_536:
@@ -133,7 +151,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def abandon(self) -> None:
         """Drop the exchange and the connection at once; the sink hears nothing more."""
-        self._sink = None
+        self._sink = self.forward = None
         if not self._closed:
             self._closed = True
             self._transport.abort()
@@ -148,6 +166,16 @@ class UpstreamConnection(asyncio.Protocol):
         if sink is None:
             self.abandon()  # bytes nobody asked for: an answer that was longer than it said
             return
+        if self._aligned:
+            forward = self.forward
+            if forward is not None:
+                heard = forward(data)
+                if heard:
+                    self.heard = heard
+                    return
+            self._aligned = False
+        elif not self._begun and self._all_at_once(data, sink):
+            return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -159,12 +187,27 @@ class UpstreamConnection(asyncio.Protocol):
                 self._fail(Failure.PROTOCOL)
                 return
             self._keep = False  # garbage behind a complete answer
+        # A size line cannot end like this, and the bytes of a chunk that goes on came later.
+        self._aligned = self._aligned and data.endswith(b"\n\r\n")
         parts = self._parts
         if parts:
             self._parts = []
             sink.on_body(parts[0] if len(parts) == 1 else b"".join(parts))
         if self._complete:
             self._finish(sink)
+
+    def _all_at_once(self, data: bytes, sink: Sink) -> bool:
+        """An answer that needs no parser, which does not see it."""
+        answer = whole_answer(data)
+        if answer is None:
+            return False
+        headers, body = answer
+        self._begun = self._answered = self._complete = True
+        sink.on_response(200, headers)
+        if body:
+            sink.on_body(body)
+        self._finish(sink)
+        return True
 
     def _deliver(self, sink: Sink) -> None:
         parts = self._parts
@@ -175,7 +218,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _finish(self, sink: Sink) -> None:
         if self._sink is None:
             return  # the sink gave the exchange up while it was told of the body
-        self._sink = None
+        self._sink = self.forward = None
         if self._paused:
             self.resume()  # the next exchange has another reader
         # An answer may come before its request has left: what is still to be sent would stand
@@ -192,7 +235,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closed = True
-        self._parser = None  # it holds our callbacks: a cycle
+        self._parser = self.forward = None  # they hold us, or who holds us: cycles
         sink, self._sink = self._sink, None
         self._on_idle(self, False)
         if sink is None:
@@ -247,8 +290,12 @@ class UpstreamConnection(asyncio.Protocol):
             self._sink.on_response(status, self._headers)
 
     def on_body(self, body: bytes) -> None:
+        self._aligned = False
         if not self._complete:
             self._parts.append(body)
+
+    def on_chunk_complete(self) -> None:
+        self._aligned = True
 
     def on_message_complete(self) -> None:
         if self._informational:

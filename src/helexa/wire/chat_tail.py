@@ -19,7 +19,7 @@ DONE = b"data: [DONE]\n\n"
 
 _MOST_STAMPS = 1024
 
-_MIDDLE = b"null}]}\n\n"
+MIDDLE = b"null}]}\n\n"
 """How a batch ends whose last event is a delta without a finish reason. What we look for comes
 after those, so one comparison settles nearly every batch."""
 
@@ -102,7 +102,7 @@ class ChatTail:
         """Look at whole events; returns what of them goes to the client."""
         if self.first_at:
             self._stamps.append(now)
-            if events.endswith(_MIDDLE):
+            if events.endswith(MIDDLE):
                 if len(self._stamps) >= _MOST_STAMPS:
                     self.measure()
                 return events
@@ -111,6 +111,13 @@ class ChatTail:
         if b'"usage"' in events or b"[DONE]" in events or b'"error"' in events:
             return self._tail(events)
         return events
+
+    def middle(self, now: float) -> None:
+        """A batch went by that ends with ``MIDDLE``; the same as ``feed`` without looking."""
+        stamps = self._stamps
+        stamps.append(now)
+        if len(stamps) >= _MOST_STAMPS:
+            self.measure()
 
     def measure(self) -> None:
         """Bring ``gaps``, ``gap_sum`` and ``last_at`` up to the last batch."""

@@ -1,4 +1,9 @@
-"""A streamed answer on its way through the gateway: metered, watched, passed on."""
+"""A streamed answer on its way through the gateway: metered, watched, passed on.
+
+Chat bytes become client bytes in ``events``, through the route's ``Translation`` if it has one.
+What is in the middle of a plain chat stream and comes in whole chunks does not even get there:
+``forward`` writes it as it came.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +13,12 @@ from helexa.core.errors import HelexaError
 from helexa.core.metrics import GAP_BUCKETS
 from helexa.cortex.exchange.desk import Watcher
 from helexa.relay.answer import Answer
+from helexa.relay.plainly import whole_chunks
 from helexa.wire import errors as wire
-from helexa.wire.chat_tail import DONE, ChatTail
+from helexa.wire.chat_tail import DONE, MIDDLE, ChatTail
 from helexa.wire.translation import Translation
+
+_MIDDLE_CHUNK = MIDDLE + b"\r\n"
 
 
 class StreamRelay:
@@ -74,6 +82,24 @@ class StreamRelay:
         else:
             answer.add_headers(self._header_lines())
             answer.write(data)
+
+    def forward(self, data: bytes) -> float:
+        """Write chunks as they came if there is nothing in them for us; when, or 0 if not."""
+        answer, tail = self.answer, self.tail
+        if (
+            not data.endswith(_MIDDLE_CHUNK)
+            or not tail.first_at
+            or not answer.relaying
+            or self._watcher is not None
+            or self._translation is not None
+        ):
+            return 0.0
+        size = whole_chunks(data)
+        if not size or not answer.reply.pass_on(data, size):
+            return 0.0
+        answer.last = now = self._now()
+        tail.middle(now)
+        return now
 
     def finish(self, comment: bytes) -> None:
         """The success terminator, behind what only the end could tell."""
