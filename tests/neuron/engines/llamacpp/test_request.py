@@ -271,8 +271,10 @@ def test_embeddings_and_rerank_are_checked(served: Served) -> None:
     assert found.param == "encoding_format"
     ranks = replace(served, plan=replace(served.plan, rerank=True, embeddings=False))
     assert refusal(ranks, "rerank", query="x", documents=[5]).param == "documents[0]"
-    body = sent(ranks, "rerank", query="x", documents=["a", {"text": "b"}])
+    assert refusal(ranks, "rerank", query="x", documents=["a"], top_n=0).param == "top_n"
+    body = sent(ranks, "rerank", query="x", documents=["a", {"text": "b"}], return_documents=True)
     assert body["documents"] == ["a", "b"]
+    assert "return_documents" not in body
 
 
 def test_legacy_prompts_are_texts_or_tokens(served: Served) -> None:

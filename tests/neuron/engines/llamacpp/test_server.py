@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -52,9 +53,12 @@ async def test_a_reranker_ranks_and_does_nothing_else(
     spark_facts: ModelFacts, tmp_path: Path
 ) -> None:
     async with running(LlamaCpp(os.environ), spark_facts, tmp_path, {"rerank": True}) as case:
-        exchange = await case.send({"query": "a", "documents": ["b", "c"]}, route="rerank")
+        asked = {"query": "a", "documents": ["b", "c"], "return_documents": True}
+        exchange = await case.send(asked, route="rerank")
         await exchange.finish()
-        assert b'"relevance_score"' in exchange.request.cleaner.whole()
+        results = json.loads(exchange.request.cleaner.whole())["results"]
+        assert sorted((r["index"], r["document"]["text"]) for r in results) == [(0, "b"), (1, "c")]
+        assert all(isinstance(r["relevance_score"], float) for r in results)
         assert exchange.request.cleaner.meter.prompt > 0
         with pytest.raises(UnsupportedOperation):
             case.clean("chat", user("hi"))

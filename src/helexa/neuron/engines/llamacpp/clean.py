@@ -38,16 +38,16 @@ def engine_request(
     if route == "completions":
         return _text(body, served, request_id, created)
     if route == "embeddings":
-        vectors.prepare_embeddings(body, served)
+        amend = vectors.prepare_embeddings(body, served)
     elif route == "rerank":
-        vectors.prepare_rerank(body, served)
+        amend = vectors.prepare_rerank(body, served)
     else:
         raise UnsupportedOperation(f"{served.model_id} does not serve {route}.")
     return EngineRequest(
         method="POST",
         path="/v1/" + route,
         body=msgspec.json.encode(body),
-        cleaner=vectors.PlainCleaner(served),
+        cleaner=vectors.PlainCleaner(served, amend),
         stream=False,
         events=False,
     )

@@ -1,7 +1,15 @@
-"""Embeddings and rerank on llama.cpp: plain answers, counted by their usage."""
+"""Embeddings and rerank on llama.cpp: plain answers, counted by their usage.
+
+What llama.cpp does not do itself is done to its answer: fewer dimensions, the documents beside
+their scores.
+"""
 
 from __future__ import annotations
 
+import base64
+import math
+from array import array
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -15,9 +23,16 @@ from helexa.core.errors import (
 from helexa.neuron.engines.base import Meter, Served
 from helexa.neuron.engines.request import Json, wrong
 
+Amend = Callable[[dict[str, Any]], None]
+"""Changes a decoded answer in place."""
 
-def prepare_embeddings(body: Json, served: Served) -> None:
-    """Check an embeddings request; texts, token ids, and either in a list."""
+
+def prepare_embeddings(body: Json, served: Served) -> Amend | None:
+    """Check an embeddings request; texts, token ids, and either in a list.
+
+    Returns:
+        What is left to do to the answer.
+    """
     if not served.plan.embeddings:
         raise UnsupportedOperation(f"{served.model_id} is not loaded to make embeddings.")
     given = body.get("input")
@@ -27,15 +42,56 @@ def prepare_embeddings(body: Json, served: Served) -> None:
         raise wrong("input", "a string or a list", given)
     if not given:
         raise InvalidRequestBody("`input` is empty.", param="input")
+    if isinstance(given, list):
+        _check_batch(given)
     encoding = body.get("encoding_format", "float")
     if encoding not in ("float", "base64"):
         raise InvalidRequestBody(
             "`encoding_format` must be float or base64.", param="encoding_format"
         )
+    wanted = body.pop("dimensions", None)
+    if wanted is None:
+        return None
+    whole = served.facts.embedding_dim
+    if type(wanted) is not int:
+        raise wrong("dimensions", "an integer", wanted)
+    if not 1 <= wanted <= whole:
+        raise InvalidRequestBody(
+            f"`dimensions` is {wanted}; {served.model_id} gives 1 to {whole}.", param="dimensions"
+        )
+    return lambda answer: _shorten(answer, wanted)
 
 
-def prepare_rerank(body: Json, served: Served) -> None:
-    """Check a rerank request: a query and documents (strings, or objects with ``text``)."""
+def _check_batch(given: list[Any]) -> None:
+    """Texts, token ids, or lists of token ids; never a mixture."""
+    kind = type(given[0])
+    if kind not in (str, int, list):
+        raise wrong("input[0]", "a string, a token id or a list of token ids", given[0])
+    for index, item in enumerate(given):
+        if type(item) is not kind:
+            raise wrong(f"input[{index}]", "of one kind with the others", item)
+        if kind is list and not (item and all(type(token) is int for token in item)):
+            raise wrong(f"input[{index}]", "a list of token ids", item)
+
+
+def _shorten(answer: dict[str, Any], dimensions: int) -> None:
+    """The first dimensions of every vector, brought to length one again (as OpenAI does)."""
+    for item in answer["data"]:
+        vector = item["embedding"]
+        packed = isinstance(vector, str)
+        values = array("f", base64.b64decode(vector)) if packed else array("f", vector)
+        short = values[:dimensions]
+        length = math.hypot(*short) or 1.0
+        scaled = array("f", (value / length for value in short))
+        item["embedding"] = base64.b64encode(scaled).decode() if packed else scaled.tolist()
+
+
+def prepare_rerank(body: Json, served: Served) -> Amend | None:
+    """Check a rerank request: a query and documents (strings, or objects with ``text``).
+
+    Returns:
+        What is left to do to the answer.
+    """
     if not served.plan.rerank:
         raise UnsupportedOperation(f"{served.model_id} is not loaded to rerank.")
     if not isinstance(body.get("query"), str):
@@ -48,12 +104,28 @@ def prepare_rerank(body: Json, served: Served) -> None:
         if not isinstance(text, str):
             raise wrong(f"documents[{index}]", "a string", text)
     body["documents"] = texts
+    most = body.get("top_n")
+    if most is not None and (type(most) is not int or most < 1):
+        raise InvalidRequestBody("`top_n` must be a whole number from 1.", param="top_n")
+    if not body.pop("return_documents", False):
+        return None
+    return lambda answer: _add_documents(answer, texts)
+
+
+def _add_documents(answer: dict[str, Any], texts: list[Any]) -> None:
+    for result in answer["results"]:
+        result["document"] = {"text": texts[result["index"]]}
 
 
 class PlainCleaner:
-    """A whole body in, the same body under the served id out."""
+    """A whole body in, the same body under the served id out.
 
-    def __init__(self, served: Served) -> None:
+    Args:
+        amend: What is done to the answer besides.
+    """
+
+    def __init__(self, served: Served, amend: Amend | None = None) -> None:
+        self._amend = amend
         self.meter = Meter()
         self.finish_reason: str | None = None
         self.failed: HelexaError | None = None
@@ -77,7 +149,9 @@ class PlainCleaner:
             answer: dict[str, Any] = msgspec.json.decode(self._body)
             usage = answer.setdefault("usage", {})
             self.meter.prompt = int(usage.get("prompt_tokens", usage.get("total_tokens", 0)))
-        except (msgspec.DecodeError, AttributeError, TypeError, ValueError):
+            if self._amend is not None:
+                self._amend(answer)
+        except (msgspec.DecodeError, AttributeError, LookupError, TypeError, ValueError):
             self.failed = UpstreamConnectionError(
                 f"The engine of {self._served.model_id} sent something that is not an answer."
             )
