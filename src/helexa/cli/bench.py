@@ -145,7 +145,8 @@ def compare_command(
     if metric is not None and metric not in METRICS:
         _leave(2, f"there is no metric {metric!r}; one of {', '.join(METRICS)}")
     path = _settings(config, db).database(os.environ)
-    verdicts, alone = _guarded(lambda: answers.compare(Reader(path).cells(), a, b, metric))
+    old, new = _guarded(lambda: answers.sides(Reader(path), a, b))
+    verdicts, alone = answers.compare(old, new, metric)
     if not verdicts:
         _leave(2, f"{a!r} and {b!r} have no cell in common; see `helexa bench report`")
     if as_json:

@@ -25,9 +25,11 @@ from helexa.bench.report import answers
 from helexa.bench.row import Run
 from helexa.bench.settings import BenchSettings
 from helexa.bench.stats.verdict import Verdict
-from helexa.bench.store.cell import METRICS
-from helexa.bench.store.reader import Reader, RunFilter
+from helexa.bench.store.cell import METRICS, Cell
+from helexa.bench.store.reader import Lines, Reader, RunFilter
 from helexa.bench.store.schema import StoreError
+
+SERIES_BUILDS, MOST_BUILDS = 50, 500
 
 _encode = msgspec.json.Encoder().encode
 
@@ -69,13 +71,13 @@ class Questions:
 
     def summary(self, query: dict[str, str]) -> list[answers.CellAnswer]:
         """The newest build of everything against the one before it."""
-        found = answers.summary(self.reader.latest_cells(), show_host=self._show_host)
-        wanted = _only(query, "target", "model", "scenario")
-        return [a for a in found if all(getattr(a, k) == v for k, v in wanted.items())]
+        cells = self.reader.latest_cells(_lines(query))
+        return answers.summary(cells, show_host=self._show_host)
 
     def series(self, query: dict[str, str]) -> list[answers.Series]:
         """A metric over builds."""
-        cells = self.reader.cells(**_only(query, "target", "model", "scenario"))
+        depth = min(int(_number(query, "builds", SERIES_BUILDS) or 1), MOST_BUILDS)
+        cells = self.reader.latest_cells(_lines(query), depth)
         return answers.series(cells, _metric(query), show_host=self._show_host)
 
     def runs(self, query: dict[str, str]) -> Page:
@@ -92,7 +94,7 @@ class Questions:
             where,
             sort=query.get("sort", "at"),
             descending=query.get("order", "desc") != "asc",
-            limit=int(_number(query, "limit", 100) or 100),
+            limit=int(_number(query, "limit", 50) or 50),
             offset=int(_number(query, "offset", 0) or 0),
         )
         return Page(count, [shown(run, show_host=self._show_host) for run in runs])
@@ -140,13 +142,11 @@ class Questions:
         if not a or not b:
             raise WrongQuery("compare needs ?a= and ?b=: two builds or two targets")
         metric = _metric(query) if "metric" in query else None
-        verdicts, alone = answers.compare(self.reader.cells(), a, b, metric)
+        verdicts, alone = answers.compare(*answers.sides(self.reader, a, b), metric)
         return Compared(a, b, verdicts, alone)
 
-    def _newest(self, query: dict[str, str]) -> list[Any]:
-        cells = self.reader.latest_cells()
-        wanted = _only(query, "target", "model")
-        return [c for c in cells if all(getattr(c, k) == v for k, v in wanted.items())]
+    def _newest(self, query: dict[str, str]) -> list[Cell]:
+        return self.reader.latest_cells(Lines(query.get("target", ""), query.get("model", "")))
 
 
 _NAMES = (
@@ -211,6 +211,10 @@ def _error(status: int, code: str, message: str) -> Response:
 
 def _only(query: dict[str, str], *names: str) -> dict[str, str]:
     return {name: query[name] for name in names if query.get(name)}
+
+
+def _lines(query: dict[str, str]) -> Lines:
+    return Lines(query.get("target", ""), query.get("model", ""), query.get("scenario", ""))
 
 
 def _metric(query: dict[str, str]) -> str:

@@ -115,6 +115,7 @@ class _Reader:
             status=self.status,
             error=error,
             refused=refused,
+            sent_at=sent_at,
             first_ms=ms[0] if ms else None,
             last_ms=ms[-1] if ms else None,
             total_ms=((self.ended_at or time.perf_counter()) - sent_at) * 1000,

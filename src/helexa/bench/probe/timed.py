@@ -14,6 +14,7 @@ class Timed(msgspec.Struct, frozen=True):
         status: HTTP status; 0 when none came.
         error: Why it is no good; empty when it is.
         refused: It was told to come back later: neither slow nor failed.
+        sent_at: Seconds on the clock of ``time.perf_counter``.
         first_ms: From the request's last byte out to the first non-empty delta of any kind.
         last_ms: To the last one.
         total_ms: To the end of the answer.
@@ -27,6 +28,7 @@ class Timed(msgspec.Struct, frozen=True):
     status: int = 0
     error: str = ""
     refused: bool = False
+    sent_at: float = 0.0
     first_ms: float | None = None
     last_ms: float | None = None
     total_ms: float = 0.0

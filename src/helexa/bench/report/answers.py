@@ -6,7 +6,8 @@ name, unless that is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from typing import Protocol
 
 import msgspec
 
@@ -15,6 +16,7 @@ from helexa.bench.stats.curves import Level, flatness, knee
 from helexa.bench.stats.summary import Summary, summarise
 from helexa.bench.stats.verdict import Compared, Verdict, judge
 from helexa.bench.store.cell import HIGHER_IS_BETTER, METRICS, Cell
+from helexa.bench.store.reader import ALL, Lines
 
 _SHOWN = ("answer_ms", "first_token_ms", "decode_rate", "throughput")
 
@@ -150,25 +152,36 @@ def regressions(cells: Iterable[Cell]) -> list[Verdict]:
     return sorted(worse, key=lambda v: -abs(v.change))
 
 
-def compare(
-    cells: Sequence[Cell], a: str, b: str, metric: str | None = None
-) -> tuple[list[Verdict], list[CellKey]]:
-    """Two builds of every target, or two targets, cell by cell: ``b`` against ``a``.
+class Cells(Protocol):
+    """Where two sides of a comparison come from (the store's reader)."""
+
+    def build_cells(self, build: str) -> list[Cell]:
+        """Every cell of one build."""
+
+    def latest_cells(self, lines: Lines = ALL, depth: int = 2) -> list[Cell]:
+        """The newest builds of some cells."""
+
+
+Side = dict[tuple[str, ...], Cell]
+
+
+def sides(cells: Cells, a: str, b: str) -> tuple[Side, Side]:
+    """Two builds of every target, or the newest builds of two targets, cell by cell."""
+    old, new = cells.build_cells(a), cells.build_cells(b)
+    if old or new:
+        return _by(old, "target", "model", "scenario"), _by(new, "target", "model", "scenario")
+    return (
+        _by(cells.latest_cells(Lines(a), 1), "model", "scenario"),
+        _by(cells.latest_cells(Lines(b), 1), "model", "scenario"),
+    )
+
+
+def compare(old: Side, new: Side, metric: str | None = None) -> tuple[list[Verdict], list[CellKey]]:
+    """The new side against the old one.
 
     Returns:
         A verdict per cell that both have, and the cells that only one has.
     """
-    by_build = any(cell.build in (a, b) for cell in cells)
-    sides = []
-    for name in (a, b):
-        side: dict[tuple[str, ...], Cell] = {}
-        for cell in cells:
-            if by_build and cell.build == name:
-                side[(cell.target, cell.model, cell.scenario)] = cell
-            elif not by_build and cell.target == name:
-                side[(cell.model, cell.scenario)] = cell  # the newest build wins: it comes last
-        sides.append(side)
-    old, new = sides
     both = [key for key in old if key in new]
     alone = [
         CellKey(cell.target, cell.build, cell.model, cell.scenario)
@@ -176,6 +189,10 @@ def compare(
         if not (key in old and key in new)
     ]
     return judge([compared(new[key], old[key], metric) for key in both]), alone
+
+
+def _by(cells: Iterable[Cell], *names: str) -> Side:
+    return {tuple(getattr(cell, name) for name in names): cell for cell in cells}
 
 
 def series(cells: Iterable[Cell], metric: str, *, show_host: bool = False) -> list[Series]:

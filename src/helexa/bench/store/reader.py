@@ -16,6 +16,19 @@ from helexa.bench.store.schema import MIGRATIONS, RUN_COLUMNS, StoreError, unusa
 from helexa.bench.store.store import connect, from_row
 
 MOST_ROWS = 1000
+NEWEST = 2000
+"""Runs that a question looks at; older ones are found by narrowing it."""
+
+
+class Lines(msgspec.Struct, frozen=True):
+    """Which lines of cells are wanted; empty members ask for all."""
+
+    target: str = ""
+    model: str = ""
+    scenario: str = ""
+
+
+ALL = Lines()
 
 
 class RunFilter(msgspec.Struct, frozen=True):
@@ -59,31 +72,31 @@ class Reader:
             name: [row[0] for row in self._ask(f"SELECT DISTINCT {name} FROM lines ORDER BY 1")]  # noqa: S608
             for name in ("target", "model", "scenario")
         }
-        # Newest first: the one that is looked for.
-        builds = self._ask("SELECT build FROM cells GROUP BY build ORDER BY max(last_at) DESC")
+        builds = self._ask("SELECT build FROM builds ORDER BY last_at DESC LIMIT ?", (MOST_ROWS,))
         found["build"] = [row[0] for row in builds]
         return found
 
-    def cells(self, **where: str) -> list[Cell]:
-        """Cells by equality of their columns, oldest build first."""
-        wanted = {k: v for k, v in where.items() if v}
-        clause = " AND ".join(f"{name} = :{name}" for name in wanted) or "1"
+    def build_cells(self, build: str) -> list[Cell]:
+        """Every cell of one build."""
         rows = self._ask(
-            f"SELECT * FROM cells WHERE {clause} ORDER BY target, model, scenario, first_at",  # noqa: S608
-            wanted,
+            "SELECT * FROM cells WHERE build = ? ORDER BY target, model, scenario", (build,)
         )
         return [Cell.of(row) for row in rows]
 
-    def latest_cells(self, depth: int = 2) -> list[Cell]:
+    def latest_cells(self, lines: Lines = ALL, depth: int = 2) -> list[Cell]:
         """Of every target, model and scenario the newest ``depth`` builds, oldest first."""
-        rows = self._ask(
-            "SELECT c.* FROM lines l JOIN cells c USING (target, model, scenario) "
-            "WHERE c.build IN (SELECT build FROM cells n WHERE n.target = l.target "
-            "AND n.model = l.model AND n.scenario = l.scenario ORDER BY n.first_at DESC LIMIT ?) "
-            "ORDER BY target, model, scenario, first_at",
-            (depth,),
-        )
-        return [Cell.of(row) for row in rows]
+        given = {name: value for name, value in msgspec.structs.asdict(lines).items() if value}
+        clause = " AND ".join(f"{name} = :{name}" for name in given) or "1"
+        keys = self._ask(f"SELECT target, model, scenario FROM lines WHERE {clause}", given)  # noqa: S608
+        found: list[Cell] = []
+        for key in keys:
+            rows = self._ask(
+                "SELECT * FROM cells WHERE target = ? AND model = ? AND scenario = ? "
+                "ORDER BY first_at DESC LIMIT ?",
+                (*key, depth),
+            )
+            found += [Cell.of(row) for row in reversed(rows)]
+        return found
 
     def runs(
         self,
@@ -94,18 +107,23 @@ class Reader:
         limit: int = 100,
         offset: int = 0,
     ) -> tuple[int, list[Run]]:
-        """How many runs there are, up to ``10 × MOST_ROWS``, and a page of them."""
+        """How many runs there are, up to ``NEWEST``, and a page of them.
+
+        Only the newest ``NEWEST`` that fit are counted and sorted: nobody pages further, and it
+        bounds what an answer costs.
+        """
         clause, values = _clause(where)
         by = sort if sort in RUN_COLUMNS else "at"
         order = "DESC" if descending else "ASC"
-        count = self._ask(
-            f"SELECT count(*) FROM (SELECT 1 FROM runs WHERE {clause} LIMIT {10 * MOST_ROWS})",  # noqa: S608
-            values,
-        )[0][0]
-        rows = self._ask(
-            f"SELECT * FROM runs WHERE {clause} ORDER BY {by} {order} LIMIT :limit OFFSET :offset",  # noqa: S608
-            {**values, "limit": min(limit, MOST_ROWS), "offset": offset},
+        newest = (
+            f"SELECT id, {by} AS sorted FROM runs WHERE {clause} ORDER BY at DESC LIMIT {NEWEST}"  # noqa: S608
         )
+        ids = self._ask(f"SELECT id FROM ({newest}) ORDER BY sorted {order}, id {order}", values)  # noqa: S608
+        page = [row[0] for row in ids[offset : offset + min(limit, MOST_ROWS)]]
+        marks = ", ".join("?" * len(page))
+        rows = self._ask(f"SELECT * FROM runs WHERE id IN ({marks})", page)  # noqa: S608
+        count = len(ids)
+        rows = sorted(rows, key=lambda row: page.index(row["id"]))
         return count, [from_row(row) for row in rows]
 
     def run(self, run_id: int) -> Run | None:
@@ -137,8 +155,7 @@ def _clause(where: RunFilter) -> tuple[str, dict[str, object]]:
     }
     parts = [f"{name} = :{name}" for name in values]
     if where.ok is not None:
-        parts.append("ok = :ok")
-        values["ok"] = int(where.ok)
+        parts.append(f"ok = {int(where.ok)}")  # a literal, so that the index of failures is used
     if where.since is not None:
         parts.append("at >= :since")
         values["since"] = where.since

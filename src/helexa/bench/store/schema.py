@@ -75,7 +75,10 @@ CREATE TABLE runs (
 );
 CREATE INDEX runs_by_cell ON runs (target, model, scenario, build, ok, at);
 CREATE INDEX runs_by_time ON runs (at);
+CREATE INDEX runs_by_target ON runs (target, at);
+CREATE INDEX runs_by_model ON runs (model, at);
 CREATE INDEX runs_by_scenario ON runs (scenario, at);
+CREATE INDEX runs_by_build ON runs (build, at);
 CREATE INDEX runs_failed ON runs (at) WHERE ok = 0;
 """
 
@@ -102,6 +105,11 @@ CREATE TABLE cells (
   PRIMARY KEY (target, model, scenario, build)
 ) WITHOUT ROWID;
 CREATE INDEX cells_latest ON cells (target, model, scenario, first_at);
+CREATE INDEX cells_by_build ON cells (build);
+CREATE TABLE builds (
+  build TEXT PRIMARY KEY,
+  last_at REAL NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE lines (
   target TEXT NOT NULL,
   model TEXT NOT NULL,

@@ -125,6 +125,7 @@ class Store:
         with self._transaction():
             self._db.execute("DELETE FROM cells")
             self._db.execute("DELETE FROM lines")
+            self._db.execute("DELETE FROM builds")
             for key in keys:
                 self._renew_cell(CellKey(*key))
 
@@ -177,6 +178,11 @@ class Store:
             ),
         )
         self._db.execute("INSERT OR IGNORE INTO lines VALUES (?, ?, ?)", where[:3])
+        self._db.execute(
+            "INSERT INTO builds VALUES (?, ?) "
+            "ON CONFLICT (build) DO UPDATE SET last_at = max(last_at, excluded.last_at)",
+            (key.build, counted[1]),
+        )
 
 
 def cell_key(run: Run) -> CellKey:
@@ -201,19 +207,20 @@ def from_row(row: Mapping[str, Any] | sqlite3.Row) -> Run:
     """The run of a row."""
 
     def part(kind: type[Any]) -> Any:
-        values = {f.name: row[f.name] for f in msgspec.structs.fields(kind)}
-        return msgspec.convert(values, kind, strict=False)
+        return kind(**{name: row[name] for name in kind.__struct_fields__})
 
     states = {
         when: kind(*(row[column.format(when)] for column in _STATE_FIELDS.values()))
         for when, kind in _STATES
     }
+    source, result = part(Provenance), part(Result)
     return Run(
         at=row["at"],
         scenario=row["scenario"],
-        source=part(Provenance),
+        # SQLite has no booleans.
+        source=msgspec.structs.replace(source, git_dirty=bool(source.git_dirty)),
         model=part(ModelFacts),
-        result=part(Result),
+        result=msgspec.structs.replace(result, ok=bool(result.ok)),
         key=row["key"],
         score=row["score"],
         id=row["id"],
