@@ -49,9 +49,10 @@ class KeyTable:
 
     Attributes:
         principals: Every key once, by its id.
+        version: Another object after every change.
     """
 
-    __slots__ = ("_by_digest", "_now", "principals", "required")
+    __slots__ = ("_by_digest", "_now", "principals", "required", "version")
 
     def __init__(
         self,
@@ -74,6 +75,7 @@ class KeyTable:
         table = {known.digest: known for known in keys}
         principals = tuple({k.principal.key_id: k.principal for k in table.values()}.values())
         self._by_digest, self.principals = table, principals
+        self.version: object = table
 
     @property
     def has_admin(self) -> bool:

@@ -79,7 +79,6 @@ class Attempt:
         "failure",
         "first_at",
         "headers",
-        "started_at",
         "status",
     )
 
@@ -112,7 +111,7 @@ class Attempt:
         self._stopped = False
         self._streaming = False
         self._last = 0.0
-        self.started_at = self.connected_at = self.first_at = 0.0
+        self.connected_at = self.first_at = 0.0
         self.bytes_in = 0
         self.status = 0
         self.headers: Headers = []
@@ -122,7 +121,8 @@ class Attempt:
     @property
     def body(self) -> bytes:
         """What was collected: a plain answer, a refusal's body, the start of a broken event."""
-        return b"".join(self._parts)
+        parts = self._parts
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def start(self, head: bytes, body: bytes, done: Done) -> None:
         """Send the request; ``done`` is called once, later, when the answer has ended.
@@ -135,7 +135,6 @@ class Attempt:
         """
         self._request = (head, body)
         self._done = done
-        self.started_at = monotonic()
         if self._stopped:  # before there was anything to stop
             self._loop.call_soon(self._end)
             return
@@ -178,8 +177,12 @@ class Attempt:
         self._last = self.connected_at = now = monotonic()
         if self._paused:
             connection.pause()
-        connection.send(*self._request, self)
-        self._wheel.watch(now + self._deadlines.shortest, self)
+        head, body = self._request
+        connection.send(head, body, self)
+        shortest = self._deadlines.shortest
+        if shortest < connection.every:  # the first of its exchanges, or an impatient one
+            connection.every = shortest
+            self._wheel.watch(now + shortest, connection)
 
     def pause(self, paused: bool) -> None:
         """Back-pressure from the reader: stop or resume reading from the upstream."""
@@ -210,8 +213,13 @@ class Attempt:
         if connection is not None:
             connection.abandon()
 
+    @property
+    def ended(self) -> bool:
+        """Nothing is under way, or no more."""
+        return self._done is None
+
     def watch(self, now: float) -> float | None:
-        """Look at the deadline of the phase; called by the wheel."""
+        """Look at the deadline of the phase; returns when to look again."""
         connection = self._connection
         if connection is None:
             return None
@@ -242,7 +250,6 @@ class Attempt:
         self.status = status
         self.headers = headers
         self._streaming = status == 200 and self._on_events is not None
-        self._last = monotonic()
 
     def on_body(self, data: bytes) -> None:
         self._last = now = monotonic()

@@ -92,6 +92,9 @@ class _Inbox:
         self.ended, self.failure = True, failure
         self.news.set()
 
+    def watch(self, now: float) -> float | None:  # noqa: ARG002
+        return None  # callers wait with their own deadlines
+
 
 async def _open(
     method: str,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from enum import Enum
+from math import inf
 from typing import Any, Protocol
 
 import httptools
@@ -56,6 +57,9 @@ class Sink(Protocol):
     def on_failure(self, failure: Failure) -> None:
         """It will not come; the connection is closed."""
 
+    def watch(self, now: float) -> float | None:
+        """Look at its deadlines if the connection is on a wheel; returns when to look again."""
+
 
 class UpstreamConnection(asyncio.Protocol):
     """One connection of a pool. Idle, or busy with exactly one sink.
@@ -64,9 +68,11 @@ class UpstreamConnection(asyncio.Protocol):
         forward: Set by the sink: takes bytes that begin a chunk as they came and returns the
             time by its clock, or 0 for what it did not take.
         heard: When it took something last.
+        every: While it is on a wheel, how often the deadlines of its sinks are looked at.
     """
 
     __slots__ = (
+        "__weakref__",
         "_aligned",
         "_answered",
         "_begun",
@@ -83,6 +89,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_paused",
         "_sink",
         "_transport",
+        "every",
         "forward",
         "heard",
         "idle_since",
@@ -108,6 +115,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._closed = False
         self.forward: Forward | None = None
         self.heard = 0.0
+        self.every = inf
         self.idle_since = 0.0
         self.served = 0
 
@@ -155,6 +163,14 @@ class UpstreamConnection(asyncio.Protocol):
         if not self._closed:
             self._closed = True
             self._transport.abort()
+
+    def watch(self, now: float) -> float | None:
+        """Have the sink look at its deadlines; called by the wheel."""
+        if self._closed:
+            return None
+        sink = self._sink
+        again = None if sink is None else sink.watch(now)
+        return now + self.every if again is None else min(again, now + self.every)
 
     # ── asyncio ─────────────────────────────────────────────────────────────────────────────
 

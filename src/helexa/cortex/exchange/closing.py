@@ -62,7 +62,7 @@ def comment(exchange: Exchange) -> bytes:
 def close(exchange: Exchange) -> None:
     """Count, remember and log an ended exchange; settle it unless that has been done."""
     try:
-        if not exchange.principal.capped:
+        if exchange.sender is None or not exchange.sender.capped:
             settle(exchange)
         _count(exchange, exchange.tail)
         exchange.desk.observers.finished(exchange)

@@ -148,23 +148,9 @@ class Desk:
     retries: int = 2
     slice_tokens: int = 512
     books: Books[Exchange] = field(init=False)
-    _principals: dict[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.books = Books(closing.close, self.loop)
-
-    def principal_lines(self, principal: Principal) -> bytes:
-        """Header lines that name a principal to a node; made once per key."""
-        lines = self._principals.get(principal.key_id)
-        if lines is None:
-            lines = self._principals[principal.key_id] = (
-                b"x-helexa-account-id: %b\r\nx-helexa-key-id: %b\r\n"
-                % (
-                    principal.account_id.encode("latin-1", "replace"),
-                    principal.key_id.encode("latin-1", "replace"),
-                )
-            )
-        return lines
 
 
 @dataclass(slots=True)

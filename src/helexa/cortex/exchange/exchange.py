@@ -33,6 +33,7 @@ from helexa.cortex.exchange.desk import (
     Watcher,
 )
 from helexa.cortex.exchange.route import Asked, Route, Translate
+from helexa.cortex.exchange.sender import Sender, sender_of
 from helexa.cortex.exchange.stream import StreamRelay
 from helexa.cortex.ledger.base import Grant, estimate
 from helexa.cortex.seats import Seat
@@ -79,6 +80,7 @@ class Exchange:
         "route",
         "seat",
         "seen",
+        "sender",
         "sent",
         "shown_id",
         "size",
@@ -102,6 +104,7 @@ class Exchange:
         given = request.headers.get(b"x-request-id")
         self.shown_id = given[:128].decode("latin-1") if given else self.request_id
         self.times = Times(desk.now())
+        self.sender: Sender | None = None
         self.principal: Principal = ANONYMOUS
         self.model = ""
         self.body = request.body
@@ -166,10 +169,9 @@ class Exchange:
     # ── the way in ──────────────────────────────────────────────────────────────────────────
 
     def _check(self) -> None:
-        desk, headers = self.desk, self.request.headers
-        self.principal = principal = desk.keys.resolve(
-            headers.get(b"authorization"), headers.get(b"x-api-key")
-        )
+        desk = self.desk
+        self.sender = sender = sender_of(self.request.head, desk.keys, self.times.received)
+        self.principal = principal = sender.principal
         self.seat = desk.seats.take(principal)
         if self.route.translate is not None:
             self._translate(Asked(self.request_id, principal, self.body))
@@ -296,7 +298,8 @@ class Exchange:
         self.times.ended = self.desk.now()
         attempt, self.attempt = self.attempt, None
         if attempt is not None:
-            attempt.drop()
+            if not attempt.ended:
+                attempt.drop()
             self.sent = attempt.connected_at > 0
         stream, self.stream = self.stream, None  # it knows us: a cycle
         if stream is not None:
@@ -309,6 +312,6 @@ class Exchange:
             self.lease.release()
         if self.watcher is not None:
             self.watcher.close(self.reply.status, self.outcome)
-        if self.principal.capped:
+        if self.sender is not None and self.sender.capped:
             closing.settle(self)  # somebody may be waiting for the room
         self.desk.books.note(self)

@@ -34,6 +34,7 @@ from helexa.wire.peek import Peek, edit
 
 if TYPE_CHECKING:
     from helexa.cortex.exchange.exchange import Exchange
+    from helexa.cortex.exchange.sender import Sender
 
 _JSON = b"content-type: application/json\r\n"
 _SSE = b"content-type: text/event-stream\r\ncache-control: no-store\r\nx-accel-buffering: no\r\n"
@@ -116,17 +117,14 @@ def _deliver(exchange: Exchange, placed: Placed) -> None:
 
 def _node_lines(exchange: Exchange) -> bytes:
     """What the node is told about the request; the client's own headers stay here."""
-    given = exchange.request.headers
     lines = b"x-request-id: %b\r\nx-helexa-attempt: %d\r\n%b" % (
         exchange.request_id.encode(),
         exchange.attempts,
-        exchange.desk.principal_lines(exchange.principal),
+        cast("Sender", exchange.sender).lines,
     )
     if exchange.grant is not None:
         lines += b"x-helexa-grant: %d\r\n" % exchange.grant
-    if given.get(b"x-include-thinking", b"").lower() == b"true":
-        lines += b"x-include-thinking: true\r\n"
-    if b"x-helexa-deadline-ms" in given:
+    if b"x-helexa-deadline-ms" in exchange.request.headers:
         deadline = exchange.deadline()
         if deadline is not None:
             left = max(0.0, deadline - exchange.desk.now())
