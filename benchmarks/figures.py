@@ -16,7 +16,17 @@ import msgspec
 from kit.report import ROOT, Figure, Machine, Report, TableData
 
 PAGE = ROOT / "docs" / "figures.md"
-ORDER = ("gateway", "hops", "streams", "prompt", "start", "stack", "sizes", "memory_plan")
+ORDER = (
+    "gateway",
+    "hops",
+    "streams",
+    "prompt",
+    "dialects",
+    "start",
+    "stack",
+    "sizes",
+    "memory_plan",
+)
 INTRO = """\
 # Figures
 

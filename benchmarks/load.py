@@ -1,4 +1,4 @@
-"""Closed-loop load on one chat-completions endpoint, cheap enough to share a core with the stub.
+"""Closed-loop load on one inference endpoint, cheap enough to share a core with the stub.
 
 Each of ``--streams`` clients keeps one connection and sends the next request when the answer to
 the last one has ended. Prints one line of JSON: what the clients saw and, with ``--pids``, what
@@ -22,17 +22,19 @@ from kit.process import cpu_seconds, raise_descriptor_limit, rss_bytes
 LAST_CHUNK = b"\r\n0\r\n\r\n"
 KEPT = 40  # bytes of the last read: longer than any mark that is looked for
 STAMPS = re.compile(rb"@(\d{19})@")
+CHAT = "/v1/chat/completions"
 LENGTH = re.compile(rb"content-length: *(\d+)")
 
 
 @dataclass(frozen=True)
 class Job:
-    """What every client sends; ``requests`` differ in their keys only."""
+    """What every client sends; ``requests`` differ in their keys only, ``last`` ends a stream."""
 
     host: str
     port: int
     stream: bool
     stamps: bool
+    last: bytes
     requests: tuple[bytes, ...]
 
 
@@ -143,8 +145,8 @@ class Client(asyncio.Protocol):
             tally.delay.extend((now - int(at)) / 1e9 for at in STAMPS.findall(data))
         self._tail = joined[-KEPT:]
         if self._tail.endswith(LAST_CHUNK):
-            if self._job.stream and b"[DONE]" not in self._tail:
-                self._board.fault(f"a stream ended without [DONE]: {joined[-200:]!r}")
+            if self._job.stream and self._job.last not in self._tail:
+                self._board.fault(f"a stream ended without its end: {joined[-200:]!r}")
             self._end()
 
     def _end(self) -> None:
@@ -174,6 +176,25 @@ async def _connect(job: Job, board: Board, request: bytes) -> None:
         board.connecting.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
 
+DIALECTS = {
+    "chat": (CHAT, b"[DONE]"),
+    "messages": ("/v1/messages", b"message_stop"),
+    "responses": ("/v1/responses", b""),  # its last event is as long as the answer
+}
+"""Where each dialect is asked, and what the last bytes of its streams contain."""
+
+
+def asked_in(dialect: str, chat: bytes) -> bytes:
+    """A chat request of ``body_of`` in another dialect."""
+    body = json.loads(chat)
+    body.pop("stream_options", None)
+    if dialect == "responses":
+        body["input"] = body.pop("messages")
+        body["max_output_tokens"] = body.pop("max_tokens")
+        body["store"] = False
+    return chat if dialect == "chat" else json.dumps(body).encode()
+
+
 def body_of(model: str, *, stream: bool, usage: bool, max_tokens: int, kb: float) -> bytes:
     """A chat request of about ``kb`` KiB."""
     words = "word " * max(50, int(kb * 1024 / 5))
@@ -188,11 +209,11 @@ def body_of(model: str, *, stream: bool, usage: bool, max_tokens: int, kb: float
     return json.dumps(body).encode()
 
 
-def request_of(host: str, port: int, key: str, body: bytes) -> bytes:
+def request_of(host: str, port: int, key: str, body: bytes, path: str = CHAT) -> bytes:
     """A whole HTTP request."""
     key_line = f"authorization: Bearer {key}\r\n" if key else ""
     return (
-        f"POST /v1/chat/completions HTTP/1.1\r\nhost: {host}:{port}\r\n{key_line}"
+        f"POST {path} HTTP/1.1\r\nhost: {host}:{port}\r\n{key_line}"
         f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     ).encode() + body
 
@@ -272,6 +293,7 @@ async def run(job: Job, streams: int, timing: Timing, pids: list[int]) -> dict[s
 @click.option("--drain", default=2.0, show_default=True, help="Seconds for answers under way.")
 @click.option("--stream", is_flag=True, help="Ask for streamed answers.")
 @click.option("--usage", is_flag=True, help="Ask for the usage event.")
+@click.option("--dialect", type=click.Choice(list(DIALECTS)), default="chat", show_default=True)
 @click.option("--stamps", is_flag=True, help="Read the stub's stamps: the relay's delay.")
 @click.option("--pids", default="", help="Processes to measure, with children; a minus leaves out.")
 @click.option("--key", "keys", multiple=True, help="API key; several are used in turn.")
@@ -288,6 +310,7 @@ def main(
     drain: float,
     stream: bool,
     usage: bool,
+    dialect: str,
     stamps: bool,
     pids: str,
     keys: tuple[str, ...],
@@ -296,8 +319,10 @@ def main(
 ) -> None:
     raise_descriptor_limit()
     body = body_of(model, stream=stream, usage=usage, max_tokens=max_tokens, kb=body_kb)
-    requests = tuple(request_of(host, port, key, body) for key in keys or ("",))
-    job = Job(host, port, stream, stamps, requests)
+    path, last = DIALECTS[dialect]
+    body = asked_in(dialect, body)
+    requests = tuple(request_of(host, port, key, body, path) for key in keys or ("",))
+    job = Job(host, port, stream, stamps, last, requests)
     watched = [int(pid) for pid in pids.split(",") if pid]
     result = uvloop.run(run(job, streams, Timing(spread, warmup, seconds, drain), watched))
     print(json.dumps(result), flush=True)

@@ -104,8 +104,12 @@ def sglang(tools: Tools, stub: Stub) -> Target | None:
     return Target("sglang-router", port, process)
 
 
-def litellm(tools: Tools, stub: Stub) -> Target | None:
-    """LiteLLM's proxy, one worker, no database."""
+def litellm(tools: Tools, stub: Stub, provider: str = "openai") -> Target | None:
+    """LiteLLM's proxy, one worker, no database.
+
+    Args:
+        provider: What it takes the nodes for; for some it asks in chat whatever it was asked in.
+    """
     program = tools.command("litellm")
     if program is None:
         return None
@@ -115,7 +119,7 @@ def litellm(tools: Tools, stub: Stub) -> Target | None:
             {
                 "model_name": MODEL,
                 "litellm_params": {
-                    "model": f"openai/{MODEL}",
+                    "model": f"{provider}/{MODEL}",
                     "api_base": f"{url}/v1",
                     "api_key": "none",
                 },
