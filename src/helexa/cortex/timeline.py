@@ -19,6 +19,7 @@ import msgspec
 
 from helexa.core.principal import Principal
 from helexa.core.usage import Timings, Usage
+from helexa.cortex.routing import explain
 
 if TYPE_CHECKING:
     from helexa.cortex.exchange.desk import Placed, Times
@@ -106,6 +107,8 @@ class Timeline(msgspec.Struct, frozen=True, gc=False):
                 "account_id": self.principal.account_id,
                 "key_id": self.principal.key_id,
             }
+            if placed is not None and placed.choice is not None:
+                body["candidates"] = explain.candidates(placed.choice)
         return body
 
 

@@ -33,6 +33,9 @@ class _Head(msgspec.Struct):
     messages: msgspec.Raw = msgspec.Raw()
     prompt: msgspec.Raw = msgspec.Raw()
     input: msgspec.Raw = msgspec.Raw()
+    tools: msgspec.Raw = msgspec.Raw()
+    prompt_cache_key: msgspec.Raw = msgspec.Raw()
+    metadata: msgspec.Raw = msgspec.Raw()
 
 
 class Peek(msgspec.Struct, frozen=True):
@@ -43,6 +46,8 @@ class Peek(msgspec.Struct, frozen=True):
         usage_wanted: The client asked for the usage chunk of a stream.
         has_stream_options: The body has a ``stream_options`` member (possibly null).
         prompt: Raw JSON of messages, prompt or input, whichever is there.
+        tools: Raw JSON of the tools; empty when there are none.
+        hint: Raw JSON of what may name the conversation: ``prompt_cache_key`` or ``metadata``.
     """
 
     model: str
@@ -51,6 +56,8 @@ class Peek(msgspec.Struct, frozen=True):
     usage_wanted: bool
     has_stream_options: bool
     prompt: msgspec.Raw
+    tools: msgspec.Raw = msgspec.Raw()
+    hint: msgspec.Raw = msgspec.Raw()
 
     def prompt_hash(self) -> bytes:
         """Eight bytes that name the beginning of the prompt."""
@@ -94,6 +101,8 @@ def peek(body: bytes) -> Peek:
         usage_wanted=wanted,
         has_stream_options=options is not msgspec.UNSET,
         prompt=head.messages or head.prompt or head.input,
+        tools=head.tools,
+        hint=head.prompt_cache_key or head.metadata,
     )
 
 

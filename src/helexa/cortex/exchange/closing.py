@@ -65,6 +65,10 @@ def close(exchange: Exchange) -> None:
         if exchange.sender is None or not exchange.sender.capped:
             settle(exchange)
         _count(exchange, exchange.tail)
+        if exchange.placed is not None:
+            exchange.desk.placer.learn(
+                exchange.model, exchange.placed, exchange.usage, exchange.timings
+            )
         exchange.desk.observers.finished(exchange)
         _log(exchange)
     except Exception:  # the answer is out; what is left is bookkeeping

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from helexa.core.ids import IdSource
 from helexa.core.logging import Logger
 from helexa.core.principal import Principal
+from helexa.core.usage import Timings, Usage
 from helexa.cortex.auth import KeyTable
 from helexa.cortex.exchange import closing
 from helexa.cortex.exchange.books import Books
@@ -18,7 +19,11 @@ from helexa.cortex.exchange.settling import Settler
 from helexa.cortex.ledger.base import Ledger
 from helexa.cortex.links import Links
 from helexa.cortex.metrics import CortexMetrics
-from helexa.cortex.routing.rank import Work
+from helexa.cortex.routing import explain
+from helexa.cortex.routing.ask import Ask
+from helexa.cortex.routing.breaker import Kind
+from helexa.cortex.routing.rank import Choice
+from helexa.cortex.routing.work import Work
 from helexa.cortex.seats import KeySeats
 from helexa.relay.attempt import Deadlines
 from helexa.relay.wheel import Wheel
@@ -45,6 +50,8 @@ class Placed:
         among: How many places could have taken it.
         work: The place's own counters, for its lease.
         cold: It had to be loaded first.
+        ask: The prompt as routing saw it, where there was a choice.
+        choice: The candidates and their predicted times, where there was one.
     """
 
     node: str
@@ -53,18 +60,25 @@ class Placed:
     among: int = 1
     work: Work | None = None
     cold: bool = False
+    ask: Ask | None = None
+    choice: Choice | None = None
 
     @property
     def why(self) -> str:
         """The choice in a few words, for whoever asks later."""
         words = "the only one that has it"
-        if self.among > 1:
+        if self.choice is not None:
+            words = explain.why(self.choice)
+        elif self.among > 1:
             words = f"least work of {self.among}: {self.running} of {self.capacity}"
         return f"{words}, after its load" if self.cold else words
 
 
 class Lease(Protocol):
     """A request's share of a node's work, while it is there."""
+
+    def started(self) -> None:
+        """Its first token has come."""
 
     def release(self) -> None:
         """It has ended; idempotent."""
@@ -74,19 +88,25 @@ class Placer(Protocol):
     """Finds the node for a request."""
 
     def find(
-        self, name: str, principal: Principal, seen: Peek, headers: Mapping[bytes, bytes]
+        self,
+        name: str,
+        principal: Principal,
+        seen: Peek,
+        headers: Mapping[bytes, bytes],
+        ask: Ask | None = None,
     ) -> tuple[str, Placed | None]:
         """The concrete id behind a name, and the best node that can take it at once.
 
         Args:
-            seen: The request, for whom its prompt decides (``prompt_hash``).
+            seen: The request; its prompt says who may have computed some of it before.
             headers: The client's, names in lower case.
+            ask: What ``seen`` asks for, if it was read in a thread.
 
         Raises:
             ModelNotFound, Forbidden, ServiceUnavailable: What needs no waiting to be refused.
         """
 
-    def now(self, model: str, avoid: AbstractSet[str]) -> Placed | None:
+    def now(self, model: str, avoid: AbstractSet[str], ask: Ask | None) -> Placed | None:
         """The best node that can take the request at once."""
 
     async def later(
@@ -100,6 +120,14 @@ class Placer(Protocol):
 
     def lease(self, placed: Placed, model: str) -> Lease:
         """Count the request as that node's work."""
+
+    def learn(
+        self, model: str, placed: Placed, usage: Usage | None, timings: Timings | None
+    ) -> None:
+        """A request that went to a place has ended; what it told, if it was answered."""
+
+    def failed(self, placed: Placed, kind: Kind) -> None:
+        """A request failed at a place; refusals are no failures."""
 
 
 class Watcher(Protocol):

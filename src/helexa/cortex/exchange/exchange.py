@@ -16,7 +16,7 @@ the chain: an answer, a refusal, a client that leaves.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar, cast
 
 from helexa.core.errors import HelexaError, ModelNotFound, ServiceUnavailable
@@ -36,6 +36,8 @@ from helexa.cortex.exchange.route import Asked, Route, Translate
 from helexa.cortex.exchange.sender import Sender, sender_of
 from helexa.cortex.exchange.stream import StreamRelay
 from helexa.cortex.ledger.base import Grant, estimate
+from helexa.cortex.routing.ask import Ask
+from helexa.cortex.routing.prompt import ask_of
 from helexa.cortex.seats import Seat
 from helexa.relay.attempt import Attempt
 from helexa.relay.reply import Reply
@@ -50,6 +52,12 @@ T = TypeVar("T")
 _MOST_DIGITS = 12  # of a deadline; longer ones are no deadline at all
 
 
+def _read(body: bytes, headers: Mapping[bytes, bytes]) -> tuple[Peek, Ask]:
+    """All that is to be known of a long body."""
+    seen = peek(body)
+    return seen, ask_of(seen, headers)
+
+
 class Exchange:
     """Answers one request; ``cancel`` it when the client leaves.
 
@@ -61,6 +69,7 @@ class Exchange:
         "_running",
         "_then",
         "_waiting",
+        "ask",
         "attempt",
         "attempts",
         "avoid",
@@ -110,6 +119,7 @@ class Exchange:
         self.body = request.body
         self.size = 0
         self.seen: Peek | None = None
+        self.ask: Ask | None = None
         self.translation: Translation | None = None
         self.grant: int | None = None
         self.placed: Placed | None = None
@@ -175,10 +185,8 @@ class Exchange:
         self.seat = desk.seats.take(principal)
         if self.route.translate is not None:
             self._translate(Asked(self.request_id, principal, self.body))
-        elif len(self.body) < THREAD_BYTES:
-            self._admit(peek(self.body))
         else:
-            self.later(asyncio.to_thread(peek, self.body), self._admit)
+            self._read()
 
     def _translate(self, asked: Asked) -> None:
         """Make chat of it; in a thread if it is long, so nothing else is touched there."""
@@ -194,14 +202,25 @@ class Exchange:
             return
         self.translation = made
         self.body = made.body
-        self._admit(peek(made.body))
+        self._read()
+
+    def _read(self) -> None:
+        """Look at the chat body; in a thread if it is long."""
+        if len(self.body) < THREAD_BYTES:
+            self._admit(peek(self.body))
+        else:
+            self.later(asyncio.to_thread(_read, self.body, self.request.headers), self._admit_read)
+
+    def _admit_read(self, read: tuple[Peek, Ask]) -> None:
+        seen, self.ask = read
+        self._admit(seen)
 
     def _admit(self, seen: Peek) -> None:
         desk, principal = self.desk, self.principal
         self.seen = seen
         # A key may be given an alias or the id behind it.
         self.model, self.placed = desk.placer.find(
-            seen.model, principal, seen, self.request.headers
+            seen.model, principal, seen, self.request.headers, self.ask
         )
         if self.translation is not None:
             self.translation.begin(self.model)

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, cast
 
 from helexa.core.errors import (
     HelexaError,
+    InternalError,
     RateLimitExceeded,
     ServiceUnavailable,
     UpstreamConnectionError,
+    UpstreamFailed,
     UpstreamTimeout,
 )
 from helexa.core.usage import Usage
@@ -42,6 +44,7 @@ _NO_ROOM = frozenset((503, 429, 404))
 _NEVER_SENT = frozenset(
     (Failure.CONNECT, Failure.TIMEOUT_CONNECT, Failure.FULL, Failure.RESET, Failure.STALE)
 )
+_MODEL_FAILURES = (InternalError, UpstreamFailed)
 
 
 def first(exchange: Exchange) -> None:
@@ -67,16 +70,24 @@ def _open_stream(exchange: Exchange, *, show_usage: bool) -> StreamRelay:
         show_usage=show_usage,
         watcher=exchange.watcher,
         now=desk.now,
-        header_lines=lambda: closing.answer_lines(exchange, exchange.attempt),
+        header_lines=lambda: _begun(exchange),
         translation=translation,
     )
+
+
+def _begun(exchange: Exchange) -> bytes:
+    """The first events of an answer have come: its prefill is done. Returns header lines."""
+    if exchange.lease is not None:
+        exchange.lease.started()
+    return closing.answer_lines(exchange, exchange.attempt)
 
 
 def _place(exchange: Exchange) -> None:
     """To the place that was found, to another one, or wait until the model is warm."""
     placer, avoid = exchange.desk.placer, exchange.avoid
     if avoid:
-        exchange.placed = placer.now(exchange.model, avoid)
+        last = exchange.placed
+        exchange.placed = placer.now(exchange.model, avoid, last.ask if last is not None else None)
         if exchange.placed is None and exchange.error is not None:
             raise exchange.error  # nobody else has it: what the last one said stands
     if exchange.placed is not None:
@@ -147,7 +158,18 @@ def ended(exchange: Exchange) -> None:
         exchange.outcome = "complete"
         exchange.close()
     else:
+        _blame(exchange, attempt, error)
         _refused(exchange, error)
+
+
+def _blame(exchange: Exchange, attempt: Attempt, error: HelexaError) -> None:
+    """Hold a failure against its place; a refusal is an answer, and a full pool is our own."""
+    if exchange.placed is None or attempt.failure is Failure.FULL:
+        return
+    if attempt.failure in _NEVER_SENT:
+        exchange.desk.placer.failed(exchange.placed, "connection")
+    elif attempt.failure is not None or isinstance(error, _MODEL_FAILURES):
+        exchange.desk.placer.failed(exchange.placed, "model")
 
 
 def _result(exchange: Exchange, attempt: Attempt) -> HelexaError | None:

@@ -2,48 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from types import TracebackType
-from typing import Self
+from collections.abc import Callable, Iterable
+from time import monotonic
 
-from helexa.cortex.fleet.snapshot import NodeSnapshot
-from helexa.cortex.routing.rank import Work
-
-
-class Lease:
-    """A request's share of a place's work; ``release`` may be called any number of times."""
-
-    __slots__ = ("_work",)
-
-    def __init__(self, work: Work) -> None:
-        self._work: Work | None = work
-        work.open += 1
-        work.taken += 1
-
-    def release(self) -> None:
-        """The request is no longer there."""
-        work, self._work = self._work, None
-        if work is not None:
-            work.open -= 1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.release()
+from helexa.cortex.fleet.snapshot import ModelState, NodeSnapshot
+from helexa.cortex.routing.index import UNKNOWN_CAPACITY, AffinityIndex
+from helexa.cortex.routing.work import Lease, Work
 
 
 class LeaseTable:
-    """Work by (node, model); places that are idle and gone are forgotten."""
+    """Work by (node, model); places that are idle and gone are forgotten.
 
-    __slots__ = ("_seen", "_work")
+    Args:
+        clock: Monotonic seconds.
+        index: Has a model of every place's prefix cache.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_seen", "_work", "clock", "index")
+
+    def __init__(
+        self, clock: Callable[[], float] = monotonic, index: AffinityIndex | None = None
+    ) -> None:
+        self.clock = clock
+        self.index = AffinityIndex() if index is None else index
         self._work: dict[tuple[str, str], Work] = {}
         self._seen: dict[str, NodeSnapshot] = {}
 
@@ -51,12 +32,12 @@ class LeaseTable:
         """The counters of one place."""
         work = self._work.get((node, model))
         if work is None:
-            work = self._work[node, model] = Work()
+            work = self._work[node, model] = Work(self.index.new())
         return work
 
     def take(self, node: str, model: str) -> Lease:
         """Count a request as work of a place."""
-        return Lease(self.work(node, model))
+        return Lease(self.work(node, model), self.clock)
 
     def open(self, node: str | None = None) -> int:
         """Leases that are open, at one node or in all."""
@@ -78,15 +59,30 @@ class LeaseTable:
 
     def _compare(self, node: NodeSnapshot, before: NodeSnapshot | None) -> None:
         old = {} if before is None else before.models
+        restarted = before is not None and before.epoch not in (None, node.epoch)
         for model, state in node.models.items():
             previous = old.get(model)
+            work = self.work(node.name, model)
+            if restarted or not state.ready:
+                self.index.clear(work.cache)  # what it had computed went with its engine
             if previous is not None and previous.load is state.load:
                 continue
-            work = self.work(node.name, model)
-            work.others = max(0, state.load.in_flight + state.load.queue_depth - work.open)
+            _take_over(work, state)
 
     def _forget(self, now: dict[str, NodeSnapshot]) -> None:
         for place, work in list(self._work.items()):
             node = now.get(place[0])
-            if not work.open and (node is None or place[1] not in node.models):
-                del self._work[place]
+            if node is None or place[1] not in node.models:
+                self.index.clear(work.cache)
+                if not work.open:
+                    self.index.drop(work.cache)
+                    del self._work[place]
+
+
+def _take_over(work: Work, state: ModelState) -> None:
+    """What the node reports of a place: others' work, its speed, its cache's size."""
+    load = state.load
+    work.others = max(0, load.in_flight + load.queue_depth - work.open)
+    if not work.measured and load.tok_s_prefill > 0:
+        work.per_token = 1 / load.tok_s_prefill
+    work.cache.capacity = float(load.kv_total_tokens or UNKNOWN_CAPACITY)

@@ -12,6 +12,7 @@ from collections.abc import Set as AbstractSet
 
 from helexa.core.errors import Forbidden, ServiceUnavailable
 from helexa.core.principal import Principal
+from helexa.core.usage import Timings, Usage
 from helexa.cortex.catalogue import resolve
 from helexa.cortex.exchange.desk import Placed
 from helexa.cortex.fleet.fleet import Fleet
@@ -19,9 +20,14 @@ from helexa.cortex.fleet.snapshot import FleetSnapshot, NodeSnapshot
 from helexa.cortex.profiles import ProfileFile, Profiles
 from helexa.cortex.residency.owner import Residency, not_for_you
 from helexa.cortex.residency.waiting import Waiter
+from helexa.cortex.routing.ask import Ask
+from helexa.cortex.routing.breaker import Kind
 from helexa.cortex.routing.decide import NOBODY, SOON_S, Decision, Refuse, Serve, Wait, Wake, decide
-from helexa.cortex.routing.leases import Lease, LeaseTable
-from helexa.cortex.routing.rank import Candidate, best, least, mix
+from helexa.cortex.routing.leases import LeaseTable
+from helexa.cortex.routing.prompt import ask_of
+from helexa.cortex.routing.rank import Candidate
+from helexa.cortex.routing.router import Router
+from helexa.cortex.routing.work import Lease
 from helexa.wire.peek import Peek
 
 
@@ -63,6 +69,7 @@ class FleetPlacer:
         self._fleet = fleet
         self._residency = residency
         self.leases = leases
+        self.router = Router(leases)
         self._max_wait_s = max_wait_s
         self._seen: tuple[FleetSnapshot, Profiles, int] | None = None
         self._views: dict[str, _View] = {}
@@ -72,15 +79,18 @@ class FleetPlacer:
         self,
         name: str,
         principal: Principal,
-        seen: Peek | None = None,  # noqa: ARG002  # least work decides, not the prompt
-        headers: Mapping[bytes, bytes] | None = None,  # noqa: ARG002
+        seen: Peek | None = None,
+        headers: Mapping[bytes, bytes] | None = None,
+        ask: Ask | None = None,
     ) -> tuple[str, Placed | None]:
         """Resolve, check and place at once: what nearly every request needs and no more.
 
         Args:
             name: As the client wrote it, alias or id.
-            seen: The request.
+            seen: The request; its prompt is looked at where there is a choice.
             headers: The client's.
+            ask: What ``seen`` asks for, where that has been found out already (long prompts are
+                read in a thread).
 
         Returns:
             The concrete id, and the best node that can take it now; None means ``later``.
@@ -93,7 +103,13 @@ class FleetPlacer:
         view = self._view(model)
         if principal.models or view.unready:
             self.check(model, principal)
-        return model, None if view.queued else self._best(view, NOBODY)
+        if view.queued:
+            return model, None
+        if len(view.candidates) < 2:
+            return model, self._only(view, NOBODY)
+        if ask is None and seen is not None:
+            ask = ask_of(seen, headers)
+        return model, self._best(model, view, NOBODY, ask)
 
     def resolve(self, model: str) -> str:
         """The concrete id behind an alias; other names are their own."""
@@ -121,29 +137,48 @@ class FleetPlacer:
             raise not_for_you(model)
 
     def now(
-        self, model: str, avoid: AbstractSet[str] = NOBODY, seed: int | None = None
+        self, model: str, avoid: AbstractSet[str] = NOBODY, ask: Ask | None = None
     ) -> Placed | None:
         """The best node that can take the request at once.
 
         Args:
             avoid: Nodes that have just failed it.
-            seed: Breaks ties; None takes turns.
+            ask: Its prompt, where known.
         """
-        return self._best(self._view(model), avoid, None if seed is None else mix(seed))
+        view = self._view(model)
+        if len(view.candidates) < 2:
+            return self._only(view, avoid)
+        return self._best(model, view, avoid, ask)
+
+    def _only(self, view: _View, avoid: AbstractSet[str]) -> Placed | None:
+        """Without a choice there is nothing to predict."""
+        if not view.candidates or view.candidates[0].node in avoid:
+            return None
+        found = view.candidates[0]
+        work = found.work
+        return Placed(found.node, work.open + work.others, found.capacity, 1, work)
 
     def _best(
-        self, view: _View, avoid: AbstractSet[str], mixed: int | None = None
+        self, model: str, view: _View, avoid: AbstractSet[str], ask: Ask | None
     ) -> Placed | None:
-        if mixed is None:
-            self._turn = turn = self._turn + 1
-            found = least(view.candidates, turn, avoid)
+        if ask is None:
+            self._turn += 1
+            ask = Ask(seed=self._turn)
         else:
-            found = best(view.candidates, mixed, avoid)
-        if found is None:
+            ask.per_byte = self.router.per_byte(model)
+        choice = self.router.choose(view.candidates, ask, avoid)
+        if choice is None:
             return None
+        found = choice.won[1]
         work = found.work
         return Placed(
-            found.node, work.open + work.others, found.capacity, len(view.candidates), work
+            found.node,
+            work.open + work.others,
+            found.capacity,
+            len(view.candidates),
+            work,
+            ask=ask,
+            choice=choice,
         )
 
     async def later(
@@ -183,9 +218,33 @@ class FleetPlacer:
 
     def lease(self, placed: Placed, model: str) -> Lease:
         """Count the request as that node's work."""
+        if placed.choice is not None and placed.ask is not None:
+            return self.router.take(placed.choice, placed.ask)
         if placed.work is None:
             return self.leases.take(placed.node, model)
-        return Lease(placed.work)
+        return Lease(placed.work, self.leases.clock)
+
+    def learn(
+        self, model: str, placed: Placed, usage: Usage | None, timings: Timings | None
+    ) -> None:
+        """A request that went to a place has ended; what it told, if it was answered."""
+        work = placed.work
+        if work is None:
+            return
+        if usage is None:
+            placed.ask = None
+            self.router.gave_up(work)
+            return
+        ask, placed.ask = placed.ask, None  # what is kept of the request has no use for it
+        believed = 0.0 if placed.choice is None else placed.choice.won[3]
+        self.router.learn(model, work, ask, believed, usage, timings)
+
+    def failed(self, placed: Placed, kind: Kind) -> None:
+        """A request failed at a place; refusals are no failures."""
+        if placed.work is not None:
+            self.router.failed(placed.work, kind)
+            if kind == "connection":
+                self._fleet.poll_now(placed.node)
 
     def progress(self, model: str) -> tuple[float | None, float | None]:
         """Progress (0 to 1) and seconds left of a load that is under way, where known."""

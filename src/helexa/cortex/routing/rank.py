@@ -1,122 +1,158 @@
-"""The order in which places are tried: least work first, ties by rendezvous hash."""
+"""Which place answers first: predicted time to first token, then a rendezvous hash.
+
+For every candidate, in seconds::
+
+    wait      until what is before it has been prefilled, or until a seat is free
+    prefill   (tokens of the prompt − those the place has cached) ÷ its measured rate,
+              slower the fuller its seats are: prefill and decode share the engine
+    displaces what it pushes out of a full cache and somebody may have to compute again
+    load      when the model is not there yet
+
+Affinity is a discount on time and nothing else: a place that has the prompt wins only while its
+queue is shorter than computing the prompt elsewhere, so no crowd can form.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from hashlib import blake2b
+from heapq import nsmallest
+from operator import itemgetter
+from typing import NamedTuple, TypeAlias
+
+from helexa.cortex.routing.ask import Ask
+from helexa.cortex.routing.work import Work
+
+NOBODY: frozenset[str] = frozenset()
+
+FULL_S = 0.02
+"""What a place whose seats are all taken costs more than an idle one, where nothing else tells
+them apart: whoever decodes with fewer decodes faster."""
+
+MEMORY_S = 60.0
+"""A prefix that was used so long ago is as likely as not to be used again in time."""
+
+NEAR, NEAR_S = 1.02, 0.00005
+"""Predictions this near each other are equal: rates are measured, and every gateway should
+choose alike."""
+
+RECORDED = 16
+"""Candidates whose prediction is kept for whoever asks why."""
 
 _MASK = (1 << 32) - 1
 _MASK64 = (1 << 64) - 1
 _GOLDEN = 0x9E3779B1
-_SCALE = 1 << 16
-
-
-class Work:
-    """What one place has to do, in requests: our own leases, and what is not ours.
-
-    ``others`` comes from the node's last report; ``taken`` counts every request of ours there
-    has ever been, so that ``residency`` knows when the place was last used. Changed by
-    ``routing.leases`` only.
-    """
-
-    __slots__ = ("open", "others", "taken")
-
-    def __init__(self) -> None:
-        self.open = 0
-        self.others = 0
-        self.taken = 0
 
 
 class Candidate:
-    """A place that can serve a model now.
+    """A place that can serve a model, now or after a load.
 
     Args:
         node: Its name.
         capacity: Requests it runs at once; at least 1.
         work: Shared with every other candidate of the same place.
+        load_s: Seconds until it could start.
     """
 
-    __slots__ = ("capacity", "node", "salt", "share", "work")
+    __slots__ = ("capacity", "load_s", "node", "salt", "share", "work")
 
-    def __init__(self, node: str, capacity: int, work: Work) -> None:
+    def __init__(self, node: str, capacity: int, work: Work, load_s: float = 0.0) -> None:
         self.node = node
-        self.capacity = capacity
+        self.capacity = max(1, capacity)
+        self.share = 1 / self.capacity
         self.work = work
+        self.load_s = load_s
         self.salt = salt(node)
-        # Work is compared in fixed-point units of this place's capacity.
-        self.share = max(1, _SCALE // max(1, capacity))
-
-    def key(self, mixed: int) -> int:
-        """Work in the high bits, a hash in the low ones: one integer to compare.
-
-        Args:
-            mixed: 32 well-mixed bits of the request's seed.
-        """
-        work = self.work
-        hashed = (mixed ^ self.salt) * _GOLDEN & _MASK
-        return ((work.open + work.others) * self.share << 32) | hashed
 
     def __repr__(self) -> str:
         work = self.work
         return f"Candidate({self.node!r}, {work.open}+{work.others} of {self.capacity})"
 
 
-def rank(candidates: Sequence[Candidate], seed: int) -> list[Candidate]:
-    """The candidates, best first.
+Predicted: TypeAlias = tuple[float, Candidate, float, float, float, float]
+"""``cost, candidate, wait, cached, prefill, displaces``: seconds, but ``cached`` in tokens. A plain
+tuple: one is made per candidate and request, and read only when somebody asks."""
+
+
+class Choice(NamedTuple):
+    """The winner, the field it won against, and who was left out (node, why)."""
+
+    won: Predicted
+    field: Sequence[Predicted]
+    out: tuple[tuple[str, str], ...] = ()
+
+
+def predict(
+    candidates: Sequence[Candidate], ask: Ask, now: float, avoid: AbstractSet[str] = NOBODY
+) -> list[Predicted]:
+    """Every candidate's time to first token; those to avoid or shut are left out.
 
     Args:
-        seed: Of the request; equal seeds break ties equally in every gateway, different seeds
-            spread them.
+        now: Seconds, on the clock of the leases.
+        avoid: Nodes that have just failed this request.
     """
-    if len(candidates) == 1:
-        return list(candidates)
-    mixed = mix(seed)
-    keyed = [(candidate.key(mixed), i) for i, candidate in enumerate(candidates)]
-    keyed.sort()
-    return [candidates[i] for _, i in keyed]
-
-
-def best(candidates: Sequence[Candidate], mixed: int, avoid: AbstractSet[str]) -> Candidate | None:
-    """The first of ``rank`` that is not to be avoided, without ordering the rest.
-
-    Args:
-        mixed: 32 well-mixed bits of the request's seed, as ``mix`` makes them.
-    """
-    lowest, found = 0, None
+    points = ask.points
+    first = points[0] if points else None
+    tokens = ask.size * ask.per_byte
+    found = []
     for candidate in candidates:
         work = candidate.work
-        # Candidate.key, written out: this is the one loop that every request pays for.
-        key = ((work.open + work.others) * candidate.share << 32) | (
-            (mixed ^ candidate.salt) * _GOLDEN & _MASK
-        )
-        if (found is None or key < lowest) and candidate.node not in avoid:
-            lowest, found = key, candidate
+        if work.shut_until > now or (avoid and candidate.node in avoid):
+            continue
+        share = candidate.share
+        busy = (work.open + work.others) * share
+        wait = work.ready_at - now
+        wait = max(wait, 0.0)
+        if busy >= 1.0:
+            seat = (busy - 1.0 + share) * work.service_s
+            wait = max(wait, seat)
+        cache = work.cache
+        if first in cache.held:
+            cached = cache.match(ask) * cache.trust
+            new = (tokens - cached) * work.per_token
+        else:
+            cached = 0.0
+            new = tokens * work.per_token
+        prefill = new * (1.0 + busy)
+        displaces = new * cache.fill * (MEMORY_S / (MEMORY_S + now - cache.oldest))
+        cost = wait + prefill + displaces + busy * FULL_S + candidate.load_s
+        found.append((cost, candidate, wait, cached, prefill, displaces))
     return found
 
 
-def least(candidates: Sequence[Candidate], turn: int, avoid: AbstractSet[str]) -> Candidate | None:
-    """The candidate with the least work that is not to be avoided; equals take turns.
-
-    What ``best`` does for a request that prefers no place, without its arithmetic in long
-    integers: a third of the cost.
-
-    Args:
-        turn: Grows by one per request.
-    """
-    count = len(candidates)
-    if not count:
+def choose(
+    candidates: Sequence[Candidate], ask: Ask, now: float, avoid: AbstractSet[str] = NOBODY
+) -> Choice | None:
+    """The candidate with the least predicted time to first token; None when all are out."""
+    found = predict(candidates, ask, now, avoid)
+    if not found:
         return None
-    start = turn % count
-    found, lowest = None, 0
-    for candidate in (*candidates[start:], *candidates[:start]):
-        work = candidate.work
-        load = (work.open + work.others) * candidate.share
-        if (found is None or load < lowest) and candidate.node not in avoid:
-            if not load:
-                return candidate
-            found, lowest = candidate, load
-    return found
+    won = found[0]
+    if len(found) > 1:
+        limit = min([p[0] for p in found]) * NEAR + NEAR_S
+        near = [p for p in found if p[0] <= limit]
+        won = near[0]
+        if len(near) > 1:
+            mixed = mix(ask.seed)
+            won = max(near, key=lambda p: (mixed ^ p[1].salt) * _GOLDEN & _MASK)
+        if len(found) > RECORDED:
+            found = nsmallest(RECORDED, found, key=itemgetter(0))
+    if len(found) < len(candidates) <= RECORDED:
+        return Choice(won, found, tuple(_left_out(candidates, now, avoid)))
+    return Choice(won, found)
+
+
+def _left_out(
+    candidates: Sequence[Candidate], now: float, avoid: AbstractSet[str]
+) -> Iterator[tuple[str, str]]:
+    for candidate in candidates:
+        if candidate.node in avoid:
+            yield candidate.node, "has just failed this request"
+        elif candidate.work.shut_until > now:
+            left = candidate.work.shut_until - now
+            how = "half-open" if candidate.work.breaker.probing else "open"
+            yield candidate.node, f"breaker {how}, {left:.1f} s"
 
 
 def salt(node: str) -> int:

@@ -1,0 +1,40 @@
+"""What routing knows about one request before it is placed."""
+
+from __future__ import annotations
+
+
+class Ask:
+    """A prompt as routing sees it.
+
+    Args:
+        points: Hashes that name the prompt up to a position, shallowest first; equal beginnings
+            have equal points.
+        sizes: Where they stand, in bytes of the canonical prompt (see ``routing.prompt``).
+        size: Bytes of the whole.
+        seed: Breaks ties: stable over a conversation, different between conversations.
+        per_byte: Tokens per byte, as learned for the model.
+    """
+
+    __slots__ = ("per_byte", "points", "seed", "size", "sizes")
+
+    def __init__(
+        self,
+        points: tuple[int, ...] = (),
+        sizes: tuple[int, ...] = (),
+        size: int = 0,
+        seed: int = 0,
+        per_byte: float = 0.25,
+    ) -> None:
+        self.points = points
+        self.sizes = sizes
+        self.size = size
+        self.seed = seed
+        self.per_byte = per_byte
+
+    @property
+    def tokens(self) -> float:
+        """The prompt's tokens, as far as its bytes tell."""
+        return self.size * self.per_byte
+
+    def __repr__(self) -> str:
+        return f"Ask({self.size} bytes, {len(self.points)} points)"

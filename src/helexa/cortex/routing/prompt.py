@@ -1,0 +1,154 @@
+"""The affinity key of a chat body: hashes that name its beginning, one after the other.
+
+Two prompts that begin alike have the same first points, whatever template their model has: what
+is hashed is the tools, then role, content and tool calls of every message, as the raw JSON that
+the client wrote (an agent writes its history the same way every turn). A point stands at each
+message's end and after every ``STRIDE`` bytes, and each is chained to the one before it::
+
+    tools │ system │ user │ assistant │ user          a later turn of the same conversation
+    ──────●────────●──────●───────────●─────●         has these points too, and more
+
+A first line of the system prompt that changes with every request or day (a hash, a date) would
+give every request a key of its own; it is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from hashlib import blake2b
+
+import msgspec
+
+from helexa.cortex.routing.ask import Ask
+from helexa.wire.peek import Peek
+from helexa.wire.prefix import stable_prefix
+
+STRIDE = 2048
+"""Bytes between two points within a message."""
+
+MOST_POINTS = 512
+"""What lies behind them counts as new: a megabyte of prompt is known by its beginning."""
+
+IMAGE_BYTES = 4096
+"""What an image counts for: its base64 says nothing about its tokens."""
+
+HINTS = (
+    b"x-session-id",
+    b"x-session-affinity",
+    b"x-affinity",
+    b"session-id",
+    b"thread-id",
+)
+"""Headers in which clients name a conversation."""
+
+_SYSTEM = ("system", "developer")
+_HEAD_BYTES = 512
+
+
+class _Message(msgspec.Struct, gc=False):
+    role: str = ""
+    content: msgspec.Raw = msgspec.Raw()
+    tool_calls: msgspec.Raw = msgspec.Raw()
+
+
+class _Metadata(msgspec.Struct, gc=False):
+    user_id: str = ""
+
+
+_messages = msgspec.json.Decoder(list[_Message]).decode
+_name = msgspec.json.Decoder(str | _Metadata).decode
+
+
+def ask_of(seen: Peek, headers: Mapping[bytes, bytes] | None = None, per_byte: float = 0.25) -> Ask:
+    """What routing needs to know of a chat or completions request.
+
+    Args:
+        seen: Its body, peeked at; other dialects are translated before.
+        headers: Lower-case names; looked through for the client's own hints.
+        per_byte: Tokens per byte, as learned for the model.
+    """
+    chain = _Chain()
+    if seen.tools:
+        chain.add(bytes(seen.tools))
+    if seen.prompt:
+        try:
+            messages = _messages(seen.prompt)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            chain.add(bytes(seen.prompt))  # a prompt without messages, or nothing that we know
+        else:
+            _add_messages(chain, messages)
+    points = tuple(chain.points)
+    seed = _hint(seen, headers)
+    if seed is None:
+        # The second point tells conversations apart that share their system prompt.
+        seed = points[min(1, len(points) - 1)] if points else 0
+    return Ask(points, tuple(chain.sizes), chain.size, seed, per_byte)
+
+
+def _add_messages(chain: _Chain, messages: list[_Message]) -> None:
+    for at, message in enumerate(messages):
+        content = bytes(message.content)
+        if at == 0 and message.role in _SYSTEM:
+            content = _stable(content[:_HEAD_BYTES]) + content[_HEAD_BYTES:]
+        # The sign between role and content occurs in no JSON, so they cannot be taken apart anew.
+        piece = b"%b\x00%b" % (message.role.encode(), content)
+        chain.add(piece + bytes(message.tool_calls) if message.tool_calls else piece)
+
+
+class _Chain:
+    """Hashes, each of a piece and the one before."""
+
+    __slots__ = ("_last", "points", "size", "sizes")
+
+    def __init__(self) -> None:
+        self.points: list[int] = []
+        self.sizes: list[int] = []
+        self.size = 0
+        self._last = b""
+
+    def add(self, piece: bytes) -> None:
+        """Go on with a message; a point at its end and after every ``STRIDE`` bytes."""
+        if len(piece) > IMAGE_BYTES and b";base64," in piece:
+            self._point(piece, IMAGE_BYTES)
+        elif len(piece) <= STRIDE:
+            self._point(piece, len(piece))
+        else:
+            for start in range(0, len(piece), STRIDE):
+                part = piece[start : start + STRIDE]
+                self._point(part, len(part))
+
+    def _point(self, piece: bytes, size: int) -> None:
+        self.size += size
+        points = self.points
+        if len(points) < MOST_POINTS:
+            self._last = last = blake2b(self._last + piece, digest_size=8).digest()
+            points.append(int.from_bytes(last))
+            self.sizes.append(self.size)
+
+
+@lru_cache(1024)  # half a megabyte; few system prompts are asked with at a time
+def _stable(head: bytes) -> bytes:
+    """The beginning of a system prompt without a first line that agents rotate."""
+    return stable_prefix(head, len(head))
+
+
+def _hint(seen: Peek, headers: Mapping[bytes, bytes] | None) -> int | None:
+    """What the client itself calls the conversation, hashed."""
+    given: bytes | None = None
+    if headers is not None:
+        for name in HINTS:
+            given = headers.get(name)
+            if given:
+                break
+    if not given and seen.hint:
+        given = _named(seen.hint)
+    return int.from_bytes(blake2b(given, digest_size=8).digest()) if given else None
+
+
+def _named(hint: msgspec.Raw) -> bytes | None:
+    try:
+        found = _name(hint)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return (found if isinstance(found, str) else found.user_id).encode()

@@ -1,0 +1,102 @@
+"""The decision and what it rests on, joined: the part of routing that a simulation shares.
+
+``FleetPlacer`` asks it about real nodes, ``cortex.simulate`` about simulated ones; neither has a
+rule of its own about who serves what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+
+from helexa.core.usage import Timings, Usage
+from helexa.cortex.routing import breaker as breakers
+from helexa.cortex.routing import rank
+from helexa.cortex.routing.ask import Ask
+from helexa.cortex.routing.breaker import CLOSED, Kind
+from helexa.cortex.routing.leases import LeaseTable
+from helexa.cortex.routing.rank import NOBODY, Candidate, Choice
+from helexa.cortex.routing.work import Lease, Work
+
+BYTES_PER_TOKEN = 4.0
+_LEARNS = 0.05
+_LEAST, _MOST = 0.02, 1.0
+"""Tokens per byte; outside, the body is not text and says nothing."""
+
+
+class Router:
+    """Chooses, counts and learns.
+
+    Args:
+        leases: Our own work by place; its clock is the decision's.
+    """
+
+    __slots__ = ("_per_byte", "leases", "now")
+
+    def __init__(self, leases: LeaseTable) -> None:
+        self.leases = leases
+        self.now = leases.clock
+        self._per_byte: dict[str, float] = {}
+
+    def per_byte(self, model: str) -> float:
+        """Tokens per byte of a prompt, as the model's answers have told."""
+        return self._per_byte.get(model, 1 / BYTES_PER_TOKEN)
+
+    def choose(
+        self, candidates: Sequence[Candidate], ask: Ask, avoid: AbstractSet[str] = NOBODY
+    ) -> Choice | None:
+        """The best candidate, also a shut one where all of them are; None if all are to avoid."""
+        now = self.now()
+        choice = rank.choose(candidates, ask, now, avoid)
+        if choice is not None:
+            return choice
+        shut = [c for c in candidates if c.node not in avoid]
+        if not shut:
+            return None
+        soonest = min(c.work.shut_until for c in shut)
+        return rank.choose(shut, ask, max(now, soonest), avoid)
+
+    def take(self, choice: Choice, ask: Ask) -> Lease:
+        """The request goes there: count it as work, and its prompt as cached."""
+        _, candidate, _, cached, _, _ = choice.won
+        work = candidate.work
+        if ask.points:
+            self.leases.index.touch(work.cache, ask, self.now())
+        new = ask.size * ask.per_byte - cached
+        return Lease(work, self.now, new * work.per_token)
+
+    def learn(
+        self,
+        model: str,
+        work: Work,
+        ask: Ask | None,
+        believed: float,
+        usage: Usage,
+        timings: Timings | None,
+    ) -> None:
+        """An answer came to its end: what it says about the place and about the model's tokens.
+
+        Args:
+            ask: Its prompt, where it decided.
+            believed: Tokens that we thought the place had cached.
+        """
+        if not work.breaker.clean:
+            work.judge(CLOSED)
+        if timings is not None and timings.prompt_ms > 0:
+            work.learn_rate(timings.prompt_n, timings.prompt_ms / 1000)
+        if ask is None or not ask.size:
+            return
+        found = usage.prompt / ask.size
+        if _LEAST < found < _MOST:
+            before = self.per_byte(model)
+            self._per_byte[model] = before + _LEARNS * (found - before)
+        self.leases.index.learn(work.cache, ask, believed, usage.cached, usage.completion)
+
+    def failed(self, work: Work, kind: Kind) -> None:
+        """A request failed there."""
+        work.judge(breakers.failed(work.breaker, kind, self.now()))
+
+    def gave_up(self, work: Work) -> None:
+        """A request ended there without telling anything about the place."""
+        if work.breaker.probing:
+            work.judge(breakers.given_up(work.breaker, self.now()))

@@ -1,0 +1,154 @@
+"""What one place (node, model) has to do and how fast it does it; one lease per request there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from helexa.cortex.routing import breaker as breakers
+from helexa.cortex.routing.breaker import CLOSED, Breaker
+from helexa.cortex.routing.index import CacheModel
+
+BOOTSTRAP_PREFILL = 800.0
+"""Tokens per second that a place is believed to prefill before anybody has measured it."""
+
+SERVICE_S = 2.0
+"""How long a request is believed to hold its seat before one has."""
+
+_LEARNS = 0.2
+_LEAST_TOKENS = 32
+"""A prefill of fewer tokens says more about the clock than about the engine."""
+
+
+class Work:
+    """The state of one place that decisions rest on; one owner, the ``LeaseTable``.
+
+    ``others`` comes from the node's last report, everything else from our own requests.
+
+    Attributes:
+        open: Our requests there.
+        others: Requests there that are not ours.
+        taken: Requests of ours there have ever been: ``residency`` sees by it when a place was
+            last used.
+        waiting: Ours whose first token has not come.
+        drift: Seconds by which first tokens have come later than predicted, summed up.
+        ready_at: When the prefills that we have sent there will be done, seconds.
+        per_token: Seconds to prefill a token; ``measured`` by our own requests, or the node's word.
+        service_s: Seconds a request holds its seat.
+        breaker: Its failures in a row; ``shut_until`` is that of the breaker.
+        cache: What its prefix cache is believed to hold.
+    """
+
+    __slots__ = (
+        "breaker",
+        "cache",
+        "drift",
+        "measured",
+        "open",
+        "others",
+        "per_token",
+        "ready_at",
+        "service_s",
+        "shut_until",
+        "taken",
+        "waiting",
+    )
+
+    def __init__(self, cache: CacheModel | None = None) -> None:
+        self.open = 0
+        self.others = 0
+        self.taken = 0
+        self.waiting = 0
+        self.drift = 0.0
+        self.ready_at = 0.0
+        self.per_token = 1 / BOOTSTRAP_PREFILL
+        self.measured = False
+        self.service_s = SERVICE_S
+        self.breaker: Breaker = CLOSED
+        self.shut_until = 0.0
+        self.cache = CacheModel() if cache is None else cache
+
+    def learn_rate(self, tokens: int, seconds: float) -> None:
+        """A prefill was measured; short ones count less."""
+        if tokens < _LEAST_TOKENS or seconds <= 0:
+            return
+        weight = _LEARNS * min(1.0, tokens / 512) if self.measured else 1.0
+        self.measured = True
+        self.per_token += weight * (seconds / tokens - self.per_token)
+
+    def judge(self, breaker: Breaker) -> None:
+        """The breaker's next state."""
+        self.breaker = breaker
+        self.shut_until = breaker.shut_until
+
+
+class Lease:
+    """A request's share of a place's work; ``release`` may be called any number of times.
+
+    The place's prefills are taken to be done one after the other: a request's is due when those
+    before it and its own are through. Its first token tells how far that was off, and whoever is
+    behind it is expected that much earlier or later.
+
+    Args:
+        prefill_s: Seconds of prefill that it brings along, as predicted.
+        clock: Monotonic seconds.
+    """
+
+    __slots__ = ("_clock", "_drift", "_due", "_prefill_s", "_since", "_started", "_work")
+
+    def __init__(self, work: Work, clock: Callable[[], float], prefill_s: float = 0.0) -> None:
+        self._work: Work | None = work
+        self._clock = clock
+        self._since = now = clock()
+        self._prefill_s = prefill_s
+        self._drift = work.drift
+        self._started = False
+        work.open += 1
+        work.taken += 1
+        work.waiting += 1
+        ready = work.ready_at
+        work.ready_at = self._due = (max(now, ready)) + prefill_s
+        if work.shut_until:
+            work.judge(breakers.tried(work.breaker, now))
+
+    def started(self) -> None:
+        """Its first token has come: its prefill is done, whatever was predicted."""
+        work = self._work
+        if work is None or self._started:
+            return
+        self._started = True
+        work.waiting -= 1
+        if work.waiting:
+            late = self._clock() - self._due - (work.drift - self._drift)
+            work.drift += late
+            work.ready_at += late
+        else:
+            work.ready_at = 0.0
+
+    def release(self) -> None:
+        """The request is no longer there."""
+        work, self._work = self._work, None
+        if work is None:
+            return
+        now = self._clock()
+        work.open -= 1
+        if not self._started:
+            work.waiting -= 1
+            if self._due + (work.drift - self._drift) > now:
+                work.ready_at -= self._prefill_s  # it left before its turn
+                work.drift -= self._prefill_s
+        if not work.waiting:
+            work.ready_at = 0.0
+        work.service_s += _LEARNS * (now - self._since - work.service_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
