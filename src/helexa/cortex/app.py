@@ -53,10 +53,11 @@ class GatewayApp:
     def refuse(self, error: BadRequest) -> tuple[bytes, bytes]:
         """Header lines and body for what is no acceptable HTTP request."""
         kind = _ERRORS.get(error.code)
+        dialect = wire.dialect_of(error.url, error.headers)
         if kind is not None:
-            rendered = wire.render(kind(error.message), "openai")
+            rendered = wire.render(kind(error.message), dialect)
         else:
-            rendered = wire.route_error(error.status, "invalid_request", error.message, "openai")
+            rendered = wire.route_error(error.status, "invalid_request", error.message, dialect)
         return rendered.lines, rendered.body
 
     def flush(self) -> None:
@@ -82,6 +83,6 @@ class AsgiErrors:
     def __call__(self, request: Request, error: Exception) -> tuple[bytes, bytes]:
         shown = request.header(b"x-request-id").decode("latin-1") or "none"
         self._log.error("bug", request_id=shown, path=request.decoded_path, error=repr(error))
-        dialect: wire.Dialect = "anthropic" if b"anthropic-version" in request.headers else "openai"
+        dialect = wire.dialect_of(request.path, request.headers)
         rendered = wire.render(wire.internal_error(shown), dialect)
         return rendered.lines, rendered.body

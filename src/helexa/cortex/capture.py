@@ -52,6 +52,7 @@ class Captured:
     model: str
     started_at: float
     request_body: bytes = b""
+    chat_body: bytes = b""
     answer: list[bytes] = field(default_factory=list)
     ended_at: float | None = None
     status: int = 0
@@ -59,9 +60,11 @@ class Captured:
     truncated: bool = False
     prompt: str | None = None
 
-    def request(self, body: bytes) -> None:
-        """The client's body."""
+    def request(self, body: bytes, chat: bytes | None = None) -> None:
+        """The client's body, and what nodes get of it."""
         self.request_body = self.owner.keep(self, body)
+        own = chat is None or chat is body
+        self.chat_body = self.request_body if own else self.owner.keep(self, chat or b"")
 
     def response(self, data: bytes) -> None:
         """Bytes as they leave for the client."""
@@ -193,7 +196,7 @@ class Captures:
             return
         for captured in self.current.requests:
             if captured.prompt is None and captured.request_body and not captured.truncated:
-                captured.prompt = await self._prompt_of(captured.model, captured.request_body)
+                captured.prompt = await self._prompt_of(captured.model, captured.chat_body)
 
 
 def as_lines(capture: Capture) -> bytes:

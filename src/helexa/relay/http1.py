@@ -27,10 +27,16 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class BadRequest(Exception):
-    """The bytes on the connection are no acceptable request; it is answered and closed."""
+    """The bytes on the connection are no acceptable request; it is answered and closed.
+
+    Attributes:
+        url, headers: Of the request, as far as they had been read; for whoever words the answer.
+    """
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
+        self.url = b""
+        self.headers: dict[bytes, bytes] = {}
         self.status = status
         self.code = code
         self.message = message

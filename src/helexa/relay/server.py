@@ -250,6 +250,7 @@ class ServerProtocol(RequestReader):
         """Answer what could not be parsed, after the answers before it, and close."""
         if not self.closing and self._refusal is None:
             self._refusal = error.with_traceback(None)
+            error.url, error.headers = self._url, self._headers
             self._next()
 
     # ── answers ─────────────────────────────────────────────────────────────────────────────

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -111,6 +111,17 @@ _DIGITS = re.compile(r"\d+")
 _LETTERS_ONLY = re.compile(r"[A-Za-z_]+")
 _JSON: Header = (b"content-type", b"application/json")
 _encode = msgspec.json.Encoder().encode
+
+
+def dialect_of(path: bytes, headers: Container[bytes]) -> Dialect:
+    """Whose envelope a caller reads: clients of the Messages API ask there, or name its version.
+
+    Args:
+        path: With or without its ``/v1``, and whatever follows.
+        headers: Names, lower case.
+    """
+    asks_there = path.removeprefix(b"/v1").startswith(b"/messages")
+    return "anthropic" if asks_there or b"anthropic-version" in headers else "openai"
 
 
 def status_of(error: HelexaError) -> int:

@@ -17,10 +17,14 @@ from tests.cortex.exchange.rig import (
     event,
     fleet,
     refuses,
+    request,
     usage,
 )
 from tests.cortex.fake_node import Turn
+from tests.relay.rig import client
 from tests.wire.messages.reading import check_order, said, said_plain, sse, validate
+
+from helexa.cortex.capture import CaptureOrder
 
 pytestmark = pytest.mark.anyio
 
@@ -202,3 +206,39 @@ async def test_browsers_may_ask_in_messages_too() -> None:
     async with fleet(speaks) as (gateway, _):
         got = await gateway.ask(ASK, path=PATH, origin="https://example.org")
         assert got.headers[b"access-control-allow-origin"] == b"*"
+        assert b"x-request-id" in got.headers[b"access-control-expose-headers"]
+
+
+async def test_the_request_id_is_told_under_anthropics_name_too() -> None:
+    async with fleet(speaks) as (gateway, _):
+        got = await gateway.ask(ASK, path=PATH, x_request_id="mine")
+        assert got.headers[b"request-id"] == got.headers[b"x-request-id"] == b"mine"
+
+
+@pytest.mark.parametrize("named", [{}, {"anthropic_version": "2023-06-01"}])
+async def test_what_never_becomes_a_request_is_refused_in_the_dialect_too(named: Any) -> None:
+    path = "/v1/embeddings" if named else PATH
+    async with fleet(speaks, config="[gateway]\nmax_body_mb = 1") as (gateway, _):
+        for raw, status, kind in (
+            (request(b"x" * 2_000_000, path=path, **named), 413, "request_too_large"),
+            (request(path=path, big="x" * 80_000, **named), 431, "invalid_request_error"),
+            (request(path=path + "/nowhere", **named), 404, "not_found_error"),
+        ):
+            async with client(gateway.port) as connection:
+                connection.send(raw)
+                got = await connection.answer()
+            assert got.status == status
+            found = json.loads(got.body)
+            assert (found["type"], found["error"]["type"]) == ("error", kind)
+
+
+async def test_a_capture_shows_the_prompt_of_a_translated_request() -> None:
+    async with fleet(speaks) as (gateway, [node]):
+        captures = gateway.rooms.app._desk.observers.captures  # type: ignore[attr-defined]
+        captures.start(CaptureOrder(model=MODEL))
+        await gateway.ask({**ASK, "system": "Be brief."}, path=PATH)
+        await captures.add_prompts()
+        [body] = [body for _, path, _, body in node.log if path.endswith("/render")]
+        assert body["messages"][0] == {"role": "system", "content": "Be brief."}
+        assert captures.current is not None
+        assert b'"system"' in captures.current.requests[0].request_body

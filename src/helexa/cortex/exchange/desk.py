@@ -133,8 +133,8 @@ class Placer(Protocol):
 class Watcher(Protocol):
     """Somebody who records what passes (capture)."""
 
-    def request(self, body: bytes) -> None:
-        """The client's body."""
+    def request(self, body: bytes, chat: bytes | None = None) -> None:
+        """The client's body, and what nodes get of it."""
 
     def response(self, data: bytes) -> None:
         """Bytes as they leave for the client."""

@@ -32,7 +32,7 @@ from helexa.cortex.exchange.desk import (
     Times,
     Watcher,
 )
-from helexa.cortex.exchange.route import Asked, Route, Translate
+from helexa.cortex.exchange.route import EXPOSED, Asked, Route, Translate
 from helexa.cortex.exchange.sender import Sender, sender_of
 from helexa.cortex.exchange.stream import StreamRelay
 from helexa.cortex.ledger.base import Grant, estimate
@@ -49,6 +49,9 @@ from helexa.wire.translation import Translation
 
 T = TypeVar("T")
 
+CORS = b"access-control-allow-origin: *\r\naccess-control-expose-headers: %b\r\n" % (
+    ", ".join(EXPOSED).encode()
+)
 _MOST_DIGITS = 12  # of a deadline; longer ones are no deadline at all
 
 
@@ -226,7 +229,7 @@ class Exchange:
             self.translation.begin(self.model)
         self.watcher = watcher = desk.observers.watch(principal, self.model, self.request_id)
         if watcher is not None:
-            watcher.request(self.request.body)
+            watcher.request(self.request.body, self.body)
         if principal.capped and not self.route.free:
             self.size = estimate(
                 len(self.body),
@@ -273,8 +276,10 @@ class Exchange:
     def head_lines(self, lines: bytes) -> bytes:
         """``lines`` and those that every answer carries."""
         lines += b"x-request-id: %b\r\n" % self.shown_id.encode("latin-1")
+        if self.route.dialect == "anthropic":
+            lines += b"request-id: %b\r\n" % self.shown_id.encode("latin-1")
         if b"origin" in self.request.headers:
-            lines += b"access-control-allow-origin: *\r\n"
+            lines += CORS
         return lines
 
     def fail(self, error: HelexaError) -> None:

@@ -16,6 +16,17 @@ from helexa.wire.errors import Dialect
 from helexa.wire.messages.dialect import translate_messages
 from helexa.wire.translation import Translation
 
+EXPOSED = (
+    "x-request-id",
+    "request-id",
+    "x-helexa-node",
+    "x-helexa-queue-ms",
+    "x-helexa-cold-start",
+    "server-timing",
+    "retry-after",
+)
+"""Headers of ours that a web page may read."""
+
 
 def _comment() -> bytes:
     return b": keep-alive\n\n"

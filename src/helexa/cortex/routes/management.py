@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from helexa.core.errors import HelexaError
+from helexa.cortex.exchange.route import EXPOSED
 from helexa.cortex.routes.admin import AdminRoutes
 from helexa.cortex.routes.client import ClientRoutes
 from helexa.cortex.routes.deps import ManagementDeps
@@ -25,14 +26,6 @@ from helexa.cortex.routes.respond import no_route, refusal
 from helexa.wire import errors as wire
 
 CLOSED = ("/admin", "/ui")
-EXPOSED = (
-    "x-request-id",
-    "x-helexa-node",
-    "x-helexa-queue-ms",
-    "x-helexa-cold-start",
-    "server-timing",
-    "retry-after",
-)
 
 
 class ClientCors:

@@ -21,8 +21,9 @@ def reply(value: object, status: int = 200) -> Response:
 
 
 def dialect_of(request: Request) -> wire.Dialect:
-    """Whose envelope the caller reads: clients of the Messages API name their version."""
-    return "anthropic" if "anthropic-version" in request.headers else "openai"
+    """Whose envelope the caller reads."""
+    names = {name for name, _ in request.headers.raw}
+    return wire.dialect_of(request.url.path.encode(), names)
 
 
 def refusal(request: Request, error: HelexaError) -> Response:

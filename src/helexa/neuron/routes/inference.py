@@ -65,7 +65,8 @@ class NodeApp:
 
     def refuse(self, error: BadRequest) -> tuple[bytes, bytes]:
         """A request that could not be parsed."""
-        rendered = wire.route_error(error.status, error.code, error.message, "openai")
+        dialect = wire.dialect_of(error.url, error.headers)
+        rendered = wire.route_error(error.status, error.code, error.message, dialect)
         return rendered.lines, rendered.body
 
     def _infer(self, way: Way | None, request: Request, reply: Reply) -> None:
