@@ -9,7 +9,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo up test check soak bench reference clean
+.PHONY: demo up test check soak bench reference web clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -66,6 +66,14 @@ bench: $(VENV)/.installed-dev
 	@mkdir -p out; failed=""; for name in $(BENCHMARKS); do \
 		$(BIN)/python benchmarks/$$name.py --json out/$$name.json $(ARGS) || failed="$$failed $$name"; \
 	done; test -z "$$failed" || { echo "missed a bar:$$failed" >&2; exit 1; }
+
+# The pages of the bench, into the package; needs Node 20 or newer.
+web: web/node_modules/.installed
+	cd web && npm run --silent build
+
+web/node_modules/.installed: web/package.json web/package-lock.json
+	cd web && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -100,6 +100,7 @@ def test_the_summary_compares_the_newest_build_with_the_one_before(client: TestC
 def test_regressions_are_the_slower_node_and_not_the_other(client: TestClient) -> None:
     found = get(client, "/api/regressions", list[Verdict])
     assert {verdict.target for verdict in found} == {"beast"}
+    assert found[0].scenario == "everything"
     assert {verdict.scenario for verdict in found} >= {"chat:128", "chat:4096", "cold"}
 
 

@@ -18,7 +18,7 @@ from helexa.bench.stats.ranks import (
     superiority,
 )
 from helexa.bench.stats.summary import median, median_interval, percentile, summarise
-from helexa.bench.stats.verdict import Compared, judge
+from helexa.bench.stats.verdict import Compared, judge, judge_groups
 
 SMALL = st.lists(st.integers(0, 9).map(float), min_size=1, max_size=5)
 
@@ -104,6 +104,16 @@ def test_a_node_that_became_8_percent_slower_is_found_and_nothing_else() -> None
         right += "a" not in slower
     assert found >= 38
     assert right >= 38
+
+
+def test_many_cells_of_few_runs_are_judged_together_where_none_can_be_alone() -> None:
+    draw = random.Random(9)
+    many = cells(draw, "b", count=40)
+    assert not [v for v in judge(many) if v.word == "slower"]
+    found = {v.target: v.word for v in judge_groups(many)}
+    assert found == {"a": "same", "b": "slower"}
+    unsure = [v for v in judge(many) if v.word == "unsure"]
+    assert sum(v.target == "b" for v in unsure) > 30
 
 
 def test_without_a_change_hardly_a_sweep_raises_an_alarm() -> None:

@@ -14,7 +14,7 @@ import msgspec
 from helexa.bench.row import CellKey
 from helexa.bench.stats.curves import Level, flatness, knee
 from helexa.bench.stats.summary import Summary, summarise
-from helexa.bench.stats.verdict import Compared, Verdict, judge
+from helexa.bench.stats.verdict import TOGETHER, Compared, Verdict, judge, judge_groups
 from helexa.bench.store.cell import HIGHER_IS_BETTER, METRICS, Cell
 from helexa.bench.store.reader import ALL, Lines
 
@@ -146,10 +146,10 @@ def summary(cells: Iterable[Cell], *, show_host: bool = False) -> list[CellAnswe
 
 
 def regressions(cells: Iterable[Cell]) -> list[Verdict]:
-    """What has become slower with its newest build, worst first."""
-    found = judge([compared(new, old) for new, old in pairs(cells) if old is not None])
-    worse = [verdict for verdict in found if verdict.word == "slower"]
-    return sorted(worse, key=lambda v: -abs(v.change))
+    """What has become slower with its newest build: whole models first, then cells, worst first."""
+    found = [compared(new, old) for new, old in pairs(cells) if old is not None]
+    worse = [v for v in (*judge_groups(found), *judge(found)) if v.word == "slower"]
+    return sorted(worse, key=lambda v: (v.scenario != TOGETHER, -abs(v.change)))
 
 
 class Cells(Protocol):
@@ -180,7 +180,7 @@ def compare(old: Side, new: Side, metric: str | None = None) -> tuple[list[Verdi
     """The new side against the old one.
 
     Returns:
-        A verdict per cell that both have, and the cells that only one has.
+        Verdicts of whole models and of every cell that both have; and the cells that only one has.
     """
     both = [key for key in old if key in new]
     alone = [
@@ -188,7 +188,8 @@ def compare(old: Side, new: Side, metric: str | None = None) -> tuple[list[Verdi
         for key, cell in (*old.items(), *new.items())
         if not (key in old and key in new)
     ]
-    return judge([compared(new[key], old[key], metric) for key in both]), alone
+    found = [compared(new[key], old[key], metric) for key in both]
+    return [*judge_groups(found), *judge(found)], alone
 
 
 def _by(cells: Iterable[Cell], *names: str) -> Side:

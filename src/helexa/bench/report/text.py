@@ -10,7 +10,7 @@ import msgspec
 
 from helexa.bench.report.answers import CellAnswer, Curve
 from helexa.bench.stats.summary import Summary
-from helexa.bench.stats.verdict import Verdict
+from helexa.bench.stats.verdict import TOGETHER, Verdict
 from helexa.bench.store.cell import HIGHER_IS_BETTER
 
 _COLUMNS = (
@@ -73,12 +73,17 @@ def change(verdict: Verdict | None) -> str:
     if verdict.word == "same":
         return "="
     if verdict.word == "unsure":
-        return f"{sign} (too few runs)"
+        return f"{sign} (not sure)"
     return f"**{verdict.word}** {sign}"
 
 
 def verdict_line(verdict: Verdict) -> str:
     """One verdict as a sentence."""
+    if verdict.scenario == TOGETHER:
+        return (
+            f"{verdict.target} · {verdict.model}: all together {verdict.change * 100:+.1f} % "
+            f"({'worse' if verdict.change > 0 else 'better'}; p {verdict.p:.2g})"
+        )
     better = "higher is better" if verdict.metric in HIGHER_IS_BETTER else "lower is better"
     return (
         f"{verdict.target} · {verdict.model} · {verdict.scenario}: {verdict.metric} "

@@ -2,13 +2,14 @@
 
 ::
 
-    cells of a target ─▶ together slower? (van Elteren, Holm over targets) ─yes─▶ which cells?
-                     └─▶ each alone slower? (Mann-Whitney, Holm over all cells)   (Holm within)
+    cells of a model ─▶ together slower? (van Elteren, Holm over groups) ─yes─▶ which cells?
+    on a target     └─▶ each alone slower? (Mann-Whitney, Holm over all cells)  (Holm within)
 
-With several targets half of the allowed error goes to each road: the first sees a few percent on
-everything with five samples a cell, the second one scenario that broke. With one target they are
+With several groups half of the allowed error goes to each road: the first sees a few percent on
+everything with five samples a cell, the second one scenario that broke. With one group they are
 the same test. If nothing has changed, any alarm at all is rarer than ``ALPHA``. Below
 ``LEAST_SHIFT`` nothing is called a change, however significant: nobody would act on it.
+A group's own verdict stands under the scenario ``TOGETHER``.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ Word = Literal["slower", "faster", "same", "unsure"]
 ALPHA = 0.05
 LEAST_SHIFT = 0.03
 LEAST_SAMPLES = 3
+TOGETHER = "everything"
 
 
 class Compared(msgspec.Struct, frozen=True):
@@ -50,6 +52,7 @@ class Verdict(msgspec.Struct, frozen=True):
     """One cell's judgement.
 
     Args:
+        word: ``unsure`` is too few runs, or a shift that one cell alone cannot prove.
         change: New ÷ old − 1 of the metric as measured; + is more.
         p: Holm-adjusted, one-sided in the direction of ``word``.
         effect: Chance that a new sample is worse than an old one; 0.5 is no difference.
@@ -76,17 +79,38 @@ def judge(cells: Sequence[Compared], alpha: float = ALPHA) -> list[Verdict]:
     return [_verdict(cell, slower[i], faster[i], alpha) for i, cell in enumerate(cells)]
 
 
+def judge_groups(cells: Sequence[Compared], alpha: float = ALPHA) -> list[Verdict]:
+    """A verdict for all cells of a model on a target together, where there are several.
+
+    Sees what no single cell can prove: with many cells of few runs each, none survives the
+    correction for their number, and all of them lean to one side.
+    """
+    groups = [[cells[i] for i in at] for at in _groups(cells).values() if len(at) > 1]
+    sides = {worse: holm([_together(g, worse=worse) for g in groups]) for worse in (True, False)}
+    return [
+        _group_verdict(group, slower, faster, alpha)
+        for group, slower, faster in zip(groups, sides[True], sides[False], strict=True)
+    ]
+
+
+def _groups(cells: Sequence[Compared]) -> dict[tuple[str, str], list[int]]:
+    groups: dict[tuple[str, str], list[int]] = {}
+    for i, cell in enumerate(cells):
+        groups.setdefault((cell.key.target, cell.key.model), []).append(i)
+    return groups
+
+
+def _together(group: Sequence[Compared], *, worse: bool) -> float:
+    return stratified_p_greater([_sides(cell, worse=worse) for cell in group])
+
+
 def _adjusted(cells: Sequence[Compared], *, worse: bool) -> list[float]:
     """The smaller of the two roads' adjusted p for every cell."""
-    sides = [_sides(cell, worse=worse) for cell in cells]
-    singles = [p_greater(old, new) for old, new in sides]
-    groups: dict[str, list[int]] = {}
-    for i, cell in enumerate(cells):
-        groups.setdefault(cell.key.target, []).append(i)
-    alone = holm(singles)
+    singles = [p_greater(*_sides(cell, worse=worse)) for cell in cells]
+    alone, groups = holm(singles), _groups(cells)
     if len(groups) == 1:
         return alone
-    gates = holm([stratified_p_greater([sides[i] for i in at]) for at in groups.values()])
+    gates = holm([_together([cells[i] for i in at], worse=worse) for at in groups.values()])
     adjusted = [min(1.0, 2 * p) for p in alone]
     for gate, at in zip(gates, groups.values(), strict=True):
         for i, p in zip(at, holm([singles[i] for i in at]), strict=True):
@@ -103,14 +127,12 @@ def _sides(cell: Compared, *, worse: bool) -> tuple[tuple[float, ...], tuple[flo
 
 def _verdict(cell: Compared, slower: float, faster: float, alpha: float) -> Verdict:
     change = shift_ratio(cell.old, cell.new) - 1 if cell.old and cell.new else 0.0
-    worse = -change if cell.higher_is_better else change
-    word: Word = "same"
-    if min(len(cell.old), len(cell.new)) < LEAST_SAMPLES:
+    worse = _worse(cell, change)
+    word = _word(slower, faster, worse, alpha)
+    few = min(len(cell.old), len(cell.new)) < LEAST_SAMPLES
+    leans = abs(worse) >= LEAST_SHIFT and p_greater(*_sides(cell, worse=worse > 0)) <= alpha
+    if few or (word == "same" and leans):
         word = "unsure"
-    elif slower <= alpha and worse >= LEAST_SHIFT:
-        word = "slower"
-    elif faster <= alpha and worse <= -LEAST_SHIFT:
-        word = "faster"
     above = superiority(cell.old, cell.new)
     return Verdict(
         target=cell.key.target,
@@ -127,3 +149,45 @@ def _verdict(cell: Compared, slower: float, faster: float, alpha: float) -> Verd
         effect=1 - above if cell.higher_is_better else above,
         samples=(len(cell.old), len(cell.new)),
     )
+
+
+def _group_verdict(
+    group: Sequence[Compared], slower: float, faster: float, alpha: float
+) -> Verdict:
+    """``change`` is the middle one of its cells', in the direction where + is worse."""
+    worse = median(
+        sorted(
+            _worse(cell, shift_ratio(cell.old, cell.new) - 1)
+            for cell in group
+            if cell.old and cell.new
+        )
+        or [0.0]
+    )
+    key = group[0].key
+    return Verdict(
+        target=key.target,
+        model=key.model,
+        scenario=TOGETHER,
+        metric=TOGETHER,
+        old_build=group[0].old_build,
+        new_build=key.build,
+        word=_word(slower, faster, worse, alpha),
+        old_median=1.0,
+        new_median=1.0 + worse,
+        change=worse,
+        p=faster if worse < 0 else slower,
+        effect=median(sorted(superiority(*_sides(cell, worse=True)) for cell in group)),
+        samples=(sum(len(c.old) for c in group), sum(len(c.new) for c in group)),
+    )
+
+
+def _word(slower: float, faster: float, worse: float, alpha: float) -> Word:
+    if slower <= alpha and worse >= LEAST_SHIFT:
+        return "slower"
+    if faster <= alpha and worse <= -LEAST_SHIFT:
+        return "faster"
+    return "same"
+
+
+def _worse(cell: Compared, change: float) -> float:
+    return -change if cell.higher_is_better else change

@@ -1,0 +1,138 @@
+// Lines with their intervals, drawn by uPlot; the same figures are there as a table.
+import { useEffect, useMemo, useRef, useState } from "react";
+import uPlot from "uplot";
+import "uplot/dist/uPlot.min.css";
+import { Table } from "./parts";
+import { figure } from "./words";
+
+export interface Line {
+  name: string;
+  points: { x: number; label: string; median: number; low: number; high: number; n: number }[];
+  /** Measured by other means: drawn dashed and named as such. */
+  baseline?: boolean;
+}
+
+const LIGHT = ["#0b62b8", "#a34700", "#1b7a3d", "#8a2d8a", "#8a6d00", "#b3261e", "#006d77", "#5b5bd6"];
+const DARK = ["#7ab8ff", "#ffb27a", "#7fdca0", "#e29ae2", "#e6cc66", "#ff9a94", "#6fd6e0", "#b3b3ff"];
+
+function useDark(): boolean {
+  const [dark, setDark] = useState(() => matchMedia("(prefers-color-scheme: dark)").matches);
+  useEffect(() => {
+    const query = matchMedia("(prefers-color-scheme: dark)");
+    const notice = () => setDark(query.matches);
+    query.addEventListener("change", notice);
+    return () => query.removeEventListener("change", notice);
+  }, []);
+  return dark;
+}
+
+type Column = (number | null)[];
+
+/** One x axis for all lines; where a line has no point there is a gap. */
+function columns(lines: Line[]): { data: uPlot.AlignedData; labels: Map<number, string> } {
+  const labels = new Map<number, string>();
+  for (const line of lines) for (const point of line.points) labels.set(point.x, point.label);
+  const xs = [...labels.keys()].sort((a, b) => a - b);
+  const rows: Column[] = [];
+  for (const line of lines) {
+    const at = new Map(line.points.map((point) => [point.x, point]));
+    rows.push(xs.map((x) => at.get(x)?.median ?? null));
+    rows.push(xs.map((x) => at.get(x)?.low ?? null));
+    rows.push(xs.map((x) => at.get(x)?.high ?? null));
+  }
+  return { data: [xs, ...rows] as uPlot.AlignedData, labels };
+}
+
+export function Chart({ title, unit, lines, xTitle, categories = false, logarithmic = false }: {
+  title: string; unit: string; lines: Line[]; xTitle: string; categories?: boolean; logarithmic?: boolean;
+}) {
+  const box = useRef<HTMLDivElement>(null);
+  const dark = useDark();
+  const { data, labels } = useMemo(() => columns(lines), [lines]);
+  useEffect(() => {
+    const host = box.current;
+    if (!host) return;
+    const palette = dark ? DARK : LIGHT;
+    const ink = dark ? "#c9d1d9" : "#3c4043";
+    const grid = { stroke: dark ? "#30363d" : "#dfe3e8", width: 1 };
+    const series: uPlot.Series[] = [{ label: xTitle, value: (_u, x) => labels.get(x) ?? "" }];
+    const bands: uPlot.Band[] = [];
+    lines.forEach((line, i) => {
+      const colour = palette[i % palette.length] ?? ink;
+      const none = { show: false };
+      series.push({
+        label: line.name, stroke: colour, width: 2, spanGaps: true,
+        dash: line.baseline ? [6, 6] : [], points: { show: !line.baseline, size: 7 },
+        value: (_u, y) => (y === null ? "" : `${figure(y)} ${unit}`),
+      });
+      series.push({ label: `${line.name} low`, stroke: "transparent", points: none, spanGaps: true });
+      series.push({ label: `${line.name} high`, stroke: "transparent", points: none, spanGaps: true });
+      bands.push({ series: [3 * i + 3, 3 * i + 2], fill: `${colour}22` });
+    });
+    const text = (_u: uPlot, splits: number[]) => splits.map((x) => labels.get(x) ?? "");
+    const ticks = [...labels.keys()];
+    const size = () => ({ width: Math.max(280, host.clientWidth), height: 300 });
+    const plot = new uPlot(
+      {
+        ...size(), series, bands,
+        legend: { show: false },
+        scales: {
+          x: { time: false, distr: logarithmic ? 3 : 1, log: 2,
+               ...(categories ? { range: (_u, a, b) => [a - 0.5, b + 0.5] as [number, number] } : {}) },
+          y: { range: (_u, _low, high) => [0, high * 1.08 || 1] },
+        },
+        axes: [
+          { stroke: ink, grid, label: xTitle, labelSize: 22,
+            ...(categories ? { splits: () => thin(ticks, host.clientWidth), values: text } : {}) },
+          { stroke: ink, grid, label: unit, size: 64, labelSize: 22 },
+        ],
+      },
+      data, host,
+    );
+    const watch = new ResizeObserver(() => plot.setSize(size()));
+    watch.observe(host);
+    return () => { watch.disconnect(); plot.destroy(); };
+  }, [data, labels, lines, dark, unit, xTitle, categories, logarithmic]);
+  const palette = dark ? DARK : LIGHT;
+  return (
+    <figure>
+      <figcaption>{title}</figcaption>
+      <ul className="legend">
+        {lines.map((line, i) => (
+          <li key={line.name}>
+            <span className={line.baseline ? "swatch dashed" : "swatch"} aria-hidden="true"
+              style={{ borderColor: palette[i % palette.length] }} />
+            {line.name}{line.baseline && " (baseline, measured otherwise)"}
+          </li>
+        ))}
+      </ul>
+      <div ref={box} role="img" aria-label={`${title}: ${spoken(lines, unit)}`} />
+      <details>
+        <summary>Show the figures</summary>
+        <Table caption={title} head={[xTitle, ...lines.map((line) => line.name)]}
+          rows={(data[0] as number[]).map((x) => ({
+            key: String(x),
+            cells: [labels.get(x) ?? x, ...lines.map((line) => {
+              const point = line.points.find((p) => p.x === x);
+              return point ? `${figure(point.median)} (${figure(point.low)} to ${figure(point.high)}, ${point.n} runs)` : "";
+            })],
+          }))} />
+      </details>
+    </figure>
+  );
+}
+
+/** As many labels as fit. */
+function thin(ticks: number[], width: number): number[] {
+  const step = Math.max(1, Math.ceil((ticks.length * 110) / Math.max(width, 1)));
+  return ticks.sort((a, b) => a - b).filter((_, i) => i % step === 0);
+}
+
+function spoken(lines: Line[], unit: string): string {
+  return lines
+    .map((line) => {
+      const last = line.points[line.points.length - 1];
+      return last ? `${line.name} ends at ${figure(last.median)} ${unit}` : `${line.name} has no points`;
+    })
+    .join("; ");
+}

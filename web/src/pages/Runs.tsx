@@ -1,0 +1,89 @@
+// Every run: filtered, sorted, paged, and each with its raw row.
+import { useState } from "react";
+import { useAnswer, type Dimensions, type Page, type Run } from "../api";
+import { Pick, Show, Table } from "../parts";
+import { useParam } from "../router";
+import { build, date, figure } from "../words";
+
+const PAGE = 50;
+const SORTS: [string, string][] = [
+  ["at", "time"], ["target", "target"], ["model", "model"], ["scenario", "scenario"],
+  ["first_token_ms", "first token (ms)"], ["decode_rate", "tokens/s"], ["total_ms", "total (ms)"],
+];
+
+export function Runs() {
+  const dimensions = useAnswer<Dimensions>("dimensions");
+  return (
+    <Show answer={dimensions} empty={(d) => !d.target.length && "No runs yet."}>
+      {(found) => <Filtered dimensions={found} />}
+    </Show>
+  );
+}
+
+function Filtered({ dimensions }: { dimensions: Dimensions }) {
+  const [target, setTarget] = useParam("target");
+  const [model, setModel] = useParam("model");
+  const [scenario, setScenario] = useParam("scenario");
+  const [outcome, setOutcome] = useParam("ok");
+  const [sort, setSort] = useParam("sort");
+  const [order, setOrder] = useParam("order");
+  const [offset, setOffset] = useParam("offset");
+  const at = Number(offset) || 0;
+  const answer = useAnswer<Page>("runs", {
+    target, model, scenario, ok: outcome, sort, order, limit: String(PAGE), offset: at ? String(at) : undefined,
+  });
+  const chosen = (set: (value: string) => void) => (value: string) => { setOffset(""); set(value); };
+  const sortBy = (name: string) => {
+    if ((sort || "at") === name) setOrder(order === "asc" ? "" : "asc");
+    else setSort(name === "at" ? "" : name);
+  };
+  const arrow = (name: string) => (sort || "at") === name ? (order === "asc" ? " ↑" : " ↓") : "";
+  return (
+    <>
+      <div className="filters">
+        <Pick label="Target" all="all" value={target} options={dimensions.target} onChange={chosen(setTarget)} />
+        <Pick label="Model" all="all" value={model} options={dimensions.model} onChange={chosen(setModel)} />
+        <Pick label="Scenario" all="all" value={scenario} options={dimensions.scenario} onChange={chosen(setScenario)} />
+        <Pick label="Outcome" all="all" value={outcome} options={["true", "false"]} onChange={chosen(setOutcome)}
+          show={(value) => (value === "true" ? "good" : "failed")} />
+      </div>
+      <Show answer={answer} empty={(page) => !page.runs.length && "No run fits."}>
+        {(page) => (
+          <>
+            <Table caption={`Runs ${at + 1} to ${at + page.runs.length} of ${page.count === 2000 ? "the newest 2,000" : page.count}`}
+              head={[...SORTS.map(([name, words]) => (
+                <button key={name} className="sort" onClick={() => sortBy(name)}
+                  aria-label={`sort by ${words}`}>{words}{arrow(name)}</button>
+              )), "build", "outcome", "row"]}
+              rows={page.runs.map((run) => ({ key: String(run.id), cells: cells(run) }))} />
+            <p className="pages">
+              <button disabled={at === 0} onClick={() => setOffset(at > PAGE ? String(at - PAGE) : "")}>Newer</button>
+              <button disabled={at + PAGE >= page.count} onClick={() => setOffset(String(at + PAGE))}>Older</button>
+            </p>
+          </>
+        )}
+      </Show>
+    </>
+  );
+}
+
+function cells(run: Run) {
+  const failed = run.result.ok === false;
+  return [
+    date(run.at), run.source.target, run.model.model, run.scenario,
+    figure(run.result.first_token_ms), figure(run.result.decode_rate), figure(run.result.total_ms),
+    build(run.source.build),
+    failed ? <span className="change slower" title={run.result.error}>failed</span> : "good",
+    <Raw run={run} />,
+  ];
+}
+
+function Raw({ run }: { run: Run }) {
+  const [open, setOpen] = useState(false);
+  return (
+    <>
+      <button aria-expanded={open} aria-label={`${open ? "hide" : "show"} run ${run.id}`} onClick={() => setOpen(!open)}>{open ? "hide" : "show"}</button>
+      {open && <pre tabIndex={0} aria-label={`run ${run.id}`}>{JSON.stringify(run, null, 1)}</pre>}
+    </>
+  );
+}

@@ -1,0 +1,28 @@
+// What loading costs.
+import { useAnswer, type Cell } from "../api";
+import { Change, Show, Table } from "../parts";
+import { build, figure } from "../words";
+
+export function Swap() {
+  const answer = useAnswer<Cell[]>("swap");
+  return (
+    <Show answer={answer} empty={(cells) => !cells.length && "No cold or swap runs yet: add them to [scenarios] names in the settings."}>
+      {(cells) => {
+        const longest = Math.max(...cells.map((cell) => cell.metrics["load_ms"]?.high ?? 0), 1);
+        return (
+          <Table caption="Loads, newest build" head={["target", "model", "scenario", "build", "load (s)", "length", "first token after it (ms)", "change"]}
+            rows={cells.map((cell) => {
+              const load = cell.metrics["load_ms"];
+              return {
+                key: `${cell.target} ${cell.model} ${cell.scenario}`,
+                cells: [cell.target, cell.model, cell.scenario, build(cell.build),
+                  load ? `${figure(load.median / 1000)} (${figure(load.low / 1000)} to ${figure(load.high / 1000)})` : "no good run",
+                  <span className="bar" aria-hidden="true" style={{ width: `${((load?.median ?? 0) / longest) * 8}em` }} />,
+                  figure(cell.metrics["first_token_ms"]?.median), <Change verdict={cell.verdict} />],
+              };
+            })} />
+        );
+      }}
+    </Show>
+  );
+}

@@ -1,0 +1,86 @@
+// A figure over builds, with its interval, and if wanted beside another target.
+import { useMemo } from "react";
+import { useAnswer, type Dimensions, type Series } from "../api";
+import { Chart, type Line } from "../chart";
+import { Pick, Show } from "../parts";
+import { useParam } from "../router";
+import { build, title } from "../words";
+
+export function Trends() {
+  const dimensions = useAnswer<Dimensions>("dimensions");
+  return (
+    <Show answer={dimensions} empty={(d) => !d.scenario.length && "No runs yet."}>
+      {(found) => <Chosen dimensions={found} />}
+    </Show>
+  );
+}
+
+function Chosen({ dimensions }: { dimensions: Dimensions }) {
+  const [target, setTarget] = useParam("target");
+  const [model, setModel] = useParam("model");
+  const [scenario, setScenario] = useParam("scenario");
+  const [metric, setMetric] = useParam("metric");
+  const [baseline, setBaseline] = useParam("baseline");
+  const wanted = scenario || dimensions.scenario.find((s) => s.startsWith("chat:")) || dimensions.scenario[0]!;
+  const query = { model, scenario: wanted, metric: metric || "decode_rate" };
+  const series = useAnswer<Series[]>("series", { ...query, target });
+  const other = useAnswer<Series[]>(baseline ? "series" : null, { ...query, target: baseline });
+  return (
+    <>
+      <div className="filters">
+        <Pick label="Target" all="all" value={target} options={dimensions.target} onChange={setTarget} />
+        <Pick label="Model" all="all" value={model} options={dimensions.model} onChange={setModel} />
+        <Pick label="Scenario" value={wanted} options={dimensions.scenario} onChange={setScenario} />
+        <Pick label="Figure" value={query.metric} options={dimensions.metrics} onChange={setMetric} show={title} />
+        <Pick label="Baseline" all="none" value={baseline} options={dimensions.target.filter((t) => t !== target)} onChange={setBaseline} />
+      </div>
+      <Show answer={series} empty={(found) => !found.length && "No good runs of that yet."}>
+        {(found) => (
+          <Drawn series={found} metric={query.metric} scenario={wanted}
+            baseline={baseline && other.state === "ready" ? other.value : []} />
+        )}
+      </Show>
+    </>
+  );
+}
+
+function Drawn({ series, baseline, metric, scenario }: {
+  series: Series[]; baseline: Series[]; metric: string; scenario: string;
+}) {
+  const lines = useMemo(() => toLines(series, baseline), [series, baseline]);
+  return (
+    <>
+      <Chart title={`${title(metric)} of ${scenario} over builds`} unit={unitOf(metric)} xTitle="build" lines={lines} categories />
+      <p className="quiet">
+        Medians with 95 % intervals, oldest build on the left;{" "}
+        {series[0]?.higher_is_better ? "higher is better." : "lower is better."}
+      </p>
+    </>
+  );
+}
+
+/** Builds in the order in which they were first measured, the same for all lines. */
+function toLines(series: Series[], baseline: Series[]): Line[] {
+  const first = new Map<string, number>();
+  for (const line of [...series, ...baseline]) {
+    for (const point of line.points) {
+      first.set(point.label, Math.min(point.at ?? 0, first.get(point.label) ?? Infinity));
+    }
+  }
+  const order = [...first].sort((a, b) => a[1] - b[1]).map(([label]) => label);
+  const line = (from: Series, other: boolean): Line => ({
+    name: `${from.target} · ${from.model}`,
+    baseline: other,
+    points: from.points.map((point) => ({ ...point, x: order.indexOf(point.label), label: build(point.label) })),
+  });
+  const names = new Set(series.map((s) => `${s.target} ${s.model}`));
+  return [
+    ...series.slice(0, 8).map((s) => line(s, false)),
+    ...baseline.filter((s) => !names.has(`${s.target} ${s.model}`)).map((s) => line(s, true)),
+  ];
+}
+
+function unitOf(metric: string): string {
+  if (metric.endsWith("_ms")) return "ms";
+  return metric === "decode_rate" || metric === "throughput" ? "tokens/s" : "";
+}

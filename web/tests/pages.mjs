@@ -1,0 +1,135 @@
+// Every page in a real browser: what it shows, how fast, its errors, its accessibility.
+//
+//   node tests/pages.mjs BASE_URL seeded|empty|broken [--shots FOLDER] [--quick]
+//
+// Prints one line of JSON per check; exit status 1 when one failed.
+import { mkdirSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { chromium } from "playwright-core";
+
+const [base, state, ...options] = process.argv.slice(2);
+const shots = options.includes("--shots") ? options[options.indexOf("--shots") + 1] : null;
+const quick = options.includes("--quick");
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const PAGES = {
+  "/": "Overview", "/trends": "Trends", "/compare": "Compare", "/concurrency": "Concurrency",
+  "/scaling": "Scaling", "/swap": "Swap", "/answers": "Answers", "/runs": "Runs",
+};
+let failed = 0;
+function check(name, ok, detail = "") {
+  if (!ok) failed += 1;
+  console.log(JSON.stringify({ check: name, ok: Boolean(ok), detail }));
+}
+
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+  args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+});
+
+async function open(path, settings = {}) {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...settings });
+  const page = await context.newPage();
+  const trouble = [];
+  page.on("pageerror", (error) => trouble.push(String(error)));
+  page.on("console", (message) => {
+    // The browser itself reports an answer of 503; the page is to say it in words.
+    if (message.type() === "error" && !message.text().startsWith("Failed to load resource")) trouble.push(message.text());
+  });
+  await page.goto(base + path);
+  await settled(page);
+  return { page, trouble, close: () => context.close() };
+}
+
+async function settled(page) {
+  await page.waitForFunction(
+    () => document.querySelector("h1") && !document.querySelector("[role=status]"),
+    null, { timeout: 20_000 },
+  );
+}
+
+async function accessible(page, name) {
+  await page.evaluate(axe);
+  const found = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ["violations"] }));
+  const words = found.violations.map((v) => `${v.id}: ${v.nodes[0]?.html.slice(0, 120)}`).join("; ");
+  check(`${name} has no accessibility violations`, !found.violations.length, words);
+}
+
+const looks = quick ? [["light", 1280]] : [["light", 1280], ["dark", 1280], ["light", 390], ["dark", 390]];
+for (const [path, title] of Object.entries(PAGES)) {
+  for (const [colorScheme, width] of looks) {
+    const name = `${title} ${colorScheme} ${width}`;
+    const { page, trouble, close } = await open(path, { colorScheme, viewport: { width, height: 900 } });
+    check(`${name} has its title`, (await page.textContent("h1")) === title);
+    check(`${name} logs no errors`, !trouble.length, trouble.join("; "));
+    const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    check(`${name} fits its width`, overflow <= 0, `${overflow} px too wide`);
+    if (state === "seeded") {
+      const shown = await page.locator("table, canvas, article").count();
+      check(`${name} shows figures`, shown > 0);
+      await accessible(page, name);
+    } else {
+      const words = await page.locator(".notice").first().textContent();
+      check(`${name} says why there is nothing`, Boolean(words?.trim()), words ?? "");
+    }
+    if (shots) {
+      mkdirSync(shots, { recursive: true });
+      await page.screenshot({ path: `${shots}/${state}-${title.toLowerCase()}-${colorScheme}-${width}.png`, fullPage: true });
+    }
+    await close();
+  }
+}
+
+if (state === "seeded") {
+  const { page, close } = await open("/");
+  check("the slower node is named first", (await page.textContent(".notice.bad"))?.includes("cellar"));
+  await page.click(".notice.bad a");
+  await settled(page);
+  check("a regression leads to its trend", page.url().includes("/trends?target=cellar"), page.url());
+  check("a trend is drawn", (await page.locator("canvas").count()) > 0);
+  await page.reload();
+  await settled(page);
+  check("a deep link shows the same", (await page.inputValue("select >> nth=0")) === "cellar");
+  await page.selectOption("select >> nth=4", "vllm");
+  await page.waitForSelector("text=baseline, measured otherwise");
+  check("a baseline is marked as one", true);
+  await page.goBack();
+  await settled(page);
+  check("back leads back", (await page.textContent("h1")) === "Overview");
+
+  await page.goto(`${base}/runs`);
+  await settled(page);
+  await page.selectOption("select >> nth=3", "false");
+  await page.waitForFunction(() => document.querySelector("td .change.slower") !== null);
+  check("failed runs are found", (await page.locator("td >> text=failed").count()) > 0);
+  await page.click("button[aria-label^='show run']");
+  check("a run shows its raw row", (await page.textContent("td pre"))?.includes("finish reason"));
+  await page.click("button[aria-label='sort by first token (ms)']");
+  await page.waitForFunction(() => location.search.includes("sort=first_token_ms"));
+  check("sorting is in the address", true);
+
+  await page.goto(base);
+  await settled(page);
+  await page.keyboard.press("Tab");
+  check("the first tab stop skips to the page", (await page.evaluate(() => document.activeElement?.textContent)) === "Skip to the page");
+  for (let i = 0; i < 2; i += 1) await page.keyboard.press("Tab");
+  await page.keyboard.press("Enter");
+  await settled(page);
+  check("the keyboard turns pages", (await page.textContent("h1")) === "Trends");
+  await close();
+
+  const timed = await open("/");
+  await timed.page.goto(base);
+  await timed.page.waitForSelector("table");
+  const paint = await timed.page.evaluate(async () => {
+    const [entry] = performance.getEntriesByName("first-contentful-paint");
+    return { paint: entry?.startTime ?? 0, table: performance.now() };
+  });
+  check("the first picture is there within a second", paint.table <= 1000, JSON.stringify(paint));
+  await timed.close();
+}
+const lost = await open("/nowhere");
+check("an unknown page says so", (await lost.page.textContent("h1")) === "There is no such page");
+await lost.close();
+await browser.close();
+process.exit(failed ? 1 : 0);
