@@ -34,6 +34,12 @@ def timeline(name: str, **more: Any) -> Timeline:
     return Timeline(**{**fields, **more})
 
 
+def test_it_says_how_much_of_the_prompt_was_reused_and_where_it_first_differed() -> None:
+    assert timeline("a").render()["prefix"] == {"reused": 3, "of": 9, "differs_at": 3}
+    whole = timeline("a", usage=Usage(9, 5, 8), moved=True).render()["prefix"]
+    assert whole == {"reused": 8, "of": 9, "differs_at": None, "first_line": "moved"}
+
+
 def test_phases_add_up_and_what_did_not_happen_is_left_out() -> None:
     body = timeline("a").render()
     assert body["ms"] == {

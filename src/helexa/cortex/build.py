@@ -29,6 +29,7 @@ from helexa.cortex.exchange.settling import Settler
 from helexa.cortex.fleet.client import HttpNode, Trust, tls_context
 from helexa.cortex.fleet.fleet import Fleet
 from helexa.cortex.fleet_metrics import derived_gauges
+from helexa.cortex.habits import Habits
 from helexa.cortex.keys.keyring import Keyring
 from helexa.cortex.ledger.base import Settled
 from helexa.cortex.ledger.keys import MemoryKeys
@@ -202,6 +203,7 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
         ids=id_source(),
         log=log,
         now=time.monotonic,
+        habits=Habits(profiles),
         commit_s=settings.gateway.commit_ms / 1000,
         retries=settings.routing.retries,
         slice_tokens=settings.ledger.slice_tokens,

@@ -38,6 +38,9 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         min_devices, min_device_vram_mb: At least so many devices of at least so much memory.
         pinned_on: Names of nodes; empty means any.
         residency_priority: Who may displace whom; see ``priority``.
+        thinking: ``on`` makes it think unless a request asks it not to.
+        stabilise_prefix: Move a first line that rotates (a date, a hash) to the end of the system
+            prompt, so that what follows it can be reused.
         limit: Parsed and ignored: limits come from the nodes.
     """
 
@@ -53,6 +56,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cost: Cost | None = None
     capabilities: tuple[str, ...] = ()
     thinking: Literal["off", "on"] = "off"
+    stabilise_prefix: bool = False
     engine: dict[str, Any] = {}
     limit: Any = None
 

@@ -36,6 +36,7 @@ class Timeline(msgspec.Struct, frozen=True, gc=False):
         shown_id: What the client was told, which may be its own.
         ended_at: Epoch seconds.
         error: Code and message of what went wrong, if anything did.
+        moved: A rotating first line was moved behind the rest of the system prompt.
     """
 
     request_id: str
@@ -54,6 +55,7 @@ class Timeline(msgspec.Struct, frozen=True, gc=False):
     usage: Usage | None
     timings: Timings | None
     ended_at: float
+    moved: bool = False
 
     def phases(self) -> dict[str, float | None]:
         """Milliseconds per phase; None for a phase that did not happen.
@@ -78,6 +80,17 @@ class Timeline(msgspec.Struct, frozen=True, gc=False):
         }
         return {name: ms if ms is None else max(0.0, ms) for name, ms in phases.items()}
 
+    def prefix(self, usage: Usage) -> dict[str, object]:
+        """How much of the prompt was reused, and the token at which it first differed from what
+        its engine had; None where it did not. An engine reads the last token anew in any case."""
+        same = usage.cached >= usage.prompt - 1
+        found: dict[str, object] = {
+            "reused": usage.cached,
+            "of": usage.prompt,
+            "differs_at": None if same else usage.cached,
+        }
+        return found | {"first_line": "moved"} if self.moved else found
+
     def render(self, *, admin: bool = False) -> dict[str, object]:
         """As a JSON body; only administrators see whose it was."""
         usage, placed = self.usage, self.placed
@@ -97,6 +110,7 @@ class Timeline(msgspec.Struct, frozen=True, gc=False):
             body |= {"node": placed.node, "why": placed.why, "cold_start": placed.cold}
         if usage is not None:
             body["usage"] = {**msgspec.to_builtins(usage), "total": usage.total}
+            body["prefix"] = self.prefix(usage)
         if self.timings is not None:
             body["timings"] = msgspec.to_builtins(self.timings)
         if self.error is not None:
@@ -152,6 +166,7 @@ class Timelines:
                 exchange.usage,
                 exchange.timings,
                 self._now(),
+                exchange.moved,
             )
         )
 

@@ -7,14 +7,15 @@ import pytest
 from helexa.core.errors import InvalidRequestBody
 from helexa.core.ids import id_source
 from helexa.neuron.exchange.caller import Caller, gateway_of, read_caller
-from helexa.relay.request import Request
+from helexa.relay.request import Head, Request
 
 IDS = id_source(1)
 
 
 def caller(**headers: str) -> Caller:
     fields = {name.replace("_", "-").encode(): text.encode() for name, text in headers.items()}
-    return read_caller(Request(b"POST", b"/v1/chat/completions", fields), IDS)
+    head = Head(b"POST", b"/v1/chat/completions", fields)
+    return read_caller(Request(head, b"", 0.0, "", secure=False), IDS)
 
 
 def test_a_gateways_headers_are_taken() -> None:
@@ -30,6 +31,11 @@ def test_a_gateways_headers_are_taken() -> None:
     )
     assert found == Caller("abc", 2, "gw-1", 42, 512, "acme", "ci", True, 1.5)
     assert not found.anonymous
+
+
+def test_a_gateways_catalogue_may_ask_for_thinking() -> None:
+    assert caller(x_helexa_gateway="gw", x_helexa_thinking="on").thinking
+    assert not caller(x_helexa_gateway="gw").thinking
 
 
 def test_a_direct_caller_cannot_claim_to_be_somebody() -> None:

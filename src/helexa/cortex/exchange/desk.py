@@ -16,6 +16,7 @@ from helexa.cortex.auth import KeyTable
 from helexa.cortex.exchange import closing
 from helexa.cortex.exchange.books import Books
 from helexa.cortex.exchange.settling import Settler
+from helexa.cortex.habits import Habits
 from helexa.cortex.ledger.base import Ledger
 from helexa.cortex.links import Links
 from helexa.cortex.metrics import CortexMetrics
@@ -172,6 +173,7 @@ class Desk:
     log: Logger
     now: Callable[[], float]
     """Monotonic seconds on the loop's clock; finer than the loop's own, which ticks in ms."""
+    habits: Habits | None = None
     commit_s: float = 0.8
     retries: int = 2
     slice_tokens: int = 512

@@ -83,6 +83,7 @@ class Exchange:
         "grant",
         "lease",
         "model",
+        "moved",
         "outcome",
         "placed",
         "principal",
@@ -124,6 +125,7 @@ class Exchange:
         self.seen: Peek | None = None
         self.ask: Ask | None = None
         self.translation: Translation | None = None
+        self.moved = False
         self.grant: int | None = None
         self.placed: Placed | None = None
         self.avoid: set[str] | None = None

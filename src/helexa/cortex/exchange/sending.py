@@ -33,6 +33,7 @@ from helexa.relay.upstream import Failure
 from helexa.wire import errors as wire
 from helexa.wire.chat_tail import plain_usage
 from helexa.wire.peek import Peek, edit
+from helexa.wire.prefix import stabilise
 
 if TYPE_CHECKING:
     from helexa.cortex.exchange.exchange import Exchange
@@ -53,6 +54,9 @@ def first(exchange: Exchange) -> None:
     streamed = seen.stream and exchange.route.streams
     if streamed or exchange.model != seen.model:
         exchange.body = edit(exchange.body, seen, model=exchange.model, include_usage=streamed)
+    habits = exchange.desk.habits
+    if habits is not None and habits.stabilises(exchange.model):
+        exchange.body, exchange.moved = stabilise(exchange.body)
     exchange.outcome = "failed"
     if streamed:
         exchange.stream = _open_stream(exchange, show_usage=seen.usage_wanted)
@@ -135,6 +139,9 @@ def _node_lines(exchange: Exchange) -> bytes:
     )
     if exchange.grant is not None:
         lines += b"x-helexa-grant: %d\r\n" % exchange.grant
+    habits = exchange.desk.habits
+    if habits is not None and habits.thinks(exchange.model):
+        lines += b"x-helexa-thinking: on\r\n"
     if b"x-helexa-deadline-ms" in exchange.request.headers:
         deadline = exchange.deadline()
         if deadline is not None:

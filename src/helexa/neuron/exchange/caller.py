@@ -24,7 +24,7 @@ class Caller(msgspec.Struct, frozen=True):
         gateway: The gateway's name; None for a direct caller.
         epoch: That gateway's life.
         granted: Tokens the request may cost; None is unlimited.
-        thinking: The client asked for reasoning inline.
+        thinking: The client's header or the gateway's catalogue asks for it.
         deadline_s: The client waits no longer than this for its turn (seconds).
     """
 
@@ -61,7 +61,8 @@ def read_caller(request: Request, ids: IdSource) -> Caller:
     headers = request.headers
     gateway, epoch = gateway_of(_text(headers.get(GATEWAY, b"")))
     request_id = _text(headers.get(b"x-request-id", b""))[:128] or ids("req_")
-    thinking = headers.get(b"x-include-thinking", b"").strip().lower() == b"true"
+    asked = headers.get(b"x-include-thinking", b"").strip().lower() == b"true"
+    thinking = asked or headers.get(b"x-helexa-thinking", b"") == b"on"
     deadline_ms = _whole(headers, b"x-helexa-deadline-ms")
     deadline_s = None if deadline_ms is None else deadline_ms / 1000
     if gateway is None:
