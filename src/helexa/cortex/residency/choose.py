@@ -14,8 +14,8 @@ that still owes its first answer. Beyond that::
     loaded ──min residency──▶ may go when idle for as long as loading it again would take
            ──turn───────────▶ may go when in use: it takes no new requests and ends the old
 
-Sooner if those who wait have waited, all in all, as long as the swap would cost its own requests,
-and at the latest when the oldest has waited for a whole turn. That is the bound on being
+The latter if those who wait have waited, all in all, as long as the swap would cost its own
+requests, and at the latest when the oldest has waited for a whole turn. That is the bound on being
 overtaken: ``turn`` + the longest answer under way + unload + load, for each model that waits for
 the same memory and came earlier.
 """
@@ -181,6 +181,5 @@ def ready_at(victim: Resident, demand: Demand, option: Option, rules: Rules) -> 
     earliest = victim.since + rules.min_residency_s
     cost = max(1, victim.running) * (victim.load_s + option.load_s)
     fair = min(demand.since + turn, demand.since + cost / max(1, demand.waiters))
-    if not victim.running:
-        return max(earliest, min(fair, victim.last_used + victim.load_s))
-    return max(earliest, victim.since + turn, fair)
+    in_use_until = inf if victim.running else victim.last_used + victim.load_s
+    return max(earliest, min(in_use_until, max(fair, victim.since + turn)))

@@ -1,17 +1,23 @@
 """Loads, unloads and readings on real nodes.
 
-A load is started without waiting for its answer and watched in the fleet's snapshot, so that a
-connection that breaks changes nothing about it: what the node says afterwards counts.
+Whether a model is there is read in the fleet's snapshot: what everybody else decides upon.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 import msgspec
 
-from helexa.core.errors import HelexaError, InsufficientVram, ModelLoading, ServiceUnavailable
+from helexa.core.errors import (
+    HelexaError,
+    InsufficientVram,
+    ModelLoading,
+    ServiceUnavailable,
+    UpstreamFailed,
+)
 from helexa.core.fleet import Health, LoadRequest
 from helexa.cortex.fleet.client import Answer, NodeApi
 from helexa.cortex.fleet.fleet import Fleet
@@ -48,14 +54,25 @@ class NodeEffects:
     async def load(self, profile: Profile, node: str) -> None:
         """Return when the node lists the model as loaded.
 
+        The node's answer is this load's own outcome; a connection that breaks meanwhile changes
+        nothing about the load, so then its listing counts.
+
         Raises:
             HelexaError: It refused, failed, vanished, or took too long.
         """
-        answer = await self._api(node).post(
-            "/models/load?wait=false", load_request(profile), CALL_TIMEOUT_S
-        )
-        if answer.status >= 300:
-            raise _refusal(profile.id, node, answer)
+        api = self._api(node)
+        try:
+            answer = await api.post("/models/load", load_request(profile), self._max_load_s)
+        except UpstreamFailed as error:
+            if _lost(self._fleet.snapshot(), node):
+                raise _failure(profile.id, node, None, lost=True) from error
+        else:
+            if answer.status >= 300:
+                error = _refusal(profile.id, node, answer)
+                if isinstance(error, InsufficientVram):
+                    await self._forget(api, profile.id)
+                self._fleet.poll_now(node)
+                raise error
         self._fleet.poll_now(node)
         await self._watch(profile.id, node)
 
@@ -86,6 +103,11 @@ class NodeEffects:
         """
         health = _decoded(await self._api(node).get("/health", CALL_TIMEOUT_S))
         return {reading.index: reading.vram_free_mb for reading in health.devices}
+
+    async def _forget(self, api: NodeApi, model: str) -> None:
+        """A load that did not fit was a question; it is no failure that anybody should see."""
+        with suppress(HelexaError):
+            await api.post("/models/unload", {"model_id": model}, CALL_TIMEOUT_S)
 
     def _api(self, node: str) -> NodeApi:
         api = self._fleet.api(node)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from helexa.core.errors import HelexaError, InsufficientVram, ServiceUnavailable, UpstreamFailed
+from helexa.cortex.residency.world import UNKNOWN_LOAD_S
 
 SMOOTHING = 0.5
 FAILED_FOR_S = 10.0
@@ -62,6 +63,15 @@ class Learned:
             if name == model and lesson.load_s is not None
         ]
         return sum(others) / len(others) if others else None
+
+    def guess_s(self, node: str, model: str) -> float:
+        """``load_s``, or what loads of other models take there, or a plain guess."""
+        known = self.load_s(node, model)
+        if known is not None:
+            return known
+        there = [lesson.load_s for (at, _), lesson in self._lessons.items() if at == node]
+        timed = [seconds for seconds in there if seconds is not None]
+        return sum(timed) / len(timed) if timed else UNKNOWN_LOAD_S
 
     def timed_here(self, node: str, model: str) -> bool:
         """Whether a load of it was timed on that node, by us."""

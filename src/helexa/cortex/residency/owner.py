@@ -462,7 +462,10 @@ class Residency:
         if work is not None and work.model == model:  # else it was cancelled by us
             self.learned.failed(node, model, error)
             if self._log is not None:
-                self._log.warning("load failed", model=model, node=node, reason=error.message)
+                # Not to fit is an answer; room will be made, or those who wait are told.
+                expected = isinstance(error, InsufficientVram)
+                say = self._log.info if expected else self._log.warning
+                say("load failed", model=model, node=node, reason=error.message)
             if model in self.wishes:
                 self.wishes[model].error = error.message
         self.scheduler.failed(node, model)

@@ -9,7 +9,7 @@ from helexa.cortex.catalogue import profile_of
 from helexa.cortex.fleet.snapshot import FleetSnapshot, ModelState, NodeSnapshot
 from helexa.cortex.profiles import Profiles
 from helexa.cortex.residency.learned import Learned
-from helexa.cortex.residency.world import UNKNOWN_LOAD_S, Option, Resident, Room
+from helexa.cortex.residency.world import Option, Resident, Room
 from helexa.cortex.routing.leases import LeaseTable
 
 FOREIGN_PRIORITY = 1 << 31
@@ -74,8 +74,7 @@ class Uses:
                 for model, state in node.models.items()
             }
             if node.reachable and not node.draining:
-                free = {reading.index: reading.vram_free_mb for reading in node.devices}
-                rooms.append(Room(node.name, free, residents))
+                rooms.append(Room(node.name, free_mb(node), residents))
         self._nodes = {node.name for node in fleet.nodes if node.answered}
         for at in [
             (n, m) for n, m in self._uses if (f := fleet.node(n)) is None or m not in f.models
@@ -92,13 +91,12 @@ class Uses:
         if used is not None:
             used += headroom_mb(node)
         need, firm = self._learned.need_mb(node.name, model, used)
-        load_s = self._learned.load_s(node.name, model)
         return Option(
             node.name,
             need,
             firm,
             1 if profile is None else max(1, profile.min_devices),
-            UNKNOWN_LOAD_S if load_s is None else load_s,
+            self._learned.guess_s(node.name, model),
             self._learned.blocked_until(node.name, model),
         )
 
@@ -125,7 +123,6 @@ class Uses:
             self._used_mb[at] = entry.vram_used_mb
         if entry.status == "loading" and entry.eta_s is not None:
             self._learned.expects(*at, entry.eta_s)
-        load_s = self._learned.load_s(*at)
         profile = profile_of(profiles, model)
         return Resident(
             model,
@@ -134,7 +131,7 @@ class Uses:
             FOREIGN_PRIORITY if profile is None else profile.priority,
             use.since,
             use.last_used,
-            UNKNOWN_LOAD_S if load_s is None else load_s,
+            self._learned.guess_s(*at),
             entry.vram_used_mb,
             tuple(entry.devices),
             use.owed,
@@ -147,3 +144,18 @@ def headroom_mb(node: NodeSnapshot) -> int:
     devices = node.discovery.devices if node.discovery is not None else []
     total = min((device.vram_total_mb for device in devices), default=0)
     return min(HEADROOM_MB, total // 10)
+
+
+def free_mb(node: NodeSnapshot) -> dict[int, int]:
+    """Free memory by device: as read, but never more than what the models there leave.
+
+    A reading may be older than the load that has just ended.
+    """
+    free = {reading.index: reading.vram_free_mb for reading in node.devices}
+    totals = node.discovery.devices if node.discovery is not None else []
+    left = {device.index: device.vram_total_mb for device in totals}
+    for state in node.models.values():
+        at = [index for index in state.entry.devices if index in left]
+        for index in at:
+            left[index] -= state.entry.vram_used_mb // len(at)
+    return {index: max(0, min(mb, left.get(index, mb))) for index, mb in free.items()}

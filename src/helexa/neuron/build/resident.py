@@ -20,7 +20,9 @@ def assemble(parts: Parts, running: Running) -> ServedModel:
     """The served model around an engine that answers."""
     settings, plan, facts = parts.settings, running.plan, running.facts
     limits = settings.context_limit
-    parts.given_mb[running.spec.model_id] = plan.memory_mb.get(HOST, 0)
+    given = parts.given_mb[running.spec.model_id] = plan.memory_mb.get(HOST, 0)
+    # Under a budget what a model was given is what its end frees.
+    budgeted = given if settings.memory.host_mb is not None and not plan.devices else 0
     prefill = PrefillRate(running.prefill_tok_s or limits.bootstrap_prefill_tok_per_sec)
 
     def limit_at(prefill_tok_s: float) -> Limit:
@@ -64,7 +66,7 @@ def assemble(parts: Parts, running: Running) -> ServedModel:
         devices=list(plan.devices) or _host_device(parts),
         relisted=lambda: parts.changes.listings.add(running.spec.model_id),
         learned=running.learned,
-        memory_mb=running.memory_mb,
+        memory_mb=max(running.memory_mb, budgeted),
         last_used=parts.loop.time(),
     )
 

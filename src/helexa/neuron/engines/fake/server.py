@@ -32,6 +32,7 @@ class FakeConfig(msgspec.Struct, frozen=True):
         prefill_tok_s, decode_tok_s: Speeds; 0 is as fast as possible.
         chunk: Tokens of prompt between two progress events.
         start_s: Time to load.
+        hold_mb: Memory (MiB) it fills and keeps, so that it weighs what a plan says.
         fault: ``exit`` (cannot load), ``oom`` (killed while loading), ``no_port`` (reports a
             port nobody listens on), ``silent`` (never reports), ``insane`` (NaN at the probe).
     """
@@ -44,6 +45,7 @@ class FakeConfig(msgspec.Struct, frozen=True):
     prefill_tok_s: float = 0.0
     decode_tok_s: float = 0.0
     start_s: float = 0.0
+    hold_mb: int = 0
     fault: str | None = None
 
 
@@ -66,6 +68,7 @@ class FakeServer:
     def __init__(self, config: FakeConfig) -> None:
         self.config = config
         self.slots = Slots(config.slots)
+        self._held = b"\1" * (config.hold_mb << 20)
         self._ids = itertools.count(1)
 
     async def start(self) -> int:

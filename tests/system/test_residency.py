@@ -1,0 +1,191 @@
+"""Cold loads and swaps on real processes: a gateway, a node with room for one of two models.
+
+The node is ``benchmarks/slow_neuron.py``: everything of it is real but the engine, which takes a
+second to load and none of the processor. That it refuses a second model is its own plan.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.neuron.system.conftest import chat, end_with_tests, until
+from tests.system.rig import CHAT, CortexProcess
+
+from helexa.cortex.residency.world import Rules
+from helexa.spark import gguf_path
+
+SLOW = Path(__file__).parents[2] / "benchmarks" / "slow_neuron.py"
+LOAD_S, RESIDENT_S = 1.0, 1.5
+NODE = f"""
+[engines.llamacpp]
+slots = 4
+ctx = 1024
+extra = {{ start_s = {LOAD_S}, decode_tok_s = 200.0, hold_mb = 33 }}
+[memory]
+host_mb = 100
+[prefix_cache]
+budget_mb = 0
+[admission]
+reserve_seats = 0
+"""
+
+
+@dataclass
+class Swap:
+    """Gateway, node, and two models that do not fit together."""
+
+    cortex: CortexProcess
+    node: subprocess.Popen[bytes]
+    node_url: str
+    models: list[str]
+    client: httpx.Client = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.client = httpx.Client(base_url=self.cortex.url, timeout=60)
+
+    def ask(self, model: str, **headers: str) -> httpx.Response:
+        """One plain request."""
+        body = chat("Say: one two", model=model, max_tokens=4)
+        fields = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.client.post(CHAT, json=body, headers=fields)
+
+    def said(self, event: str) -> list[dict[str, Any]]:
+        """The gateway's log lines of one kind."""
+        return [line for line in self.cortex.lines() if line["event"] == event]
+
+    def fleet(self) -> Any:
+        """``GET /admin/fleet``."""
+        return self.client.get("/admin/fleet").json()
+
+
+@pytest.fixture(scope="module")
+def swap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swap]:
+    folder = tmp_path_factory.mktemp("swap")
+    models = [str(folder / f"{name}.gguf") for name in ("a", "b")]
+    for model in models:
+        shutil.copy(gguf_path(), model)
+    (folder / "neuron.toml").write_text(f"port = 0\nstate_dir = '{folder}/state'\n{NODE}")
+    with (folder / "neuron.log").open("ab") as log:
+        node = subprocess.Popen(
+            [sys.executable, str(SLOW), "--config", str(folder / "neuron.toml")],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            env=dict(os.environ),
+            preexec_fn=end_with_tests,  # noqa: PLW1509 - the tests' main thread starts it
+        )
+    assert node.stdout is not None
+    readable, _, _ = select.select([node.stdout], [], [], 30)
+    assert readable, (folder / "neuron.log").read_text()
+    url = json.loads(node.stdout.readline())["url"]
+    (folder / "cortex").mkdir()
+    catalogue = "".join(f'[[models]]\nid = "{m}"\nharness = "llamacpp"\n' for m in models)
+    config = (
+        f"[residency]\nmin_residency_secs = {RESIDENT_S}\n"
+        f'[[neurons]]\nname = "one"\nendpoint = "{url}"\n'
+    )
+    cortex = CortexProcess(folder / "cortex", config, catalogue).start()
+    made = Swap(cortex, node, url, models)
+    until(lambda: made.client.get("/v1/models").json()["data"])
+    yield made
+    made.client.close()
+    cortex.stop()
+    node.send_signal(signal.SIGTERM)
+    node.wait(20)
+    node.stdout.close()
+
+
+def test_eight_clients_of_a_cold_model_cause_one_load_and_get_eight_answers(swap: Swap) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: swap.ask(swap.models[0]), range(8)))
+    assert [a.status_code for a in answers] == [200] * 8
+    assert [a.headers["x-helexa-cold-start"] for a in answers] == ["true"] * 8
+    assert len(swap.said("model loaded")) == 1
+
+
+def test_the_second_model_is_made_room_for_and_the_first_is_never_a_404(swap: Swap) -> None:
+    first, second = swap.models
+    statuses: list[int] = []
+    over = threading.Event()
+
+    def watch() -> None:
+        with httpx.Client(base_url=swap.cortex.url, timeout=60) as client:
+            while not over.wait(0.02):
+                statuses.append(client.get(f"/v1/models/{first}").status_code)
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    assert swap.ask(second).status_code == 200
+    over.set()
+    watching.join()
+    assert set(statuses) == {200}
+    (gone,) = swap.said("model unloaded")
+    assert (gone["model"], gone["why"]) == (first, f"room for {second}")
+    metrics = httpx.get(swap.cortex.ready["metrics_url"], timeout=10).text
+    assert f'cortex_evictions_total{{model="{first}",node="one"}} 1' in metrics
+
+
+def test_a_deadline_that_cannot_be_met_is_refused_at_once_with_place_and_time(swap: Swap) -> None:
+    until(lambda: swap.ask(swap.models[0]).status_code == 200, 30)  # its load has been timed twice
+    began = time.monotonic()
+    refused = swap.ask(swap.models[1], x_helexa_deadline_ms="500")
+    assert time.monotonic() - began < 0.5
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"], error["position"]) == (503, "model_loading", 1)
+    assert error["eta_s"] > 0.5
+
+
+def test_two_models_that_alternate_are_swapped_at_most_once_a_turn(swap: Swap) -> None:
+    """A client for each model that never stops asking: who waits is bounded, and so are swaps."""
+    over = threading.Event()
+    waits: list[float] = []
+    failed: list[str] = []
+    swaps_before = len(swap.said("model unloaded"))
+
+    def client(model: str) -> None:
+        while not over.is_set():
+            began = time.monotonic()
+            answer = swap.ask(model)
+            waits.append(time.monotonic() - began)
+            if answer.status_code != 200:
+                failed.append(answer.text)
+
+    clients = [threading.Thread(target=client, args=(m,)) for m in swap.models for _ in range(2)]
+    for each in clients:
+        each.start()
+    until(lambda: len(swap.said("model unloaded")) >= swaps_before + 3, 60)
+    over.set()
+    for each in clients:
+        each.join()
+    assert not failed
+    loaded = [_at(line) for line in swap.said("model loaded")]
+    gone = [_at(line) for line in swap.said("model unloaded")]
+    gone = gone[swaps_before : swaps_before + 3]  # afterwards nobody asks any more
+    turn = Rules(min_residency_s=RESIDENT_S).turn(LOAD_S)
+    for left in gone[1:]:
+        came = max(at for at in loaded if at < left)
+        assert left - came >= turn - 0.2
+    assert all(after - before >= turn for before, after in pairwise(gone))
+
+
+def _at(line: dict[str, Any]) -> float:
+    from datetime import datetime
+
+    return datetime.fromisoformat(line["ts"]).timestamp()
