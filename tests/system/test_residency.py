@@ -186,6 +186,4 @@ def test_two_models_that_alternate_are_swapped_at_most_once_a_turn(swap: Swap) -
 
 
 def _at(line: dict[str, Any]) -> float:
-    from datetime import datetime
-
     return datetime.fromisoformat(line["ts"]).timestamp()

@@ -63,9 +63,9 @@ class NodeEffects:
         api = self._api(node)
         try:
             answer = await api.post("/models/load", load_request(profile), self._max_load_s)
-        except UpstreamFailed as error:
+        except UpstreamFailed as broken:
             if _lost(self._fleet.snapshot(), node):
-                raise _failure(profile.id, node, None, lost=True) from error
+                raise _failure(profile.id, node, None, lost=True) from broken
         else:
             if answer.status >= 300:
                 error = _refusal(profile.id, node, answer)
