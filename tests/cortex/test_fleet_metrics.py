@@ -7,7 +7,7 @@ from helexa.core.metrics import exposition
 from helexa.core.principal import Cap, Principal
 from helexa.cortex.fleet.snapshot import FleetSnapshot, ModelState, NodeSnapshot
 from helexa.cortex.fleet_metrics import derived_gauges
-from helexa.cortex.ledger.memory import MemoryLedger
+from helexa.cortex.ledger.book import Book
 from helexa.cortex.metrics import CortexMetrics
 
 
@@ -20,7 +20,7 @@ class StandingFleet:
 
 
 def test_models_devices_and_grants_are_read_when_scraped() -> None:
-    metrics, fleet, ledger = CortexMetrics(), StandingFleet(), MemoryLedger(lambda: 0.0)
+    metrics, fleet, ledger = CortexMetrics(), StandingFleet(), Book(lambda: 0.0)
     metrics.registry.before_collect(derived_gauges(metrics, fleet, ledger))
     load = ModelLoad("m", in_flight=3, queue_depth=2, rejected_queue_full=7)
     node = NodeSnapshot(

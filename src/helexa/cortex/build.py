@@ -33,7 +33,7 @@ from helexa.cortex.habits import Habits
 from helexa.cortex.keys.keyring import Keyring
 from helexa.cortex.ledger.base import Settled
 from helexa.cortex.ledger.keys import MemoryKeys
-from helexa.cortex.ledger.memory import MemoryLedger
+from helexa.cortex.ledger.book import Book
 from helexa.cortex.lifetime import drain, follow_files, stop_signal
 from helexa.cortex.links import Links
 from helexa.cortex.metrics import CortexMetrics, watch_lag
@@ -78,7 +78,7 @@ class Gateway:
     wheel: Wheel
     loop: asyncio.AbstractEventLoop
     metrics: CortexMetrics
-    ledger: MemoryLedger
+    ledger: Book
     links: Links
     settler: Settler
     fleet: Fleet
@@ -140,7 +140,7 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
     wheel = Wheel(loop)
     metrics = CortexMetrics()
     _say_what_the_ledger_keeps(settings, log)
-    ledger = MemoryLedger(
+    ledger = Book(
         time.time,
         lease_s=settings.ledger.lease_secs,
         hold_wait_s=settings.ledger.grant_wait_ms / 1000,

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from helexa.core.errors import InsufficientQuota, RateLimitExceeded
 from helexa.core.principal import Cap, Principal, Window
 from helexa.cortex.ledger.base import Grant, Settlement
-from helexa.cortex.ledger.memory import MemoryLedger
+from helexa.cortex.ledger.book import Book
 
 WINDOWS = st.one_of(
     st.just(Window()),
@@ -33,7 +33,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 1e6
-        self.ledger = MemoryLedger(lambda: self.now, lease_s=30)
+        self.ledger = Book(lambda: self.now, lease_s=30)
         self.open: dict[str, Row] = {}
         self.closed: list[tuple[str, int, int]] = []
         self.booked: list[tuple[float, int]] = []

@@ -28,7 +28,7 @@ from helexa.cortex.fleet.node import Pace
 from helexa.cortex.keys.keyring import Keyring
 from helexa.cortex.ledger.base import Settlement
 from helexa.cortex.ledger.keys import MemoryKeys
-from helexa.cortex.ledger.memory import MemoryLedger
+from helexa.cortex.ledger.book import Book
 from helexa.cortex.profiles import Profile, ProfileFile, Profiles
 from helexa.cortex.residency.owner import Residency
 from helexa.cortex.residency.world import Rules
@@ -101,7 +101,7 @@ async def gateway(
         fleet=fleet,
         residency=residency,
         leases=leases,
-        ledger=MemoryLedger(time.time),
+        ledger=Book(time.time),
         timelines=Timelines(time.time),
         captures=Captures(time.time),
         build=BuildInfo(

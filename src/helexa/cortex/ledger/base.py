@@ -51,6 +51,7 @@ class Settlement(msgspec.Struct, frozen=True):
 
     Args:
         estimated: No final record; the last count that was heard of.
+        node, model: Where and what it ran on, for usage.
     """
 
     request_id: str
@@ -60,6 +61,8 @@ class Settlement(msgspec.Struct, frozen=True):
     cached: int = 0
     reasoning: int = 0
     estimated: bool = False
+    node: str = ""
+    model: str = ""
 
 
 class Settled(msgspec.Struct, frozen=True):
@@ -179,6 +182,13 @@ class Ledger(Protocol):
 
         Args:
             live: Requests known to be running; their leases are renewed instead.
+        """
+
+    async def written(self) -> None:
+        """Wait until everything settled so far will survive us; only then may a node forget it.
+
+        Raises:
+            ServiceUnavailable: It never will: another gateway keeps our life by now.
         """
 
     def check_room(self, principal: Principal, tokens: int) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import psycopg
 
 CONNECT_S = 5
+_WRITERS = 7_310_001  # any number: whoever writes a ledger holds it
 
 
 class PostgresDatabase:
@@ -56,8 +57,11 @@ class PostgresDatabase:
     def transaction(self) -> Iterator[None]:
         """See ``Database.transaction``."""
         with self._foreign_errors():
-            inside = self._open().transaction()
+            connection = self._open()
+            inside = connection.transaction()
             inside.__enter__()
+            # As SQLite's: writers follow one another, so what a statement sees is the truth.
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (_WRITERS,))
         try:
             yield
         except BaseException as error:

@@ -30,7 +30,6 @@ _VERSIONS = """
 CREATE TABLE IF NOT EXISTS ledger_steps (
   version BIGINT PRIMARY KEY, name TEXT NOT NULL, at DOUBLE PRECISION NOT NULL)
 """
-_LOCK = 7_310_001  # any number: whoever migrates a PostgreSQL ledger holds it
 
 
 def migrate(db: Database, steps: Sequence[Step]) -> int:
@@ -41,8 +40,6 @@ def migrate(db: Database, steps: Sequence[Step]) -> int:
         LedgerUnavailable: It could not be changed; it is as it was.
     """
     with db.transaction():
-        if db.dialect == "postgres":
-            db.execute("SELECT pg_advisory_xact_lock(?)", (_LOCK,))
         db.execute(_VERSIONS)
         version = version_of(db)
         if version > len(steps):

@@ -49,7 +49,7 @@ SPEND: Final = Step(
         CREATE TABLE blocks (
           scope TEXT NOT NULL,
           life BIGINT NOT NULL,
-          tokens BIGINT NOT NULL CHECK (tokens >= 0),
+          tokens BIGINT NOT NULL,
           PRIMARY KEY (scope, life)) WITHOUT ROWID
         """,
         """

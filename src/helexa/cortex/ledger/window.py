@@ -14,7 +14,7 @@ the window, so the sum is never too small and at most one bucket too large.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Literal
 
 from helexa.core.principal import Cap
@@ -26,27 +26,45 @@ BUCKETS = 60
 class CapState:
     """Integers only; ``held`` is the sum of open grants."""
 
-    __slots__ = ("_buckets", "_latest", "_spent", "_width", "cap", "held", "limit", "scope")
+    __slots__ = ("_buckets", "_latest", "_spent", "cap", "held", "limit", "scope", "seconds")
 
     def __init__(self, cap: Cap, scope: Literal["key", "account"] = "key") -> None:
         self.cap = cap
         self.scope = scope
         self.limit = cap.tokens
         self.held = 0
+        self.seconds = (cap.window.seconds or 1) if cap.window.kind == "rolling" else 0
         self._spent = 0
-        rolling = cap.window.kind == "rolling"
-        self._width = (cap.window.seconds or 1) / BUCKETS if rolling else 0.0
         self._buckets: deque[list[int]] = deque()  # [index, tokens], oldest first
         self._latest = 0
 
     @property
     def rolling(self) -> bool:
         """Whether spend leaves again."""
-        return self._width > 0
+        return self.seconds > 0
+
+    def load(self, spent: int, buckets: Iterable[tuple[int, int]]) -> None:
+        """Take over what a store knows.
+
+        Args:
+            spent: Tokens spent ever; counts for a balance.
+            buckets: Index and tokens, oldest first; they count for a rolling window.
+        """
+        if self.seconds:
+            self._buckets = deque([index, tokens] for index, tokens in buckets)
+            spent = sum(bucket[1] for bucket in self._buckets)
+            if self._buckets:
+                self._latest = max(self._latest, self._buckets[-1][0])
+        self._spent = spent
+
+    @property
+    def buckets(self) -> tuple[tuple[int, int], ...]:
+        """As ``load`` takes them."""
+        return tuple((index, tokens) for index, tokens in self._buckets)
 
     def spent(self, now: float) -> int:
         """Tokens that count against the cap at ``now`` (epoch seconds)."""
-        if self._width and self._buckets:
+        if self._buckets:
             oldest = self._index(now) - BUCKETS
             while self._buckets and self._buckets[0][0] < oldest:
                 self._spent -= self._buckets.popleft()[1]
@@ -60,7 +78,7 @@ class CapState:
         """Spend ``tokens`` now."""
         if not tokens:
             return
-        if self._width:
+        if self.seconds:
             index = self._index(now)
             if self._buckets and self._buckets[-1][0] == index:
                 self._buckets[-1][1] += tokens
@@ -75,7 +93,7 @@ class CapState:
             left -= tokens
             if left < self.limit:
                 return self._leaves(index)
-        return now + self._width * BUCKETS
+        return now + self.seconds
 
     def usage(self, now: float) -> WindowUsage:
         """The cap as its key sees it."""
@@ -92,26 +110,14 @@ class CapState:
 
     def _index(self, now: float) -> int:
         # A clock that steps back must not split a bucket or order them wrongly.
-        self._latest = max(self._latest, int(now // self._width))
+        self._latest = max(self._latest, bucket_of(int(now * 1000), self.seconds))
         return self._latest
 
     def _leaves(self, index: int) -> float:
-        return (index + BUCKETS + 1) * self._width
+        return (index + BUCKETS + 1) * self.seconds / BUCKETS
 
 
-def state_of(
-    cap: Cap, scope: Literal["key", "account"], before: Sequence[CapState], held: int
-) -> CapState:
-    """The state of a cap that is new or has been changed.
-
-    Args:
-        before: The states until now; one with the same window goes on with another limit.
-        held: By all open grants that the cap is to bind; a new window begins with nothing spent.
-    """
-    for state in before:
-        if state.cap.window == cap.window and state.scope == scope:
-            state.cap, state.limit = cap, cap.tokens
-            return state
-    made = CapState(cap, scope)
-    made.held = held
-    return made
+def bucket_of(at_ms: int, seconds: int) -> int:
+    """The bucket of a window of ``seconds`` that a moment (epoch milliseconds) falls into; SQL
+    computes the same with the same whole numbers."""
+    return at_ms * BUCKETS // (seconds * 1000)

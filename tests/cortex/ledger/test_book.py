@@ -10,7 +10,7 @@ import pytest
 from helexa.core.errors import InsufficientQuota, RateLimitExceeded
 from helexa.core.principal import Cap, Principal, Window
 from helexa.cortex.ledger.base import Grant, Ledger, Settled, Settlement, estimate
-from helexa.cortex.ledger.memory import MemoryLedger
+from helexa.cortex.ledger.book import Book
 
 
 class Clock:
@@ -43,8 +43,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def ledger(clock: Clock) -> MemoryLedger:
-    return MemoryLedger(clock, lease_s=60, hold_wait_s=0.05)
+def ledger(clock: Clock) -> Book:
+    return Book(clock, lease_s=60, hold_wait_s=0.05)
 
 
 def take(ledger: Ledger, who: Principal, request: str, tokens: int) -> int | None:
@@ -55,21 +55,21 @@ def end(ledger: Ledger, request: str, prompt: int, completion: int = 0) -> Settl
     return ledger.settle(Settlement(request, 1, prompt, completion))
 
 
-def test_a_grant_is_the_estimate_or_what_is_left(ledger: MemoryLedger) -> None:
+def test_a_grant_is_the_estimate_or_what_is_left(ledger: Book) -> None:
     assert take(ledger, hard(100), "a", 70) == 70
     assert take(ledger, hard(100), "b", 70) == 30
     usage = ledger.usage(hard(100))
     assert (usage.spent_tokens, usage.open_tokens, usage.available_tokens) == (0, 100, 0)
 
 
-def test_a_grant_asked_for_twice_is_one_grant(ledger: MemoryLedger) -> None:
+def test_a_grant_asked_for_twice_is_one_grant(ledger: Book) -> None:
     first = ledger.grant(hard(100), "a", 1, 70)
     assert ledger.grant(hard(100), "a", 1, 99) == first
     assert ledger.usage(hard(100)).open_tokens == 70
 
 
 def test_settling_frees_what_was_not_used_and_bills_at_most_the_grant(
-    ledger: MemoryLedger,
+    ledger: Book,
 ) -> None:
     take(ledger, hard(100), "a", 50)
     assert end(ledger, "a", 10, 5) == Settled("acme", "k", 10, 5)
@@ -81,14 +81,14 @@ def test_settling_frees_what_was_not_used_and_bills_at_most_the_grant(
     assert ledger.overrun == 10
 
 
-def test_a_second_settlement_books_nothing(ledger: MemoryLedger) -> None:
+def test_a_second_settlement_books_nothing(ledger: Book) -> None:
     take(ledger, hard(100), "a", 50)
     assert end(ledger, "a", 10) is not None
     assert end(ledger, "a", 10) is None
     assert ledger.usage(hard(100)).spent_tokens == 10
 
 
-def test_a_spent_balance_is_insufficient_quota_without_an_end(ledger: MemoryLedger) -> None:
+def test_a_spent_balance_is_insufficient_quota_without_an_end(ledger: Book) -> None:
     take(ledger, hard(100), "a", 100)
     end(ledger, "a", 100)
     with pytest.raises(InsufficientQuota) as caught:
@@ -96,7 +96,7 @@ def test_a_spent_balance_is_insufficient_quota_without_an_end(ledger: MemoryLedg
     assert caught.value.retry_after_s is None
 
 
-def test_a_spent_window_says_when_it_renews(ledger: MemoryLedger, clock: Clock) -> None:
+def test_a_spent_window_says_when_it_renews(ledger: Book, clock: Clock) -> None:
     who = rolling(100, seconds=60)
     take(ledger, who, "a", 40)
     end(ledger, "a", 40)
@@ -114,7 +114,7 @@ def test_a_spent_window_says_when_it_renews(ledger: MemoryLedger, clock: Clock) 
     assert take(ledger, who, "c", 1000) == 40
 
 
-def test_of_several_caps_the_tightest_decides(ledger: MemoryLedger, clock: Clock) -> None:
+def test_of_several_caps_the_tightest_decides(ledger: Book, clock: Clock) -> None:
     caps = (Cap(100, Window("rolling", 60)), Cap(1000, Window("rolling", 3600)), Cap(150))
     who = Principal("acme", "k", caps=caps)
     assert take(ledger, who, "a", 500) == 100
@@ -131,7 +131,7 @@ def test_of_several_caps_the_tightest_decides(ledger: MemoryLedger, clock: Clock
     assert usage.hard_cap == 150
 
 
-def test_an_uncapped_key_is_never_refused_and_still_counted(ledger: MemoryLedger) -> None:
+def test_an_uncapped_key_is_never_refused_and_still_counted(ledger: Book) -> None:
     who = Principal("acme", "free")
     assert take(ledger, who, "a", 10**9) is None
     assert ledger.extend("a", 1, 5, 10) is None
@@ -140,7 +140,7 @@ def test_an_uncapped_key_is_never_refused_and_still_counted(ledger: MemoryLedger
     assert (usage.hard_cap, usage.spent_tokens, usage.windows) == (None, 10**7 + 1, ())
 
 
-def test_extension_is_absolute_idempotent_and_stops_at_the_cap(ledger: MemoryLedger) -> None:
+def test_extension_is_absolute_idempotent_and_stops_at_the_cap(ledger: Book) -> None:
     take(ledger, hard(100), "a", 30)
     assert ledger.extend("a", 1, 25, 60) == 60
     assert ledger.extend("a", 1, 25, 60) == 60
@@ -151,7 +151,7 @@ def test_extension_is_absolute_idempotent_and_stops_at_the_cap(ledger: MemoryLed
 
 
 def test_a_leaked_hold_is_given_back_when_its_lease_ends(
-    ledger: MemoryLedger, clock: Clock
+    ledger: Book, clock: Clock
 ) -> None:
     take(ledger, hard(100), "leaked", 60)
     take(ledger, hard(100), "alive", 40)
@@ -168,7 +168,7 @@ def test_a_leaked_hold_is_given_back_when_its_lease_ends(
     assert ledger.expire(()) == ()
 
 
-def test_room_that_is_only_held_is_waited_for(ledger: MemoryLedger) -> None:
+def test_room_that_is_only_held_is_waited_for(ledger: Book) -> None:
     async def run() -> int | None:
         take(ledger, hard(100), "a", 100)
         answer = ledger.grant(hard(100), "b", 1, 50)
@@ -181,7 +181,7 @@ def test_room_that_is_only_held_is_waited_for(ledger: MemoryLedger) -> None:
     assert asyncio.run(run()) == 20
 
 
-def test_room_that_stays_held_is_a_rate_limit_and_never_a_quota(ledger: MemoryLedger) -> None:
+def test_room_that_stays_held_is_a_rate_limit_and_never_a_quota(ledger: Book) -> None:
     async def run() -> None:
         take(ledger, hard(100), "a", 100)
         answer = ledger.grant(hard(100), "b", 1, 50)
@@ -194,7 +194,7 @@ def test_room_that_stays_held_is_a_rate_limit_and_never_a_quota(ledger: MemoryLe
     assert not ledger._accounts["k"].waiters
 
 
-def test_room_that_gets_spent_while_waiting_is_a_quota(ledger: MemoryLedger) -> None:
+def test_room_that_gets_spent_while_waiting_is_a_quota(ledger: Book) -> None:
     async def run() -> None:
         take(ledger, hard(100), "a", 100)
         answer = ledger.grant(hard(100), "b", 1, 50)
@@ -208,7 +208,7 @@ def test_room_that_gets_spent_while_waiting_is_a_quota(ledger: MemoryLedger) -> 
         asyncio.run(run())
 
 
-def test_waiters_that_leave_pass_the_word_on(ledger: MemoryLedger) -> None:
+def test_waiters_that_leave_pass_the_word_on(ledger: Book) -> None:
     async def run() -> list[int | None]:
         take(ledger, hard(100), "a", 100)
         waiting = []
@@ -228,13 +228,13 @@ def test_waiters_that_leave_pass_the_word_on(ledger: MemoryLedger) -> None:
     assert not ledger._accounts["k"].waiters
 
 
-def test_a_fan_out_shares_what_is_there_until_it_is_gone(ledger: MemoryLedger) -> None:
+def test_a_fan_out_shares_what_is_there_until_it_is_gone(ledger: Book) -> None:
     who = hard(50_000)
     size = estimate(6000, slice_tokens=512, output_cap=32_000)
     assert [take(ledger, who, f"r{i}", size) for i in range(8)] == [2512] * 8
 
 
-def test_snapshot_shows_every_open_grant(ledger: MemoryLedger) -> None:
+def test_snapshot_shows_every_open_grant(ledger: Book) -> None:
     take(ledger, hard(100), "a", 30)
     take(ledger, Principal("x", "free"), "b", 30)
     shot = ledger.snapshot()
@@ -263,7 +263,7 @@ def of_account(key: str, own: int | None, shared: int) -> Principal:
     return Principal("acme", key, caps=caps, account_caps=(Cap(shared),))
 
 
-def test_an_accounts_cap_binds_all_of_its_keys_together(ledger: MemoryLedger) -> None:
+def test_an_accounts_cap_binds_all_of_its_keys_together(ledger: Book) -> None:
     one, two = of_account("one", None, 100), of_account("two", 80, 100)
     assert take(ledger, one, "a", 70) == 70
     assert take(ledger, two, "b", 70) == 30
@@ -277,7 +277,7 @@ def test_an_accounts_cap_binds_all_of_its_keys_together(ledger: MemoryLedger) ->
     assert [(h.key_id, h.tokens) for h in ledger.holds()] == [("one", 0), ("two", 0)]
 
 
-def test_a_keys_cap_binds_below_its_accounts(ledger: MemoryLedger) -> None:
+def test_a_keys_cap_binds_below_its_accounts(ledger: Book) -> None:
     tight = of_account("tight", 20, 100)
     assert take(ledger, tight, "a", 70) == 20
     end(ledger, "a", 20)
@@ -286,7 +286,7 @@ def test_a_keys_cap_binds_below_its_accounts(ledger: MemoryLedger) -> None:
     assert take(ledger, of_account("wide", None, 100), "c", 100) == 80
 
 
-def test_room_that_one_key_of_an_account_frees_is_given_to_another(ledger: MemoryLedger) -> None:
+def test_room_that_one_key_of_an_account_frees_is_given_to_another(ledger: Book) -> None:
     one, two = of_account("one", None, 100), of_account("two", None, 100)
 
     async def run() -> int | None:
@@ -301,7 +301,7 @@ def test_room_that_one_key_of_an_account_frees_is_given_to_another(ledger: Memor
     assert asyncio.run(run()) == 10
 
 
-def test_other_caps_for_a_key_keep_what_it_has_spent_and_holds(ledger: MemoryLedger) -> None:
+def test_other_caps_for_a_key_keep_what_it_has_spent_and_holds(ledger: Book) -> None:
     take(ledger, hard(100), "a", 60)
     end(ledger, "a", 60)
     take(ledger, hard(100), "b", 30)
@@ -318,7 +318,7 @@ def test_other_caps_for_a_key_keep_what_it_has_spent_and_holds(ledger: MemoryLed
 
 
 def test_caps_that_an_account_is_given_while_its_keys_run_hold_at_once(
-    ledger: MemoryLedger,
+    ledger: Book,
 ) -> None:
     take(ledger, Principal("acme", "one", caps=(Cap(1000),)), "a", 60)
     both = {name: Principal("acme", name, account_caps=(Cap(100),)) for name in ("one", "two")}

@@ -1,0 +1,529 @@
+"""The ledger of a running gateway: grants in memory, out of blocks that are durably its own.
+
+::
+
+    grant ──▶ free covers it? ──yes──▶ at once
+                 └──no──▶ ask the store for a block ──▶ room? ──no──▶ spent: refuse
+                                                                      held:  wait, then refuse
+
+A grant is a subtraction in memory. The store hears of what was settled in batches, and of blocks
+ahead of their need. Without a store all room is free at once, and forgotten with the process.
+All of it runs on one event loop, so a check and its debit are never separated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Awaitable, Callable, Container
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Protocol
+
+from helexa.core.errors import HelexaError, RateLimitExceeded, ServiceUnavailable
+from helexa.core.principal import Cap, Principal
+from helexa.cortex.ledger.base import (
+    Grant,
+    KeyHolds,
+    KeyUsage,
+    LedgerSnapshot,
+    RequestKey,
+    Settled,
+    Settlement,
+)
+from helexa.cortex.ledger.scope import Account, Kind, Scope, ScopeState
+
+HELD_RETRY_AFTER_S: Final = 2.0
+ASK_AGAIN_S: Final = 0.05
+"""Other gateways give back what they do not use; nobody tells us when."""
+
+MOST_BLOCK: Final = 1 << 20
+BUSY_S: Final = 0.5
+"""A block that lasts less is followed by one of twice the size."""
+
+
+class Leased(NamedTuple):
+    """A store's answer to ``Backing.lease``: tokens gained, and how things stand if it says."""
+
+    tokens: int
+    state: ScopeState | None
+
+
+class Entry(NamedTuple):
+    """What one ended grant has cost, for the store.
+
+    Args:
+        granted: None for an uncapped key.
+        blocks: Scopes whose block pays.
+        state: ``settled``, or ``expired`` at the last count heard of.
+    """
+
+    account: Account
+    settlement: Settlement
+    granted: int | None
+    blocks: tuple[Scope, ...]
+    prompt: int
+    completion: int
+    overrun: int
+    state: str
+
+
+class Backing(Protocol):
+    """A store, as the book uses it. Nothing here waits."""
+
+    shared: bool
+
+    def may_grant(self) -> bool:
+        """False once another gateway may have been given what is ours."""
+
+    def lease(self, scope: Scope, need: int, done: Callable[[Leased | Exception], None]) -> None:
+        """Ask for at least ``need`` tokens for a scope."""
+
+    def give_back(self, scope: Scope, tokens: int) -> None:
+        """Return free tokens, which have been subtracted already."""
+
+    def settled(self, entry: Entry) -> None:
+        """Write it down soon."""
+
+    def heard(self, key: RequestKey, account: Account, granted: int, used: int) -> None:
+        """Write down soon how far a running request is."""
+
+    async def written(self) -> None:
+        """See ``Ledger.written``."""
+
+
+@dataclass(slots=True)
+class _Open:
+    """One open grant; ``tokens`` is None for an uncapped key, ``used`` the last count heard.
+
+    ``told``: the store has a row of it, which wants an end.
+    """
+
+    account: Account
+    scopes: tuple[Scope, ...]
+    tokens: int | None
+    lease: float
+    used: int = 0
+    told: bool = False
+
+
+class Book:
+    """Implements ``Ledger``.
+
+    Args:
+        now: Epoch seconds.
+        lease_s: How long a grant lives without a sign of its request.
+        hold_wait_s: How long a request may wait for room that is only held.
+        backing: None keeps everything in memory.
+    """
+
+    __slots__ = (
+        "_accounts",
+        "_backing",
+        "_hold_wait_s",
+        "_lease_s",
+        "_now",
+        "_open",
+        "_scopes",
+        "_waiters",
+        "estimated",
+        "overrun",
+    )
+
+    def __init__(
+        self,
+        now: Callable[[], float],
+        *,
+        lease_s: float = 60.0,
+        hold_wait_s: float = 1.0,
+        backing: Backing | None = None,
+    ) -> None:
+        self._now = now
+        self._lease_s = lease_s
+        self._hold_wait_s = hold_wait_s
+        self._backing = backing
+        self._accounts: dict[str, Account] = {}
+        self._scopes: dict[str, Scope] = {}
+        self._waiters: dict[str, deque[asyncio.Future[None]]] = {}
+        self._open: dict[RequestKey, _Open] = {}
+        self.overrun = 0
+        self.estimated = 0
+
+    # ── a grant's life ──────────────────────────────────────────────────────────────────────
+
+    def grant(
+        self, principal: Principal, request_id: str, attempt: int, estimate: int
+    ) -> Grant | Awaitable[Grant]:
+        """See ``Ledger.grant``; something to await when what is free does not cover it."""
+        account = self._accounts.get(principal.key_id)
+        if account is None or account.principal is not principal:
+            account = self._account(principal)
+        key = (request_id, attempt)
+        row = self._open.get(key)
+        if row is not None:
+            return _grant(key, row)
+        if not account.scopes:
+            return self._opened(key, account, None)
+        want = max(1, estimate)
+        if account.room() >= want and (self._backing is None or self._backing.may_grant()):
+            return self._opened(key, account, want)
+        return self._short(key, account, want)
+
+    def extend(
+        self, request_id: str, attempt: int, used: int, to: int
+    ) -> int | Awaitable[int | None] | None:
+        """See ``Ledger.extend``."""
+        key = (request_id, attempt)
+        row = self._open.get(key)
+        if row is None:
+            return None
+        now = self._now()
+        row.lease = now + self._lease_s
+        row.used = max(row.used, used)
+        if row.tokens is None:
+            return None
+        account, more = row.account, to - row.tokens
+        if more > _room(row) and self._more_to_lease(account, now):
+            return self._extend_later(key, row, to)
+        return self._extended(key, row, to)
+
+    def settle(self, settlement: Settlement) -> Settled | None:
+        """See ``Ledger.settle``."""
+        row = self._open.pop((settlement.request_id, settlement.attempt), None)
+        if row is None:
+            return None
+        if settlement.estimated:
+            self.estimated += settlement.prompt + settlement.completion
+        return self._close(row, settlement, "settled")
+
+    def expire(self, live: Container[RequestKey]) -> tuple[Settled, ...]:
+        """See ``Ledger.expire``."""
+        now = self._now()
+        closed = []
+        for key in [k for k, row in self._open.items() if row.lease <= now]:
+            row = self._open[key]
+            if key in live:
+                row.lease = now + self._lease_s
+                continue
+            del self._open[key]
+            self.estimated += row.used
+            last = Settlement(*key, row.used, 0, estimated=True)
+            closed.append(self._close(row, last, "expired"))
+        return tuple(closed)
+
+    async def written(self) -> None:
+        """See ``Ledger.written``."""
+        if self._backing is not None:
+            await self._backing.written()
+
+    # ── what is known ───────────────────────────────────────────────────────────────────────
+
+    def check_room(self, principal: Principal, tokens: int) -> None:
+        """See ``Ledger.check_room``."""
+        account = self._account(principal)
+        if account.scopes:
+            account.refuse_if_spent(self._now(), tokens)
+
+    def usage(self, principal: Principal) -> KeyUsage:
+        """See ``Ledger.usage``."""
+        account = self._account(principal)
+        now, own = self._now(), account.own
+        windows = tuple(cap.usage(now) for cap in account.caps())
+        tightest = min(windows, key=lambda w: w.available_tokens, default=None)
+        return KeyUsage(
+            account_id=principal.account_id,
+            key_id=principal.key_id,
+            hard_cap=None if tightest is None else tightest.hard_cap,
+            spent_tokens=own.prompt + own.completion
+            if tightest is None
+            else tightest.spent_tokens,
+            open_tokens=0 if tightest is None else tightest.open_tokens,
+            available_tokens=None if tightest is None else tightest.available_tokens,
+            requests=own.requests,
+            prompt_tokens=own.prompt,
+            completion_tokens=own.completion,
+            window=None if tightest is None else tightest.window,
+            resets_at=None if tightest is None else tightest.resets_at,
+            windows=windows,
+        )
+
+    def holds(self) -> tuple[KeyHolds, ...]:
+        """See ``Ledger.holds``."""
+        return tuple(
+            KeyHolds(a.principal.account_id, a.principal.key_id, a.grants, a.held)
+            for a in self._accounts.values()
+        )
+
+    def snapshot(self) -> LedgerSnapshot:
+        """See ``Ledger.snapshot``."""
+        grants = tuple(_grant(key, row) for key, row in self._open.items())
+        return LedgerSnapshot(grants, self.holds())
+
+    @property
+    def scopes(self) -> dict[str, Scope]:
+        """Every scope that was met, by name."""
+        return self._scopes
+
+    # ── keys and their scopes ───────────────────────────────────────────────────────────────
+
+    def _account(self, principal: Principal) -> Account:
+        """The key's account, with the caps that it has by now."""
+        account = self._accounts.get(principal.key_id)
+        if account is not None and account.principal is principal:
+            return account
+        own = self._scope("key", principal.key_id, principal.caps)
+        shared = self._scope("account", principal.account_id, principal.account_caps)
+        scopes = tuple(scope for scope in (own, shared) if scope.caps)
+        waiters = self._waiters.setdefault((shared if shared.caps else own).name, deque())
+        fresh = Account(principal, own, shared, scopes, waiters)
+        if account is not None:
+            fresh.grants, fresh.held = account.grants, account.held
+        self._accounts[principal.key_id] = fresh
+        self._cover(fresh)
+        _wake(fresh)
+        return fresh
+
+    def _scope(self, kind: Kind, name: str, caps: tuple[Cap, ...]) -> Scope:
+        """The scope, with the caps that it has by now."""
+        full, backing = f"{kind}:{name}", self._backing
+        scope = self._scopes.get(full)
+        if scope is None:
+            scope = self._scopes[full] = Scope(full, kind, known=backing is None)
+            if backing is not None:
+                self._ask(scope)
+        scope.bind(caps)
+        if backing is None:
+            scope.known = True
+        if scope.caps and scope.free > 0:  # a cap was lowered: less than that may be ours
+            surplus = min(scope.free, max(0, -scope.leasable(self._now())))
+            scope.free -= surplus
+            if surplus and backing is not None:
+                backing.give_back(scope, surplus)
+        return scope
+
+    def _cover(self, account: Account) -> None:
+        """Let open grants of an account bind scopes that have been given caps meanwhile."""
+        for row in self._open.values():
+            if row.tokens is None:
+                continue
+            for scope in account.scopes:
+                if scope not in row.scopes and scope in (row.account.own, row.account.shared):
+                    row.scopes += (scope,)
+                    scope.take(row.tokens)  # free may be below 0 until the store makes up for it
+
+    # ── granting ────────────────────────────────────────────────────────────────────────────
+
+    def _opened(self, key: RequestKey, account: Account, tokens: int | None) -> Grant:
+        account.grants += 1
+        if tokens is not None:
+            account.held += tokens
+            for scope in account.scopes:
+                scope.take(tokens)
+                if scope.free < scope.low:
+                    self._ask(scope)
+        row = self._open[key] = _Open(
+            account, account.scopes if tokens is not None else (), tokens, self._now() + self._lease_s
+        )
+        return _grant(key, row)
+
+    def _short(self, key: RequestKey, account: Account, want: int) -> Grant | Awaitable[Grant]:
+        """What is free does not cover it."""
+        now = self._now()
+        if all(scope.known for scope in account.scopes):
+            account.refuse_if_spent(now)
+        if self._more_to_lease(account, now):
+            return self._granted_later(key, account, want)
+        room = account.room()
+        if room > 0:
+            return self._opened(key, account, min(room, want))
+        return self._granted_later(key, account, want)
+
+    def _more_to_lease(self, account: Account, now: float) -> bool:
+        """Whether the store may have more than what is free; without one, it is free now."""
+        backing = self._backing
+        if backing is None:
+            for scope in account.scopes:
+                scope.free += max(0, scope.leasable(now))
+            return False
+        unknown = not all(scope.known for scope in account.scopes)
+        return (
+            unknown
+            or backing.shared
+            or not backing.may_grant()
+            or account.reach(now) > account.room()
+        )
+
+    async def _granted_later(self, key: RequestKey, account: Account, want: int) -> Grant:
+        loop = asyncio.get_running_loop()
+        deadline: float | None = None
+        try:
+            while True:
+                await self._lease(account, want)
+                now, room = self._now(), account.room()
+                if room > 0:
+                    row = self._open.get(key)
+                    return _grant(key, row) if row else self._opened(key, account, min(room, want))
+                account.refuse_if_spent(now)
+                deadline = deadline or loop.time() + self._hold_wait_s
+                if loop.time() >= deadline:
+                    raise RateLimitExceeded(
+                        f"All tokens left of {account.whose()} open requests. Wait for one to end.",
+                        retry_after_s=HELD_RETRY_AFTER_S,
+                    )
+                await self._woken(account, deadline - loop.time())
+        finally:
+            # Whoever leaves passes the word on: there may be room for the next one too.
+            _wake(account)
+
+    async def _woken(self, account: Account, most_s: float) -> None:
+        """Wait for room to be freed, here or, for all we know, elsewhere."""
+        if self._backing is not None and self._backing.shared:
+            most_s = min(most_s, ASK_AGAIN_S)
+        future = asyncio.get_running_loop().create_future()
+        account.waiters.append(future)
+        try:
+            async with asyncio.timeout(most_s):
+                await future
+        except TimeoutError:
+            pass
+        finally:
+            with contextlib.suppress(ValueError):
+                account.waiters.remove(future)
+
+    # ── extending ───────────────────────────────────────────────────────────────────────────
+
+    def _extended(self, key: RequestKey, row: _Open, to: int) -> int | None:
+        assert row.tokens is not None  # noqa: S101  # only capped grants come here
+        more = min(to - row.tokens, _room(row))
+        if more > 0:
+            row.account.held += more
+            row.tokens += more
+            for scope in row.scopes:
+                scope.take(more)
+                if scope.free < scope.low:
+                    self._ask(scope)
+        if self._backing is not None:
+            row.told = True
+            self._backing.heard(key, row.account, row.tokens, row.used)
+        return row.tokens
+
+    async def _extend_later(self, key: RequestKey, row: _Open, to: int) -> int | None:
+        with contextlib.suppress(HelexaError):  # then as far as what is free goes
+            await self._lease(row.account, to - (row.tokens or 0))
+        return self._extended(key, row, to) if self._open.get(key) is row else None
+
+    # ── ending ──────────────────────────────────────────────────────────────────────────────
+
+    def _close(self, row: _Open, last: Settlement, state: str) -> Settled:
+        account = row.account
+        prompt, completion = max(0, last.prompt), max(0, last.completion)
+        reported = prompt + completion
+        billed = reported if row.tokens is None else min(reported, row.tokens)
+        prompt = min(prompt, billed)
+        completion = billed - prompt
+        current = self._accounts[account.principal.key_id]
+        current.grants -= 1
+        if billed:  # an attempt that was refused or never sent is no request
+            account.own.count(prompt, completion)
+            account.shared.count(prompt, completion)
+        self.overrun += reported - billed
+        if row.tokens is not None:
+            current.held -= row.tokens
+        if row.tokens is not None or account.scopes:
+            now = self._now()
+            for scope in (account.own, account.shared):
+                held = row.tokens if scope in row.scopes and row.tokens is not None else None
+                scope.end(held, billed, now)
+            _wake(current)
+        if self._backing is not None and (reported or row.told):
+            overrun = reported - billed
+            self._backing.settled(
+                Entry(account, last, row.tokens, row.scopes, prompt, completion, overrun, state)
+            )
+        who = account.principal
+        return Settled(who.account_id, who.key_id, prompt, completion, reported - billed)
+
+    # ── asking the store ────────────────────────────────────────────────────────────────────
+
+    async def _lease(self, account: Account, want: int) -> None:
+        """Have the store add to what is free, where that is less than ``want``.
+
+        Raises:
+            ServiceUnavailable: It cannot just now.
+        """
+        if self._backing is None:
+            self._more_to_lease(account, self._now())
+            return
+        if not self._backing.may_grant():
+            raise ServiceUnavailable(
+                "The gateway has lost touch with its ledger.", retry_after_s=2
+            )
+        now, shared = self._now(), self._backing.shared
+        short = [
+            scope
+            for scope in account.scopes
+            if not scope.known or (scope.free < want and (shared or scope.leasable(now) > 0))
+        ]
+        for scope in short:
+            scope.wanted += want
+        try:
+            for scope in short:
+                await asyncio.shield(self._ask(scope))
+        finally:
+            for scope in short:
+                scope.wanted -= want
+
+    def _ask(self, scope: Scope) -> asyncio.Future[None]:
+        """The question that is under way, or a new one; asked at the end of the loop's round, so
+        that all who want something are heard."""
+        if scope.leasing is None:
+            loop = asyncio.get_running_loop()
+            scope.leasing = loop.create_future()
+            loop.call_soon(self._send, scope)
+        return scope.leasing
+
+    def _send(self, scope: Scope) -> None:
+        assert self._backing is not None  # noqa: S101  # nobody asks without one
+        need = max(0, scope.wanted - scope.free)
+        self._backing.lease(scope, need, lambda found: self._answered(scope, found))
+
+    def _answered(self, scope: Scope, found: Leased | Exception) -> None:
+        future, scope.leasing = scope.leasing, None
+        now = self._now()
+        if isinstance(found, Leased):
+            if found.tokens:
+                lasted, scope.leased_at = now - scope.leased_at, now
+                if lasted < BUSY_S:
+                    scope.block = min(2 * scope.block, MOST_BLOCK)
+            scope.leased(found.tokens, found.state, now)
+        if future is None or future.done():
+            return
+        if isinstance(found, Leased):
+            future.set_result(None)
+            return
+        future.set_exception(
+            found
+            if isinstance(found, HelexaError)
+            else ServiceUnavailable("The gateway's ledger cannot be used just now.", retry_after_s=2)
+        )
+        future.exception()  # seen, also when nobody waits
+
+
+def _grant(key: RequestKey, row: _Open) -> Grant:
+    who = row.account.principal
+    return Grant(key[0], key[1], who.account_id, who.key_id, row.tokens)
+
+
+def _room(row: _Open) -> int:
+    return min(scope.free for scope in row.scopes)
+
+
+def _wake(account: Account) -> None:
+    # All of them when keys share caps: room that one key may not use, another may.
+    shared = bool(account.shared.caps)
+    for _ in range(len(account.waiters)):
+        future = account.waiters.popleft()
+        if not future.done():
+            future.set_result(None)
+            if not shared:
+                return

@@ -1,0 +1,317 @@
+"""Between a book and its store: batches of what was settled, blocks, and the lease of our life.
+
+::
+
+    settle ─▶ lines ──every 50 ms──▶ batch ─▶ writer ─▶ durable: nodes may forget their records
+    lease  ─────────────────────────────────▶ writer ─▶ free tokens
+
+One batch is on its way at a time; one that could not be written is tried again until it is, while
+its tokens stay in our blocks. So a crash at any moment leaves the store with blocks that cover
+whatever the nodes' records will say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from helexa.core.errors import ServiceUnavailable
+from helexa.core.logging import Logger
+from helexa.cortex.ledger import lives, spend
+from helexa.cortex.ledger.base import RequestKey
+from helexa.cortex.ledger.book import Entry, Leased
+from helexa.cortex.ledger.database import Database, LedgerUnavailable
+from helexa.cortex.ledger.scope import Account, Scope
+from helexa.cortex.ledger.spend import Batch, Fenced, Line
+from helexa.cortex.ledger.store import Store
+
+FLUSH_S: Final = 0.05
+RETRY_S: Final = 0.5
+IDLE_S: Final = 1.0
+"""Where other gateways want it too, free tokens that nobody took for so long are given back."""
+
+GRACE_S: Final = 5.0
+"""Between the end of a life's lease and its tokens going to others."""
+
+
+class _Pending:
+    """What one batch carries, and who waits for it."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.running: dict[RequestKey, tuple[Account, int, int]] = {}
+        self.waiters: list[asyncio.Future[None]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.entries or self.running)
+
+
+class Durable:
+    """Implements ``Backing`` over a store.
+
+    Args:
+        life: Ours; see ``lives``.
+        lease_s: Renewed every quarter of it.
+        now: Epoch seconds by the ledger's clock.
+        lost: Called once when another gateway keeps our life by now: this process must go.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        life: lives.Life,
+        *,
+        lease_s: float,
+        now: Callable[[], float],
+        log: Logger,
+        lost: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.shared = store.shared
+        self._store = store
+        self._life = life.life
+        self._lease_s = lease_s
+        self._now = now
+        self._log = log
+        self._lost = lost
+        self._loop = asyncio.get_running_loop()
+        self._collecting = _Pending()
+        self._writing: _Pending | None = None
+        self._armed = False
+        self._number = 0
+        self._at = 0
+        self._may_grant_until = time.monotonic() + lease_s
+        self._fenced = False
+
+    # ── Backing ─────────────────────────────────────────────────────────────────────────────
+
+    def may_grant(self) -> bool:
+        """See ``Backing.may_grant``; a ledger of our own is nobody else's, whatever happens."""
+        return not self.shared or (
+            not self._fenced and time.monotonic() < self._may_grant_until
+        )
+
+    def lease(self, scope: Scope, need: int, done: Callable[[Leased | Exception], None]) -> None:
+        """See ``Backing.lease``."""
+        caps = tuple(state.cap for state in scope.caps)
+        windows = tuple(state.seconds for state in scope.caps if state.seconds)
+        name, block, at, life = scope.name, scope.block, self._now_ms(), self._life
+        tell = self.shared or not scope.known
+
+        def work(db: Database) -> Leased:
+            if tell:
+                spend.register(db, name, windows, at)
+            gained = spend.lease(db, life, name, caps, need, block, at) if caps else 0
+            state = spend.state_of(db, life, name, windows, at) if tell else None
+            return Leased(gained, state)
+
+        self._store.submit(work, done)
+
+    def give_back(self, scope: Scope, tokens: int) -> None:
+        """See ``Backing.give_back``."""
+        life, name = self._life, scope.name
+        self._store.submit(lambda db: spend.give_back(db, life, name, tokens), _ignore)
+
+    def settled(self, entry: Entry) -> None:
+        """See ``Backing.settled``."""
+        self._collecting.entries.append(entry)
+        if not self._armed:
+            self._arm(FLUSH_S)
+
+    def heard(self, key: RequestKey, account: Account, granted: int, used: int) -> None:
+        """See ``Backing.heard``."""
+        self._collecting.running[key] = (account, granted, used)
+        if not self._armed:
+            self._arm(FLUSH_S)
+
+    # ── batches ─────────────────────────────────────────────────────────────────────────────
+
+    async def written(self) -> None:
+        """Wait until everything settled so far is durable."""
+        if self._fenced:
+            raise _taken_over()
+        pending = self._collecting if self._collecting else self._writing
+        if pending is not None:
+            future = self._loop.create_future()
+            pending.waiters.append(future)
+            await future
+
+    def _arm(self, after_s: float) -> None:
+        self._armed = True
+        self._loop.call_later(after_s, self._flush)
+
+    def _flush(self) -> None:
+        self._armed = False
+        if self._writing is not None or not self._collecting or self._fenced:
+            return
+        self._writing, self._collecting = self._collecting, _Pending()
+        self._number += 1
+        self._write()
+
+    def _write(self) -> None:
+        pending, number, at, life = self._writing, self._number, self._now_ms(), self._life
+        if pending is None:
+            return
+
+        def work(db: Database) -> None:
+            spend.write_batch(db, life, _batch(pending, number, at, life))
+
+        self._store.submit(work, self._wrote)
+
+    def _wrote(self, outcome: object) -> None:
+        pending = self._writing
+        if pending is None:
+            return
+        if isinstance(outcome, Fenced):
+            self._fence()
+        elif isinstance(outcome, BaseException):
+            self._log.error("ledger: cannot write what was settled; trying again", why=str(outcome))
+            self._loop.call_later(RETRY_S, self._write)
+        else:
+            self._writing = None
+            for entry in pending.entries:
+                if entry.prompt or entry.completion:
+                    entry.account.own.stored(1, entry.prompt, entry.completion)
+                    entry.account.shared.stored(1, entry.prompt, entry.completion)
+            for future in pending.waiters:
+                if not future.done():
+                    future.set_result(None)
+            if self._collecting and not self._armed:
+                self._arm(FLUSH_S)
+
+    def _now_ms(self) -> int:
+        # A clock that steps back must not put spend into a bucket that leaves sooner.
+        self._at = max(self._at, int(self._now() * 1000))
+        return self._at
+
+    # ── our life ────────────────────────────────────────────────────────────────────────────
+
+    async def run(self, scopes: Callable[[], dict[str, Scope]]) -> None:
+        """Renew our lease and give back what is idle, until cancelled."""
+        renewed = cleaned = time.monotonic()
+        while True:
+            await asyncio.sleep(min(IDLE_S, self._lease_s / 4))
+            now = time.monotonic()
+            if now - renewed >= self._lease_s / 4:
+                renewed = now
+                self._renew(now)
+            if now - cleaned >= 60:  # noqa: PLR2004
+                cleaned = now
+                at = self._now_ms()
+                self._store.submit(lambda db, at=at: spend.forget_old_buckets(db, at), _ignore)
+            if self.shared:
+                self._give_back_idle(scopes())
+
+    def _renew(self, asked: float) -> None:
+        def renewed(outcome: Any) -> None:
+            if outcome is True:
+                self._may_grant_until = asked + self._lease_s
+            elif outcome is False:
+                self._fence()
+            else:
+                self._log.warning("ledger: cannot renew our lease", why=str(outcome))
+
+        life, lease_s = self._life, self._lease_s
+        self._store.submit(lambda db: lives.renew(db, life, lease_s), renewed)
+
+    def _give_back_idle(self, scopes: dict[str, Scope]) -> None:
+        """Free tokens that stood still for a round belong to whoever asks next."""
+        for scope in scopes.values():
+            idle = min(scope.free, scope.still)
+            scope.still = scope.free - idle
+            if idle > 0 and scope.leasing is None:
+                scope.free -= idle
+                scope.low = -1
+                self.give_back(scope, idle)
+
+    def _fence(self) -> None:
+        if not self._fenced:
+            self._fenced = True
+            self._log.error("ledger: another gateway has taken over what was ours")
+            for pending in (self._writing, self._collecting):
+                for future in pending.waiters if pending is not None else ():
+                    if not future.done():
+                        future.set_exception(_taken_over())
+            self._lost()
+
+    async def close(self, scopes: dict[str, Scope], *, clean: bool) -> None:
+        """Write what is left.
+
+        Args:
+            clean: Nothing is open and every node's word is in: our life has ended. Otherwise our
+                next life, or another gateway, reads the nodes' records.
+        """
+        await self.written()
+        if clean and not self._fenced:
+            life, at = self._life, self._now_ms()
+            await self._store.write(lambda db: lives.end(db, life, life, at, away=False))
+
+
+def _batch(pending: _Pending, number: int, at: int, life: int) -> Batch:
+    lines, blocks = [], dict[str, int]()
+    for entry in pending.entries:
+        line = _line(entry, at, life)
+        lines.append(line)
+        if line.total:
+            for scope in entry.blocks:
+                blocks[scope.name] = blocks.get(scope.name, 0) + line.total
+    running = [
+        Line(
+            *key, life, "open", at, account.principal.account_id, account.principal.key_id,
+            "", "", granted, used,
+        )
+        for key, (account, granted, used) in pending.running.items()
+    ]  # fmt: skip
+    return Batch(number, at, lines, running, sorted(blocks.items()))
+
+
+def _line(entry: Entry, at: int, life: int) -> Line:
+    last, who = entry.settlement, entry.account.principal
+    return Line(
+        last.request_id,
+        last.attempt,
+        life,
+        entry.state,
+        at,
+        who.account_id,
+        who.key_id,
+        last.node,
+        last.model,
+        entry.granted,
+        entry.prompt + entry.completion,
+        entry.prompt,
+        entry.completion,
+        last.cached,
+        last.reasoning,
+        entry.overrun,
+        int(last.estimated),
+    )
+
+
+def _taken_over() -> ServiceUnavailable:
+    return ServiceUnavailable("Another gateway keeps this one's ledger now.", retry_after_s=5)
+
+
+def _ignore(outcome: object) -> None:
+    """Losing it changes nothing: it is asked again."""
+
+
+def hold_alone(path: str) -> int:
+    """Keep other gateways off a file; returns the open lock, which the process's end lets go.
+
+    Raises:
+        LedgerUnavailable: Another gateway has it.
+    """
+    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise LedgerUnavailable(
+            f"the ledger {path} is in use by another gateway. Give each its own ledger.url, or "
+            "let them share a PostgreSQL"
+        ) from error
+    return lock

@@ -1,0 +1,177 @@
+"""Lives: who may write what, and who looks after a gateway that has died.
+
+::
+
+    live, kept by itself ──dies──▶ live, kept by a later life ──all records settled──▶ ended
+         └──────────────────────stops in order──────────────────────────────────────▶ ended
+
+A life's lease is renewed while it lives. Only its keeper settles its requests; somebody else
+becomes its keeper when the lease has run out, or at once if it is known to be dead (the same
+gateway's earlier life).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from helexa.cortex.ledger.database import Database
+from helexa.cortex.ledger.spend import INSERT, ONCE, Fenced, Line, spend
+
+
+class Life(NamedTuple):
+    """One epoch of one gateway.
+
+    Args:
+        lease_until: Epoch seconds by the ledger's clock; its own lease, not its keeper's.
+        ended: All its requests are settled.
+    """
+
+    life: int
+    gateway: str
+    epoch: int
+    lease_until: float
+    ended: bool = False
+
+
+def begin(db: Database, gateway: str, epoch: int, lease_s: float) -> Life:
+    """A new life."""
+    until = db.now() + lease_s
+    found = db.execute(
+        "INSERT INTO lives (life, gateway, epoch, state, lease_until, keeper, kept_until) "
+        "SELECT COALESCE(MAX(life), 0) + 1, ?, CAST(? AS BIGINT), 'live', "
+        "CAST(? AS DOUBLE PRECISION), COALESCE(MAX(life), 0) + 1, CAST(? AS DOUBLE PRECISION) "
+        "FROM lives RETURNING life",
+        (gateway, epoch, until, until),
+    )
+    return Life(int(found[0][0]), gateway, epoch, until)
+
+
+def renew(db: Database, life: int, lease_s: float) -> bool:
+    """Renew the leases of a life and of those that it keeps; False if it is another's by now."""
+    until = db.now() + lease_s
+    db.execute("UPDATE lives SET kept_until = ? WHERE keeper = ? AND state = 'live'", (until, life))
+    return bool(
+        db.execute(
+            "UPDATE lives SET lease_until = ? WHERE life = ? AND keeper = ? AND state = 'live' "
+            "RETURNING life",
+            (until, life, life),
+        )
+    )
+
+
+def adopt(
+    db: Database, life: int, gateway: str, lease_s: float, *, alone: bool, grace_s: float
+) -> list[Life]:
+    """Become the keeper of lives that have none; all that this life keeps beside itself.
+
+    Args:
+        gateway: Our name; earlier lives of it are dead.
+        alone: No other gateway uses this ledger: all other lives are dead.
+        grace_s: How long after its lease another gateway's life is left alone.
+    """
+    now = db.now()
+    db.execute(
+        "UPDATE lives SET keeper = ?, kept_until = ? WHERE state = 'live' AND life <> ? "
+        "AND keeper <> ? AND (kept_until < ? OR CAST(? AS BIGINT) = 1 "
+        "OR (gateway = ? AND keeper = life))",
+        (life, now + lease_s, life, life, now - grace_s, int(alone), gateway),
+    )
+    return [
+        Life(int(row[0]), row[1], int(row[2]), float(row[3]))
+        for row in db.execute(
+            "SELECT life, gateway, epoch, lease_until FROM lives "
+            "WHERE keeper = ? AND life <> ? AND state = 'live' ORDER BY life",
+            (life, life),
+        )
+    ]
+
+
+def known(db: Database, gateway: str) -> dict[int, bool]:
+    """Epochs of a gateway, and whether each has ended."""
+    return {
+        int(epoch): state == "ended"
+        for epoch, state in db.execute(
+            "SELECT epoch, state FROM lives WHERE gateway = ?", (gateway,)
+        )
+    }
+
+
+def settle_dead(db: Database, keeper: int, dead: int, line: Line) -> int | None:
+    """Settle one request of a dead life, once; what was billed, None if it had been settled.
+
+    What the life's blocks do not hold is not billed (it always is held, unless a node reports
+    beyond its grants).
+    """
+    _guard(db, keeper, dead)
+    paying = [scope for scope in line.scopes if line.granted is not None]
+    line = _affordable(db, dead, line, paying)
+    if not db.execute(
+        f"{INSERT} VALUES ({','.join('?' * len(line))}) {ONCE} RETURNING attempt",
+        line,
+    ):
+        return None
+    if line.total:
+        spend(db, [line], line.at)
+        for scope in paying:
+            db.execute(
+                "UPDATE blocks SET tokens = tokens - ? WHERE scope = ? AND life = ?",
+                (line.total, scope, dead),
+            )
+    return line.total
+
+
+def _affordable(db: Database, dead: int, line: Line, paying: list[str]) -> Line:
+    """The line, cut to what the dead life's blocks hold. A scope without caps has no block."""
+    left = line.total
+    for scope in paying:
+        held = db.execute("SELECT tokens FROM blocks WHERE scope = ? AND life = ?", (scope, dead))
+        if held:
+            left = min(left, int(held[0][0]))
+    if left >= line.total:
+        return line
+    prompt = min(line.prompt, left)
+    over = line.overrun + line.total - left
+    return line._replace(prompt=prompt, completion=left - prompt, overrun=over)
+
+
+def end(db: Database, keeper: int, life: int, at: int, *, away: bool) -> int:
+    """Close a life: give back its blocks, and settle what has no record.
+
+    Args:
+        away: A node that may know better has stayed away past the lease: what is still open is
+            settled at the last count heard of. Otherwise no node knows of it, and it costs
+            nothing.
+
+    Returns:
+        Tokens that were settled at an estimate.
+    """
+    _guard(db, keeper, life)
+    estimated = 0
+    for row in db.execute(
+        "SELECT request_id, attempt, account_id, key_id, node, model, granted, used "
+        "FROM requests WHERE life = ? AND state = 'open'",
+        (life,),
+    ):
+        used = min(int(row[7]), int(row[6] or 0)) if away else 0
+        line = Line(
+            row[0], int(row[1]), life, "expired", at, *row[2:6], granted=row[6], used=int(row[7]),
+            prompt=used, estimated=1,
+        )  # fmt: skip
+        estimated += settle_dead(db, keeper, life, line) or 0
+    db.execute("DELETE FROM blocks WHERE life = ?", (life,))
+    db.execute("UPDATE lives SET state = 'ended' WHERE life = ?", (life,))
+    return estimated
+
+
+def _guard(db: Database, keeper: int, life: int) -> None:
+    """Go on only as the keeper of a life that has not ended.
+
+    Raises:
+        Fenced: Somebody else is.
+    """
+    if not db.execute(
+        "UPDATE lives SET batch = batch + 1 WHERE life = ? AND keeper = ? AND state = 'live' "
+        "RETURNING life",
+        (life, keeper),
+    ):
+        raise Fenced(f"life {life} is not ours to settle")

@@ -1,0 +1,202 @@
+"""What a cap binds, as a gateway keeps it in memory: a key, or an account above its keys.
+
+::
+
+    ├── spent ──┼── held by open grants ──┼── free ──┼── leasable ──┤ cap
+                └───────── our block: durably ours ──┘   others' blocks, and room for more
+
+Grants are taken from ``free`` and give back what they did not use. Free tokens come from the
+store in blocks, so what is durably ours is never less than what grants may cost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+import msgspec
+
+from helexa.core.errors import InsufficientQuota, RateLimitExceeded
+from helexa.core.principal import Cap, Principal
+from helexa.cortex.ledger.window import CapState
+
+Kind = Literal["key", "account"]
+
+FIRST_BLOCK: Final = 16_384
+"""Tokens asked of the store at once at first; grows with how fast they go."""
+
+
+class ScopeState(msgspec.Struct, frozen=True):
+    """What a store knows of a scope (tokens).
+
+    Args:
+        others: In blocks of other lives.
+        buckets: Per window of so many seconds: index and tokens, oldest first.
+    """
+
+    spent: int = 0
+    others: int = 0
+    requests: int = 0
+    prompt: int = 0
+    completion: int = 0
+    buckets: Mapping[int, tuple[tuple[int, int], ...]] = {}
+
+
+@dataclass(slots=True, eq=False)
+class Scope:
+    """One scope.
+
+    Args:
+        pending: Requests, prompt and completion that are settled here and not yet in the store.
+        block: Tokens to ask for at once.
+        low: Ask for more when fewer are free; −1 while there is nothing more.
+        wanted: Tokens that waiting requests would like.
+        known: The store has told what was spent before.
+        leasing: Under way to the store.
+        still: Free tokens a moment ago.
+    """
+
+    name: str
+    kind: Kind
+    caps: list[CapState] = field(default_factory=list)
+    free: int = 0
+    held: int = 0
+    others: int = 0
+    pending: tuple[int, int, int] = (0, 0, 0)
+    block: int = FIRST_BLOCK
+    low: int = -1
+    leased_at: float = 0.0
+    wanted: int = 0
+    known: bool = False
+    leasing: asyncio.Future[None] | None = None
+    still: int = 0
+    requests: int = 0
+    prompt: int = 0
+    completion: int = 0
+
+    def bind(self, caps: tuple[Cap, ...]) -> None:
+        """Take over changed caps; a window that is new has to be learnt from the store."""
+        if tuple(state.cap for state in self.caps) == caps:
+            return
+        before = {state.seconds: state for state in self.caps}
+        self.caps = [CapState(cap, self.kind) for cap in caps]
+        for state in self.caps:
+            state.held = self.held + self.others
+            same = before.get(state.seconds)
+            if state.seconds and same is None:
+                self.known = False
+            state.load(self.prompt + self.completion, same.buckets if same is not None else ())
+
+    def take(self, tokens: int) -> None:
+        """Hold free tokens for a grant."""
+        self.free -= tokens
+        self.held += tokens
+        for cap in self.caps:
+            cap.held += tokens
+
+    def end(self, tokens: int | None, billed: int, now: float) -> None:
+        """A grant of ``tokens`` has ended and cost ``billed``; None held nothing here."""
+        if tokens is not None:
+            self.free += tokens - billed
+            self.held -= tokens
+        for cap in self.caps:
+            cap.held -= tokens or 0
+            cap.book(billed, now)
+
+    def count(self, prompt: int, completion: int) -> None:
+        """One more request, which the store does not know yet."""
+        self.requests += 1
+        self.prompt += prompt
+        self.completion += completion
+        pending = self.pending
+        self.pending = (pending[0] + 1, pending[1] + prompt, pending[2] + completion)
+
+    def stored(self, requests: int, prompt: int, completion: int) -> None:
+        """So much of what was pending is in the store now."""
+        pending = self.pending
+        self.pending = (pending[0] - requests, pending[1] - prompt, pending[2] - completion)
+
+    def leasable(self, now: float) -> int:
+        """Tokens that could still be added to what is free; below 0 when a cap was lowered."""
+        return min(cap.limit - cap.spent(now) - cap.held for cap in self.caps) - self.free
+
+    def leased(self, gained: int, state: ScopeState | None, now: float) -> None:
+        """The store gave ``gained`` tokens, and may have told how things stand."""
+        self.free += gained
+        self.low = min(self.block, gained) // 2 if gained else -1
+        if state is None:
+            return
+        requests, prompt, completion = self.pending
+        for cap in self.caps:
+            cap.held += state.others - self.others
+            cap.load(state.spent, state.buckets.get(cap.seconds, ()))
+            cap.book(prompt + completion, now)
+        self.others = state.others
+        self.requests = state.requests + requests
+        self.prompt = state.prompt + prompt
+        self.completion = state.completion + completion
+        self.known = True
+
+
+@dataclass(slots=True, eq=False)
+class Account:
+    """One key, with the scopes that bind it.
+
+    Args:
+        scopes: Those with caps: the key's own, its account's.
+        own, shared: The key's scope and its account's, capped or not.
+        waiters: Requests that found all room held; keys that share caps share them too.
+    """
+
+    principal: Principal
+    own: Scope
+    shared: Scope
+    scopes: tuple[Scope, ...]
+    waiters: deque[asyncio.Future[None]]
+    grants: int = 0
+    held: int = 0
+
+    def room(self) -> int:
+        """Tokens that can be granted without asking the store."""
+        return min(scope.free for scope in self.scopes)
+
+    def reach(self, now: float) -> int:
+        """Tokens that could be granted if the store gave all it has."""
+        return min(scope.free + max(0, scope.leasable(now)) for scope in self.scopes)
+
+    def caps(self) -> Iterable[CapState]:
+        """Every cap that binds."""
+        return (cap for scope in self.scopes for cap in scope.caps)
+
+    def refuse_if_spent(self, now: float, tokens: int = 1) -> None:
+        """Refuse when a cap is too far spent for ``tokens``; return when room is only held.
+
+        Raises:
+            InsufficientQuota, RateLimitExceeded: See ``Ledger.grant``.
+        """
+        spent = [cap for cap in self.caps() if cap.spent(now) + tokens > cap.limit]
+        what = "is spent"
+        if tokens > 1:
+            what = f"has no room for the {tokens} tokens this request needs"
+        for cap in spent:
+            if not cap.rolling:
+                raise InsufficientQuota(
+                    f"This {cap.scope}'s token balance {what}. "
+                    "Ask the operator of this gateway for more."
+                )
+        if spent:
+            resets_at, cap = max(((cap.room_at(now), cap) for cap in spent), key=lambda at: at[0])
+            raise RateLimitExceeded(
+                f"This {cap.scope}'s token budget for the current window {what}.",
+                retry_after_s=round(max(0.0, resets_at - now), 3),
+                resets_at=resets_at,
+            )
+
+    def whose(self) -> str:
+        """Who holds all that is left, for a refusal."""
+        if any(cap.scope == "account" for cap in self.caps()):
+            return "this key's or its account's budget are held by"
+        return f"this key's budget are held by its {self.grants}"
