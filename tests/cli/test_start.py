@@ -39,7 +39,9 @@ def refusal(role: str, *arguments: str) -> tuple[int, str]:
 def settings(role: str, folder: Path, text: str = "") -> str:
     file = folder / f"{role}.toml"
     state = f'state_dir = "{folder}/state"\n' if role == "neuron" else ""
-    file.write_text(state + text)
+    if role == "cortex":
+        state = f'[ledger]\nurl = "sqlite://{folder}/state/ledger.db"\n'
+    file.write_text(state + text if role == "neuron" else text + state)
     return str(file)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import select
 import signal
 import ssl
@@ -73,6 +74,7 @@ class CortexProcess:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
+                env=os.environ | {"XDG_STATE_HOME": str(self.folder / "state")},
                 preexec_fn=end_with_tests,  # noqa: PLW1509 - the tests' main thread starts it
             )
         assert self.process.stdout is not None

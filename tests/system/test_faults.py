@@ -228,7 +228,8 @@ def test_a_gateway_behind_tls_streams_and_takes_a_new_certificate(
         ('models_config = "nowhere.toml"\n', "nowhere.toml"),
         ('[fleet]\nsecret_file = "nowhere"\n', "fleet.secret_file"),
         ('[gateway]\ntls_cert = "CA"\ntls_key = "CA"\n', "tls"),
-        ('[ledger]\nurl = "sqlite:///spend.db"\n', "ledger.url"),
+        ('[ledger]\nurl = "sqlite://spend.db"\n', "write sqlite:///path/to/ledger.db"),
+        ('[ledger]\nurl = "mysql://host/spend"\n', "is no ledger; write sqlite:///"),
     ],
 )
 def test_a_configuration_that_cannot_work_stops_the_start(
@@ -241,6 +242,7 @@ def test_a_configuration_that_cannot_work_stops_the_start(
         [sys.executable, "-m", "helexa.cli", "cortex", "--port", "0", "--metrics-port", "0",
          "--config", str(file)],
         capture_output=True, text=True, timeout=20, check=False,
+        env=os.environ | {"XDG_STATE_HOME": str(tmp_path)},
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr.splitlines()[-1]

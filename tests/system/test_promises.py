@@ -65,7 +65,7 @@ def test_what_the_client_is_told_is_what_is_billed(stack: Stack) -> None:
 
 
 def test_hard_budgets_hold_under_forty_parallel_requests_with_cancels(stack: Stack) -> None:
-    """Promise 1, with the ledger in memory: settled never exceeds the cap, by not one token."""
+    """Promise 1: settled never exceeds the cap, by not one token."""
     rng = random.Random(9)
     cap = int(stack.get("/v1/usage", "sk-tight")["hard_cap"])
     statuses: list[int] = []

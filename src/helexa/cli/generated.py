@@ -31,12 +31,13 @@ def neuron_toml(places: Places, state: Path) -> str:
 
 def cortex_toml(places: Places, neuron_url: str, state: Path) -> str:
     """Settings of the gateway: loopback, one node."""
-    del state  # the ledger lives in memory so far
+    ledger = f"sqlite://{state / 'ledger.db'}"
     return (
         'models_config = "models.toml"\n'
         "[gateway]\n"
         f'listen = "{HOST}:{places.port}"\n'
         f'metrics_listen = "{HOST}:{places.metrics_port}"\n'
+        f"[ledger]\nurl = {json.dumps(ledger)}\n"
         f'[[neurons]]\nname = "local"\nendpoint = {json.dumps(neuron_url)}\n'
     )
 

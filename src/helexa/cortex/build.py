@@ -32,8 +32,9 @@ from helexa.cortex.fleet_metrics import derived_gauges
 from helexa.cortex.habits import Habits
 from helexa.cortex.keys.keyring import Keyring
 from helexa.cortex.ledger.base import Settled
-from helexa.cortex.ledger.keys import MemoryKeys
 from helexa.cortex.ledger.book import Book
+from helexa.cortex.ledger.keys import MemoryKeys
+from helexa.cortex.ledger.opening import OpenLedger, default_url
 from helexa.cortex.lifetime import drain, follow_files, stop_signal
 from helexa.cortex.links import Links
 from helexa.cortex.metrics import CortexMetrics, watch_lag
@@ -79,6 +80,7 @@ class Gateway:
     loop: asyncio.AbstractEventLoop
     metrics: CortexMetrics
     ledger: Book
+    kept: OpenLedger
     links: Links
     settler: Settler
     fleet: Fleet
@@ -112,6 +114,7 @@ async def run(settings: CortexSettings, *, announce: Announce) -> None:
         gateway.fleet.run(),
         gateway.residency.run(),
         gateway.settler.run(),
+        gateway.kept.run(),
         follow_files(gateway.profiles, gateway.listener.tls, gateway.metrics, gateway.log),
         watch_lag(gateway.metrics.lag.observe),
         collect_when_quiet(lambda: gateway.app.running),
@@ -127,6 +130,7 @@ async def run(settings: CortexSettings, *, announce: Announce) -> None:
         for task in tasks:
             task.cancel()
     await exporter.close()
+    await gateway.kept.close(clean=not gateway.settler.waiting)
     gateway.links.close()
 
 
@@ -139,12 +143,15 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
     trust = Trust(f"{name}/{epoch}", found.reveal() if found is not None else None)
     wheel = Wheel(loop)
     metrics = CortexMetrics()
-    _say_what_the_ledger_keeps(settings, log)
-    ledger = Book(
-        time.time,
+    opened = OpenLedger(
+        settings.ledger.url or default_url(os.environ),
+        gateway=name,
+        epoch=epoch,
         lease_s=settings.ledger.lease_secs,
         hold_wait_s=settings.ledger.grant_wait_ms / 1000,
+        log=log,
     )
+    ledger = opened.book
     links = Links(
         wheel,
         loop,
@@ -239,6 +246,7 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
         loop=loop,
         metrics=metrics,
         ledger=ledger,
+        kept=opened,
         links=links,
         settler=settler,
         fleet=fleet,
@@ -289,21 +297,6 @@ def _profiles(settings: CortexSettings, log: Logger) -> ProfileFile:
         return ProfileFile.open(DEFAULT_MODELS_PATH, refused)
     log.warning("no catalogue; what nodes have loaded is served", path=str(DEFAULT_MODELS_PATH))
     return ProfileFile(DEFAULT_MODELS_PATH, Profiles(), refused)
-
-
-def _say_what_the_ledger_keeps(settings: CortexSettings, log: Logger) -> None:
-    """Nobody may believe in books that are not kept.
-
-    Raises:
-        SettingsError: A durable ledger is asked for, and there is none yet.
-    """
-    if settings.ledger.url is not None:
-        raise SettingsError(
-            f"ledger.url: {settings.ledger.url!r} cannot be used; this version keeps budgets in "
-            "memory only. Remove the line"
-        )
-    if any(key.all_caps for key in settings.entitlements.keys):
-        log.warning("budgets are kept in memory: what was spent is forgotten with this process")
 
 
 def _tls(settings: CortexSettings) -> Tls | None:

@@ -162,7 +162,8 @@ async def gateway(*nodes: FakeNode, config: str = "", models: str = "") -> Async
             f'[[neurons]]\nname = "n{i}"\nendpoint = "{node.url}"\n' for i, node in enumerate(nodes)
         )
         file.write_text(f'models_config = "models.toml"\n{config}\n{tables}')
-        rooms = build.assemble(load_settings(file, {}, {}).value, loop)
+        environ = {"CORTEX_LEDGER__URL": f"sqlite://{folder}/ledger.db"}
+        rooms = build.assemble(load_settings(file, {}, environ).value, loop)
         log = Log()
         rooms.app._desk.log = log  # type: ignore[assignment]
         await rooms.listener.start("127.0.0.1", 0)
@@ -170,6 +171,7 @@ async def gateway(*nodes: FakeNode, config: str = "", models: str = "") -> Async
             asyncio.create_task(rooms.fleet.run()),
             asyncio.create_task(rooms.residency.run()),
             asyncio.create_task(rooms.settler.run(0.05)),
+            asyncio.create_task(rooms.kept.run()),
         ]
         try:
             await until(lambda: all(n.events and n.discovery for n in rooms.fleet.snapshot().nodes))
@@ -182,6 +184,7 @@ async def gateway(*nodes: FakeNode, config: str = "", models: str = "") -> Async
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
+            await rooms.kept.close(clean=True)
             rooms.links.close()
 
 

@@ -150,9 +150,7 @@ def test_extension_is_absolute_idempotent_and_stops_at_the_cap(ledger: Book) -> 
     assert ledger.usage(hard(100)).open_tokens == 100
 
 
-def test_a_leaked_hold_is_given_back_when_its_lease_ends(
-    ledger: Book, clock: Clock
-) -> None:
+def test_a_leaked_hold_is_given_back_when_its_lease_ends(ledger: Book, clock: Clock) -> None:
     take(ledger, hard(100), "leaked", 60)
     take(ledger, hard(100), "alive", 40)
     ledger.extend("leaked", 1, 7, 60)

@@ -27,8 +27,8 @@ from helexa.cortex.fleet.fleet import Fleet
 from helexa.cortex.fleet.node import Pace
 from helexa.cortex.keys.keyring import Keyring
 from helexa.cortex.ledger.base import Settlement
-from helexa.cortex.ledger.keys import MemoryKeys
 from helexa.cortex.ledger.book import Book
+from helexa.cortex.ledger.keys import MemoryKeys
 from helexa.cortex.profiles import Profile, ProfileFile, Profiles
 from helexa.cortex.residency.owner import Residency
 from helexa.cortex.residency.world import Rules

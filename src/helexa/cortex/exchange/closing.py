@@ -85,7 +85,7 @@ def settle(exchange: Exchange) -> None:
         settler.withdraw(*who)
         return
     if exchange.usage is not None:
-        settled = settler.settle(placed.node, *who, exchange.usage)
+        settled = settler.settle(placed.node, *who, exchange.usage, exchange.model)
         if settled is not None:
             spend(exchange, settled.prompt, settled.completion)
     elif exchange.outcome == "failed":

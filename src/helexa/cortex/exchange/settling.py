@@ -90,8 +90,10 @@ class Settler:
         """A request is sent to a node: its grant lives as long as it runs."""
         self._running.add((request_id, attempt))
 
-    def settle(self, node: str, request_id: str, attempt: int, usage: Usage) -> Settled | None:
-        """Book a request whose usage was seen, and acknowledge its record."""
+    def settle(
+        self, node: str, request_id: str, attempt: int, usage: Usage, model: str = ""
+    ) -> Settled | None:
+        """Book a request whose usage was seen, and acknowledge its record once that is durable."""
         key = (request_id, attempt)
         self._running.discard(key)
         mail = self._mail.get(node)
@@ -100,7 +102,14 @@ class Settler:
         mail.acks[key] = None
         return self._ledger.settle(
             Settlement(
-                request_id, attempt, usage.prompt, usage.completion, usage.cached, usage.reasoning
+                request_id,
+                attempt,
+                usage.prompt,
+                usage.completion,
+                usage.cached,
+                usage.reasoning,
+                node=node,
+                model=model,
             )
         )
 
@@ -124,7 +133,7 @@ class Settler:
         if self._waiting.pop(key, None) is None:
             return  # its usage has been seen, or will be in a moment
         usage = Usage(record.prompt, record.output, record.cached, record.reasoning)
-        settled = self.settle(node, record.request_id, record.attempt, usage)
+        settled = self.settle(node, record.request_id, record.attempt, usage, record.model)
         if settled is not None:
             self._booked(settled)
 
@@ -230,6 +239,8 @@ class Settler:
 
     async def _tell_acks(self, api: NodeApi, mail: _NodeMail) -> None:
         batch = list(islice(mail.acks, _BATCH))
+        # A node forgets what it is told to; until our books would survive us, it must not.
+        await self._ledger.written()
         _accepted(await api.post("/requests/ack", [Ack(*key) for key in batch], _TIMEOUT_S))
         for key in batch:
             mail.acks.pop(key, None)

@@ -37,6 +37,7 @@ HELD_RETRY_AFTER_S: Final = 2.0
 ASK_AGAIN_S: Final = 0.05
 """Other gateways give back what they do not use; nobody tells us when."""
 
+_ROUNDS: Final = 3
 MOST_BLOCK: Final = 1 << 20
 BUSY_S: Final = 0.5
 """A block that lasts less is followed by one of twice the size."""
@@ -234,9 +235,7 @@ class Book:
             account_id=principal.account_id,
             key_id=principal.key_id,
             hard_cap=None if tightest is None else tightest.hard_cap,
-            spent_tokens=own.prompt + own.completion
-            if tightest is None
-            else tightest.spent_tokens,
+            spent_tokens=own.prompt + own.completion if tightest is None else tightest.spent_tokens,
             open_tokens=0 if tightest is None else tightest.open_tokens,
             available_tokens=None if tightest is None else tightest.available_tokens,
             requests=own.requests,
@@ -322,7 +321,10 @@ class Book:
                 if scope.free < scope.low:
                     self._ask(scope)
         row = self._open[key] = _Open(
-            account, account.scopes if tokens is not None else (), tokens, self._now() + self._lease_s
+            account,
+            account.scopes if tokens is not None else (),
+            tokens,
+            self._now() + self._lease_s,
         )
         return _grant(key, row)
 
@@ -358,8 +360,11 @@ class Book:
         deadline: float | None = None
         try:
             while True:
-                await self._lease(account, want)
-                now, room = self._now(), account.room()
+                for _ in range(_ROUNDS):  # the first may answer a question asked before we came
+                    await self._lease(account, want)
+                    now, room = self._now(), account.room()
+                    if room >= want or account.reach(now) <= room:
+                        break
                 if room > 0:
                     row = self._open.get(key)
                     return _grant(key, row) if row else self._opened(key, account, min(room, want))
@@ -455,9 +460,7 @@ class Book:
             self._more_to_lease(account, self._now())
             return
         if not self._backing.may_grant():
-            raise ServiceUnavailable(
-                "The gateway has lost touch with its ledger.", retry_after_s=2
-            )
+            raise ServiceUnavailable("The gateway has lost touch with its ledger.", retry_after_s=2)
         now, shared = self._now(), self._backing.shared
         short = [
             scope
@@ -487,6 +490,13 @@ class Book:
         need = max(0, scope.wanted - scope.free)
         self._backing.lease(scope, need, lambda found: self._answered(scope, found))
 
+    def refresh(self) -> None:
+        """Others have given back or spent what is shared: ask how things stand."""
+        for scope in self._scopes.values():
+            if scope.caps:
+                scope.known = False
+                self._ask(scope)
+
     def _answered(self, scope: Scope, found: Leased | Exception) -> None:
         future, scope.leasing = scope.leasing, None
         now = self._now()
@@ -496,6 +506,7 @@ class Book:
                 if lasted < BUSY_S:
                     scope.block = min(2 * scope.block, MOST_BLOCK)
             scope.leased(found.tokens, found.state, now)
+            _ring(self._waiters.get(scope.name, deque()), everybody=True)
         if future is None or future.done():
             return
         if isinstance(found, Leased):
@@ -504,7 +515,9 @@ class Book:
         future.set_exception(
             found
             if isinstance(found, HelexaError)
-            else ServiceUnavailable("The gateway's ledger cannot be used just now.", retry_after_s=2)
+            else ServiceUnavailable(
+                "The gateway's ledger cannot be used just now.", retry_after_s=2
+            )
         )
         future.exception()  # seen, also when nobody waits
 
@@ -520,10 +533,13 @@ def _room(row: _Open) -> int:
 
 def _wake(account: Account) -> None:
     # All of them when keys share caps: room that one key may not use, another may.
-    shared = bool(account.shared.caps)
-    for _ in range(len(account.waiters)):
-        future = account.waiters.popleft()
+    _ring(account.waiters, everybody=bool(account.shared.caps))
+
+
+def _ring(waiters: deque[asyncio.Future[None]], *, everybody: bool) -> None:
+    for _ in range(len(waiters)):
+        future = waiters.popleft()
         if not future.done():
             future.set_result(None)
-            if not shared:
+            if not everybody:
                 return

@@ -13,18 +13,17 @@ whatever the nodes' records will say.
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
 from helexa.core.errors import ServiceUnavailable
 from helexa.core.logging import Logger
+from helexa.core.principal import Cap
 from helexa.cortex.ledger import lives, spend
 from helexa.cortex.ledger.base import RequestKey
 from helexa.cortex.ledger.book import Entry, Leased
-from helexa.cortex.ledger.database import Database, LedgerUnavailable
+from helexa.cortex.ledger.database import Database
 from helexa.cortex.ledger.scope import Account, Scope
 from helexa.cortex.ledger.spend import Batch, Fenced, Line
 from helexa.cortex.ledger.store import Store
@@ -90,13 +89,11 @@ class Durable:
 
     def may_grant(self) -> bool:
         """See ``Backing.may_grant``; a ledger of our own is nobody else's, whatever happens."""
-        return not self.shared or (
-            not self._fenced and time.monotonic() < self._may_grant_until
-        )
+        return not self.shared or (not self._fenced and time.monotonic() < self._may_grant_until)
 
     def lease(self, scope: Scope, need: int, done: Callable[[Leased | Exception], None]) -> None:
         """See ``Backing.lease``."""
-        caps = tuple(state.cap for state in scope.caps)
+        caps = tuple(Cap(c.limit - scope.exempt, c.cap.window) for c in scope.caps)
         windows = tuple(state.seconds for state in scope.caps if state.seconds)
         name, block, at, life = scope.name, scope.block, self._now_ms(), self._life
         tell = self.shared or not scope.known
@@ -133,7 +130,7 @@ class Durable:
         """Wait until everything settled so far is durable."""
         if self._fenced:
             raise _taken_over()
-        pending = self._collecting if self._collecting else self._writing
+        pending = self._collecting or self._writing
         if pending is not None:
             future = self._loop.create_future()
             pending.waiters.append(future)
@@ -198,12 +195,15 @@ class Durable:
             if now - renewed >= self._lease_s / 4:
                 renewed = now
                 self._renew(now)
-            if now - cleaned >= 60:  # noqa: PLR2004
+            if now - cleaned >= 60:
                 cleaned = now
-                at = self._now_ms()
-                self._store.submit(lambda db, at=at: spend.forget_old_buckets(db, at), _ignore)
+                self._forget()
             if self.shared:
                 self._give_back_idle(scopes())
+
+    def _forget(self) -> None:
+        at = self._now_ms()
+        self._store.submit(lambda db: spend.forget_old_buckets(db, at), _ignore)
 
     def _renew(self, asked: float) -> None:
         def renewed(outcome: Any) -> None:
@@ -237,7 +237,7 @@ class Durable:
                         future.set_exception(_taken_over())
             self._lost()
 
-    async def close(self, scopes: dict[str, Scope], *, clean: bool) -> None:
+    async def close(self, *, clean: bool) -> None:
         """Write what is left.
 
         Args:
@@ -297,21 +297,3 @@ def _taken_over() -> ServiceUnavailable:
 
 def _ignore(outcome: object) -> None:
     """Losing it changes nothing: it is asked again."""
-
-
-def hold_alone(path: str) -> int:
-    """Keep other gateways off a file; returns the open lock, which the process's end lets go.
-
-    Raises:
-        LedgerUnavailable: Another gateway has it.
-    """
-    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(lock)
-        raise LedgerUnavailable(
-            f"the ledger {path} is in use by another gateway. Give each its own ledger.url, or "
-            "let them share a PostgreSQL"
-        ) from error
-    return lock

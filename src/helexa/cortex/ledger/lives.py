@@ -152,11 +152,10 @@ def end(db: Database, keeper: int, life: int, at: int, *, away: bool) -> int:
         "FROM requests WHERE life = ? AND state = 'open'",
         (life,),
     ):
-        used = min(int(row[7]), int(row[6] or 0)) if away else 0
-        line = Line(
-            row[0], int(row[1]), life, "expired", at, *row[2:6], granted=row[6], used=int(row[7]),
-            prompt=used, estimated=1,
-        )  # fmt: skip
+        request_id, attempt, account, key, node, model, granted, used = row
+        line = Line(request_id, attempt, life, "expired", at, account, key, node, model, granted)
+        spent = min(used, granted) if away else 0
+        line = line._replace(used=used, prompt=spent, estimated=1)
         estimated += settle_dead(db, keeper, life, line) or 0
     db.execute("DELETE FROM blocks WHERE life = ?", (life,))
     db.execute("UPDATE lives SET state = 'ended' WHERE life = ?", (life,))

@@ -51,6 +51,7 @@ class Scope:
 
     Args:
         pending: Requests, prompt and completion that are settled here and not yet in the store.
+        exempt: So much of it, at most, was spent before there was a cap and is in no block.
         block: Tokens to ask for at once.
         low: Ask for more when fewer are free; −1 while there is nothing more.
         wanted: Tokens that waiting requests would like.
@@ -66,6 +67,7 @@ class Scope:
     held: int = 0
     others: int = 0
     pending: tuple[int, int, int] = (0, 0, 0)
+    exempt: int = 0
     block: int = FIRST_BLOCK
     low: int = -1
     leased_at: float = 0.0
@@ -81,6 +83,8 @@ class Scope:
         """Take over changed caps; a window that is new has to be learnt from the store."""
         if tuple(state.cap for state in self.caps) == caps:
             return
+        if not self.caps:
+            self.exempt = self.pending[1] + self.pending[2]
         before = {state.seconds: state for state in self.caps}
         self.caps = [CapState(cap, self.kind) for cap in caps]
         for state in self.caps:
@@ -118,6 +122,7 @@ class Scope:
         """So much of what was pending is in the store now."""
         pending = self.pending
         self.pending = (pending[0] - requests, pending[1] - prompt, pending[2] - completion)
+        self.exempt = min(self.exempt, self.pending[1] + self.pending[2])
 
     def leasable(self, now: float) -> int:
         """Tokens that could still be added to what is free; below 0 when a cap was lowered."""

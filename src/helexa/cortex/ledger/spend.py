@@ -73,7 +73,7 @@ _COLUMNS: Final = ", ".join(Line._fields)
 _CHANGES: Final = ", ".join(
     f"{name} = excluded.{name}" for name in Line._fields if name not in ("request_id", "attempt")
 )
-INSERT: Final = f"INSERT INTO requests ({_COLUMNS})"  # noqa: S608  # our own column names
+INSERT: Final = f"INSERT INTO requests ({_COLUMNS})"  # our own column names
 ONCE: Final = (
     f"ON CONFLICT (request_id, attempt) DO UPDATE SET {_CHANGES} WHERE requests.state = 'open'"
 )
@@ -86,20 +86,23 @@ def register(db: Database, scope: str, windows: Iterable[int], at: int) -> None:
     """Make a scope and its windows known; a new window is filled with what was spent in it."""
     db.execute("INSERT INTO scopes (scope) VALUES (?) ON CONFLICT DO NOTHING", (scope,))
     kind, _, name = scope.partition(":")
-    column = "key_id" if kind == "key" else "account_id"
     for seconds in windows:
         if db.execute(
             "INSERT INTO windows (scope, seconds) VALUES (?, ?) ON CONFLICT DO NOTHING "
             "RETURNING seconds",
             (scope, seconds),
         ):
-            db.execute(
-                "INSERT INTO buckets (scope, seconds, bucket, tokens) "
-                f"SELECT ?, CAST(? AS BIGINT), (at * {BUCKETS}) / (CAST(? AS BIGINT) * 1000), "  # noqa: S608  # a column of ours
-                f"SUM(prompt + completion) FROM requests WHERE {column} = ? AND at >= ? "
-                "AND state <> 'open' GROUP BY 3",
-                (scope, seconds, seconds, name, at - seconds * 1000 * (BUCKETS + 1) // BUCKETS),
-            )
+            since = at - seconds * 1000 * (BUCKETS + 1) // BUCKETS
+            text = _FILL.format(column="key_id" if kind == "key" else "account_id")
+            db.execute(text, (scope, seconds, seconds, name, since))
+
+
+_FILL: Final = (
+    "INSERT INTO buckets (scope, seconds, bucket, tokens) "  # noqa: S608  # a column of ours
+    f"SELECT ?, CAST(? AS BIGINT), (at * {BUCKETS}) / (CAST(? AS BIGINT) * 1000), "
+    "CAST(SUM(prompt + completion) AS BIGINT) FROM requests "
+    "WHERE {column} = ? AND at >= ? AND state <> 'open' GROUP BY 3"
+)
 
 
 def lease(
@@ -229,6 +232,7 @@ def spend(db: Database, lines: Iterable[Line], at: int) -> None:
     if not sums:
         return
     rows = [(scope, *sums[scope]) for scope in sorted(sums)]
+    spent = [(scope, sums[scope][0]) for scope in sorted(sums)]
     insert(
         db,
         "INSERT INTO scopes (scope, spent, requests, prompt, completion)",
@@ -238,7 +242,7 @@ def spend(db: Database, lines: Iterable[Line], at: int) -> None:
         "prompt = scopes.prompt + excluded.prompt, "
         "completion = scopes.completion + excluded.completion",
     )
-    _fill_buckets(db, [(scope, tokens) for scope, tokens, *_ in rows], at)
+    _fill_buckets(db, spent, at)
 
 
 def _fill_buckets(db: Database, rows: Sequence[tuple[str, int]], at: int) -> None:

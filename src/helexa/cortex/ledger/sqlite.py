@@ -7,6 +7,7 @@ commit is synced, so what has been acknowledged to a node survives a power cut.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import sqlite3
 import time
@@ -56,11 +57,7 @@ class SqliteDatabase:
             ):
                 self._connection.execute(f"PRAGMA {pragma}").fetchall()
         except (OSError, sqlite3.Error) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise LedgerUnavailable(
-                f"the ledger {path} cannot be opened: {reason}. Set ledger.url to a file in a "
-                "folder that this user may write to"
-            ) from error
+            raise _not_opened(path, error) from error
 
     def execute(self, sql: str, params: Sequence[object] = ()) -> list[Row]:
         """See ``Database.execute``."""
@@ -93,6 +90,36 @@ class SqliteDatabase:
 
     def _unavailable(self, error: sqlite3.Error) -> LedgerUnavailable:
         return LedgerUnavailable(f"the ledger {self._path} cannot be used: {error}")
+
+
+def hold_alone(path: str) -> int:
+    """Keep other gateways off a file; returns the open lock, which the process's end lets go.
+
+    Raises:
+        LedgerUnavailable: Another gateway has it, or it cannot be made.
+    """
+    try:
+        _prepare(Path(path))
+        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _not_opened(path, error) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise LedgerUnavailable(
+            f"the ledger {path} is in use by another gateway. Give each its own ledger.url, or "
+            "let them share a PostgreSQL"
+        ) from error
+    return lock
+
+
+def _not_opened(path: str, error: Exception) -> LedgerUnavailable:
+    reason = getattr(error, "strerror", None) or error
+    return LedgerUnavailable(
+        f"the ledger {path} cannot be opened: {reason}. Set ledger.url to a file in a folder "
+        "that this user may write to"
+    )
 
 
 def _prepare(path: Path) -> None:

@@ -123,6 +123,15 @@ class Store:
         """Whether other gateways may use the same ledger."""
         return self._db.shared
 
+    def at_once(self, work: Callable[[Database], T]) -> T:
+        """Run ``work`` here and now; only before anything else is asked for.
+
+        Raises:
+            LedgerUnavailable: The ledger cannot be written.
+        """
+        with self._db.transaction():
+            return work(self._db)
+
     def submit(self, work: Work, done: Done) -> None:
         """Run ``work`` in the writer's next transaction.
 

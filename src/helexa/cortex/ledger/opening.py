@@ -1,0 +1,129 @@
+"""Opens the ledger that the settings name, as a whole: book, store, threads, our life in it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from helexa.core.errors import ServiceUnavailable
+from helexa.core.logging import Logger
+from helexa.cortex.ledger import lives
+from helexa.cortex.ledger.book import Book
+from helexa.cortex.ledger.database import sqlite_path
+from helexa.cortex.ledger.durable import Durable
+from helexa.cortex.ledger.sqlite import hold_alone
+from helexa.cortex.ledger.store import Store
+
+MEMORY: Final = "memory:"
+"""Keeps nothing beyond the process; for tests and measurements."""
+
+_CLOSE_S: Final = 10.0
+
+
+class LedgerLost(Exception):
+    """Another gateway keeps what was ours: it took us for dead after an outage of the ledger."""
+
+
+class OpenLedger:
+    """An open ledger.
+
+    Attributes:
+        book: What requests are granted from.
+        store: Its database; None in memory.
+        life: Ours; None in memory.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        gateway: str,
+        epoch: int,
+        lease_s: float,
+        hold_wait_s: float,
+        log: Logger,
+    ) -> None:
+        """Open ``url``; called before anything is served, so it may take a moment.
+
+        Raises:
+            SettingsError: The url is none of ours, or a newer helexa has used the ledger.
+            LedgerUnavailable: It cannot be opened, or another gateway uses it.
+        """
+        self.store: Store | None = None
+        self.life: lives.Life | None = None
+        self._durable: Durable | None = None
+        self._lock: int | None = None
+        self._lost = asyncio.Event()
+        now = time.time
+        if url != MEMORY:
+            if url.startswith("sqlite:"):
+                self._lock = hold_alone(sqlite_path(url))
+            store = self.store = Store(url, asyncio.get_running_loop())
+            self.life, ahead = store.at_once(
+                lambda db: (lives.begin(db, gateway, epoch, lease_s), db.now() - time.time())
+            )
+            if store.shared:
+                # All gateways count by the database's clock.
+                now = lambda: time.time() + ahead  # noqa: E731
+            self._durable = Durable(
+                store, self.life, lease_s=lease_s, now=now, log=log, lost=self._lost.set
+            )
+        self.now = now
+        self.book = Book(now, lease_s=lease_s, hold_wait_s=hold_wait_s, backing=self._durable)
+
+    async def run(self) -> None:
+        """Look after our life until cancelled.
+
+        Raises:
+            LedgerLost: It is not ours any more; only a new process can go on.
+        """
+        if self._durable is None:
+            return
+        chore = asyncio.ensure_future(self._durable.run(lambda: self.book.scopes))
+        try:
+            await self._lost.wait()
+        finally:
+            chore.cancel()
+            await asyncio.wait([chore])
+        raise LedgerLost(
+            "another gateway has taken over this one's part of the ledger; start it again"
+        )
+
+    async def close(self, *, clean: bool) -> None:
+        """Write what is left and let go; idempotent.
+
+        Args:
+            clean: Every node's last word is in.
+        """
+        if self.store is None:
+            return
+        clean = clean and not self.book.snapshot().grants
+        if self._durable is not None:
+            try:
+                async with asyncio.timeout(_CLOSE_S):
+                    await self._durable.close(clean=clean)
+            except (TimeoutError, ServiceUnavailable):
+                pass  # our next life finds it in the nodes' records
+        await self.store.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def default_url(environ: Mapping[str, str]) -> str:
+    """``ledger.db`` in the state directory: the service manager's, the user's, or root's."""
+    given = environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    base = environ.get("XDG_STATE_HOME")
+    if given:
+        folder = Path(given)
+    elif base:
+        folder = Path(base) / "helexa"
+    elif os.geteuid() == 0:
+        folder = Path("/var/lib/cortex")
+    else:
+        folder = Path.home() / ".local" / "state" / "helexa"
+    return f"sqlite://{folder.absolute()}/ledger.db"
