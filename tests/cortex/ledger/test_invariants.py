@@ -80,7 +80,7 @@ class LedgerMachine(RuleBasedStateMachine):
         name = data.draw(st.sampled_from(sorted(self.open)))
         row = self.open[name]
         granted = self.ledger.extend(name, 1, used, to)
-        assert granted is not None
+        assert isinstance(granted, int)
         assert row.granted <= granted <= max(to, row.granted)
         row.granted = granted
         row.used = max(row.used, used)

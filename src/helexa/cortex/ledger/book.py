@@ -358,6 +358,7 @@ class Book:
     async def _granted_later(self, key: RequestKey, account: Account, want: int) -> Grant:
         loop = asyncio.get_running_loop()
         deadline: float | None = None
+        now, room = self._now(), 0
         try:
             while True:
                 for _ in range(_ROUNDS):  # the first may answer a question asked before we came
