@@ -245,11 +245,12 @@ def test_unknown_tool_types_are_left_out_and_functions_completed(served: Served)
     assert not {"tools", "tool_choice"} & set(without)
 
 
-def test_naming_a_tool_offers_it_alone_and_requires_it(served: Served) -> None:
+def test_naming_a_tool_requires_it_and_leaves_the_prompt_as_it_is(served: Served) -> None:
     choice = {"type": "function", "function": {"name": "sub"}}
     body = sent(served, tools=[ADD, SUB], tool_choice=choice)
-    assert [tool["function"]["name"] for tool in body["tools"]] == ["sub"]
-    assert body["tool_choice"] == "required"
+    assert [tool["function"]["name"] for tool in body["tools"]] == ["add", "sub"]
+    assert body["tool_choice"] == "none"
+    assert ('\\"sub\\"' in body["grammar"], '\\"add\\"' in body["grammar"]) == (True, False)
     allowed = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [ADD]}}
     body = sent(served, tools=[ADD, SUB], tool_choice=allowed)
     assert [tool["function"]["name"] for tool in body["tools"]] == ["add"]
