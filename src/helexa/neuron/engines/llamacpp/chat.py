@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import msgspec
@@ -21,6 +20,7 @@ from helexa.neuron.engines.request import (
     take_cap,
     wrong,
 )
+from helexa.neuron.models.template import system_first
 
 _TEXT = b'{"content":"'
 _REASONING = b'{"reasoning_content":"'
@@ -35,7 +35,7 @@ _NOT_FOR_CLIENTS = (
     "return_tokens", "reasoning_format", "reasoning_in_content", "parse_tool_calls",
     "response_fields", "lora", "__verbose", "sse_ping_interval",
 )  # fmt: skip
-_SYSTEM_FIRST = re.compile(r"raise_exception\([^)]*[Ss]ystem", re.DOTALL)
+_INSTRUCTS = ("system", "developer")
 
 
 def prepare(body: Json, served: Served, thinking: bool, *, grammars: bool = True) -> Heads | None:
@@ -104,15 +104,16 @@ def _arguments(value: Any) -> str:
 
 
 def _system_to_the_front(body: Json, served: Served) -> None:
-    """Merge several or late system messages where the template refuses them, and only there:
-    moving them costs the cached prefix."""
+    """Merge several or late system and developer messages where the template would refuse or
+    lose them, and only there: moving them costs the cached prefix."""
     messages: list[Json] = body["messages"]
-    late = [i for i, message in enumerate(messages) if message["role"] == "system" and i > 0]
-    if not late or not _SYSTEM_FIRST.search(served.facts.chat_template or ""):
+    late = any(message["role"] in _INSTRUCTS for message in messages[1:])
+    if not late or not system_first(served.facts.chat_template or ""):
         return
-    texts = [_text(message["content"]) for message in messages if message["role"] == "system"]
-    rest = [message for message in messages if message["role"] != "system"]
-    body["messages"] = [{"role": "system", "content": "\n\n".join(texts)}, *rest]
+    told = [message for message in messages if message["role"] in _INSTRUCTS]
+    rest = [message for message in messages if message["role"] not in _INSTRUCTS]
+    merged = "\n\n".join(_text(message["content"]) for message in told)
+    body["messages"] = [{"role": told[0]["role"], "content": merged}, *rest]
 
 
 def _text(content: Any) -> str:
