@@ -1,9 +1,9 @@
 """Keys: from what a request carries to who asks.
 
 A key is found by its SHA-256 digest, so the time of a lookup says nothing about the stored keys,
-and the digests are compared in constant time on a hit and on a miss alike. There is no cache in
-front of it: one lookup costs about a microsecond, and a cache of raw headers would keep secrets
-in memory and answer hits faster than misses.
+and the digests are compared in constant time on a hit and on a miss alike. No cache by secret
+stands in front of it, which would answer hits faster than misses; what a connection's own last
+head came to is kept with that head (``exchange.sender``), and only while ``version`` stays.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from helexa.cortex.app import AsgiErrors, GatewayApp
 from helexa.cortex.auth import KeyTable, settings_keys
 from helexa.cortex.capture import Captures
 from helexa.cortex.exchange.desk import Desk
-from helexa.cortex.exchange.route import CHAT, Route, inference_routes
+from helexa.cortex.exchange.route import inference_routes
 from helexa.cortex.exchange.settling import Settler
 from helexa.cortex.fleet.client import HttpNode, Trust, tls_context
 from helexa.cortex.fleet.fleet import Fleet
@@ -44,9 +44,6 @@ from helexa.cortex.profiles import ProfileFile, Profiles
 from helexa.cortex.prompts import prompt_of
 from helexa.cortex.residency.owner import Hooks, Residency
 from helexa.cortex.residency.world import Rules
-from helexa.cortex.responses.build import make_keeper
-from helexa.cortex.responses.keeper import Keeper
-from helexa.cortex.responses.route import ResponsesRoute
 from helexa.cortex.routes.deps import ManagementDeps
 from helexa.cortex.routes.management import management_app
 from helexa.cortex.routing.leases import LeaseTable
@@ -63,6 +60,7 @@ from helexa.relay.asgi import AsgiBridge
 from helexa.relay.attempt import Deadlines
 from helexa.relay.http1 import Limits
 from helexa.relay.listener import Listener, Tls
+from helexa.relay.outbox import Outbox
 from helexa.relay.process import collect_when_quiet, freeze_heap, raise_descriptor_limit
 from helexa.relay.wheel import Wheel
 
@@ -91,7 +89,6 @@ class Gateway:
     residency: Residency
     placer: FleetPlacer
     app: GatewayApp
-    keeper: Keeper | None
     listener: Listener
     log: Logger
 
@@ -133,8 +130,6 @@ async def run(settings: CortexSettings, *, announce: Announce) -> None:
         await drain(gateway.listener, gateway.app, settings.gateway.drain_secs)
         for task in tasks:
             task.cancel()
-    if gateway.keeper is not None:
-        await gateway.keeper.aclose()
     await exporter.close()
     await gateway.kept.close(clean=not gateway.settler.waiting)
     gateway.links.close()
@@ -147,7 +142,7 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
     name = f"{socket.gethostname()}-{settings.gateway.listen.rpartition(':')[2]}"
     found = settings.fleet.resolve(os.environ)
     trust = Trust(f"{name}/{epoch}", found.reveal() if found is not None else None)
-    wheel = Wheel(loop)
+    wheel, outbox = Wheel(loop), Outbox(loop)
     metrics = CortexMetrics()
     opened = OpenLedger(
         settings.ledger.url or default_url(os.environ),
@@ -164,6 +159,7 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
         gateway=trust.gateway,
         secret=trust.secret,
         connect_secs=settings.timeouts.connect,
+        outbox=outbox,
     )
     settler = Settler(
         ledger,
@@ -221,9 +217,6 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
         retries=settings.routing.retries,
         slice_tokens=settings.ledger.slice_tokens,
     )
-    keeper = make_keeper(settings.responses, settings.ledger.url, log)
-    responses = Route("responses", CHAT, translate=ResponsesRoute(keeper, time.time).translate)
-    routes = inference_routes({b"/v1/responses": responses})
     management = management_app(
         ManagementDeps(
             keys=keyring.table,
@@ -240,12 +233,11 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
             log=log,
             started=int(time.time()),
             now=time.time,
-            post_paths=frozenset(path.decode() for path in routes),
-            keeper=keeper,
+            post_paths=frozenset(path.decode() for path in inference_routes()),
         )
     )
     metrics.registry.before_collect(desk.books.flush)
-    app = GatewayApp(desk, AsgiBridge(management, AsgiErrors(log)), routes)
+    app = GatewayApp(desk, AsgiBridge(management, AsgiErrors(log)))
     metrics.registry.before_collect(lambda: metrics.open_streams.set(app.streaming))
     limits = Limits(body_bytes=settings.gateway.max_body_mb * 1024 * 1024)
     return Gateway(
@@ -264,8 +256,7 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
         residency=residency,
         placer=placer,
         app=app,
-        keeper=keeper,
-        listener=Listener(app, wheel, loop, limits, _tls(settings)),
+        listener=Listener(app, wheel, loop, limits, _tls(settings), outbox),
         log=log,
     )
 

@@ -6,6 +6,7 @@ import asyncio
 import ssl
 
 from helexa.relay.client import parse_url
+from helexa.relay.outbox import Outbox
 from helexa.relay.pool import UpstreamPool
 from helexa.relay.wheel import Wheel
 
@@ -53,10 +54,12 @@ class Links:
         gateway: str,
         secret: str | None,
         connect_secs: float,
+        outbox: Outbox | None = None,
     ) -> None:
         self._wheel = wheel
         self._loop = loop
         self._connect_secs = connect_secs
+        self._outbox = outbox
         lines = f"content-type: application/json\r\nx-helexa-gateway: {gateway}\r\n"
         if secret is not None:
             lines += f"authorization: Bearer {secret}\r\n"
@@ -67,7 +70,12 @@ class Links:
         """Prepare the way to a node; nothing is connected yet."""
         origin, prefix = parse_url(endpoint)
         pool = UpstreamPool(
-            origin, self._wheel, self._loop, connect_secs=self._connect_secs, tls=tls
+            origin,
+            self._wheel,
+            self._loop,
+            connect_secs=self._connect_secs,
+            tls=tls,
+            outbox=self._outbox,
         )
         host = f"host: {origin.authority}\r\n".encode()
         self._links[name] = NodeLink(name, pool, prefix, host + self._trust)

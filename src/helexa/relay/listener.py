@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from helexa.relay.http1 import Limits
+from helexa.relay.outbox import Outbox
 from helexa.relay.server import App, Connections
 from helexa.relay.wheel import Wheel
 
@@ -61,8 +62,9 @@ class Listener:
         loop: asyncio.AbstractEventLoop,
         limits: Limits,
         tls: Tls | None = None,
+        outbox: Outbox | None = None,
     ) -> None:
-        self.connections = Connections(app, wheel, loop, limits)
+        self.connections = Connections(app, wheel, loop, limits, outbox)
         self.tls = tls
         self._loop = loop
         self._server: asyncio.Server | None = None

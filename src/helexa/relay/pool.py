@@ -13,6 +13,7 @@ from collections import deque
 
 import msgspec
 
+from helexa.relay.outbox import Outbox
 from helexa.relay.upstream import Failure, UpstreamConnection
 from helexa.relay.wheel import Wheel
 
@@ -49,6 +50,7 @@ class UpstreamPool:
         limit: Connections at once, busy and idle.
         idle_secs: An idle connection older than this is closed.
         connect_secs: Deadline for a new connection and for waiting at the bound.
+        outbox: Requests leave through it; None sends them at once.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class UpstreamPool:
         idle_secs: float = 60.0,
         connect_secs: float = 3.0,
         tls: ssl.SSLContext | None = None,
+        outbox: Outbox | None = None,
     ) -> None:
         self.origin = origin
         self.open = 0
@@ -74,6 +77,7 @@ class UpstreamPool:
         self._idle_secs = idle_secs
         self._connect_secs = connect_secs
         self._tls = tls
+        self._outbox = outbox
         self._evicting = False
         self._closed = False
 
@@ -155,7 +159,7 @@ class UpstreamPool:
         return connection
 
     def _protocol(self) -> UpstreamConnection:
-        return UpstreamConnection(self._returned)
+        return UpstreamConnection(self._returned, self._outbox)
 
     async def _wait(self, deadline: float, *, first: bool) -> UpstreamConnection | None:
         """Wait for a turn: a busy-marked connection, or None for a counted place to connect."""

@@ -102,7 +102,10 @@ class Reply:
             self._write(head)
         elif size < _COPIED:
             self.bytes_sent += size
-            self._write(head + body)
+            if close:
+                self._write(head + body)
+            else:
+                self._protocol.post(head + body)
         else:
             self.bytes_sent += size
             self._write(head)

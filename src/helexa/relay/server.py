@@ -24,6 +24,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from helexa.relay.http1 import BadRequest, DateHeader, Limits
+from helexa.relay.outbox import Outbox
 from helexa.relay.reader import HEAD, IDLE, RequestReader
 from helexa.relay.reply import Reply
 from helexa.relay.request import Request
@@ -52,9 +53,15 @@ class Connections:
     """Everything the connections of one listener share, and the set of those that are open."""
 
     def __init__(
-        self, app: App, wheel: Wheel, loop: asyncio.AbstractEventLoop, limits: Limits
+        self,
+        app: App,
+        wheel: Wheel,
+        loop: asyncio.AbstractEventLoop,
+        limits: Limits,
+        outbox: Outbox | None = None,
     ) -> None:
         self.app = app
+        self.outbox = outbox
         self.wheel = wheel
         self.loop = loop
         self.limits = limits
@@ -86,6 +93,7 @@ class ServerProtocol(RequestReader):
     __slots__ = (
         "__weakref__",
         "_active",
+        "_boxed",
         "_handling",
         "_linger_until",
         "_lost",
@@ -104,6 +112,7 @@ class ServerProtocol(RequestReader):
         self._transport: Any = None
         self._queue: deque[Request] = deque()
         self._active: Reply | None = None
+        self._boxed = -1
         self._handling = False
         self._reading = True
         self._lost = False
@@ -122,6 +131,21 @@ class ServerProtocol(RequestReader):
         """Bytes that the client has not taken yet."""
         size: int = self._transport.get_write_buffer_size()
         return size
+
+    def post(self, data: bytes) -> None:
+        """Write the last bytes of an answer after which the connection stays open."""
+        outbox = self._shared.outbox
+        if outbox is None:
+            self._transport.write(data)
+        else:
+            self._boxed = outbox.turn
+            outbox.put(self._transport.write, data)
+
+    def _unbox(self) -> None:
+        """What was posted leaves before anything else is done with the connection."""
+        outbox = self._shared.outbox
+        if outbox is not None and self._boxed == outbox.turn:
+            outbox.flush()
 
     # ── connection ──────────────────────────────────────────────────────────────────────────
 
@@ -149,6 +173,7 @@ class ServerProtocol(RequestReader):
         self._parser = self._refusal = None
 
     def eof_received(self) -> bool:
+        self._unbox()
         self._client_left()
         return False  # closes the transport once what was written has been taken
 
@@ -244,6 +269,7 @@ class ServerProtocol(RequestReader):
         # A 100 must not overtake the answers of requests pipelined before it.
         if self._continue and not self.busy and not self.closing:
             self._continue = False
+            self._unbox()
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _refuse(self, error: BadRequest) -> None:
@@ -258,6 +284,8 @@ class ServerProtocol(RequestReader):
     def _handle(self, request: Request) -> None:
         """Hand a request over."""
         shared, head = self._shared, request.head
+        if self._boxed >= 0:
+            self._unbox()
         self._active = reply = Reply(
             self,
             self._transport.write,
@@ -291,6 +319,7 @@ class ServerProtocol(RequestReader):
             self._transport.resume_reading()
 
     def _answer_refusal(self, error: BadRequest) -> None:
+        self._unbox()
         headers, body = self._shared.app.refuse(error)
         date = self._shared.date
         self._active = Reply(self, self._transport.write, date, False, "1.1", True)
@@ -303,6 +332,7 @@ class ServerProtocol(RequestReader):
         if close or self.closing or self._shared.draining:
             self.closing = True
             self._queue.clear()
+            self._unbox()
             if self._refusal is not None:
                 self._linger()
             else:
@@ -314,6 +344,7 @@ class ServerProtocol(RequestReader):
                 self._send_continue()
 
     def _close(self) -> None:
+        self._unbox()
         self.closing = True
         self._transport.close()
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import httptools
 
+from helexa.relay.outbox import Outbox
 from helexa.relay.plainly import whole_answer
 
 Headers = list[tuple[bytes, bytes]]
@@ -76,6 +77,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_aligned",
         "_answered",
         "_begun",
+        "_boxed",
         "_chunked",
         "_closed",
         "_complete",
@@ -84,6 +86,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_keep",
         "_length",
         "_on_idle",
+        "_outbox",
         "_parser",
         "_parts",
         "_paused",
@@ -96,8 +99,14 @@ class UpstreamConnection(asyncio.Protocol):
         "served",
     )
 
-    def __init__(self, on_idle: Callable[[UpstreamConnection, bool], None]) -> None:
+    def __init__(
+        self,
+        on_idle: Callable[[UpstreamConnection, bool], None],
+        outbox: Outbox | None = None,
+    ) -> None:
         self._on_idle = on_idle
+        self._outbox = outbox
+        self._boxed = -1
         self._transport: Any = None
         self._parser: Any = httptools.HttpResponseParser(self)
         self._sink: Sink | None = None
@@ -127,6 +136,8 @@ class UpstreamConnection(asyncio.Protocol):
     @property
     def unsent(self) -> int:
         """Bytes of the request that the kernel has not taken yet."""
+        if self._outbox is not None and self._boxed == self._outbox.turn:
+            self._outbox.flush()
         size: int = self._transport.get_write_buffer_size()
         return size
 
@@ -140,7 +151,12 @@ class UpstreamConnection(asyncio.Protocol):
         self.served += 1
         # Small bodies travel in one write; a large one is not copied.
         if len(body) < 65_536:
-            self._transport.write(head + body)
+            outbox = self._outbox
+            if outbox is None:
+                self._transport.write(head + body)
+            else:
+                self._boxed = outbox.turn
+                outbox.put(self._transport.write, head + body)
         else:
             self._transport.write(head)
             self._transport.write(body)

@@ -15,7 +15,6 @@ from helexa.cortex.keys.keyring import Keyring
 from helexa.cortex.ledger.base import Ledger
 from helexa.cortex.profiles import ProfileFile
 from helexa.cortex.residency.owner import Residency
-from helexa.cortex.responses.keeper import Keeper
 from helexa.cortex.routing.leases import LeaseTable
 from helexa.cortex.timeline import Timelines
 
@@ -28,7 +27,6 @@ class ManagementDeps:
         started: Epoch seconds of the gateway's start; ``created`` of listed models.
         post_paths: The data plane's routes, so that another method on them is a 405.
         now: Epoch seconds.
-        keeper: Of responses; None where nothing is kept.
     """
 
     keys: KeyTable
@@ -46,4 +44,3 @@ class ManagementDeps:
     started: int
     now: Callable[[], float]
     post_paths: frozenset[str] = frozenset()
-    keeper: Keeper | None = None

@@ -22,7 +22,6 @@ class FakeEngine(LlamaCpp):
     """
 
     name = "fake"
-    grammars = False  # it answers a schema with its least instance
 
     def __init__(
         self,

@@ -20,7 +20,6 @@ def engine_request(
     *,
     created: int,
     thinking: bool = False,
-    grammars: bool = True,
 ) -> EngineRequest:
     """Decode, check, repair and pair.
 
@@ -28,7 +27,6 @@ def engine_request(
         route: ``chat``, ``completions``, ``embeddings`` or ``rerank``.
         created: Unix seconds for the answer.
         thinking: Asked for by a header or the catalogue.
-        grammars: The engine takes grammars of ours.
 
     Raises:
         RequestRefused: The request is wrong, or the model cannot do it.
@@ -36,7 +34,7 @@ def engine_request(
     body = decode(raw)
     body["model"] = served.model_id
     if route == "chat":
-        return _chat(body, served, request_id, created, thinking, grammars=grammars)
+        return _chat(body, served, request_id, created, thinking)
     if route == "completions":
         return _text(body, served, request_id, created)
     if route == "embeddings":
@@ -56,15 +54,15 @@ def engine_request(
 
 
 def _chat(
-    body: Json, served: Served, request_id: str, created: int, thinking: bool, *, grammars: bool
+    body: Json, served: Served, request_id: str, created: int, thinking: bool
 ) -> EngineRequest:
     if served.plan.rerank or "text" not in served.facts.capabilities:
         raise UnsupportedOperation(f"{served.model_id} does not chat.")
     stream = bool(body.get("stream", False))
     choices = body.get("n", 1)
-    heads = chat.prepare(body, served, thinking, grammars=grammars)
+    chat.prepare(body, served, thinking)
     envelope = Envelope(f"chatcmpl-{request_id}", created, served.model_id, "chat.completion")
-    dialect = chat.ChatDialect(envelope, keep=not stream, heads=heads)
+    dialect = chat.ChatDialect(envelope, keep=not stream)
     cleaner = StreamCleaner(envelope, dialect, served)
     encoded = msgspec.json.encode(body)
     return EngineRequest(

@@ -77,7 +77,6 @@ class LlamaCpp:
     """
 
     name = "llamacpp"
-    grammars = True
 
     def __init__(
         self,
@@ -155,13 +154,7 @@ class LlamaCpp:
         """See ``clean.engine_request``."""
         created = int(self._clock())
         return clean.engine_request(
-            route,
-            body,
-            served,
-            request_id,
-            created=created,
-            thinking=thinking,
-            grammars=self.grammars,
+            route, body, served, request_id, created=created, thinking=thinking
         )
 
     async def count(
