@@ -24,6 +24,7 @@ from helexa.cortex.app import AsgiErrors, GatewayApp
 from helexa.cortex.auth import KeyTable, settings_keys
 from helexa.cortex.capture import Captures
 from helexa.cortex.exchange.desk import Desk
+from helexa.cortex.exchange.recovering import Recovery
 from helexa.cortex.exchange.route import inference_routes
 from helexa.cortex.exchange.settling import Settler
 from helexa.cortex.fleet.client import HttpNode, Trust, tls_context
@@ -135,6 +136,27 @@ async def run(settings: CortexSettings, *, announce: Announce) -> None:
     gateway.links.close()
 
 
+async def recover(gateway: Gateway) -> None:
+    """Settle for gateways that have died, until cancelled."""
+    book, fleet, estate = gateway.ledger, gateway.fleet, gateway.kept.estate
+    if estate is None:
+        return
+
+    def estimated(tokens: int) -> None:
+        book.estimated += tokens
+
+    recovery = Recovery(
+        estate,
+        lambda: (node.name for node in fleet.snapshot().nodes),
+        fleet.api,
+        booked=lambda settled: _booked(gateway.metrics, settled),
+        freed=book.refresh,
+        estimated=estimated,
+        log=gateway.log,
+    )
+    await recovery.run()
+
+
 def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gateway:
     """Make every room; nothing listens or connects yet."""
     log = get_logger()
@@ -237,6 +259,7 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
         )
     )
     metrics.registry.before_collect(desk.books.flush)
+    metrics.registry.before_collect(lambda: metrics.drift.set(settler.drift))
     app = GatewayApp(desk, AsgiBridge(management, AsgiErrors(log)))
     metrics.registry.before_collect(lambda: metrics.open_streams.set(app.streaming))
     limits = Limits(body_bytes=settings.gateway.max_body_mb * 1024 * 1024)

@@ -239,9 +239,12 @@ async def test_after_a_crash_the_keeper_settles_records_once_and_closes_the_life
             name, 1, dead.life, "settled", 0, "acme", "k", "n", "m", 300, tokens, prompt=tokens
         )
 
-    def settle(name: str, tokens: int) -> Awaitable[int | None]:
+    async def settle(name: str, tokens: int) -> int | None:
         line = record(name, tokens)
-        return after.store.write(lambda db: lives.settle_dead(db, after.life.life, dead.life, line))
+        done = await after.store.write(
+            lambda db: lives.settle_dead(db, after.life.life, dead.life, line)
+        )
+        return None if done is None else done.total
 
     assert await settle("a", 100) is None  # had been settled before the crash
     assert await settle("b", 280) == 280

@@ -37,7 +37,8 @@ class _NodeMail:
     """What waits to be told to one node."""
 
     grants: dict[str, int] = field(default_factory=dict)
-    acks: dict[RequestKey, None] = field(default_factory=dict)
+    acks: dict[RequestKey, int | None] = field(default_factory=dict)
+    """What was booked, until it has been compared with the node's record."""
     sending: asyncio.Task[None] | None = None
 
 
@@ -80,6 +81,10 @@ class Settler:
         self._running: set[RequestKey] = set()
         self._waiting: dict[RequestKey, _Waiting] = {}
         self._missed: set[RequestKey] = set()
+        self._early: dict[RequestKey, RequestRecord] = {}
+        self._extending: set[asyncio.Future[int | None]] = set()
+        self.drift = 0
+        """Σ booked − Σ the nodes' records, over the requests of which both are known."""
 
     @property
     def waiting(self) -> int:
@@ -99,8 +104,7 @@ class Settler:
         mail = self._mail.get(node)
         if mail is None:
             mail = self._mail[node] = _NodeMail()
-        mail.acks[key] = None
-        return self._ledger.settle(
+        settled = self._ledger.settle(
             Settlement(
                 request_id,
                 attempt,
@@ -112,10 +116,17 @@ class Settler:
                 model=model,
             )
         )
+        mail.acks[key] = settled.total if settled is not None else None
+        if self._early:
+            record = self._early.pop(key, None)
+            if record is not None:
+                self._compare(mail, key, record)
+        return settled
 
     def withdraw(self, request_id: str, attempt: int) -> None:
         """Granted, but never begun by a node: it has cost nothing, and nobody knows of it."""
         self._running.discard((request_id, attempt))
+        self._early.pop((request_id, attempt), None)
         self._ledger.settle(Settlement(request_id, attempt, 0, 0))
 
     def settle_later(self, node: str, request_id: str, attempt: int) -> None:
@@ -124,6 +135,9 @@ class Settler:
         self._running.discard(key)
         until = asyncio.get_running_loop().time() + self._lease_s
         self._waiting[key] = _Waiting(node, until)
+        record = self._early.pop(key, None)
+        if record is not None:
+            self.on_request_end(node, record)
 
     def on_request_end(self, node: str, record: RequestRecord) -> None:
         """A final record from a node's event stream or its table."""
@@ -131,11 +145,24 @@ class Settler:
             return
         key = (record.request_id, record.attempt)
         if self._waiting.pop(key, None) is None:
-            return  # its usage has been seen, or will be in a moment
+            if key in self._running:
+                self._early[key] = record  # its usage will be seen in a moment
+            else:
+                mail = self._mail.setdefault(node, _NodeMail())
+                self._compare(mail, key, record)
+            return
         usage = Usage(record.prompt, record.output, record.cached, record.reasoning)
         settled = self.settle(node, record.request_id, record.attempt, usage, record.model)
         if settled is not None:
             self._booked(settled)
+            self._compare(self._mail[node], key, record)
+
+    def _compare(self, mail: _NodeMail, key: RequestKey, record: RequestRecord) -> None:
+        """Hold what was booked against the node's own record, once; then it may be forgotten."""
+        booked = mail.acks.get(key)
+        mail.acks[key] = None
+        if booked is not None:
+            self.drift += booked - record.prompt - record.output
 
     def on_grant_low(self, node: str, event: GrantLow) -> None:
         """A node asks for more: raise the grant as far as there is room, and tell it."""
@@ -143,6 +170,8 @@ class Settler:
         answer = self._ledger.extend(event.request_id, event.attempt, event.used, wanted)
         if isinstance(answer, Awaitable):
             task = asyncio.ensure_future(answer)
+            self._extending.add(task)
+            task.add_done_callback(self._extending.discard)
             task.add_done_callback(lambda t: self._extended(node, event, t.result()))
         else:
             self._extended(node, event, answer)

@@ -96,8 +96,8 @@ def known(db: Database, gateway: str) -> dict[int, bool]:
     }
 
 
-def settle_dead(db: Database, keeper: int, dead: int, line: Line) -> int | None:
-    """Settle one request of a dead life, once; what was billed, None if it had been settled.
+def settle_dead(db: Database, keeper: int, dead: int, line: Line) -> Line | None:
+    """Settle one request of a dead life, once; as it was billed, None if it had been settled.
 
     What the life's blocks do not hold is not billed (it always is held, unless a node reports
     beyond its grants).
@@ -117,7 +117,7 @@ def settle_dead(db: Database, keeper: int, dead: int, line: Line) -> int | None:
                 "UPDATE blocks SET tokens = tokens - ? WHERE scope = ? AND life = ?",
                 (line.total, scope, dead),
             )
-    return line.total
+    return line
 
 
 def _affordable(db: Database, dead: int, line: Line, paying: list[str]) -> Line:
@@ -156,7 +156,8 @@ def end(db: Database, keeper: int, life: int, at: int, *, away: bool) -> int:
         line = Line(request_id, attempt, life, "expired", at, account, key, node, model, granted)
         spent = min(used, granted) if away else 0
         line = line._replace(used=used, prompt=spent, estimated=1)
-        estimated += settle_dead(db, keeper, life, line) or 0
+        settled = settle_dead(db, keeper, life, line)
+        estimated += settled.total if settled is not None else 0
     db.execute("DELETE FROM blocks WHERE life = ?", (life,))
     db.execute("UPDATE lives SET state = 'ended' WHERE life = ?", (life,))
     return estimated

@@ -15,6 +15,7 @@ from helexa.cortex.ledger import lives
 from helexa.cortex.ledger.book import Book
 from helexa.cortex.ledger.database import sqlite_path
 from helexa.cortex.ledger.durable import Durable
+from helexa.cortex.ledger.estate import Estate
 from helexa.cortex.ledger.sqlite import hold_alone
 from helexa.cortex.ledger.store import Store
 
@@ -35,6 +36,7 @@ class OpenLedger:
         book: What requests are granted from.
         store: Its database; None in memory.
         life: Ours; None in memory.
+        estate: What dead gateways have left; None in memory.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class OpenLedger:
         """
         self.store: Store | None = None
         self.life: lives.Life | None = None
+        self.estate: Estate | None = None
         self._durable: Durable | None = None
         self._lock: int | None = None
         self._lost = asyncio.Event()
@@ -72,6 +75,7 @@ class OpenLedger:
             self._durable = Durable(
                 store, self.life, lease_s=lease_s, now=now, log=log, lost=self._lost.set
             )
+            self.estate = Estate(store, self.life, lease_s=lease_s, now=now)
         self.now = now
         self.book = Book(now, lease_s=lease_s, hold_wait_s=hold_wait_s, backing=self._durable)
 

@@ -1,0 +1,123 @@
+"""What dead gateways have left: their lives, whose requests their keeper settles."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from helexa.core.fleet import RequestRecord
+from helexa.cortex.ledger import lives
+from helexa.cortex.ledger.database import Database
+from helexa.cortex.ledger.durable import GRACE_S
+from helexa.cortex.ledger.lives import Life
+from helexa.cortex.ledger.spend import Fenced, Line
+from helexa.cortex.ledger.store import Store
+
+Settle = tuple[Life, RequestRecord, str]
+"""Whose it was, the node's record, and the node."""
+
+_LOOK_S: Final = 2.0
+
+
+class Estate:
+    """Lives that we keep beside our own.
+
+    Args:
+        mine: Our own life.
+        now: Epoch seconds by the ledger's clock.
+    """
+
+    def __init__(
+        self, store: Store, mine: Life, *, lease_s: float, now: Callable[[], float]
+    ) -> None:
+        self._store = store
+        self._mine = mine
+        self._lease_s = lease_s
+        self.now = now
+        self._looked = 0.0
+        self._dead: list[Life] = []
+
+    @property
+    def mine(self) -> Life:
+        """Our own life."""
+        return self._mine
+
+    async def dead(self) -> list[Life]:
+        """Lives whose requests are ours to settle.
+
+        Raises:
+            ServiceUnavailable: The ledger cannot be used just now.
+        """
+        fresh = self._looked == 0.0 or self._store.shared
+        if fresh and time.monotonic() - self._looked >= _LOOK_S:
+            mine, lease_s, alone = self._mine, self._lease_s, not self._store.shared
+            self._dead = await self._store.write(
+                lambda db: lives.adopt(
+                    db, mine.life, mine.gateway, lease_s, alone=alone, grace_s=GRACE_S
+                )
+            )
+            self._looked = time.monotonic()
+        return list(self._dead)
+
+    async def ended(self) -> dict[int, bool]:
+        """Earlier epochs of our name, and whether each is settled."""
+        gateway = self._mine.gateway
+        return await self._store.read(lambda db: lives.known(db, gateway))
+
+    async def settle(self, found: Sequence[Settle], *, final: bool = True) -> list[Line | None]:
+        """Book what nodes have recorded; None for what had been settled before.
+
+        Args:
+            final: Otherwise it is the last count of what still runs somewhere.
+        """
+        at, keeper = int(self.now() * 1000), self._mine.life
+        lines = [
+            (life.life, line_of(life, record, node, at, final)) for life, record, node in found
+        ]
+
+        def work(db: Database) -> list[Line | None]:
+            return [lives.settle_dead(db, keeper, dead, line) for dead, line in lines]
+
+        return await self._store.write(work)
+
+    async def end(self, life: Life, *, away: bool) -> int:
+        """Close a life; see ``lives.end``."""
+        at, keeper = int(self.now() * 1000), self._mine.life
+
+        def work(db: Database) -> int:
+            return lives.end(db, keeper, life.life, at, away=away)
+
+        try:
+            return await self._store.write(work)
+        except Fenced:
+            return 0  # somebody else has become its keeper
+        finally:
+            self._dead = [dead for dead in self._dead if dead.life != life.life]
+
+
+def line_of(life: Life, record: RequestRecord, node: str, at: int, final: bool) -> Line:
+    """A node's record as a row; nothing beyond the grant is billed."""
+    granted = record.granted or None  # a node writes 0 for a key without caps
+    reported = record.prompt + record.output
+    billed = reported if granted is None else min(reported, granted)
+    prompt = min(record.prompt, billed)
+    return Line(
+        record.request_id,
+        record.attempt,
+        life.life,
+        "settled" if final else "expired",
+        at,
+        record.account_id,
+        record.key_id,
+        node,
+        record.model,
+        granted,
+        billed,
+        prompt,
+        billed - prompt,
+        record.cached,
+        record.reasoning,
+        reported - billed,
+        int(not final),
+    )
