@@ -14,6 +14,7 @@ class Household(NamedTuple):
 
     process: Process
     port: int
+    node_url: str = ""
 
     def pids(self) -> dict[str, int]:
         """Process ids of ``cortex``, ``neuron`` and ``engine``, told by their command lines."""
@@ -33,4 +34,4 @@ def start_household(scratch: Path) -> Household:
     command += ["--state-dir", str(scratch / "state")]
     process = Process(command, scratch / "up.log", ready_line=True)
     ready = process.ready(60)
-    return Household(process, int(ready["url"].rpartition(":")[2]))
+    return Household(process, int(ready["url"].rpartition(":")[2]), ready["neuron_url"])

@@ -1,10 +1,11 @@
 """A bare llama.cpp server: no part of helexa, to be measured beside it.
 
-Usage: bare_llama.py MODEL.gguf; prints its port, serves until killed.
+Usage: bare_llama.py MODEL.gguf; prints a ready line with its URL, serves until killed.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ params.n_ctx = 2048
 params.cpuparams.n_threads = 1
 params.cache_ram_mib = 0
 server = xllamacpp.Server(params)
-print(urlsplit(server.listening_address).port, flush=True)
+port = urlsplit(server.listening_address).port
+print(json.dumps({"ready": True, "url": f"http://127.0.0.1:{port}"}), flush=True)
 while True:
     time.sleep(60)

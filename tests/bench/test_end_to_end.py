@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,9 +31,9 @@ def foreign(tmp_path: Path) -> Iterator[str]:
         )
         assert process.stdout is not None
         try:
-            port = process.stdout.readline().strip().decode()
-            assert port, (tmp_path / "bare.log").read_text()
-            yield f"http://127.0.0.1:{port}/v1"
+            line = process.stdout.readline()
+            assert line, (tmp_path / "bare.log").read_text()
+            yield json.loads(line)["url"] + "/v1"
         finally:
             process.kill()
             process.wait(10)

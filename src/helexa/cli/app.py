@@ -14,6 +14,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "neuron": ("helexa.cli.neuron:neuron_command", "Serve the node of this host."),
     "status": ("helexa.cli.status:status_command", "What a running gateway can serve."),
     "keys": ("helexa.cli.keys:keys_group", "Make, find, change, rotate and revoke keys."),
+    "simulate": ("helexa.cli.simulate:simulate_command", "Replay a trace on simulated nodes."),
     "bench": ("helexa.cli.bench:bench_group", "Measure every build, and show what changed."),
     "doctor": ("helexa.cli.doctor:doctor_command", "What this host has, and what to mend."),
 }

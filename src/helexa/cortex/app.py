@@ -8,7 +8,7 @@ from helexa.core.errors import HeadersTooLarge, PayloadTooLarge, RequestTimeout
 from helexa.core.logging import Logger
 from helexa.cortex.exchange.desk import Desk
 from helexa.cortex.exchange.exchange import Exchange
-from helexa.cortex.exchange.route import inference_routes
+from helexa.cortex.exchange.route import Route, inference_routes
 from helexa.relay.asgi import AsgiBridge
 from helexa.relay.http1 import BadRequest
 from helexa.relay.reply import Reply
@@ -25,10 +25,12 @@ _ERRORS = {
 class GatewayApp:
     """Dispatches by path; knows every exchange under way."""
 
-    def __init__(self, desk: Desk, management: AsgiBridge) -> None:
+    def __init__(
+        self, desk: Desk, management: AsgiBridge, routes: dict[bytes, Route] | None = None
+    ) -> None:
         self._desk = desk
         self._management = management
-        self._routes = inference_routes()
+        self._routes = inference_routes() if routes is None else routes
         self._running: set[Exchange] = set()
 
     @property

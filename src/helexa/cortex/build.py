@@ -25,7 +25,7 @@ from helexa.cortex.auth import KeyTable, settings_keys
 from helexa.cortex.capture import Captures
 from helexa.cortex.exchange.desk import Desk
 from helexa.cortex.exchange.recovering import Recovery
-from helexa.cortex.exchange.route import inference_routes
+from helexa.cortex.exchange.route import CHAT, Route, inference_routes
 from helexa.cortex.exchange.settling import Settler
 from helexa.cortex.fleet.client import HttpNode, Trust, tls_context
 from helexa.cortex.fleet.fleet import Fleet
@@ -45,6 +45,9 @@ from helexa.cortex.profiles import ProfileFile, Profiles
 from helexa.cortex.prompts import prompt_of
 from helexa.cortex.residency.owner import Hooks, Residency
 from helexa.cortex.residency.world import Rules
+from helexa.cortex.responses.build import make_keeper
+from helexa.cortex.responses.keeper import Keeper
+from helexa.cortex.responses.route import ResponsesRoute
 from helexa.cortex.routes.deps import ManagementDeps
 from helexa.cortex.routes.management import management_app
 from helexa.cortex.routing.leases import LeaseTable
@@ -90,6 +93,7 @@ class Gateway:
     residency: Residency
     placer: FleetPlacer
     app: GatewayApp
+    keeper: Keeper | None
     listener: Listener
     log: Logger
 
@@ -131,6 +135,8 @@ async def run(settings: CortexSettings, *, announce: Announce) -> None:
         await drain(gateway.listener, gateway.app, settings.gateway.drain_secs)
         for task in tasks:
             task.cancel()
+    if gateway.keeper is not None:
+        await gateway.keeper.aclose()
     await exporter.close()
     await gateway.kept.close(clean=not gateway.settler.waiting)
     gateway.links.close()
@@ -239,6 +245,9 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
         retries=settings.routing.retries,
         slice_tokens=settings.ledger.slice_tokens,
     )
+    keeper = make_keeper(settings.responses, settings.ledger.url, log)
+    responses = Route("responses", CHAT, translate=ResponsesRoute(keeper, time.time).translate)
+    routes = inference_routes({b"/v1/responses": responses})
     management = management_app(
         ManagementDeps(
             keys=keyring.table,
@@ -255,12 +264,13 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
             log=log,
             started=int(time.time()),
             now=time.time,
-            post_paths=frozenset(path.decode() for path in inference_routes()),
+            post_paths=frozenset(path.decode() for path in routes),
+            keeper=keeper,
         )
     )
     metrics.registry.before_collect(desk.books.flush)
     metrics.registry.before_collect(lambda: metrics.drift.set(settler.drift))
-    app = GatewayApp(desk, AsgiBridge(management, AsgiErrors(log)))
+    app = GatewayApp(desk, AsgiBridge(management, AsgiErrors(log)), routes)
     metrics.registry.before_collect(lambda: metrics.open_streams.set(app.streaming))
     limits = Limits(body_bytes=settings.gateway.max_body_mb * 1024 * 1024)
     return Gateway(
@@ -279,6 +289,7 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
         residency=residency,
         placer=placer,
         app=app,
+        keeper=keeper,
         listener=Listener(app, wheel, loop, limits, _tls(settings), outbox),
         log=log,
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from helexa.neuron.models.template import TemplateTraits, read_template
+from helexa.neuron.models.template import TemplateTraits, read_template, system_first
 
 PLAIN = "{% for m in messages %}{{ m.content }}{% endfor %}"
 SHIPPED = Path(__file__).parents[4] / "shared" / "templates"
@@ -68,3 +68,45 @@ def test_templates_as_models_ship_them(
         opening,
         switch,
     )
+
+
+@pytest.mark.parametrize(
+    ("source", "first"),
+    [
+        ("{% for m in messages %}{{ m.content }}{% endfor %}", False),
+        ("{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}", False),
+        ("{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] }}{% endfor %}", False),
+        (("{% for m in messages %}{% if m.role == 'system' %}{{ m.content }}{% endif %}"
+         "{% endfor %}"), False),
+        (("{{ messages[0].content }}{% for m in messages[1:] %}{% if m.role == 'user' %}"
+         "{{ m.content }}{% endif %}{% endfor %}"), True),
+        (("{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% else %}"
+         "{{ raise_exception('No role here') }}{% endif %}{% endfor %}"), True),
+        (("{% for m in messages %}{{ m.role }}{% if not loop.first %}"
+         "{{ raise_exception('System message must be at the beginning.') }}{% endif %}"
+         "{% endfor %}"), True),
+        ("", False),
+    ],
+)  # fmt: skip
+def test_a_template_that_refuses_or_loses_late_system_messages_is_known(
+    source: str, first: bool
+) -> None:
+    assert system_first(source) is first
+
+
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [
+        ("Qwen-Qwen3-0.6B", False),
+        ("Qwen3-Coder", False),
+        ("Qwen3.5-4B", True),
+        ("deepseek-ai-DeepSeek-V3.1", False),
+        ("mistralai-Mistral-Nemo-Instruct-2407", True),
+        ("openai-gpt-oss-120b", True),
+    ],
+)
+def test_of_models_as_they_are_shipped_too(name: str, first: bool) -> None:
+    file = SHIPPED / f"{name}.jinja"
+    if not file.exists():
+        pytest.skip("the shipped templates are not at hand")
+    assert system_first(file.read_text()) is first

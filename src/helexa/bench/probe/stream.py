@@ -100,6 +100,10 @@ class _Reader:
     def on_failure(self, failure: Failure) -> None:
         self._end(failure.value)
 
+    def watch(self, now: float) -> float | None:  # noqa: ARG002
+        """The whole request has one deadline of its own."""
+        return None
+
     def _end(self, failure: str) -> None:
         self.ended_at = time.perf_counter()
         self.failure = self.failure or failure

@@ -122,6 +122,8 @@ def _cell_row(cell: CellAnswer, metrics: Sequence[str]) -> str:
 def _figure(summary: Summary | None) -> str:
     if summary is None:
         return ""
+    if summary.n == 1:
+        return f"{summary.median:.4g}"
     return f"{summary.median:.4g} ({summary.low:.4g} to {summary.high:.4g})"
 
 
@@ -133,12 +135,16 @@ def _curves(report: Report) -> list[str]:
         for curve in report.concurrency
     ]
     lines += [
-        f"- {curve.target} · {curve.model}: decoding loses {(1 - 2**curve.flatness) * 100:.1f} % "
-        "per doubling of the prompt"
+        f"- {curve.target} · {curve.model}: {_flat(curve.flatness)}"
         for curve in report.scaling
         if curve.flatness is not None
     ]
     return ["## Curves", "", *lines, ""] if lines else []
+
+
+def _flat(slope: float) -> str:
+    percent = (2**slope - 1) * 100
+    return f"decoding {'loses' if percent < 0 else 'gains'} {abs(percent):.1f} % per doubled prompt"
 
 
 def _row(cells: Sequence[str]) -> str:

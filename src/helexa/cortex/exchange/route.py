@@ -85,9 +85,9 @@ _ROUTES = (
     Route("count", b"/v1/messages/count_tokens", "anthropic", streams=False, free=True),
 )
 
-_CHAT = b"/v1/chat/completions"
+CHAT = b"/v1/chat/completions"
 
-_TRANSLATED = {b"/v1/messages": Route("messages", _CHAT, "anthropic", translate=_messages)}
+_TRANSLATED = {b"/v1/messages": Route("messages", CHAT, "anthropic", translate=_messages)}
 
 
 def inference_routes(more: Mapping[bytes, Route] | None = None) -> dict[bytes, Route]:

@@ -15,6 +15,7 @@ from helexa.cortex.keys.keyring import Keyring
 from helexa.cortex.ledger.base import Ledger
 from helexa.cortex.profiles import ProfileFile
 from helexa.cortex.residency.owner import Residency
+from helexa.cortex.responses.keeper import Keeper
 from helexa.cortex.routing.leases import LeaseTable
 from helexa.cortex.timeline import Timelines
 
@@ -27,6 +28,7 @@ class ManagementDeps:
         started: Epoch seconds of the gateway's start; ``created`` of listed models.
         post_paths: The data plane's routes, so that another method on them is a 405.
         now: Epoch seconds.
+        keeper: Of responses; None where nothing is kept.
     """
 
     keys: KeyTable
@@ -44,3 +46,4 @@ class ManagementDeps:
     started: int
     now: Callable[[], float]
     post_paths: frozenset[str] = frozenset()
+    keeper: Keeper | None = None

@@ -23,6 +23,7 @@ from helexa.cortex.routes.admin import AdminRoutes
 from helexa.cortex.routes.client import ClientRoutes
 from helexa.cortex.routes.deps import ManagementDeps
 from helexa.cortex.routes.respond import no_route, refusal
+from helexa.cortex.routes.responses import ResponseRoutes
 from helexa.wire import errors as wire
 
 CLOSED = ("/admin", "/ui")
@@ -97,7 +98,11 @@ def management_app(deps: ManagementDeps) -> Starlette:
         return refusal(request, wire.internal_error(request_id))
 
     app = Starlette(
-        routes=[*ClientRoutes(deps).routes(), *AdminRoutes(deps).routes()],
+        routes=[
+            *ClientRoutes(deps).routes(),
+            *ResponseRoutes(deps.keys, deps.keeper).routes(),
+            *AdminRoutes(deps).routes(),
+        ],
         middleware=[Middleware(ClientCors), Middleware(Bugs, answer=bug)],
         exception_handlers={HelexaError: refused, HTTPException: missing},
     )

@@ -30,6 +30,11 @@ FULL_S = 0.02
 """What a place whose seats are all taken costs more than an idle one, where nothing else tells
 them apart: whoever decodes with fewer decodes faster."""
 
+DISPLACED = 2.0
+"""What pushing out a prompt that is asked for again costs, in times of its prefill: it is computed
+again, and whoever is behind it waits. Found by simulation; without it, prompts spread over more
+places than they need as soon as queues grow, and push each other out."""
+
 MEMORY_S = 60.0
 """A prefix that was used so long ago is as likely as not to be used again in time."""
 
@@ -115,7 +120,7 @@ def predict(
             cached = 0.0
             new = tokens * work.per_token
         prefill = new * (1.0 + busy)
-        displaces = new * cache.fill * (MEMORY_S / (MEMORY_S + now - cache.oldest))
+        displaces = DISPLACED * new * cache.fill * (MEMORY_S / (MEMORY_S + now - cache.oldest))
         cost = wait + prefill + displaces + busy * FULL_S + candidate.load_s
         found.append((cost, candidate, wait, cached, prefill, displaces))
     return found

@@ -6,6 +6,7 @@ suffix that are made once per request.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -53,10 +54,17 @@ class Envelope:
 
     def __init__(self, answer_id: str, created: int, model: str, kind: str) -> None:
         self.kind = kind
+        self._id = answer_id
         chunk_kind = kind + ".chunk" if kind == "chat.completion" else kind
         self._plain = {"id": answer_id, "object": kind, "created": created, "model": model}
         self._chunk = {**self._plain, "object": chunk_kind}
         self._open = b"data: " + _encode(self._chunk)[:-1] + b","
+
+    def call_ids(self, choice: int) -> Callable[[int], str]:
+        """Names for calls of one choice that the engine has not named: unique with the request,
+        and letters after it."""
+        stem = self._id.rpartition("_")[2].rpartition("-")[2]
+        return lambda call: f"call_{stem}{chr(ord('a') + choice % 26)}{chr(ord('a') + call % 26)}"
 
     def choice_prefix(self, index: int) -> bytes:
         """Everything before a delta of choice ``index``."""

@@ -7,6 +7,7 @@ variable the template reads. Markers are looked for in everything but comments.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 import msgspec
 
@@ -28,6 +29,10 @@ IMAGES = (
 
 _COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
 _CODE = re.compile(r"\{%(.*?)%\}|\{\{(.*?)\}\}", re.DOTALL)
+_LOOP = re.compile(r"\{%-?\s*for\s+\w+\s+in\s+\w*messages\b")
+_REFUSES_SYSTEM = re.compile(r"raise_exception\([^)]*(?:[Ss]ystem|roles)", re.DOTALL)
+_ASKS_ROLE = re.compile(r"""role\b['"\]]*\s*(?:==|in\b)""")
+_SHOWS_SYSTEM = re.compile(r"""['"]system['"]|\{\{[^}]*(?:\.role\b|\[['"]role['"]\])""")
 _TEXT = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"", re.DOTALL)
 
 
@@ -58,6 +63,19 @@ def read_template(source: str) -> TemplateTraits:
         switch=next((name for name in SWITCHES if _reads(code, name)), None) if markers else None,
         images=any(mark in text for mark in IMAGES),
     )
+
+
+@lru_cache(maxsize=64)
+def system_first(source: str) -> bool:
+    """Whether a template wants one system message, in front: it refuses any other, or would
+    leave it out, because its loop over the conversation picks other roles and not that one."""
+    text = _COMMENT.sub("", source)
+    if _REFUSES_SYSTEM.search(text):
+        return True
+    loop = _LOOP.search(text)
+    if loop is None or not _ASKS_ROLE.search(text, loop.end()):
+        return False
+    return _SHOWS_SYSTEM.search(text, loop.end()) is None
 
 
 def _reads(code: str, name: str) -> bool:

@@ -237,6 +237,19 @@ def test_system_messages_move_only_where_the_template_demands_it(served: Served)
     ]
 
 
+def test_a_developer_message_that_a_template_would_lose_is_merged_too(served: Served) -> None:
+    loses = (
+        "{{ messages[0].content if messages[0].role in ('developer', 'system') }}"
+        "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}"
+    )
+    found = replace(served, facts=replace(served.facts, chat_template=loses))
+    messages = [{"role": "system", "content": "one"}, {"role": "developer", "content": "two"}, *HI]
+    assert sent(found, messages=messages)["messages"] == [
+        {"role": "system", "content": "one\n\ntwo"},
+        *HI,
+    ]
+
+
 def test_unknown_tool_types_are_left_out_and_functions_completed(served: Served) -> None:
     body = sent(served, tools=[{"type": "web_search"}, SUB], tool_choice="auto")
     assert [tool["function"]["name"] for tool in body["tools"]] == ["sub"]
@@ -245,11 +258,12 @@ def test_unknown_tool_types_are_left_out_and_functions_completed(served: Served)
     assert not {"tools", "tool_choice"} & set(without)
 
 
-def test_naming_a_tool_offers_it_alone_and_requires_it(served: Served) -> None:
+def test_naming_a_tool_requires_it_and_leaves_the_prompt_as_it_is(served: Served) -> None:
     choice = {"type": "function", "function": {"name": "sub"}}
     body = sent(served, tools=[ADD, SUB], tool_choice=choice)
-    assert [tool["function"]["name"] for tool in body["tools"]] == ["sub"]
-    assert body["tool_choice"] == "required"
+    assert [tool["function"]["name"] for tool in body["tools"]] == ["add", "sub"]
+    assert body["tool_choice"] == "none"
+    assert ('\\"sub\\"' in body["grammar"], '\\"add\\"' in body["grammar"]) == (True, False)
     allowed = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [ADD]}}
     body = sent(served, tools=[ADD, SUB], tool_choice=allowed)
     assert [tool["function"]["name"] for tool in body["tools"]] == ["add"]

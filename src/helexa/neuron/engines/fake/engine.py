@@ -22,6 +22,7 @@ class FakeEngine(LlamaCpp):
     """
 
     name = "fake"
+    grammars = False  # it answers a schema with its least instance
 
     def __init__(
         self,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import msgspec
 
-from helexa.core.errors import InvalidRequestBody, UnsupportedParameter
+from helexa.core.errors import UnsupportedParameter
 from helexa.neuron.engines.base import Meter, Served
+from helexa.neuron.engines.llamacpp.constrain import constrain
+from helexa.neuron.engines.llamacpp.forced import CallReader, Delta, Heads
 from helexa.neuron.engines.llamacpp.stream import Choice, ChoiceState, known_finish
 from helexa.neuron.engines.render import Envelope, assemble, prompt_timings
 from helexa.neuron.engines.request import (
@@ -19,6 +20,7 @@ from helexa.neuron.engines.request import (
     take_cap,
     wrong,
 )
+from helexa.neuron.models.template import system_first
 
 _TEXT = b'{"content":"'
 _REASONING = b'{"reasoning_content":"'
@@ -33,11 +35,14 @@ _NOT_FOR_CLIENTS = (
     "return_tokens", "reasoning_format", "reasoning_in_content", "parse_tool_calls",
     "response_fields", "lora", "__verbose", "sse_ping_interval",
 )  # fmt: skip
-_SYSTEM_FIRST = re.compile(r"raise_exception\([^)]*[Ss]ystem", re.DOTALL)
+_INSTRUCTS = ("system", "developer")
 
 
-def prepare(body: Json, served: Served, thinking: bool) -> None:
+def prepare(body: Json, served: Served, thinking: bool, *, grammars: bool = True) -> Heads | None:
     """Check and repair a chat request in place, into what llama.cpp answers best.
+
+    Returns:
+        How forced calls begin, if the answer's text may be calls.
 
     Raises:
         RequestRefused: With the path of what is wrong.
@@ -49,7 +54,7 @@ def prepare(body: Json, served: Served, thinking: bool) -> None:
         _repair_message(message, served)
     _system_to_the_front(body, served)
     set_thinking(body, served, thinking)
-    _named_tool(body)
+    heads = constrain(body, served, grammars=grammars)
     for name in _NOT_FOR_CLIENTS:
         body.pop(name, None)
     body["max_tokens"] = take_cap(body, served, "n_predict")
@@ -58,6 +63,7 @@ def prepare(body: Json, served: Served, thinking: bool) -> None:
     body["return_progress"] = True
     body["timings_per_token"] = True
     body["verbose"] = bool(body.get("stop"))  # the last chunk then says which of them ended it
+    return heads
 
 
 def _refuse_what_cannot_be(body: Json) -> None:
@@ -98,15 +104,16 @@ def _arguments(value: Any) -> str:
 
 
 def _system_to_the_front(body: Json, served: Served) -> None:
-    """Merge several or late system messages where the template refuses them, and only there:
-    moving them costs the cached prefix."""
+    """Merge several or late system and developer messages where the template would refuse or
+    lose them, and only there: moving them costs the cached prefix."""
     messages: list[Json] = body["messages"]
-    late = [i for i, message in enumerate(messages) if message["role"] == "system" and i > 0]
-    if not late or not _SYSTEM_FIRST.search(served.facts.chat_template or ""):
+    late = any(message["role"] in _INSTRUCTS for message in messages[1:])
+    if not late or not system_first(served.facts.chat_template or ""):
         return
-    texts = [_text(message["content"]) for message in messages if message["role"] == "system"]
-    rest = [message for message in messages if message["role"] != "system"]
-    body["messages"] = [{"role": "system", "content": "\n\n".join(texts)}, *rest]
+    told = [message for message in messages if message["role"] in _INSTRUCTS]
+    rest = [message for message in messages if message["role"] not in _INSTRUCTS]
+    merged = "\n\n".join(_text(message["content"]) for message in told)
+    body["messages"] = [{"role": told[0]["role"], "content": merged}, *rest]
 
 
 def _text(content: Any) -> str:
@@ -115,36 +122,15 @@ def _text(content: Any) -> str:
     return "\n".join(part.get("text", "") for part in content)
 
 
-def _named_tool(body: Json) -> None:
-    """A tool choice that names tools: offer only those and require one."""
-    choice = body.get("tool_choice")
-    if choice is None or isinstance(choice, str):
-        if choice not in (None, "none", "auto", "required"):
-            raise InvalidRequestBody(
-                f"`tool_choice` is {choice[:40]!r}; known are none, auto, required and an object.",
-                param="tool_choice",
-            )
-        return
-    if not isinstance(choice, dict):
-        raise wrong("tool_choice", "a string or an object", choice)
-    allowed = choice.get("allowed_tools", choice)
-    listed = allowed.get("tools", [choice])
-    names = {(tool.get("function") or tool).get("name") for tool in listed}
-    kept = [tool for tool in body.get("tools", ()) if tool["function"]["name"] in names]
-    if not kept:
-        raise InvalidRequestBody(
-            "`tool_choice` names a tool that is not in `tools`.", param="tool_choice"
-        )
-    body["tools"] = kept
-    body["tool_choice"] = "auto" if allowed.get("mode") == "auto" else "required"
-
-
 class ChatDialect:
-    """Chat chunks. ``keep`` collects the deltas for a plain answer."""
+    """Chat chunks. ``keep`` collects the deltas for a plain answer; with ``heads`` text is read
+    as calls that a grammar has shaped."""
 
-    def __init__(self, envelope: Envelope, keep: bool) -> None:
+    def __init__(self, envelope: Envelope, keep: bool, heads: Heads | None = None) -> None:
         self._envelope = envelope
         self._keep = keep
+        self._heads = heads
+        self._readers: dict[int, CallReader] = {}
 
     def prefix(self, index: int) -> bytes:
         """Bytes before a delta of choice ``index``."""
@@ -155,6 +141,8 @@ class ChatDialect:
         raw = bytes(choice.delta)
         if raw.startswith(_TEXT) and raw not in _EMPTY:
             state.pending = 0
+            if self._heads is not None:
+                return self._shaped(self._heads, choice, raw, state)
         elif raw.startswith(_REASONING) and raw not in _EMPTY:
             meter.reasoning += fresh + state.pending
             state.pending = 0
@@ -166,6 +154,33 @@ class ChatDialect:
         if choice.finish_reason is not None:
             return self._delta(choice, raw, state) + self._ended(choice.finish_reason, state)
         return self._delta(choice, raw, state)
+
+    def _shaped(self, heads: Heads, choice: Choice, raw: bytes, state: ChoiceState) -> bytes:
+        """Text under a grammar of ours: calls, or an answer beside them."""
+        text = msgspec.json.decode(raw)["content"]
+        deltas = self._reader(heads, state).feed(text)
+        out = self._deltas(deltas, choice, state)
+        if choice.finish_reason is not None:
+            out += self._ended(choice.finish_reason, state)
+        return out
+
+    def _reader(self, heads: Heads, state: ChoiceState) -> CallReader:
+        reader = self._readers.get(state.index)
+        if reader is None:
+            reader = CallReader(heads, self._envelope.call_ids(state.index))
+            self._readers[state.index] = reader
+        return reader
+
+    def _deltas(self, deltas: list[Delta], choice: Choice, state: ChoiceState) -> bytes:
+        out = []
+        for delta in deltas:
+            state.called = state.called or "tool_calls" in delta
+            raw = msgspec.json.encode(delta)
+            choice.delta = msgspec.Raw(raw)
+            if "tool_calls" in delta:
+                choice.logprobs = msgspec.Raw(b"")  # of the text that the call was written in
+            out.append(self._delta(choice, raw, state))
+        return b"".join(out)
 
     def _delta(self, choice: Choice, raw: bytes, state: ChoiceState) -> bytes:
         if self._keep:
@@ -206,8 +221,11 @@ class ChatDialect:
         return out
 
     def _ended(self, reason: str, state: ChoiceState) -> bytes:
+        held = b""
+        if self._heads is not None:
+            held = self._deltas(self._reader(self._heads, state).end(), Choice(state.index), state)
         state.finish = known_finish(reason, state)
-        return self.finish(state, None)
+        return held + self.finish(state, None)
 
     def finish(self, state: ChoiceState, why: str | None) -> bytes:
         """The finish chunk; ``why`` says what of ours cut the answer."""

@@ -20,6 +20,7 @@ def engine_request(
     *,
     created: int,
     thinking: bool = False,
+    grammars: bool = True,
 ) -> EngineRequest:
     """Decode, check, repair and pair.
 
@@ -27,6 +28,7 @@ def engine_request(
         route: ``chat``, ``completions``, ``embeddings`` or ``rerank``.
         created: Unix seconds for the answer.
         thinking: Asked for by a header or the catalogue.
+        grammars: The engine takes grammars of ours.
 
     Raises:
         RequestRefused: The request is wrong, or the model cannot do it.
@@ -34,7 +36,7 @@ def engine_request(
     body = decode(raw)
     body["model"] = served.model_id
     if route == "chat":
-        return _chat(body, served, request_id, created, thinking)
+        return _chat(body, served, request_id, created, thinking, grammars=grammars)
     if route == "completions":
         return _text(body, served, request_id, created)
     if route == "embeddings":
@@ -54,15 +56,15 @@ def engine_request(
 
 
 def _chat(
-    body: Json, served: Served, request_id: str, created: int, thinking: bool
+    body: Json, served: Served, request_id: str, created: int, thinking: bool, *, grammars: bool
 ) -> EngineRequest:
     if served.plan.rerank or "text" not in served.facts.capabilities:
         raise UnsupportedOperation(f"{served.model_id} does not chat.")
     stream = bool(body.get("stream", False))
     choices = body.get("n", 1)
-    chat.prepare(body, served, thinking)
+    heads = chat.prepare(body, served, thinking, grammars=grammars)
     envelope = Envelope(f"chatcmpl-{request_id}", created, served.model_id, "chat.completion")
-    dialect = chat.ChatDialect(envelope, keep=not stream)
+    dialect = chat.ChatDialect(envelope, keep=not stream, heads=heads)
     cleaner = StreamCleaner(envelope, dialect, served)
     encoded = msgspec.json.encode(body)
     return EngineRequest(

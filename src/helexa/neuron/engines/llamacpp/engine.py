@@ -77,6 +77,7 @@ class LlamaCpp:
     """
 
     name = "llamacpp"
+    grammars = True
 
     def __init__(
         self,
@@ -154,7 +155,13 @@ class LlamaCpp:
         """See ``clean.engine_request``."""
         created = int(self._clock())
         return clean.engine_request(
-            route, body, served, request_id, created=created, thinking=thinking
+            route,
+            body,
+            served,
+            request_id,
+            created=created,
+            thinking=thinking,
+            grammars=self.grammars,
         )
 
     async def count(

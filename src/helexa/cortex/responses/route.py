@@ -1,0 +1,149 @@
+"""Responses requests: the dialect joined with what is kept.
+
+::
+
+    body ─▶ nothing kept is meant ─────────────────▶ Translation ─▶ … ─▶ keep
+        └─▶ previous_response_id, item_reference ─▶ look up ─▶ Translation ─▶ … ─▶ keep
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from helexa.core.errors import InvalidRequestBody, UnsupportedParameter
+from helexa.core.ids import letters
+from helexa.cortex.exchange.route import Asked
+from helexa.cortex.responses.base import Kept, KeptItem, Shelf
+from helexa.cortex.responses.keeper import Keeper
+from helexa.wire.responses.body import Body
+from helexa.wire.responses.decode import read_body, referred_items
+from helexa.wire.responses.dialect import Keep, Maker, translate_responses
+from helexa.wire.translation import Translation
+
+Json = dict[str, Any]
+Found = tuple[list[bytes] | None, dict[str, bytes]]
+
+_PREFIXES = {
+    "message": "msg_",
+    "reasoning": "rs_",
+    "function_call": "fc_",
+    "function_call_output": "fco_",
+}
+_BITS = 128  # an id is all that whoever may read a response has to know
+
+
+def unguessable(prefix: str) -> str:
+    """An id of 128 random bits in letters."""
+    return prefix + letters(_BITS, random.SystemRandom())
+
+
+class ResponsesRoute:
+    """Translates ``POST /v1/responses``.
+
+    Args:
+        keeper: None where nothing is kept.
+        now: Unix seconds.
+    """
+
+    def __init__(
+        self,
+        keeper: Keeper | None,
+        now: Callable[[], float],
+        ids: Callable[[str], str] = unguessable,
+    ) -> None:
+        self._keeper = keeper
+        self._now = now
+        self._maker = Maker(ids, now)
+
+    def translate(self, asked: Asked) -> Translation | Awaitable[Translation]:
+        """See ``exchange.route.Translate``.
+
+        Raises:
+            HelexaError: What is wrong with the request, or cannot be done.
+        """
+        body = read_body(asked.body)
+        keeper = self._keeper
+        if keeper is None:
+            if body.previous_response_id is not None:
+                raise UnsupportedParameter(
+                    "`previous_response_id` cannot be used: this gateway keeps no responses "
+                    "(`[responses] store` is off). Send the whole conversation as `input`.",
+                    param="previous_response_id",
+                )
+            return translate_responses(body, self._maker)
+        if body.previous_response_id is None and not referred_items(body):
+            return translate_responses(body, self._maker, keep=self._keeping(keeper, asked, body))
+        return self._continued(keeper, asked, body)
+
+    async def _continued(self, keeper: Keeper, asked: Asked, body: Body) -> Translation:
+        """A request that refers to what is kept."""
+        previous, items = body.previous_response_id, referred_items(body)
+
+        def look(shelf: Shelf, owner: str) -> Found:
+            history = shelf.history(owner, previous) if previous is not None else []
+            return history, shelf.named(owner, items) if items else {}
+
+        history, found = await keeper.ask(asked.principal, look)
+        if history is None:
+            raise InvalidRequestBody(
+                f"The previous response {str(previous)[:80]!r} was not found. It may have "
+                "expired; send the whole conversation as `input`.",
+                param="previous_response_id",
+            )
+        keep = self._keeping(keeper, asked, body, found)
+        return translate_responses(body, self._maker, history=history, found=found, keep=keep)
+
+    def _keeping(
+        self, keeper: Keeper, asked: Asked, body: Body, found: dict[str, bytes] | None = None
+    ) -> Keep | None:
+        """Keeps the response when it has ended; the work of it is the keeper's."""
+        if body.store is False:
+            return None
+        ids, now = self._maker.ids, self._now
+
+        def make(final: Json) -> Kept:
+            sent = input_items(asked.body, found or {}, ids)
+            return kept(final, sent, body.previous_response_id, now())
+
+        return lambda final: keeper.keep(asked.principal, lambda: make(final))
+
+
+def kept(final: Json, sent: list[Json], previous: str | None, at: float) -> Kept:
+    """What is kept of a response: its body, and every item of its input and its output."""
+    items = [KeptItem(item["id"], output=False, body=_json(item)) for item in sent]
+    items += [KeptItem(item["id"], output=True, body=_json(item)) for item in final["output"]]
+    return Kept(final["id"], previous, at, _json(final), tuple(items))
+
+
+def input_items(raw: bytes, found: dict[str, bytes], ids: Callable[[str], str]) -> list[Json]:
+    """The input of a request as whole items: typed, with ids, texts as parts.
+
+    Args:
+        found: Items that it refers to; they stand in their places.
+    """
+    given = msgspec.json.decode(raw).get("input")
+    if isinstance(given, str):
+        given = [{"role": "user", "content": given}]
+    return [_whole(item, found, ids) for item in given or ()]
+
+
+def _whole(item: Json, found: dict[str, bytes], ids: Callable[[str], str]) -> Json:
+    kind = item.get("type") or "message"
+    if kind == "item_reference":
+        there: Json = msgspec.json.decode(found[item["id"]])
+        return there
+    out = {**item, "type": kind, "id": item.get("id") or ids(_PREFIXES.get(kind, "item_"))}
+    if kind == "message":
+        out.setdefault("status", "completed")
+        if isinstance(item.get("content"), str):
+            of = "output_text" if item.get("role") == "assistant" else "input_text"
+            out["content"] = [{"type": of, "text": item["content"]}]
+    return out
+
+
+def _json(value: Json) -> bytes:
+    return msgspec.json.encode(value)

@@ -1,0 +1,125 @@
+"""Calls that a grammar has shaped, turned from text into clean chat as they come."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+Delta = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """How calls of the named tools begin.
+
+    Args:
+        union: The answer may be text of another form instead.
+    """
+
+    names: tuple[str, ...]
+    union: bool
+
+    @staticmethod
+    def head(name: str) -> str:
+        """The text before a call's arguments."""
+        return f'{{"name": {json.dumps(name, ensure_ascii=False)}, "arguments": '
+
+    def find(self, text: str) -> tuple[str | None, bool]:
+        """The tool whose head ``text`` begins with, and whether one may still be to come."""
+        open_ = False
+        for name in self.names:
+            head = self.head(name)
+            if text.startswith(head):
+                return name, True
+            open_ = open_ or head.startswith(text)
+        return None, open_
+
+
+@dataclass(slots=True)
+class CallReader:
+    """One choice's text, read as calls.
+
+    ::
+
+        head ─▶ arguments (pieces go on as they come) ─▶ tail ─▶ head …
+    """
+
+    heads: Heads
+    call_id: Callable[[int], str]
+    called: bool = False
+    plain: bool = False
+    _held: str = ""
+    _index: int = -1
+    _depth: int = 0
+    _inside: bool = False
+    _string: bool = False
+    _escape: bool = False
+    _out: list[Delta] = field(default_factory=list)
+
+    def feed(self, text: str) -> list[Delta]:
+        """The deltas of a piece of text."""
+        self._out = []
+        while text:
+            if self.plain:
+                self._out.append({"content": text})
+                break
+            text = self._arguments(text) if self._inside else self._head(text)
+        return self._out
+
+    def end(self) -> list[Delta]:
+        """What was held back, if it never became a call."""
+        held, self._held = self._held, ""
+        return [{"content": held}] if held.strip() and not self.called else []
+
+    def _head(self, text: str) -> str:
+        """Between calls: hold text until it is a head, or cannot become one."""
+        whole = self._held + text
+        # Behind a call its own brace is still to come; behind a thought there may be blanks.
+        text = whole.lstrip("}\n\r\t " if self.called else "\n\r\t ")
+        self._held = ""
+        name, open_ = self.heads.find(text)
+        if name is not None:
+            self._begin(name)
+            return text[len(self.heads.head(name)) :]
+        if open_:
+            self._held = whole
+            return ""
+        self.plain = not self.called
+        return whole if self.plain else ""
+
+    def _begin(self, name: str) -> None:
+        self.called = self._inside = True
+        self._index += 1
+        self._depth = 0
+        function = {"name": name, "arguments": ""}
+        call = {"index": self._index, "id": self.call_id(self._index), "type": "function"}
+        self._out.append({"tool_calls": [{**call, "function": function}]})
+
+    def _arguments(self, text: str) -> str:
+        """Up to the brace that closes the object."""
+        for at, char in enumerate(text):
+            if self._string:
+                if self._escape:
+                    self._escape = False
+                elif char == "\\":
+                    self._escape = True
+                elif char == '"':
+                    self._string = False
+            elif char == '"':
+                self._string = True
+            elif char in "{[":
+                self._depth += 1
+            elif char in "}]":
+                self._depth -= 1
+                if self._depth == 0:
+                    self._inside = False
+                    self._piece(text[: at + 1])
+                    return text[at + 1 :]
+        self._piece(text)
+        return ""
+
+    def _piece(self, text: str) -> None:
+        call = {"index": self._index, "function": {"arguments": text}}
+        self._out.append({"tool_calls": [call]})

@@ -1,0 +1,183 @@
+"""A Responses request as ``core.chat`` knows requests.
+
+::
+
+    raw ─▶ read_body ─▶ (whoever keeps responses looks up what the body refers to) ─▶ to_request
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from helexa.core.chat import ChatRequest, Message, Reasoning, ResponseFormat, Sampling, Text
+from helexa.core.errors import InvalidJson, InvalidRequestBody, UnsupportedParameter
+from helexa.wire.peek import wrong_type
+from helexa.wire.responses.body import Body, Item
+from helexa.wire.responses.tools import Names, read_choice, read_tools
+from helexa.wire.responses.turns import read_items
+
+LOGPROBS = "message.output_text.logprobs"
+SEALED = "reasoning.encrypted_content"
+
+_decode = msgspec.json.Decoder(Body).decode
+_item = msgspec.json.Decoder(Item).decode
+_ABSENT = (b"", b"null")
+_EFFORTS = {"xhigh": "high", "max": "high"}
+"""Templates know low, medium and high."""
+
+
+def read_body(raw: bytes) -> Body:
+    """The body of ``POST /v1/responses``, typed; what nobody here can do is refused.
+
+    Raises:
+        InvalidJson: Not JSON, or not UTF-8.
+        InvalidRequestBody: A member is of the wrong type; ``param`` is its path.
+        UnsupportedParameter: It is right, and cannot be honoured.
+    """
+    try:
+        body = _decode(raw)
+    except msgspec.ValidationError as error:
+        raise wrong_type(error) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidJson(f"The body is not valid JSON: {error}.") from None
+    _refuse(body)
+    return body
+
+
+def _refuse(body: Body) -> None:
+    if body.background:
+        raise UnsupportedParameter(
+            "Responses are not made in the background here; leave `background` out.",
+            param="background",
+        )
+    for name in ("conversation", "prompt"):
+        if bytes(getattr(body, name)).strip() not in _ABSENT:
+            raise UnsupportedParameter(
+                f"`{name}` refers to what only OpenAI keeps; send the `input` itself, or "
+                "`previous_response_id`.", param=name,
+            )  # fmt: skip
+    if body.max_output_tokens is not None and body.max_output_tokens < 1:
+        raise InvalidRequestBody(
+            f"`max_output_tokens` is {body.max_output_tokens}; it must be at least 1.",
+            param="max_output_tokens",
+        )
+
+
+def referred_items(body: Body) -> list[str]:
+    """Ids of kept items that the input refers to."""
+    if not isinstance(body.input, list):
+        return []
+    return [item.id for item in body.input if item.type == "item_reference" and item.id]
+
+
+def to_request(
+    body: Body,
+    history: Sequence[bytes] = (),
+    found: Mapping[str, bytes] | None = None,
+) -> tuple[ChatRequest, Names]:
+    """What is asked.
+
+    Args:
+        history: Items of the responses before this one, oldest first, as JSON.
+        found: Kept items that ``referred_items`` named.
+
+    Returns:
+        The request, and how its functions are called by the client.
+
+    Raises:
+        InvalidRequestBody: With the path.
+        UnsupportedParameter: With the path.
+    """
+    tools, names = read_tools(body.tools or ())
+    items: list[tuple[str, Item]] = [("input", _item(item)) for item in history]
+    items += [(path, _resolved(item, found or {})) for path, item in _own_items(body)]
+    request = ChatRequest(
+        model=body.model,
+        messages=_with_somebody_asking([*_instructions(body, names), *read_items(items, names)]),
+        stream=bool(body.stream),
+        tools=tools,
+        tool_choice=read_choice(body.tool_choice, names),
+        parallel_tool_calls=body.parallel_tool_calls,
+        format=_format(body),
+        sampling=_sampling(body),
+        reasoning=_reasoning(body),
+        max_output=body.max_output_tokens,
+        template=_given(body.chat_template_kwargs),
+        user=body.safety_identifier or body.user,
+    )
+    return request, names
+
+
+def _own_items(body: Body) -> list[tuple[str, Item]]:
+    if body.input is None:
+        return []
+    if isinstance(body.input, str):
+        return [("input", Item(role="user", content=body.input))]
+    return [(f"input[{index}]", item) for index, item in enumerate(body.input)]
+
+
+def _resolved(item: Item, found: Mapping[str, bytes]) -> Item:
+    if item.type == "item_reference" and item.id is not None and item.id in found:
+        return _item(found[item.id])
+    return item
+
+
+def _instructions(body: Body, names: Names) -> list[Message]:
+    """They come first, and are not kept for the next response."""
+    if isinstance(body.instructions, str):
+        return [Message("system", (Text(body.instructions),))] if body.instructions else []
+    items = [(f"instructions[{i}]", item) for i, item in enumerate(body.instructions or ())]
+    return read_items(items, names)
+
+
+def _with_somebody_asking(messages: list[Message]) -> tuple[Message, ...]:
+    """Clients warm a connection up with an empty input; templates want a user's turn."""
+    if any(message.role not in ("system", "developer") for message in messages):
+        return tuple(messages)
+    return (*messages, Message("user", (Text(""),)))
+
+
+def _given(raw: msgspec.Raw) -> msgspec.Raw | None:
+    return None if bytes(raw).strip() in _ABSENT else raw
+
+
+def _format(body: Body) -> ResponseFormat:
+    wanted = body.text.format if body.text is not None else None
+    if wanted is None or wanted.type == "text":
+        return ResponseFormat()
+    if wanted.type == "json_object":
+        return ResponseFormat("json_object")
+    if wanted.type != "json_schema":
+        raise UnsupportedParameter(
+            f"`text.format.type` is {wanted.type[:40]!r}; known are text, json_object and "
+            "json_schema.", param="text.format.type",
+        )  # fmt: skip
+    schema = bytes(wanted.schema).strip()
+    if not schema.startswith(b"{"):
+        raise InvalidRequestBody(
+            "`text.format.schema` must be an object.", param="text.format.schema"
+        )
+    name = wanted.name or "response"
+    return ResponseFormat("json_schema", name, wanted.schema, wanted.strict, wanted.description)
+
+
+def _sampling(body: Body) -> Sampling:
+    asked = LOGPROBS in (body.include or ()) or bool(body.top_logprobs)
+    return Sampling(
+        temperature=body.temperature,
+        top_p=body.top_p,
+        top_k=body.top_k,
+        seed=body.seed,
+        presence_penalty=body.presence_penalty,
+        frequency_penalty=body.frequency_penalty,
+        logprobs=asked,
+        top_logprobs=body.top_logprobs if asked else None,
+    )
+
+
+def _reasoning(body: Body) -> Reasoning:
+    """An effort asks; a summary alone does not."""
+    effort = body.reasoning.effort if body.reasoning is not None else None
+    return Reasoning(effort=_EFFORTS.get(effort or "", effort))

@@ -1,0 +1,104 @@
+"""The Responses dialect as a whole: a request in, what renders its answer out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import msgspec
+
+from helexa.core.errors import HelexaError
+from helexa.core.events import Event, Failed
+from helexa.wire.chat_request import encode_chat
+from helexa.wire.responses.answer import Asked, Json, asked
+from helexa.wire.responses.body import Body
+from helexa.wire.responses.decode import to_request
+from helexa.wire.responses.stream import ResponsesStream, plain_response
+from helexa.wire.translation import Translation
+
+Keep = Callable[[Json], None]
+
+
+class Maker(msgspec.Struct, frozen=True):
+    """Where the ids and times of a response come from.
+
+    Args:
+        ids: Makes an id from its prefix: ``resp_``, ``msg_``, ``rs_``, ``fc_``.
+        now: Unix seconds.
+    """
+
+    ids: Callable[[str], str]
+    now: Callable[[], float]
+
+
+def translate_responses(
+    body: Body,
+    maker: Maker,
+    *,
+    history: Sequence[bytes] = (),
+    found: Mapping[str, bytes] | None = None,
+    keep: Keep | None = None,
+) -> Translation:
+    """A Responses request as chat, and what renders the answer.
+
+    Args:
+        body: See ``decode.read_body``.
+        history: Items of the responses that this one continues, oldest first.
+        found: Kept items that the input refers to.
+        keep: Is given the response when it has ended well; None keeps nothing.
+
+    Raises:
+        HelexaError: What is wrong with it, or cannot be done.
+    """
+    request, names = to_request(body, history, found)
+    echo = asked(body, names, maker.ids("resp_"), int(maker.now()), stored=keep is not None)
+    return Translation(encode_chat(request), ResponsesRenderer(echo, body.model, maker, keep))
+
+
+class ResponsesRenderer:
+    """Streams, or makes one body; see ``translation.Renderer``."""
+
+    __slots__ = ("_asked", "_keep", "_maker", "_model", "_stream")
+
+    def __init__(self, echo: Asked, model: str, maker: Maker, keep: Keep | None) -> None:
+        self._asked = echo
+        self._model = model
+        self._maker = maker
+        self._keep = keep
+        self._stream: ResponsesStream | None = None
+
+    def begin(self, model: str) -> None:
+        self._model = model
+        self._stream = None
+
+    def render(self, events: Iterable[Event]) -> bytes:
+        stream = self._open()
+        data = stream.render(events)
+        if stream.over:
+            self._kept(stream.final)
+        return data
+
+    def keep_alive(self) -> bytes:
+        return self._open().keep_alive()
+
+    def error(self, error: HelexaError, request_id: str) -> bytes:  # noqa: ARG002 - in no event
+        return self._open().error(error)
+
+    def plain(self, events: Iterable[Event]) -> bytes | HelexaError:
+        listed = list(events)
+        if listed and isinstance(listed[-1], Failed):
+            return listed[-1].error
+        maker = self._maker
+        final = plain_response(listed, self._asked, self._model, maker.ids, maker.now)
+        self._kept(final)
+        return msgspec.json.encode(final)
+
+    def _kept(self, final: Json | None) -> None:
+        keep, self._keep = self._keep, None
+        if keep is not None and final is not None:
+            keep(final)
+
+    def _open(self) -> ResponsesStream:
+        if self._stream is None:
+            maker = self._maker
+            self._stream = ResponsesStream(self._asked, self._model, maker.ids, maker.now)
+        return self._stream

@@ -1,0 +1,139 @@
+"""What may be called: functions, and functions inside namespaces under one flat name each.
+
+Models know no namespaces, so a function inside one is offered as ``namespace__name``; the flat
+name stays between us and the model. What only OpenAI's servers run is accepted and left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from helexa.core.chat import Tool, ToolChoice, ToolMode
+from helexa.core.errors import InvalidRequestBody, UnsupportedParameter
+from helexa.wire.responses.body import NamedTool, ToolBody, ToolChoiceBody
+
+_MODES: dict[str, ToolMode] = {"auto": "auto", "none": "none", "required": "required"}
+_ABSENT = (b"", b"null")
+
+
+class Names(msgspec.Struct, frozen=True):
+    """Flat names and what clients call them.
+
+    Args:
+        known: Flat name to namespace (None for a plain function) and name.
+    """
+
+    known: dict[str, tuple[str | None, str]]
+
+    def flat(self, namespace: str | None, name: str) -> str:
+        """The model's name for a function; one that is not offered now is joined the same way."""
+        if namespace is None:
+            return name
+        for flat, found in self.known.items():
+            if found == (namespace, name):
+                return flat
+        return f"{namespace}__{name}"
+
+    def shown(self, flat: str) -> tuple[str | None, str]:
+        """Namespace and name, as the client knows them."""
+        return self.known.get(flat, (None, flat))
+
+
+def read_tools(tools: Iterable[ToolBody]) -> tuple[tuple[Tool, ...], Names]:
+    """The functions that may be called.
+
+    Raises:
+        InvalidRequestBody: With the path.
+    """
+    kept: list[Tool] = []
+    known: dict[str, tuple[str | None, str]] = {}
+    for index, tool in enumerate(tools):
+        path = f"tools[{index}]"
+        if tool.type == "function":
+            _add(kept, known, tool, None, path)
+        elif tool.type == "namespace":
+            if not tool.name:
+                raise InvalidRequestBody(f"`{path}.name` must be a name.", param=f"{path}.name")
+            for inner, function in enumerate(tool.tools or ()):
+                if function.type == "function":
+                    _add(kept, known, function, tool.name, f"{path}.tools[{inner}]")
+    return tuple(kept), Names(known)
+
+
+def _add(
+    kept: list[Tool],
+    known: dict[str, tuple[str | None, str]],
+    tool: ToolBody,
+    namespace: str | None,
+    path: str,
+) -> None:
+    if not tool.name:
+        raise InvalidRequestBody(f"`{path}.name` must be a name.", param=f"{path}.name")
+    raw = bytes(tool.parameters).lstrip()
+    if raw not in _ABSENT and not raw.startswith(b"{"):
+        raise InvalidRequestBody(
+            f"`{path}.parameters` must be an object.", param=f"{path}.parameters"
+        )
+    flat = tool.name if namespace is None else f"{namespace}__{tool.name}"
+    while flat in known:  # a function of its own that is called like a namespace's
+        flat += "_"
+    known[flat] = (namespace, tool.name)
+    parameters = None if raw in _ABSENT else tool.parameters
+    # Here a function is strict unless it says no; it is bound only where it asks to be.
+    kept.append(Tool(flat, tool.description, parameters, tool.strict or None))
+
+
+def read_choice(choice: str | ToolChoiceBody | None, names: Names) -> ToolChoice | None:
+    """Whether tools may or must be called.
+
+    Raises:
+        InvalidRequestBody: An unknown word, or a function that is not in ``tools``.
+        UnsupportedParameter: A hosted tool is demanded.
+    """
+    if choice is None:
+        return None
+    if isinstance(choice, str):
+        mode = _MODES.get(choice)
+        if mode is None:
+            raise InvalidRequestBody(
+                f"`tool_choice` is {choice[:40]!r}; known are {', '.join(_MODES)} and an object.",
+                param="tool_choice",
+            )
+        return ToolChoice(mode) if names.known or mode != "required" else _nothing_to_call()
+    if choice.type == "allowed_tools":
+        return _allowed(choice, names)
+    return ToolChoice("required", (_named(choice, names, "tool_choice"),))
+
+
+def _nothing_to_call() -> ToolChoice:
+    raise InvalidRequestBody(
+        "`tool_choice` asks for a call, but there is no function in `tools`.", param="tool_choice"
+    )
+
+
+def _allowed(choice: ToolChoiceBody, names: Names) -> ToolChoice:
+    mode = _MODES.get(choice.mode or "auto", "auto")
+    listed = [
+        _named(tool, names, f"tool_choice.tools[{index}]")
+        for index, tool in enumerate(choice.tools or ())
+        if tool.type == "function"
+    ]
+    if not listed:
+        return ToolChoice("none") if mode != "required" else _nothing_to_call()
+    return ToolChoice(mode, tuple(listed))
+
+
+def _named(tool: NamedTool, names: Names, path: str) -> str:
+    if tool.type != "function":
+        raise UnsupportedParameter(
+            f"`{path}` demands a tool of the type {tool.type[:40]!r}, which nobody here can run.",
+            param=path,
+        )
+    flat = names.flat(tool.namespace, tool.name or "")
+    if flat not in names.known:
+        raise InvalidRequestBody(
+            f"`{path}.name` names no function of `tools`.", param=f"{path}.name"
+        )
+    return flat

@@ -1,0 +1,186 @@
+"""Items as turns.
+
+::
+
+    reasoning  message(assistant)  function_call…   =  one turn of the assistant
+    function_call_output                            =  one turn of a tool
+
+Items that only OpenAI's servers can have made (a web search, a computer call) say nothing to
+another model and are left out.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import msgspec
+
+from helexa.core.chat import Image, Message, Role, Text, ToolCall
+from helexa.core.chat import Part as CorePart
+from helexa.core.errors import InvalidRequestBody, UnsupportedParameter
+from helexa.wire.responses.body import Item, Part
+from helexa.wire.responses.tools import Names
+
+_ROLES: dict[str, Role] = {
+    "system": "system", "developer": "developer", "user": "user", "assistant": "assistant",
+}  # fmt: skip
+_TEXTS = ("input_text", "output_text", "text", "summary_text", "reasoning_text")
+_SEAL = "helexa:"
+_parts = msgspec.json.Decoder(list[Part]).decode
+
+
+@dataclass(slots=True)
+class _Turn:
+    """What the assistant has said so far in the turn being read."""
+
+    reasoning: list[str] = field(default_factory=list)
+    content: list[CorePart] = field(default_factory=list)
+    calls: list[ToolCall] = field(default_factory=list)
+
+    def take(self) -> list[Message]:
+        """The turn, if there is any; empties it."""
+        if not (self.reasoning or self.content or self.calls):
+            return []
+        message = Message(
+            "assistant", tuple(self.content), tuple(self.calls), "\n".join(self.reasoning)
+        )
+        self.reasoning, self.content, self.calls = [], [], []
+        return [message]
+
+
+def read_items(items: Iterable[tuple[str, Item]], names: Names) -> list[Message]:
+    """Turns of a conversation.
+
+    Args:
+        items: Each with its path in the request.
+        names: Of the functions that may be called now.
+
+    Raises:
+        InvalidRequestBody: An item is wrong, by its path.
+        UnsupportedParameter: It is right, and nobody here can read it.
+    """
+    out: list[Message] = []
+    turn = _Turn()
+    for path, item in items:
+        kind = item.type or "message"
+        if kind == "message":
+            _message(item, path, turn, out)
+        elif kind == "reasoning":
+            if turn.content or turn.calls:
+                out += turn.take()
+            thought = thought_of(item)
+            if thought:
+                turn.reasoning.append(thought)
+        elif kind in ("function_call", "custom_tool_call"):
+            turn.calls.append(_call(item, path, names))
+        elif kind in ("function_call_output", "custom_tool_call_output"):
+            out += turn.take()
+            out.append(_output(item, path))
+        elif kind == "item_reference":
+            raise InvalidRequestBody(
+                f"`{path}` refers to the item {(item.id or '')[:60]!r}, which is not kept here. "
+                "Send the item itself.", param=path,
+            )  # fmt: skip
+    return out + turn.take()
+
+
+def _message(item: Item, path: str, turn: _Turn, out: list[Message]) -> None:
+    role = _ROLES.get(item.role or "")
+    if role is None:
+        raise InvalidRequestBody(
+            f"`{path}.role` is {str(item.role)[:40]!r}; known are {', '.join(_ROLES)}.",
+            param=f"{path}.role",
+        )
+    content = read_content(item.content, f"{path}.content")
+    if role != "assistant":
+        out += turn.take()
+        out.append(Message(role, content))
+        return
+    if turn.content or turn.calls:
+        out += turn.take()
+    turn.content += content
+
+
+def read_content(content: str | list[Part] | None, path: str) -> tuple[CorePart, ...]:
+    """Parts of a message or of a call's output."""
+    if content is None:
+        return ()
+    if isinstance(content, str):
+        return (Text(content),) if content else ()
+    return tuple(_part(part, f"{path}[{index}]") for index, part in enumerate(content))
+
+
+def _part(part: Part, path: str) -> CorePart:
+    if part.type in _TEXTS or part.type == "refusal":
+        text = part.refusal if part.type == "refusal" else part.text
+        if text is None:
+            raise InvalidRequestBody(f"`{path}.text` is missing.", param=f"{path}.text")
+        return Text(text)
+    if part.type == "input_image":
+        url = part.image_url.get("url") if isinstance(part.image_url, dict) else part.image_url
+        if isinstance(url, str):
+            return Image(url, part.detail)
+        raise UnsupportedParameter(
+            f"`{path}` is an image without an `image_url`; files are not kept here.", param=path
+        )
+    raise UnsupportedParameter(
+        f"`{path}` has the type {part.type[:40]!r}, which cannot be read here. "
+        "Send input_text or input_image.", param=path,
+    )  # fmt: skip
+
+
+def _call(item: Item, path: str, names: Names) -> ToolCall:
+    for name, value in (("call_id", item.call_id), ("name", item.name)):
+        if not value:
+            raise InvalidRequestBody(f"`{path}.{name}` is missing.", param=f"{path}.{name}")
+    arguments = item.arguments
+    if item.type == "custom_tool_call":  # of another provider's: its input is no JSON
+        arguments = msgspec.json.encode({"input": item.input or ""}).decode()
+    flat = names.flat(item.namespace, item.name or "")
+    return ToolCall(item.call_id or "", flat, arguments or "{}")
+
+
+def _output(item: Item, path: str) -> Message:
+    if not item.call_id:
+        raise InvalidRequestBody(f"`{path}.call_id` is missing.", param=f"{path}.call_id")
+    return Message("tool", _output_parts(item.output, path), tool_call_id=item.call_id)
+
+
+def _output_parts(output: msgspec.Raw, path: str) -> tuple[CorePart, ...]:
+    """A string, parts, or other JSON as its text."""
+    raw = bytes(output).strip()
+    if raw.startswith(b'"'):
+        return (Text(msgspec.json.decode(raw, type=str)),)
+    if raw.startswith(b"["):
+        try:
+            return read_content(_parts(raw), f"{path}.output")
+        except msgspec.ValidationError:
+            pass
+    return (Text(raw.decode()),) if raw and raw != b"null" else ()
+
+
+def thought_of(item: Item) -> str:
+    """What a reasoning item says, wherever the client has kept it."""
+    content = item.content if isinstance(item.content, list) else ()
+    said = "".join(part.text or "" for part in content)
+    if said or not item.encrypted_content:
+        return said or "\n".join(part.text or "" for part in item.summary or ())
+    return unseal(item.encrypted_content)
+
+
+def seal(text: str) -> str:
+    """A thought for a client that sends back what it cannot read; no secret, and signed by none."""
+    return _SEAL + base64.b64encode(text.encode()).decode()
+
+
+def unseal(sealed: str) -> str:
+    """What ``seal`` made of; another provider's is empty."""
+    if not sealed.startswith(_SEAL):
+        return ""
+    try:
+        return base64.b64decode(sealed[len(_SEAL) :], validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return ""

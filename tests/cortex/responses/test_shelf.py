@@ -1,0 +1,118 @@
+"""What is kept is found again by whom it belongs to, within bounds."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from tests.cortex.responses.conftest import Clock, Make
+
+from helexa.cortex.responses.base import Kept, KeptItem
+from helexa.cortex.responses.memory import MemoryShelf
+
+
+def kept(name: str, clock: Clock, previous: str | None = None, size: int = 0) -> Kept:
+    """A response with one item in and one out."""
+    items = (
+        KeptItem(f"in_{name}", False, f'"in {name}"'.encode()),
+        KeptItem(f"out_{name}", True, f'"out {name} \u00e9\\u0000"'.encode()),
+    )
+    return Kept(name, previous, clock(), b'"body"' + b" " * size, items)
+
+
+def test_a_response_its_input_and_its_items_are_found_by_its_owner_only(
+    make: Make, clock: Clock
+) -> None:
+    shelf = make()
+    shelf.put("mine", kept("a", clock))
+    assert shelf.find("mine", "a") == b'"body"'
+    assert shelf.inputs("mine", "a") == [b'"in a"']
+    assert shelf.named("mine", ["out_a", "out_b"]) == {"out_a": kept("a", clock).items[1].body}
+    for nobody in ("yours", ""):
+        assert shelf.find(nobody, "a") is None
+        assert shelf.inputs(nobody, "a") is None
+        assert shelf.history(nobody, "a") is None
+        assert shelf.named(nobody, ["out_a"]) == {}
+        assert shelf.delete(nobody, "a") is False
+    assert shelf.find("mine", "a") is not None
+
+
+def test_history_is_the_whole_chain_oldest_first(make: Make, clock: Clock) -> None:
+    shelf = make()
+    shelf.put("me", kept("a", clock))
+    shelf.put("me", kept("b", clock, "a"))
+    shelf.put("me", kept("c", clock, "b"))
+    shelf.put("me", kept("other", clock, "a"))
+    found = shelf.history("me", "c")
+    assert found is not None
+    assert [item.split()[1][:1] for item in found] == [b"a", b"a", b"b", b"b", b"c", b"c"]
+    assert [item[1:3] for item in found] == [b"in", b"ou"] * 3
+
+
+def test_a_chain_with_a_missing_link_is_not_there(make: Make, clock: Clock) -> None:
+    shelf = make()
+    shelf.put("me", kept("a", clock))
+    shelf.put("me", kept("b", clock, "a"))
+    assert shelf.delete("me", "a") is True
+    assert shelf.delete("me", "a") is False
+    assert shelf.history("me", "b") is None
+    assert shelf.find("me", "b") is not None
+    assert shelf.named("me", ["in_a"]) == {}
+
+
+def test_what_is_too_old_is_not_found_and_is_swept_away(make: Make, clock: Clock) -> None:
+    shelf = make(ttl_s=100)
+    shelf.put("me", kept("a", clock))
+    clock.at += 60
+    shelf.put("me", kept("b", clock, "a"))
+    clock.at += 60
+    assert shelf.find("me", "a") is None
+    assert shelf.history("me", "b") is None
+    assert shelf.named("me", ["in_a", "in_b"]) == {"in_b": b'"in b"'}
+    shelf.sweep()
+    clock.at -= 60
+    assert shelf.find("me", "a") is None
+    assert shelf.find("me", "b") is not None
+
+
+def test_the_oldest_leave_when_it_is_too_much(make: Make, clock: Clock) -> None:
+    shelf = make(max_bytes=10_000)
+    for index in range(30):
+        clock.at += 1
+        shelf.put("me", kept(f"r{index}", clock, size=1000))
+    shelf.sweep()
+    there = [index for index in range(30) if shelf.find("me", f"r{index}")]
+    assert there == list(range(there[0], 30))
+    assert 6 <= len(there) <= 9
+
+
+def test_what_lasts_is_there_after_a_restart(make: Make, clock: Clock) -> None:
+    shelf = make()
+    if isinstance(shelf, MemoryShelf):
+        pytest.skip("memory does not last")
+    shelf.put("me", kept("a", clock))
+    shelf.close()
+    assert make().find("me", "a") == b'"body"'
+
+
+def test_several_gateways_may_open_one_shelf_at_once(make: Make, clock: Clock) -> None:
+    first = make()
+    if isinstance(first, MemoryShelf):
+        pytest.skip("memory is one gateway's")
+    failed: list[BaseException] = []
+
+    def work(name: str) -> None:
+        try:
+            shelf = make()
+            for index in range(5):
+                shelf.put("me", kept(f"{name}{index}", clock))
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert not failed
+    assert all(first.find("me", f"{name}4") for name in "abc")

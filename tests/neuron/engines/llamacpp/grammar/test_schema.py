@@ -1,0 +1,57 @@
+"""Keywords are compiled or refused by their path; none is passed over."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from helexa.neuron.engines.llamacpp.grammar import Grammar, Uncompilable, compile_schema
+
+
+def refused(schema: Any) -> str:
+    with pytest.raises(Uncompilable) as found:
+        compile_schema(Grammar(), schema, "s")
+    return found.value.path
+
+
+@pytest.mark.parametrize(
+    ("schema", "path"),
+    [
+        ({"not": {}}, "s.not"),
+        ({"if": {}, "then": {}}, "s.if"),
+        ({"type": "objekt"}, "s.type"),
+        ({"type": "array", "contains": {}}, "s.contains"),
+        ({"type": "array", "uniqueItems": True}, "s.uniqueItems"),
+        ({"type": "integer", "multipleOf": 5}, "s.multipleOf"),
+        ({"type": "integer", "minimum": 3, "maximum": 2}, "s.minimum"),
+        ({"type": "string", "pattern": "(?=a)b"}, "s.pattern"),
+        ({"type": "string", "pattern": "(a)\\1"}, "s.pattern"),
+        ({"type": "string", "pattern": "a+", "maxLength": 3}, "s.pattern"),
+        ({"type": "string", "minLength": 3, "maxLength": 2}, "s.maxLength"),
+        ({"type": "string", "minLength": -1}, "s.minLength"),
+        ({"properties": {"a": {"$ref": "https://x.org/a"}}}, "s.properties.a.$ref"),
+        ({"properties": {"a": {"$ref": "#/$defs/none"}}}, "s.properties.a.$ref"),
+        ({"$ref": "#"}, "s.$ref"),
+        ({"dependentRequired": {"a": ["b"]}}, "s.dependentRequired"),
+        ({"properties": {}, "required": ["a"], "additionalProperties": False}, "s.required"),
+        ({"type": "object", "minProperties": 2}, "s.minProperties"),
+        ({"enum": []}, "s.enum"),
+        ({"type": "string", "enum": [1]}, "s.enum"),
+        ({"anyOf": []}, "s.anyOf"),
+        ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, "s.oneOf"),
+        ({"allOf": [{"type": "string"}, {"type": "null"}]}, "s.allOf[1].type"),
+        ({"items": {"anyOf": [{"type": "null"}, {"not": {}}]}}, "s.items.anyOf[1].not"),
+        (False, "s"),
+        (5, "s"),
+    ],
+)
+def test_what_cannot_be_enforced_is_named_by_its_path(schema: Any, path: str) -> None:
+    assert refused(schema) == path
+
+
+def test_a_schema_that_never_ends_is_refused() -> None:
+    schema: dict[str, Any] = {}
+    for _ in range(200):
+        schema = {"type": "array", "items": schema}
+    assert refused(schema).startswith("s.items.items")

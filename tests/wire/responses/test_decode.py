@@ -1,0 +1,246 @@
+"""What Responses clients send, as one request in no dialect."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from helexa.core.chat import ChatRequest, Image, Message, Text, ToolCall, ToolChoice
+from helexa.core.errors import HelexaError, InvalidJson, InvalidRequestBody, UnsupportedParameter
+from helexa.wire.chat_request import encode_chat
+from helexa.wire.responses.decode import read_body, referred_items, to_request
+
+ADD = {"type": "function", "name": "add", "description": "Adds.", "parameters": {"type": "object"}}
+SPACE = {
+    "type": "namespace",
+    "name": "multi_agent_v1",
+    "description": "Agents.",
+    "tools": [{"type": "function", "name": "close_agent", "parameters": {"type": "object"}}],
+}
+
+
+def decode(body: Any = None, **members: Any) -> ChatRequest:
+    sent = {"model": "m", "input": "hi", **members} if body is None else body
+    return to_request(read_body(json.dumps(sent).encode()))[0]
+
+
+def refusal(body: Any = None, **members: Any) -> HelexaError:
+    with pytest.raises(HelexaError) as refused:
+        decode(body, **members)
+    return refused.value
+
+
+def turns(*items: Any, **members: Any) -> list[tuple[str, str]]:
+    found = decode(input=list(items), **members).messages
+    return [(m.role, "".join(p.text for p in m.content if isinstance(p, Text))) for m in found]
+
+
+CODEX = {
+    "model": "m",
+    "stream": True,
+    "store": False,
+    "input": [
+        {"type": "message", "id": "client-made", "role": "developer",
+         "content": [{"type": "input_text", "text": "Be brief."}]},
+        {"type": "message", "role": "developer",
+         "content": [{"type": "input_text", "text": "<env/>"}]},
+        {"type": "message", "role": "user",
+         "content": [{"type": "input_text", "text": "Close it."}]},
+        {"type": "reasoning", "summary": [{"type": "summary_text", "text": "I close it."}],
+         "content": None, "encrypted_content": "of somebody else"},
+        {"type": "function_call", "name": "close_agent", "namespace": "multi_agent_v1",
+         "arguments": '{"id": 1}', "call_id": "call_a"},
+        {"type": "function_call", "name": "add", "arguments": "{}", "call_id": "call_b"},
+        {"type": "function_call_output", "call_id": "call_a",
+         "output": [{"type": "input_text", "text": "closed"}]},
+        {"type": "function_call_output", "call_id": "call_b", "output": "2"},
+        {"type": "web_search_call", "id": "ws_x", "status": "completed"},
+    ],
+    "tools": [ADD, SPACE, {"type": "web_search", "external_web_access": False},
+              {"type": "custom", "name": "apply_patch", "format": {"type": "grammar"}}],
+    "tool_choice": "auto",
+    "parallel_tool_calls": False,
+    "reasoning": {"summary": "auto"},
+    "include": ["reasoning.encrypted_content"],
+    "prompt_cache_key": "k",
+    "client_metadata": {"x": "y"},
+}  # fmt: skip
+
+
+def test_a_codex_session_is_read_whole() -> None:
+    request = decode(CODEX)
+    assert request.messages == (
+        Message("developer", (Text("Be brief."),)),
+        Message("developer", (Text("<env/>"),)),
+        Message("user", (Text("Close it."),)),
+        Message(
+            "assistant",
+            tool_calls=(
+                ToolCall("call_a", "multi_agent_v1__close_agent", '{"id": 1}'),
+                ToolCall("call_b", "add", "{}"),
+            ),
+            reasoning="",
+        ),
+        Message("tool", (Text("closed"),), tool_call_id="call_a"),
+        Message("tool", (Text("2"),), tool_call_id="call_b"),
+    )
+    assert [tool.name for tool in request.tools] == ["add", "multi_agent_v1__close_agent"]
+    assert request.parallel_tool_calls is False
+    assert request.reasoning.enabled is None
+    assert request.reasoning.effort is None
+
+
+def test_input_may_be_a_string_and_items_may_be_bare() -> None:
+    assert turns({"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}) == [
+        ("user", "one"),
+        ("assistant", "two"),
+    ]
+    assert decode(input="hi").messages == (Message("user", (Text("hi"),)),)
+
+
+def test_instructions_come_first() -> None:
+    assert turns({"role": "developer", "content": "two"}, {"role": "user", "content": "three"},
+                 instructions="one") == [("system", "one"), ("developer", "two"),
+                                         ("user", "three")]  # fmt: skip
+
+
+@pytest.mark.parametrize("empty", ["", [], None])
+def test_a_warm_up_with_nothing_to_say_is_a_request(empty: Any) -> None:
+    request = decode({"model": "m", "input": empty, "max_output_tokens": 1})
+    assert [message.role for message in request.messages] == ["user"]
+    assert json.loads(encode_chat(request))["messages"] == [{"role": "user", "content": ""}]
+    assert request.max_output == 1
+
+
+def test_a_turn_of_the_assistant_is_thought_then_text_then_calls() -> None:
+    call = {"type": "function_call", "call_id": "c", "name": "add", "arguments": "{}"}
+    thought = {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "hm"}]}
+    text = {"role": "assistant", "content": [{"type": "output_text", "text": "so"}]}
+    messages = decode(input=[thought, text, call, text]).messages
+    assert messages == (
+        Message("assistant", (Text("so"),), (ToolCall("c", "add", "{}"),), "hm"),
+        Message("assistant", (Text("so"),)),
+    )
+
+
+def test_images_go_along_and_other_files_are_refused_by_path() -> None:
+    image = {"type": "input_image", "image_url": "data:image/png;base64,AA==", "detail": "low"}
+    request = decode(input=[{"role": "user", "content": [image]}])
+    assert request.messages[0].content == (Image("data:image/png;base64,AA==", "low"),)
+    for part in ({"type": "input_file", "file_data": "x"}, {"type": "input_image", "file_id": "f"}):
+        found = refusal(input=[{"role": "user", "content": [part]}])
+        assert isinstance(found, UnsupportedParameter)
+        assert found.param == "input[0].content[0]"
+
+
+def test_calls_of_other_providers_tools_are_read_as_calls() -> None:
+    custom = {"type": "custom_tool_call", "call_id": "c", "name": "patch", "input": "a\n"}
+    output = {"type": "custom_tool_call_output", "call_id": "c", "output": "done"}
+    messages = decode(input=[custom, output]).messages
+    assert messages[0].tool_calls == (ToolCall("c", "patch", '{"input":"a\\n"}'),)
+    assert messages[1] == Message("tool", (Text("done"),), tool_call_id="c")
+
+
+@pytest.mark.parametrize(
+    ("output", "text"),
+    [("a", "a"), ([{"type": "input_text", "text": "b"}], "b"), ({"x": 1}, '{"x": 1}'),
+     ([1, 2], "[1, 2]"), (None, "")],
+)  # fmt: skip
+def test_outputs_may_be_texts_parts_or_other_json(output: Any, text: str) -> None:
+    item = {"type": "function_call_output", "call_id": "c", "output": output}
+    assert turns(item) == [("tool", text)]
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        ("auto", ToolChoice("auto")),
+        ("none", ToolChoice("none")),
+        ("required", ToolChoice("required")),
+        ({"type": "function", "name": "add"}, ToolChoice("required", ("add",))),
+        ({"type": "function", "name": "close_agent", "namespace": "multi_agent_v1"},
+         ToolChoice("required", ("multi_agent_v1__close_agent",))),
+        ({"type": "allowed_tools", "mode": "required", "tools": [{"type": "function",
+                                                                  "name": "add"}]},
+         ToolChoice("required", ("add",))),
+    ],
+)  # fmt: skip
+def test_tool_choices(choice: Any, expected: ToolChoice) -> None:
+    assert decode(tools=[ADD, SPACE], tool_choice=choice).tool_choice == expected
+
+
+@pytest.mark.parametrize(
+    ("members", "param"),
+    [
+        ({"tool_choice": "perhaps"}, "tool_choice"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tool_choice": {"type": "function", "name": "sub"}}, "tool_choice.name"),
+        ({"tool_choice": {"type": "web_search"}}, "tool_choice"),
+        ({"tools": [{"type": "function"}]}, "tools[0].name"),
+        ({"tools": [{"type": "function", "name": "f", "parameters": []}]}, "tools[0].parameters"),
+        ({"input": [{"role": "boss", "content": "x"}]}, "input[0].role"),
+        ({"input": [{"role": "user", "content": [{"type": "input_audio"}]}]},
+         "input[0].content[0]"),
+        ({"input": [{"type": "function_call", "name": "f"}]}, "input[0].call_id"),
+        ({"input": [{"type": "function_call_output", "output": "x"}]}, "input[0].call_id"),
+        ({"input": [{"type": "item_reference", "id": "msg_x"}]}, "input[0]"),
+        ({"input": 5}, "input"),
+        ({"max_output_tokens": 0}, "max_output_tokens"),
+        ({"background": True}, "background"),
+        ({"conversation": "conv_a"}, "conversation"),
+        ({"prompt": {"id": "p"}}, "prompt"),
+        ({"text": {"format": {"type": "xml"}}}, "text.format.type"),
+        ({"text": {"format": {"type": "json_schema", "schema": 1}}}, "text.format.schema"),
+        ({"temperature": "hot"}, "temperature"),
+    ],
+)  # fmt: skip
+def test_refusals_name_the_path(members: Any, param: str) -> None:
+    assert refusal(**members).param == param
+
+
+def test_what_is_no_json_is_said_to_be_none() -> None:
+    with pytest.raises(InvalidJson):
+        read_body(b"{")
+    with pytest.raises(InvalidRequestBody):
+        read_body(b'{"input": "hi"}')
+
+
+def test_null_is_unset_and_unknown_members_are_passed_over() -> None:
+    nulls = dict.fromkeys(("tools", "tool_choice", "text", "reasoning", "include", "metadata",
+                           "previous_response_id", "conversation", "store", "top_p"))  # fmt: skip
+    assert decode(**nulls, nonsense={"a": 1}) == decode()
+
+
+def test_formats_sampling_and_effort_reach_chat() -> None:
+    schema = {"type": "object", "properties": {"b": {}, "a": {}}}
+    form = {"type": "json_schema", "name": "n", "schema": schema, "strict": True}
+    request = decode(
+        text={"format": form}, temperature=0.5, top_p=0.9, top_logprobs=2, max_output_tokens=32000,
+        reasoning={"effort": "xhigh", "summary": "auto"}, user="u",
+    )  # fmt: skip
+    body = json.loads(encode_chat(request))
+    assert body["response_format"]["json_schema"] == {"name": "n", "schema": schema, "strict": True}
+    assert (body["temperature"], body["top_p"], body["logprobs"], body["top_logprobs"]) == (
+        0.5, 0.9, True, 2,
+    )  # fmt: skip
+    assert body["reasoning_effort"] == "high"
+    assert body["max_completion_tokens"] == 32000
+    assert list(json.loads(encode_chat(request))["response_format"]["json_schema"]["schema"]) == [
+        "type",
+        "properties",
+    ]
+
+
+def test_history_and_referred_items_stand_before_and_in_the_input() -> None:
+    body = read_body(
+        json.dumps({"model": "m", "input": [{"type": "item_reference", "id": "msg_a"},
+                                            {"role": "user", "content": "three"}]}).encode()
+    )  # fmt: skip
+    assert referred_items(body) == ["msg_a"]
+    one = msgspec.json.encode({"type": "message", "role": "user", "content": "one"})
+    two = msgspec.json.encode({"type": "message", "role": "assistant", "content": "two"})
+    request, _ = to_request(body, [one], {"msg_a": two})
+    assert [m.role for m in request.messages] == ["user", "assistant", "user"]

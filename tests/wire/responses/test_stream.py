@@ -1,0 +1,235 @@
+"""Responses answers: their order, their items, their bytes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.responses_schema import check_response, need_document
+from tests.wire.dialects.answers import any_answers, chat_stream, meaning
+from tests.wire.responses.reading import check_order, said, sse, validate
+
+from helexa.core.errors import ContextLengthExceeded, InsufficientQuota, InternalError, ModelLoading
+from helexa.core.events import (
+    Event,
+    Failed,
+    Finished,
+    ReasoningDelta,
+    Started,
+    TextDelta,
+    ToolCallArguments,
+    ToolCallBegun,
+    ToolCallEnded,
+)
+from helexa.core.usage import Usage
+from helexa.wire.chat_events import ChatEvents
+from helexa.wire.responses.answer import asked
+from helexa.wire.responses.decode import read_body, to_request
+from helexa.wire.responses.stream import ResponsesStream, plain_response
+
+few = settings(max_examples=40, deadline=None)
+GOLDEN = Path(__file__).parent / "golden"
+START = Started("chatcmpl-abc", "m", 7, 9, 3)
+FULL: list[Event] = [
+    START,
+    ReasoningDelta("Let me"),
+    ReasoningDelta(" see."),
+    TextDelta("I look"),
+    TextDelta(" it up."),
+    ToolCallBegun(0, "call_a", "get_weather"),
+    ToolCallArguments(0, '{"city": '),
+    ToolCallArguments(0, '"paris" }'),
+    ToolCallEnded(0),
+    ToolCallBegun(1, "call_b", "files__read"),
+    ToolCallArguments(1, "{}"),
+    ToolCallEnded(1),
+    Finished("tool_calls", Usage(9, 24, 3, 2)),
+]
+FUNCTION = {"type": "function", "name": "get_weather", "parameters": {"type": "object"}}
+SPACE = {"type": "namespace", "name": "files", "tools": [{"type": "function", "name": "read"}]}
+BODY = {"model": "m", "input": "hi", "tools": [FUNCTION, SPACE]}
+
+
+def counter() -> Callable[[str], str]:
+    letters = itertools.count()
+    return lambda prefix: f"{prefix}{chr(ord('a') + next(letters))}"
+
+
+def stream(**members: Any) -> ResponsesStream:
+    body = read_body(json.dumps({**BODY, **members}).encode())
+    _, names = to_request(body)
+    echo = asked(body, names, "resp_abc", 7, stored=True)
+    return ResponsesStream(echo, "m", counter(), lambda: 9.5)
+
+
+def render(events: list[Event], **members: Any) -> list[dict[str, Any]]:
+    return sse(stream(**members).render(events))
+
+
+def kinds(payloads: list[dict[str, Any]]) -> list[str]:
+    return [payload["type"].removeprefix("response.") for payload in payloads]
+
+
+def test_a_stream_has_the_full_order_of_events() -> None:
+    payloads = render(FULL)
+    check_order(payloads)
+    assert kinds(payloads) == [
+        "created", "in_progress",
+        "output_item.added", "content_part.added", "reasoning_text.delta", "reasoning_text.delta",
+        "reasoning_text.done", "content_part.done", "output_item.done",
+        "output_item.added", "content_part.added", "output_text.delta", "output_text.delta",
+        "output_text.done", "content_part.done", "output_item.done",
+        "output_item.added", "function_call_arguments.delta", "function_call_arguments.delta",
+        "function_call_arguments.done", "output_item.done",
+        "output_item.added", "function_call_arguments.delta",
+        "function_call_arguments.done", "output_item.done",
+        "completed",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("summary", [None, "auto"])
+def test_every_event_validates_against_both_published_schemas(summary: str | None) -> None:
+    need_document()
+    more = {"reasoning": {"effort": "low", "summary": summary}, "text": {"verbosity": "low"}}
+    validate(render(FULL, **more, include=["reasoning.encrypted_content"]))
+    validate(render([START, TextDelta("a"), Finished("length", Usage(9, 1), cut="budget")]))
+    validate(render([START, TextDelta("a"), Failed(ModelLoading("No.", retry_after_s=3))]))
+
+
+def test_golden_bytes() -> None:
+    """What clients have been tested with; changed on purpose only."""
+    assert stream().render(FULL) == (GOLDEN / "full.sse").read_bytes()
+
+
+def test_a_namespaced_call_goes_back_by_its_two_names() -> None:
+    payloads = render(FULL)
+    calls = [p["item"] for p in payloads if p["type"] == "response.output_item.done"][2:]
+    assert [(c.get("namespace"), c["name"]) for c in calls] == [
+        (None, "get_weather"),
+        ("files", "read"),
+    ]
+    assert b"files__read" not in stream().render(FULL)
+
+
+def test_thoughts_come_as_a_summary_where_one_was_asked_for() -> None:
+    payloads = render(FULL, reasoning={"effort": "low", "summary": "auto"})
+    check_order(payloads)
+    assert kinds(payloads)[2:8] == [
+        "output_item.added", "reasoning_summary_part.added", "reasoning_summary_text.delta",
+        "reasoning_summary_text.delta", "reasoning_summary_text.done",
+        "reasoning_summary_part.done",
+    ]  # fmt: skip
+    item = payloads[-1]["response"]["output"][0]
+    assert item["summary"] == [{"type": "summary_text", "text": "Let me see."}]
+    assert item["content"] == [{"type": "reasoning_text", "text": "Let me see."}]
+    assert "encrypted_content" not in item
+
+
+def test_what_is_sealed_comes_back_as_a_thought() -> None:
+    payloads = render(FULL, include=["reasoning.encrypted_content"])
+    item = payloads[-1]["response"]["output"][0]
+    replayed = {"type": "reasoning", "summary": [], "encrypted_content": item["encrypted_content"]}
+    again = {"model": "m", "input": [replayed, {"role": "assistant", "content": "Yes."}]}
+    request, _ = to_request(read_body(json.dumps(again).encode()))
+    assert request.messages[0].reasoning == "Let me see."
+
+
+def test_usage_has_every_count_that_strict_readers_want() -> None:
+    assert render(FULL)[-1]["response"]["usage"] == {
+        "input_tokens": 9,
+        "input_tokens_details": {"cached_tokens": 3, "cache_write_tokens": 0},
+        "output_tokens": 24,
+        "output_tokens_details": {"reasoning_tokens": 2},
+        "total_tokens": 33,
+    }
+
+
+@pytest.mark.parametrize("cut", ["budget", "kv_exhausted", "node_lost", "drain"])
+def test_a_cut_answer_is_incomplete_and_says_why(cut: Any) -> None:
+    payloads = render([START, TextDelta("a"), Finished("length", Usage(9, 1), cut=cut)])
+    check_order(payloads)
+    response = payloads[-1]["response"]
+    assert payloads[-1]["type"] == "response.incomplete"
+    assert response["incomplete_details"] == {
+        "reason": "max_output_tokens",
+        "helexa": {"finish": cut},
+    }
+    assert response["output"][0]["status"] == "incomplete"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ContextLengthExceeded(9, 5), "context_length_exceeded"),
+        (InsufficientQuota("Spent."), "insufficient_quota"),
+        (InternalError("Ours."), "server_error"),
+    ],
+)
+def test_a_failure_is_an_error_and_a_failed_response(error: Any, code: str) -> None:
+    payloads = render([START, TextDelta("half"), Failed(error)])
+    assert kinds(payloads)[-2:] == ["error", "failed"]
+    assert payloads[-2]["error"]["code"] == payloads[-2]["code"] == code
+    assert payloads[-1]["response"]["error"]["code"] == code
+    assert payloads[-1]["response"]["status"] == "failed"
+    assert "response.completed" not in {payload["type"] for payload in payloads}
+
+
+def test_keep_alives_open_the_response_and_repeat_its_progress() -> None:
+    writer = stream()
+    written = writer.keep_alive() + writer.keep_alive() + writer.render(FULL)
+    payloads = sse(written)
+    check_order(payloads)
+    assert kinds(payloads)[:3] == ["created", "in_progress", "in_progress"]
+
+
+def test_log_probabilities_go_along_with_their_text() -> None:
+    token = {"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": []}
+    event = TextDelta("a", msgspec.Raw(json.dumps([token]).encode()))
+    payloads = render([START, event, Finished("stop", Usage(9, 1))], top_logprobs=1)
+    assert next(p for p in payloads if p["type"].endswith("text.delta"))["logprobs"] == [token]
+    assert payloads[-1]["response"]["output"][0]["content"][0]["logprobs"] == [token]
+
+
+def test_a_plain_body_is_the_last_events_response() -> None:
+    body = read_body(json.dumps(BODY).encode())
+    _, names = to_request(body)
+    echo = asked(body, names, "resp_abc", 7, stored=True)
+    plain = plain_response(FULL, echo, "m", counter(), lambda: 9.5)
+    whole = json.loads(json.dumps(render(FULL)[-1]["response"]))
+    assert msgspec.json.decode(msgspec.json.encode(plain)) == whole
+    check_response(whole)
+    with pytest.raises(ContextLengthExceeded):
+        plain_response([Failed(ContextLengthExceeded(9, 5))], echo, "m", counter(), lambda: 1)
+
+
+@few
+@given(any_answers(), st.lists(st.integers(0, 4000), max_size=6))
+def test_any_answer_renders_the_same_under_any_rechunking(
+    events: list[Event], cuts: list[int]
+) -> None:
+    whole = chat_stream(events)
+    edges = sorted({0, len(whole), *(min(cut, len(whole)) for cut in cuts)})
+    decoder, writer, written = ChatEvents(), stream(), b""
+    for a, b in pairwise(edges):
+        written += writer.render(decoder.feed(whole[a:b]))
+    payloads = sse(written)
+    check_order(payloads)
+    assert said(payloads[-1]["response"]) == meaning(events)
+    once = sse(stream().render(ChatEvents().feed(whole)))
+    assert payloads == once
+
+
+@few
+@given(any_answers())
+def test_arguments_and_texts_survive_byte_by_byte(events: list[Event]) -> None:
+    payloads = render(events)
+    check_order(payloads)
+    assert said(payloads[-1]["response"]) == meaning(events)
