@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("helexa.cli.status:status_command", "What a running gateway can serve."),
     "keys": ("helexa.cli.keys:keys_group", "Make, find, change, rotate and revoke keys."),
     "simulate": ("helexa.cli.simulate:simulate_command", "Replay a trace on simulated nodes."),
+    "ledger": ("helexa.cli.ledger:ledger_group", "Prove the ledger's sums."),
     "bench": ("helexa.cli.bench:bench_group", "Measure every build, and show what changed."),
     "doctor": ("helexa.cli.doctor:doctor_command", "What this host has, and what to mend."),
 }

@@ -56,6 +56,9 @@ class Database(Protocol):
     def transaction(self) -> AbstractContextManager[None]:
         """Everything inside or nothing; other writers wait. Not nested. Raises as ``execute``."""
 
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Everything inside reads the same state; nobody waits for it. Not nested."""
+
     def now(self) -> float:
         """Epoch seconds by the clock that all gateways of this ledger share."""
 

@@ -71,6 +71,19 @@ class PostgresDatabase:
         with self._foreign_errors():
             inside.__exit__(None, None, None)
 
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """See ``Database.snapshot``."""
+        with self._foreign_errors():
+            inside = self._open().transaction(force_rollback=True)
+            inside.__enter__()
+        try:
+            self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            yield
+        finally:
+            with suppress(self._driver.Error):
+                inside.__exit__(None, None, None)
+
     def now(self) -> float:
         """See ``Database.now``."""
         return float(self.execute("SELECT extract(epoch FROM clock_timestamp())")[0][0])

@@ -80,6 +80,15 @@ class SqliteDatabase:
                 self._connection.rollback()
             raise
 
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """See ``Database.snapshot``."""
+        self.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._connection.rollback()
+
     def now(self) -> float:
         """See ``Database.now``."""
         return time.time()
