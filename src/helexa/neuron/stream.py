@@ -87,11 +87,17 @@ class AnswerStream:
     _unsent: bytes = b""  # cleaned, but over the grant
     _taken: int = 0  # from the grant so far
     _clear: int = 0  # tokens that fit grant and cells without asking again
+    _ahead: int = 0  # events in ``_held``: the engine has cells for their tokens already
 
     @property
     def blocked(self) -> bool:
         """Events wait for the grant to grow."""
         return bool(self._held or self._unsent)
+
+    @property
+    def ahead(self) -> int:
+        """Events that wait behind an edge: how far the engine has computed on."""
+        return self._ahead
 
     @property
     def missing(self) -> int:
@@ -109,7 +115,9 @@ class AnswerStream:
         events = data[:end] if self._tail else data
         if self._held or self._unsent:
             self._held += events
-            return self._step(b"", "grant")
+            self._ahead += events.count(END)
+            edge: Edge = "grant" if self._cells_for(self._ahead) else "kv_exhausted"
+            return self._step(b"", edge)
         if self._clear >= MARGIN + events_in(events):
             return self._flow(events)
         return self._advance(events)
@@ -122,8 +130,9 @@ class AnswerStream:
         """Go on with what was held, after the grant grew."""
         unsent, self._unsent = self._unsent, b""
         held, self._held = self._held, b""
+        ahead, self._ahead = self._ahead, 0
         if not self._account():
-            self._unsent, self._held = unsent, held
+            self._unsent, self._held, self._ahead = unsent, held, ahead
             return self._step(b"", "grant")
         step = self._advance(held)
         return msgspec.structs.replace(step, out=unsent + step.out) if unsent else step
@@ -140,6 +149,7 @@ class AnswerStream:
         """Nobody reads on: what is held counts as thrown away."""
         self.discarded += tokens_in(self._held, self.cleaner.meter.output)
         self._held = self._unsent = b""
+        self._ahead = 0
         self._forgive()
 
     def settle_whole(self) -> None:
@@ -203,12 +213,14 @@ class AnswerStream:
             edge = self._edge_before(event)
             if edge is not None:
                 self._held = events
+                self._ahead = events.count(END)
                 return self._step(b"".join(clean), edge)
             events = events[end:]
             out = self.cleaner.feed(event)
             if not self._account():
                 if may_cost(event):
                     self._unsent, self._held = out, events
+                    self._ahead = events.count(END)
                     return self._step(b"".join(clean), "grant")
                 self._forgive()
             clean.append(out)

@@ -43,7 +43,7 @@ def test_an_engine_killed_while_streaming_ends_the_stream_with_an_error_event(
     assert last["error"]["code"] == "upstream_connection_error"
     assert "data: [DONE]" not in rest
     h.until(lambda: node.engines() not in ([], [engine]) and node.status() == "loaded")
-    assert node.in_flight() == 0
+    h.until(lambda: node.in_flight() == 0)
     assert node.post("/v1/chat/completions", h.chat(max_tokens=1)).status_code == 200
 
 

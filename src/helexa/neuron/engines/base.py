@@ -64,6 +64,8 @@ class Plan(msgspec.Struct, frozen=True):
         slots: Requests that run at once.
         kv_cells: Tokens of KV memory in all; ``context × slots`` unless unified.
         unified: One pool of cells shared by the slots.
+        ahead_cells: Cells per slot that the engine has beyond ``kv_cells``, never granted: it
+            computes on while its last token travels to the node and is counted there.
         kv_type: ``f16``, ``q8_0`` or ``q4_0``.
         devices: Indices used; empty means the CPU.
         tensor_split: Share per device.
@@ -80,6 +82,7 @@ class Plan(msgspec.Struct, frozen=True):
     kv_cells: int
     unified: bool = True
     kv_type: str = "f16"
+    ahead_cells: int = 0
     devices: tuple[int, ...] = ()
     tensor_split: tuple[float, ...] = ()
     gpu_layers: int = 0

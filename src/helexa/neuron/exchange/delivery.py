@@ -12,7 +12,8 @@ its exchange. What it may not do is decide how a request ends otherwise: that is
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
 
 from helexa.core.errors import HelexaError, ModelRecovering, UpstreamConnectionError
 from helexa.neuron.admission import Seat
@@ -37,21 +38,23 @@ def without_usage(events: bytes) -> bytes:
 
 
 class Delivery:
-    """The answer to one seated request.
+    """The answer to one seated request; its seat is given up when the engine's slot is free.
 
     Args:
         exchange: The request it answers.
-        seat: Its right to run; charged here, given up by the exchange.
+        seat: Its right to run, charged as tokens come.
     """
 
     __slots__ = (
         "_asked",
+        "_broke_off",
         "_charged",
         "_edge",
         "_exchange",
         "_model",
         "_open",
         "_seat",
+        "_stopped",
         "_too_long",
         "attempt",
         "stream",
@@ -67,6 +70,8 @@ class Delivery:
         self._seat = seat
         self._charged = 0
         self._open = True
+        self._broke_off = True
+        self._stopped = False
         self._edge: asyncio.Task[None] | None = None
         self._too_long: HelexaError | None = None
         self.stream = AnswerStream(
@@ -89,7 +94,11 @@ class Delivery:
         asked = self._asked
         self._model.watchdog.begin(self)
         await self.attempt.run(self._model.head(asked), asked.body)
-        while self._edge is not None:  # the engine is done, the answer waits for its grant
+        if not self._stopped:
+            self._broke_off = self.attempt.failure is not None
+        if not self._broke_off:
+            self._model.slots.free(self)
+        while self._edge is not None:  # the engine is done, the answer waits at an edge
             await asyncio.wait([self._edge])
         self._after()
 
@@ -99,7 +108,7 @@ class Delivery:
         if not self._open or self._exchange.reply.ended or stream.cleaner.done:
             return
         self._deliver("cut", stream.cut(finish, why))
-        self.attempt.stop()
+        self._stop()
 
     def settle(self) -> None:
         """It is over, whatever ended it: nothing is forwarded, everything is charged."""
@@ -109,9 +118,25 @@ class Delivery:
         self.stream.abandon()
         prompt, cached, output, _, _ = self.stream.counts()
         self._charge(prompt - cached + output)
-        self._model.watchdog.end(self)
+        self._leave()
         meter = self.stream.cleaner.meter
         self._model.note_decode(meter.output, meter.predicted_ms / 1000)
+
+    def _stop(self) -> None:
+        """Let go of the engine, which will notice at its next write."""
+        self._stopped = True
+        self.attempt.stop()
+
+    def _leave(self) -> None:
+        """Give up the seat: now if the engine is done, else when it has let go of the slot."""
+        if self._broke_off and self.attempt.connected_at:
+            self._model.slots.leave(self, self._asked.choices, self._free)
+        else:
+            self._free()
+
+    def _free(self) -> None:
+        self._model.watchdog.end(self)
+        self._seat.leave()
 
     # ── while it runs ───────────────────────────────────────────────────────────────────────
 
@@ -142,10 +167,9 @@ class Delivery:
         if exchange.grant.gate.low():
             exchange.say_low(0)
         if step.edge == "kv_exhausted":
-            self.close("length", "kv_exhausted")
+            self._out_of_cells()
         elif step.edge is not None and self._edge is None:
-            self._edge = exchange.desk.loop.create_task(self._wait_at_edge())
-            self._edge.add_done_callback(self._edge_left)
+            self._wait(self._wait_at_edge())
 
     def _pass_on(self, out: bytes) -> None:
         """Forward clean events, in the caller's dialect."""
@@ -158,10 +182,11 @@ class Delivery:
     def _accepted(self) -> bool:
         """The engine has said how long the prompt is: if it fits, a gateway may have its header."""
         exchange, model, prompt = self._exchange, self._model, self.stream.cleaner.meter.prompt
+        model.slots.take(self, self._asked.choices)
         self._too_long = check_prompt(prompt, model.limit)
         if self._too_long is not None:
             model.rejected_too_long += 1
-            self.attempt.stop()
+            self._stop()
             return False
         # bytes were only a bound
         self._seat.shrink_to(exchange.cells_to_begin(model, prompt, self._asked.choices))
@@ -187,7 +212,7 @@ class Delivery:
             self._seat.charge(cost - self._charged)
             self._charged = cost
 
-    # ── at the edge of a grant ──────────────────────────────────────────────────────────────
+    # ── at an edge ──────────────────────────────────────────────────────────────
 
     async def _wait_at_edge(self) -> None:
         """Hold the answer until the grant grows; cut it when it does not in time."""
@@ -201,6 +226,24 @@ class Delivery:
             self._take(self.stream.resume())
         else:
             self.close("length", "budget")
+
+    def _out_of_cells(self) -> None:
+        """Wait for those of answers that are leaving, as long as the engine can compute ahead."""
+        slots, room = self._model.slots, self._model.plan.ahead_cells // 2
+        if self.stream.ahead > room or (self._edge is None and not slots.leaving):
+            self.close("length", "kv_exhausted")
+        elif self._edge is None:
+            self._wait(self._wait_for_cells())
+
+    async def _wait_for_cells(self) -> None:
+        await self._model.slots.released()
+        self._edge = None
+        if self._open:
+            self._take(self.stream.resume())
+
+    def _wait(self, waiting: Coroutine[Any, Any, None]) -> None:
+        self._edge = self._exchange.desk.loop.create_task(waiting)
+        self._edge.add_done_callback(self._edge_left)
 
     def _edge_left(self, edge: asyncio.Task[None]) -> None:
         if not edge.cancelled() and (error := edge.exception()) is not None:

@@ -277,9 +277,9 @@ class Exchange:
         """Let go of everything; called once, whatever happened."""
         if self.delivery is not None:
             self.delivery.settle()
-        self.conclude(self.outcome)
-        if self._seat is not None:
+        elif self._seat is not None:
             self._seat.leave()
+        self.conclude(self.outcome)
         if self.model is not None and self._running is not None:
             self.desk.node.requests.remove(self._running)
             self.model.leave(self, self.times.ended)

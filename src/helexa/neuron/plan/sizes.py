@@ -55,9 +55,10 @@ class Sizes:
 
     def need(self, cells: int, places: tuple[Place, ...]) -> dict[int, int]:
         """MiB per place for ``cells`` (of the pool, or of each slot when not unified)."""
+        ahead = self.wanted.ahead_cells * self.slots
         estimate = predict_memory(
             self.facts,
-            context=cells,
+            context=cells + ahead,
             slots=self.slots,
             kv_type=self.kv_type,
             unified=self.wanted.unified,
@@ -137,6 +138,7 @@ class Sizes:
             kv_cells=cells if wanted.unified else cells * self.slots,
             unified=wanted.unified,
             kv_type=self.kv_type,
+            ahead_cells=wanted.ahead_cells,
             devices=tuple(place.index for place in places) if on_gpu else (),
             tensor_split=shares if on_gpu and len(places) > 1 else (),
             gpu_layers=self.gpu_layers,

@@ -26,6 +26,7 @@ class Wanted(msgspec.Struct, frozen=True):
         max_devices: Most devices to spread over; None is as many as needed.
         unified: One pool of cells shared by the slots.
         cells: Most cells of that pool; None is a full context for every slot if it fits.
+        ahead_cells: Cells per slot that the engine has beyond those that are granted.
         cache_ram_mb: Host memory for the prompt cache.
         prefill_tok_s: Measured or estimated; bounds the default context with ``target_secs``.
     """
@@ -40,6 +41,7 @@ class Wanted(msgspec.Struct, frozen=True):
     max_devices: int | None = None
     unified: bool = True
     cells: int | None = None
+    ahead_cells: int = 0
     cache_ram_mb: int = 0
     prefill_tok_s: float | None = None
     embeddings: bool = False

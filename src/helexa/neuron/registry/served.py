@@ -18,6 +18,7 @@ from helexa.neuron.engines.supervisor import EngineProcess
 from helexa.neuron.limits import FreeMemory, PrefillRate, check_memory, servable, steady
 from helexa.neuron.metrics import ModelMetrics
 from helexa.neuron.models.facts import ModelFacts
+from helexa.neuron.slots import Slots
 from helexa.neuron.watchdog import Watchdog
 from helexa.relay.pool import UpstreamPool
 
@@ -74,7 +75,16 @@ class ServedModel:
     rejected_too_long: int = 0
     last_used: float = 0.0
     running: set[Cuttable] = field(default_factory=set)
+    slots: Slots = field(init=False)
     quiet: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.slots = Slots(self._busy_slots, asyncio.get_running_loop().time)
+
+    async def _busy_slots(self) -> int:
+        """Asked of the engine; one that has died runs nothing."""
+        address = self.process.address
+        return 0 if address is None else (await self.engine.load(address)).running
 
     @property
     def model_id(self) -> str:
@@ -128,6 +138,7 @@ class ServedModel:
         self.pool.close()
         self.pool = self.make_pool(address)
         self.watchdog.restarted()
+        self.slots.forget()
 
     def note_prefill(self, tokens: int, seconds: float) -> None:
         """The engine read ``tokens`` uncached tokens; the limit follows its speed."""
@@ -217,3 +228,4 @@ class ServedModel:
             self.learned(self.prefill.tok_s)
         self.pool.close()
         await self.process.stop()
+        self.slots.forget()

@@ -58,6 +58,7 @@ def test_every_field_of_the_plan_reaches_the_server(facts: ModelFacts) -> None:
         kv_cells=2500,
         unified=False,
         kv_type="q8_0",
+        ahead_cells=7,
         devices=(1, 2),
         tensor_split=(0.25, 0.75),
         gpu_layers=12,
@@ -69,7 +70,7 @@ def test_every_field_of_the_plan_reaches_the_server(facts: ModelFacts) -> None:
         extra={"split_mode": "row", "flash_attention": "on", "main_gpu": 1, "poll": 3},
     )
     config = server_config(facts, plan, "served", "key")
-    assert (config.cells, config.slots, config.unified) == (2500, 3, False)
+    assert (config.cells, config.slots, config.unified) == (2500 + 3 * 7, 3, False)
     assert (config.kv_type, config.prefill_batch, config.cache_ram_mb) == ("q8_0", 64, 77)
     assert (config.gpu_layers, config.tensor_split) == (12, (0.25, 0.75))
     assert (config.split_mode, config.main_gpu, config.flash_attention) == ("row", 1, "on")

@@ -17,6 +17,7 @@ from helexa.core.errors import (
     HelexaError,
     ModelLoading,
     ServiceUnavailable,
+    UpstreamTimeout,
 )
 from helexa.neuron.engines.base import (
     Address,
@@ -44,6 +45,13 @@ _COUNT_PATH = "/v1/chat/completions/input_tokens"
 _RENDER_PATH = "/apply-template"
 _TEXT_PATH = "/v1/completions"
 _THREAD_BYTES = 256 * 1024
+
+
+class _Slot(msgspec.Struct):
+    """What one of the server's slots says of itself."""
+
+    is_processing: bool = False
+    n_prompt_tokens: int = 0  # output included
 
 
 class _Prompt(msgspec.Struct):
@@ -203,9 +211,13 @@ class LlamaCpp:
 
     async def load(self, address: Address) -> LoadFigures:
         """From the slots: running requests and the cells they hold."""
-        slots = (await ask(address, "GET", "/slots")).json()
-        running = [slot for slot in slots if slot.get("is_processing")]
-        used = sum(int(slot.get("n_prompt_tokens", 0)) for slot in running)  # output included
+        answer = await ask(address, "GET", "/slots")
+        try:
+            slots = msgspec.json.decode(answer.body, type=list[_Slot])
+        except msgspec.MsgspecError:
+            raise UpstreamTimeout("The engine does not say what its slots do.") from None
+        running = [slot for slot in slots if slot.is_processing]
+        used = sum(slot.n_prompt_tokens for slot in running)
         return LoadFigures(kv_used=used, running=len(running))
 
     def error(self, status: int, body: bytes, served: Served) -> HelexaError:
@@ -220,7 +232,7 @@ def server_config(facts: ModelFacts, plan: Plan, model_id: str, key: str) -> Ser
         path=str(facts.path),
         alias=model_id,
         api_key=key,
-        cells=plan.kv_cells,
+        cells=plan.kv_cells + plan.ahead_cells * plan.slots,
         slots=plan.slots,
         unified=plan.unified,
         kv_type=plan.kv_type,

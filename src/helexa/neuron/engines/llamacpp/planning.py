@@ -22,6 +22,8 @@ _BATCH_CPU, _BATCH_GPU = 512, 2048
 _BATCH_MIN = 64
 """Below 64 rows llama.cpp's CPU attention takes another path: at 3,600 tokens of context spark
 prefilled 1,150 tokens per CPU second in chunks of 64 and 430 in chunks of 32."""
+AHEAD_CELLS = 32
+"""In a shared pool: more than a slot makes while its last token is on its way to be counted."""
 _BATCH_EMBED = 512
 """An input to embed has to fit one chunk, so there cancelling is the slower of the two."""
 
@@ -48,7 +50,10 @@ def make_plan(facts: ModelFacts, host: Host, wanted: Mapping[str, object]) -> Pl
     batch = extra.get("batch") or given.get("batch") or prefill_chunk(facts, host, asked)
     vectors = asked.embeddings or asked.rerank
     batch = max(int(batch), asked.slots or 1, _BATCH_EMBED if vectors else 1)
-    return fit(facts, host, msgspec.structs.replace(asked, batch=batch), room)
+    asked = msgspec.structs.replace(
+        asked, batch=batch, ahead_cells=AHEAD_CELLS if asked.unified else 0
+    )
+    return fit(facts, host, asked, room)
 
 
 def _members(given: Mapping[str, Any], kind: type[msgspec.Struct]) -> dict[str, Any]:

@@ -1,0 +1,128 @@
+"""Which of an engine's slots are taken, also by answers that ended here before they did there.
+
+::
+
+    accepted ──▶ taken ──▶ last word of the engine ──▶ free
+                   └─ cut, cancelled: connection dropped ─▶ leaving ─▶ the engine says so ─▶ free
+
+An engine notices a dropped connection at its next write and lets go of the slot a step or two
+later. Until then its KV cells are not free, whatever the node thinks: given on at once they would
+be granted twice, and an engine that runs out of cells fails everyone. So what such an answer held
+is given back when the engine reports fewer running slots than that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from helexa.core.errors import HelexaError, UpstreamConnectionError
+
+FIRST_PAUSE_S, MOST_PAUSE_S = 0.002, 0.1
+MOST_LEAVING_S = 20.0
+"""An engine that has not let go by then is the watchdog's business, not that of who waits."""
+
+
+@dataclass(slots=True, eq=False)
+class _Leaving:
+    """An answer the engine may still be busy with."""
+
+    slots: int
+    since: float
+    release: Callable[[], None]
+
+
+@dataclass(slots=True)
+class Slots:
+    """The slots of one loaded model, as the node knows them.
+
+    Args:
+        running: Asks the engine how many of its slots are busy.
+        clock: Monotonic seconds.
+        most_s: How long an answer may be leaving.
+    """
+
+    running: Callable[[], Awaitable[int]]
+    clock: Callable[[], float]
+    most_s: float = MOST_LEAVING_S
+    _taken: dict[object, int] = field(default_factory=dict)
+    _leaving: list[_Leaving] = field(default_factory=list)
+    _bell: asyncio.Event = field(default_factory=asyncio.Event)
+    _asking: asyncio.Task[None] | None = None
+
+    @property
+    def leaving(self) -> int:
+        """Slots whose answers have ended here, and perhaps not yet there."""
+        return sum(entry.slots for entry in self._leaving)
+
+    def take(self, request: object, slots: int) -> None:
+        """The engine has accepted ``request`` and runs it in as many slots."""
+        self._taken[request] = slots
+
+    def free(self, request: object) -> None:
+        """The engine's own last word about ``request``; idempotent."""
+        self._taken.pop(request, None)
+
+    def leave(self, request: object, slots: int, release: Callable[[], None]) -> None:
+        """We went first: ``release`` is called once the engine has let go."""
+        self.free(request)
+        self._leaving.append(_Leaving(slots, self.clock(), release))
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.get_running_loop().create_task(self._ask(), name="slots")
+
+    async def released(self) -> None:
+        """Return when somebody who is leaving has left."""
+        await self._bell.wait()
+
+    def forget(self) -> None:
+        """The engine is gone, and with it everything that ran there."""
+        self._taken.clear()
+        self._release(len(self._leaving))
+
+    async def _ask(self) -> None:
+        """Ask until nobody is leaving any more. The engine answers between two steps."""
+        pause = FIRST_PAUSE_S
+        while self._leaving:
+            asked, known = len(self._leaving), sum(self._taken.values())
+            running = await self._busy()
+            # What ended or began while the answer was on its way is counted as it was before.
+            asked = min(asked, len(self._leaving))
+            others = min(known, sum(self._taken.values()))
+            free = releasable([e.slots for e in self._leaving[:asked]], running - others)
+            late = self.clock() - self.most_s
+            while free < asked and self._leaving[free].since <= late:
+                free += 1
+            self._release(free)
+            await asyncio.sleep(pause)
+            pause = min(MOST_PAUSE_S, 2 * pause) if not free else FIRST_PAUSE_S
+
+    async def _busy(self) -> int:
+        try:
+            return await self.running()
+        except UpstreamConnectionError:
+            return 0  # nobody is there
+        except HelexaError:
+            return self.leaving + sum(self._taken.values())  # nothing was learned
+
+    def _release(self, count: int) -> None:
+        gone, self._leaving[:count] = self._leaving[:count], []
+        for entry in gone:
+            entry.release()
+        if gone:
+            self._bell.set()
+            self._bell.clear()
+
+
+def releasable(leaving: list[int], still_running: int) -> int:
+    """How many of ``leaving`` (slots each, oldest first) are surely free; pure.
+
+    Args:
+        still_running: Busy slots that belong to nobody else we know of.
+    """
+    rest = sum(leaving)
+    for count, slots in enumerate(leaving):
+        rest -= slots
+        if rest < still_running:
+            return count
+    return len(leaving)
