@@ -16,6 +16,7 @@ import argparse
 import asyncio
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -30,22 +31,24 @@ from helexa import spark
 from helexa.neuron.engines.base import Address, Host, Launch, Plan
 from helexa.neuron.engines.http import ask
 from helexa.neuron.engines.llamacpp.engine import LlamaCpp
-from helexa.neuron.engines.llamacpp.planning import threads_for
+from helexa.neuron.engines.llamacpp.planning import SPIN, threads_for
 from helexa.neuron.engines.supervisor import EngineProcess, EngineSpec
 from helexa.neuron.models.facts import ModelFacts
 from helexa.neuron.models.inspect import inspect
 
+Row = tuple[str, int, int | None]
+Speeds = tuple[float, float]
 DEFAULT_SPIN = None
 BURN = "while True: pass"
 
 
-def settings(facts: ModelFacts, cores: int) -> list[tuple[str, int, int | None]]:
+def settings(facts: ModelFacts, cores: int) -> list[Row]:
     """Name, threads and spin count (None leaves it to OpenMP) of each row."""
     chosen = threads_for(facts, cores)
-    spins = [0, 1_000, 10_000]
-    rows: list[tuple[str, int, int | None]] = [("library default", cores, DEFAULT_SPIN)]
+    spins = [0, 300, 1_000, 3_000]
+    rows: list[Row] = [("library default", cores, DEFAULT_SPIN)]
     rows += [(f"{cores} threads, spin {spin}", cores, spin) for spin in spins]
-    rows += [("1 thread", 1, 0), (f"as planned ({chosen})", chosen, 0)]
+    rows += [("1 thread", 1, 0), (f"as planned ({chosen}, spin {SPIN})", chosen, SPIN)]
     return rows
 
 
@@ -99,20 +102,30 @@ def neighbours(count: int) -> Iterator[None]:
             process.wait()
 
 
-async def measure(facts: ModelFacts, tokens: int, cores: int) -> None:
-    print(f"{facts.model_id}, {cores} cores, {tokens} tokens, one stream")
-    print(f"{'':28}{'alone':>12}{'ratio':>8}{'beside ' + str(cores):>12}{'ratio':>8}")
-    base: tuple[float, float] | None = None
-    for name, threads, spin in settings(facts, cores):
+async def one_round(facts: ModelFacts, rows: list[Row], tokens: int, cores: int) -> list[Speeds]:
+    """Every row once: tokens per second alone and beside one busy process per core."""
+    found = []
+    for _, threads, spin in rows:
         with tempfile.TemporaryDirectory() as state:
             async with engine_with(facts, threads, spin, Path(state)) as address:
                 alone = await decode_speed(address, tokens)
                 with neighbours(cores):
-                    beside = await decode_speed(address, max(8, tokens // 4))
-        base = base or (alone, beside)
+                    found.append((alone, await decode_speed(address, max(8, tokens // 4))))
+    return found
+
+
+async def measure(facts: ModelFacts, tokens: int, cores: int, rounds: int) -> None:
+    rows = settings(facts, cores)
+    each = [await one_round(facts, rows, tokens, cores) for _ in range(rounds)]
+    print(f"{facts.model_id}, {cores} cores, {tokens} tokens, one stream, median of {rounds}")
+    print(f"{'':28}{'alone':>12}{'ratio':>8}{'beside ' + str(cores):>12}{'ratio':>8}")
+    first: Speeds | None = None
+    for (name, _, _), *speeds in zip(rows, *each, strict=True):
+        alone, beside = (statistics.median(kind) for kind in zip(*speeds, strict=True))
+        first = first or (alone, beside)
         print(
-            f"{name:28}{alone:>8.0f} t/s{alone / base[0]:>8.2f}"
-            f"{beside:>8.0f} t/s{beside / base[1]:>8.2f}",
+            f"{name:28}{alone:>8.0f} t/s{alone / first[0]:>8.2f}"
+            f"{beside:>8.0f} t/s{beside / first[1]:>8.2f}",
             flush=True,
         )
 
@@ -121,9 +134,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=spark.gguf_path())
     parser.add_argument("--tokens", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
-    asyncio.run(measure(inspect(args.model, args.model.stem), args.tokens, cores))
+    asyncio.run(measure(inspect(args.model, args.model.stem), args.tokens, cores, args.rounds))
 
 
 if __name__ == "__main__":

@@ -118,6 +118,7 @@ class FakeNode:
         self.free_mb = 20_000
         self.harnesses = ["llamacpp"]
         self.fail: int | None = None
+        self.draining: bool | None = None
         self.hang = False
         self.with_events = True
         self.refuse_loads: list[tuple[int, dict[str, Any]]] = []
@@ -242,6 +243,7 @@ class FakeNode:
             "uptime_secs": 5,
             "devices": readings,
             "models": [{"id": name, **load} for name, load in self.loads.items()],
+            **({} if self.draining is None else {"draining": self.draining}),
         }
 
     def _route(self, method: str, path: str, body: Any) -> tuple[int, Any]:

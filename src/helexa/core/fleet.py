@@ -130,12 +130,17 @@ class Activation(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """``GET /health`` of a node."""
+    """``GET /health`` of a node.
+
+    Args:
+        draining: It refuses new work; None when the node does not say.
+    """
 
     uptime_secs: float = 0.0
     devices: list[DeviceReading] = []
     activation: Activation = Activation()
     models: list[ModelLoad] = []
+    draining: bool | None = None
 
 
 class NodeVersion(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -148,6 +148,7 @@ class Node(Generic[R]):
             devices=self.hardware.devices(),
             activation=self.activator.snapshot(),
             models=self.registry.figures(),
+            draining=self.registry.draining,
         )
 
     def models(self) -> list[ModelEntry]:

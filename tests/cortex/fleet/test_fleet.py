@@ -207,6 +207,19 @@ async def test_figures_that_cannot_be_read_do_not_make_a_node_dead(
             assert seen.models["m"].load.in_flight == 0
 
 
+async def test_a_node_without_events_says_in_its_health_that_it_drains(
+    fake_node: Starter, model: Model
+) -> None:
+    async with fake_node(model("m")) as node:
+        node.with_events = False
+        async with watching(make(), node) as fleet:
+            assert not (await until(fleet, lambda n: n.reachable and n.models)).draining
+            node.draining = True
+            await until(fleet, lambda n: n.draining)
+            node.draining = False
+            await until(fleet, lambda n: not n.draining)
+
+
 async def test_a_broken_event_stream_resumes_where_it_was(fake_node: Starter, model: Model) -> None:
     async with fake_node(model("m")) as node, watching(make(SELDOM), node) as fleet:
         await until(fleet, lambda n: n.events and n.discovery)

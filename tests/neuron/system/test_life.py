@@ -154,7 +154,9 @@ def test_sigterm_cuts_what_does_not_finish_in_time_and_says_so(start_node: Any, 
 def test_a_draining_node_refuses_new_work_and_can_be_called_back(start_node: Any, h: Any) -> None:
     node = start_node()
     node.load()
+    assert node.get("/health")["draining"] is False
     assert node.post("/drain").json()["draining"] is True
+    assert node.get("/health")["draining"] is True
     refused = node.post("/v1/chat/completions", h.chat())
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "service_unavailable")
     assert int(refused.headers["retry-after"]) >= 1

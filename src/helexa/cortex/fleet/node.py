@@ -122,6 +122,7 @@ class NodeTask:
 
     def mark_draining(self, draining: bool) -> None:
         """We have just told the node, and need not wait to hear it back."""
+        self._news += 1  # a poll that is under way may be older
         self._publish(replace(self.snapshot, draining=draining))
 
     # Polling.

@@ -35,6 +35,7 @@ def heard(
         uptime_secs=health.uptime_secs,
         activation=health.activation,
         devices=tuple(health.devices),
+        draining=node.draining if health.draining is None else health.draining,
     )
 
 

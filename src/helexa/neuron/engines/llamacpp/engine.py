@@ -35,7 +35,7 @@ from helexa.neuron.engines.llamacpp import clean
 from helexa.neuron.engines.llamacpp.build import LlamaCppBuild, installed_version
 from helexa.neuron.engines.llamacpp.config import ServerConfig
 from helexa.neuron.engines.llamacpp.errors import map_error
-from helexa.neuron.engines.llamacpp.planning import make_plan
+from helexa.neuron.engines.llamacpp.planning import SPIN, make_plan
 from helexa.neuron.models.facts import ModelFacts
 
 _CHILD = "helexa.neuron.engines.llamacpp.child"
@@ -267,7 +267,7 @@ def _engine_env(plan: Plan) -> dict[str, str]:
     return {
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "CUDA_VISIBLE_DEVICES": ",".join(str(index) for index in plan.devices),
-        "GOMP_SPINCOUNT": str(plan.extra.get("spin", 0)),
+        "GOMP_SPINCOUNT": str(plan.extra.get("spin", SPIN)),
         "OMP_NUM_THREADS": str(plan.threads),
     }
 

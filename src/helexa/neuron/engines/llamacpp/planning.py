@@ -22,6 +22,10 @@ _BATCH_CPU, _BATCH_GPU = 512, 2048
 _BATCH_MIN = 64
 """Below 64 rows llama.cpp's CPU attention takes another path: at 3,600 tokens of context spark
 prefilled 1,150 tokens per CPU second in chunks of 64 and 430 in chunks of 32."""
+SPIN = 300
+"""Turns an OpenMP thread spins at a barrier before it sleeps: with none, one stream of a 0.6B
+model decodes at 0.6 of the library's speed on two idle cores; with the library's own, at a quarter
+of ours beside two busy neighbours (``benchmarks/engine_threads.py``)."""
 AHEAD_CELLS = 32
 """In a shared pool: more than a slot makes while its last token is on its way to be counted."""
 _BATCH_EMBED = 512
@@ -71,15 +75,18 @@ def threads_for(facts: ModelFacts, cores: int) -> int:
 def prefill_chunk(facts: ModelFacts, host: Host, wanted: Wanted) -> int:
     """Tokens between two looks at the queue, so that a cancelled prompt is noticed in time.
 
-    ``rate × 80 ms``, rounded down to a power of two. Unmeasured CPUs are taken at 40 GFLOP/s per
-    thread; a token costs 2 FLOP per weight, and 4 per context token, head and element of a head
-    in every layer (at the end of the context, where a chunk takes longest).
+    ``rate × 80 ms`` at the end of the context, where a chunk takes longest, rounded down to a power
+    of two. A token costs 2 FLOP per weight, and 4 per context token, head and element of a head in
+    every layer. A measured rate is that of prompts which mostly are short; unmeasured CPUs are
+    taken at 40 GFLOP/s per thread.
     """
     gpus = any(device.kind != "cpu" for device in host.devices)
     if gpus and wanted.gpu_layers != 0:
         return _BATCH_GPU
     context = min(facts.context_native or _DEEP, wanted.ctx or _DEEP, _DEEP)
     attention = 4 * context * facts.heads * facts.head_dim_k * facts.layers
-    guess = (wanted.threads or 1) * FLOPS_PER_CORE / (2 * max(1, facts.parameters) + attention)
-    chunk = 1 << max(0, int((wanted.prefill_tok_s or guess) * CANCEL_TARGET_S).bit_length() - 1)
+    weights = 2 * max(1, facts.parameters)
+    measured = wanted.prefill_tok_s or (wanted.threads or 1) * FLOPS_PER_CORE / weights
+    rate = measured * weights / (weights + attention)
+    chunk = 1 << max(0, int(rate * CANCEL_TARGET_S).bit_length() - 1)
     return max(_BATCH_MIN, min(_BATCH_CPU, chunk))
