@@ -62,12 +62,13 @@ class CortexProcess:
     process: subprocess.Popen[bytes] | None = None
     ready: dict[str, Any] = field(default_factory=dict)
     verify: ssl.SSLContext | bool = True
+    words: tuple[str, ...] = ()
 
     def start(self) -> CortexProcess:
         file = self.folder / "cortex.toml"
         file.write_text(f'models_config = "models.toml"\n{self.config}')
         (self.folder / "models.toml").write_text(self.models)
-        free = ["--port", "0", "--metrics-port", "0"]
+        free = ["--port", "0", "--metrics-port", "0", *self.words]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "helexa.cli", "cortex", *free, "--config", str(file)],
@@ -167,7 +168,12 @@ def starter(factory: pytest.TempPathFactory) -> Iterator[StartStack]:
     stacks: list[Stack] = []
 
     def start(
-        config: str = "", *, node: str = "", load: bool = True, secret: str = SECRET
+        config: str = "",
+        *,
+        node: str = "",
+        load: bool = True,
+        secret: str = SECRET,
+        debug: bool = False,
     ) -> Stack:
         folder = factory.mktemp("stack")
         for name in ("node", "cortex"):
@@ -178,7 +184,8 @@ def starter(factory: pytest.TempPathFactory) -> Iterator[StartStack]:
             f'[fleet]\nsecret = "{secret}"\n[ledger]\nslice_tokens = 64\n{config}\n{KEYS}\n'
             f'[[neurons]]\nname = "one"\nendpoint = "{neuron.url}"\n'
         )
-        cortex = CortexProcess(folder / "cortex", text)
+        words = ("--log-level", "debug") if debug else ()
+        cortex = CortexProcess(folder / "cortex", text, words=words)
         stack = Stack(cortex, neuron)
         stacks.append(stack)
         if load:

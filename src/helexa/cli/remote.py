@@ -48,7 +48,9 @@ def ask(
     url = urlsplit(endpoint if "://" in endpoint else f"http://{endpoint}")
     kind = HTTPSConnection if url.scheme == "https" else HTTPConnection
     base = url.path.rstrip("/").removesuffix("/v1")
-    headers = {"accept": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
+    headers = {"accept": "application/json"}
+    if key:
+        headers["authorization"] = f"Bearer {_sendable(key)}"
     data = None if body is None else json.dumps(body)
     try:
         connection = kind(url.hostname or "", url.port, timeout=timeout)
@@ -60,3 +62,11 @@ def ask(
             connection.close()
     except (OSError, HTTPException, ValueError) as error:
         raise Unreachable(f"{endpoint} does not answer like helexa: {error}") from error
+
+
+def _sendable(key: str) -> str:
+    """The key as a header may carry it; what refuses it later would show it."""
+    key = key.strip()
+    if not key.isascii() or not key.isprintable():
+        raise click.UsageError("the key has letters in it that no key has; check HELEXA_KEY, --key")
+    return key

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 import socket
 import sys
 from collections.abc import Callable, Coroutine
@@ -85,6 +86,7 @@ def notify_systemd(address: str) -> None:
 
 def serve(application: Application, log_level: str) -> None:
     """Run ``application`` to its end and leave with the right status."""
+    keep_no_core()
     sink = logging.configure(log_level, sys.stderr)
     try:
         status, message = _serve(application)
@@ -118,6 +120,12 @@ def _serve(application: Application) -> tuple[int, str]:
         log.exception("crashed")
         return CRASHED, f"stopped by {type(error).__name__}: {error}"
     return 0, ""
+
+
+def keep_no_core() -> None:
+    """A crash must not write our memory, and the secrets in it, to a file."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 def alone(error: BaseException) -> BaseException:

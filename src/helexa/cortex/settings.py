@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -284,7 +285,10 @@ def _check_url(url: str, at: str) -> None:
     except ValueError:
         fine, parts = False, urlsplit("")
     if not fine or parts.path not in ("", "/") or parts.query or parts.username is not None:
-        raise SettingsError(f"{at}: {url!r} is not a base URL; write for example http://host:13131")
+        shown = re.sub(r"//.*@", "//***@", url)  # whoever it names, and by which password
+        raise SettingsError(
+            f"{at}: {shown!r} is not a base URL; write for example http://host:13131"
+        )
 
 
 def _check_keys(keys: Iterable[KeySettings], where: str) -> None:
