@@ -172,8 +172,9 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
     trust = Trust(f"{name}/{epoch}", found.reveal() if found is not None else None)
     wheel, outbox = Wheel(loop), Outbox(loop)
     metrics = CortexMetrics()
+    ledger_url = settings.ledger.url or default_url(os.environ)
     opened = OpenLedger(
-        settings.ledger.url or default_url(os.environ),
+        ledger_url,
         gateway=name,
         epoch=epoch,
         lease_s=settings.ledger.lease_secs,
@@ -245,7 +246,7 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
         retries=settings.routing.retries,
         slice_tokens=settings.ledger.slice_tokens,
     )
-    keeper = make_keeper(settings.responses, settings.ledger.url, log)
+    keeper = make_keeper(settings.responses, ledger_url, log)
     responses = Route("responses", CHAT, translate=ResponsesRoute(keeper, time.time).translate)
     routes = inference_routes({b"/v1/responses": responses})
     management = management_app(

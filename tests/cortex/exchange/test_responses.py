@@ -122,14 +122,15 @@ async def test_a_stream_that_breaks_fails_in_the_dialects_words() -> None:
         assert found[-1]["response"]["error"]["code"] == "context_length_exceeded"
 
 
-@pytest.mark.parametrize("ledger", ["memory", "sqlite", "postgres"])
+@pytest.mark.parametrize("ledger", ["sqlite", "postgres"])
 async def test_a_response_is_continued_fetched_listed_and_deleted(
     ledger: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from helexa.cortex.responses import build
 
-    urls = {"memory": None, "sqlite": f"sqlite://{tmp_path}/ledger.db"}
-    url = urls[ledger] if ledger in urls else request.getfixturevalue("postgres_url")
+    url = f"sqlite://{tmp_path}/ledger.db"
+    if ledger == "postgres":
+        url = request.getfixturevalue("postgres_url")
     make = build.make_keeper
     monkeypatch.setattr(
         "helexa.cortex.build.make_keeper", lambda settings, _, log: make(settings, url, log)

@@ -19,12 +19,8 @@ _ANONYMOUS_TTL_S = 3600.0
 _FILE = "responses.db"
 
 
-def make_keeper(settings: ResponsesSettings, ledger_url: str | None, log: Logger) -> Keeper | None:
-    """Keeps responses beside the ledger; None where ``store`` is off.
-
-    Args:
-        ledger_url: Where the ledger is; None for one in memory, beside which nothing lasts.
-    """
+def make_keeper(settings: ResponsesSettings, ledger_url: str, log: Logger) -> Keeper | None:
+    """Keeps responses beside the ledger; None where ``store`` is off."""
     if not settings.store:
         return None
     max_bytes = settings.max_mb * _MB
@@ -34,8 +30,6 @@ def make_keeper(settings: ResponsesSettings, ledger_url: str | None, log: Logger
         return MemoryShelf(time.time, ttl_s=min(ttl_s, _ANONYMOUS_TTL_S), max_bytes=max_bytes // 4)
 
     def keys() -> Shelf:
-        if ledger_url is None:
-            return MemoryShelf(time.time, ttl_s=ttl_s, max_bytes=max_bytes)
         db = connect(beside(ledger_url))
         return SqlShelf(db, db.now, ttl_s=ttl_s, max_bytes=max_bytes)
 

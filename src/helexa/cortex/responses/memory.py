@@ -1,4 +1,4 @@
-"""A shelf in memory: for the anonymous, and for a gateway whose ledger is in memory too."""
+"""A shelf in memory: for the anonymous, whose responses need not last."""
 
 from __future__ import annotations
 

@@ -6,11 +6,13 @@ gets the same dialects from the same code.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
 from helexa.wire.errors import Dialect
 from helexa.wire.messages.dialect import translate_messages
+from helexa.wire.responses.dialect import translate_unkept
 from helexa.wire.translation import Translation
 
 Translate = Callable[[bytes, str], Translation]
@@ -31,10 +33,15 @@ class Way(NamedTuple):
     translate: Translate | None = None
 
 
+def _responses(body: bytes, request_id: str) -> Translation:
+    return translate_unkept(body, request_id, time.time)
+
+
 WAYS = {
     b"/chat/completions": Way("chat"),
     b"/completions": Way("completions"),
     b"/embeddings": Way("embeddings"),
     b"/rerank": Way("rerank"),
     b"/messages": Way("chat", "anthropic", translate_messages),
+    b"/responses": Way("chat", translate=_responses),
 }

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
-from helexa.core.errors import HelexaError
+from helexa.core.errors import HelexaError, UnsupportedParameter
 from helexa.core.events import Event, Failed
 from helexa.wire.chat_request import encode_chat
 from helexa.wire.responses.answer import Asked, Json, asked
 from helexa.wire.responses.body import Body
-from helexa.wire.responses.decode import to_request
+from helexa.wire.responses.decode import read_body, to_request
 from helexa.wire.responses.stream import ResponsesStream, plain_response
 from helexa.wire.translation import Translation
 
+_LETTERS = str.maketrans("0123456789", "ghijklmnop")
 Keep = Callable[[Json], None]
 
 
@@ -52,6 +54,30 @@ def translate_responses(
     request, names = to_request(body, history, found)
     echo = asked(body, names, maker.ids("resp_"), int(maker.now()), stored=keep is not None)
     return Translation(encode_chat(request), ResponsesRenderer(echo, body.model, maker, keep))
+
+
+def translate_unkept(raw: bytes, request_id: str, now: Callable[[], float]) -> Translation:
+    """The same where nothing is kept: at a node, whose callers send whole conversations.
+
+    Args:
+        request_id: Letters; names the response and its items.
+
+    Raises:
+        HelexaError: What is wrong with it, or cannot be done.
+    """
+    body = read_body(raw)
+    if body.previous_response_id is not None:
+        raise UnsupportedParameter(
+            "`previous_response_id` cannot be used: no responses are kept here. Send the whole "
+            "conversation as `input`.", param="previous_response_id",
+        )  # fmt: skip
+    number = itertools.count()
+
+    def ids(prefix: str) -> str:
+        count = f"{next(number):x}".translate(_LETTERS)
+        return f"{prefix}{request_id}{count}"
+
+    return translate_responses(body, Maker(ids, now))
 
 
 class ResponsesRenderer:
