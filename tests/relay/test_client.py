@@ -6,16 +6,20 @@ import asyncio
 
 import pytest
 from tests.relay.rig import (
+    HOST,
     SSE_HEAD,
     Echo,
     answering,
     read_request,
     serving,
+    until,
     upstream,
 )
 
 from helexa.core.errors import UpstreamConnectionError, UpstreamTimeout
-from helexa.relay.client import parse_url, request_json, stream
+from helexa.relay.client import KeptClient, parse_url, request_json, stream
+from helexa.relay.pool import Origin, UpstreamPool
+from helexa.relay.wheel import Wheel
 
 pytestmark = pytest.mark.anyio
 
@@ -97,3 +101,22 @@ def test_urls_are_split_into_origin_and_target() -> None:
     for bad in ("ftp://x", "/path", "http://"):
         with pytest.raises(ValueError, match="is not an"):
             parse_url(bad)
+
+
+async def test_a_kept_client_makes_its_calls_over_one_connection() -> None:
+    loop = asyncio.get_running_loop()
+    async with serving(Echo()) as listener:
+        wheel = Wheel(loop, 0.01)
+        pool = UpstreamPool(Origin(HOST, listener.port), wheel, loop)
+        kept = KeptClient(pool, wheel, loop)
+        for number in range(5):
+            answer = await kept.call("POST", listener.url + "/echo", [number], {"x": "y"}, 5.0)
+            assert (answer.status, answer.body) == (200, b"POST /echo|[%d]" % number)
+        assert (await kept.call("GET", listener.url + "/echo", None, {}, 5.0)).body == b"GET /echo|"
+        assert pool.connected == 1
+        with pytest.raises(UpstreamTimeout):
+            await kept.call("GET", listener.url + "/hold", None, {}, 0.05)
+        await until(lambda: pool.busy == 0)
+        pool.close()
+    with pytest.raises(UpstreamConnectionError):
+        await kept.call("GET", listener.url + "/echo", None, {}, 5.0)

@@ -301,7 +301,9 @@ def _add_node(node: NeuronSettings, links: Links, fleet: Fleet, trust: Trust) ->
     if node.endpoint.startswith("https://"):
         context = tls_context(node.ca)
     links.add(node.name, node.endpoint, context)
-    fleet.add(node.name, node.endpoint, HttpNode(node.endpoint, trust, context))
+    fleet.add(
+        node.name, node.endpoint, HttpNode(node.endpoint, trust, context, links.client(node.name))
+    )
 
 
 def _keyring(settings: CortexSettings, log: Logger) -> Keyring:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 
-from helexa.relay.client import parse_url
+from helexa.relay.client import KeptClient, parse_url
 from helexa.relay.outbox import Outbox
 from helexa.relay.pool import UpstreamPool
 from helexa.relay.wheel import Wheel
@@ -79,6 +79,11 @@ class Links:
         )
         host = f"host: {origin.authority}\r\n".encode()
         self._links[name] = NodeLink(name, pool, prefix, host + self._trust)
+
+    def client(self, name: str) -> KeptClient | None:
+        """For calls to a node over the same connections; None when it is not configured."""
+        link = self._links.get(name)
+        return None if link is None else KeptClient(link.pool, self._wheel, self._loop)
 
     def remove(self, name: str) -> None:
         """Forget a node; what runs on it goes on."""

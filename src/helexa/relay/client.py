@@ -1,7 +1,8 @@
 """A small HTTP client for management calls: off the relayed path, clear rather than clever.
 
-Every call opens a connection of its own and closes it; errors are ``UpstreamConnectionError``
-and ``UpstreamTimeout`` of the common tree.
+``request_json`` opens a connection for its call and closes it; ``KeptClient`` is for whoever
+calls the same origin twice a second for months, over the pool of the relayed path. Errors are
+``UpstreamConnectionError`` and ``UpstreamTimeout`` of the common tree.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from urllib.parse import urlsplit
 import msgspec
 
 from helexa.core.errors import UpstreamConnectionError, UpstreamTimeout
+from helexa.relay.attempt import Attempt, Deadlines
 from helexa.relay.http1 import header_block
-from helexa.relay.pool import Origin
+from helexa.relay.pool import Origin, UpstreamPool
 from helexa.relay.upstream import Failure, Headers, UpstreamConnection
+from helexa.relay.wheel import Wheel
 
 
 class Response(msgspec.Struct, frozen=True):
@@ -96,6 +99,20 @@ class _Inbox:
         return None  # callers wait with their own deadlines
 
 
+def _head(
+    method: str, origin: Origin, target: str, body: bytes | None, headers: Mapping[str, str]
+) -> bytes:
+    lines = [("host", origin.authority), *headers.items()]
+    if body is not None:
+        lines += [("content-type", "application/json"), ("content-length", str(len(body)))]
+    block = header_block((name.encode("latin-1"), value.encode("latin-1")) for name, value in lines)
+    return f"{method} {target} HTTP/1.1\r\n".encode("latin-1") + block + b"\r\n"
+
+
+def _encoded(body: object) -> bytes | None:
+    return body if body is None or isinstance(body, bytes) else msgspec.json.encode(body)
+
+
 async def _open(
     method: str,
     url: str,
@@ -105,11 +122,7 @@ async def _open(
     max_body: int | None,
 ) -> tuple[UpstreamConnection, _Inbox]:
     origin, target = parse_url(url)
-    lines = [("host", origin.authority), ("connection", "close"), *headers.items()]
-    if body is not None:
-        lines += [("content-type", "application/json"), ("content-length", str(len(body)))]
-    block = header_block((name.encode("latin-1"), value.encode("latin-1")) for name, value in lines)
-    head = f"{method} {target} HTTP/1.1\r\n".encode("latin-1") + block + b"\r\n"
+    head = _head(method, origin, target, body, {"connection": "close", **headers})
     loop = asyncio.get_running_loop()
     context = tls
     if origin.tls and tls is None:  # reads every root certificate: milliseconds
@@ -147,7 +160,7 @@ async def request_json(
         UpstreamConnectionError: No connection, or it broke.
         UpstreamTimeout: ``timeout`` passed.
     """
-    data = body if body is None or isinstance(body, bytes) else msgspec.json.encode(body)
+    data = _encoded(body)
     connection = None
     try:
         async with asyncio.timeout(timeout):
@@ -165,6 +178,38 @@ async def request_json(
     if inbox.failure is not None:
         raise UpstreamConnectionError(f"{url}: {inbox.failure.value}")
     return Response(inbox.status, inbox.headers, b"".join(inbox.parts))
+
+
+class KeptClient:
+    """Calls to one origin over its pool's connections.
+
+    Args:
+        wheel, loop: As the pool's.
+    """
+
+    def __init__(self, pool: UpstreamPool, wheel: Wheel, loop: asyncio.AbstractEventLoop) -> None:
+        self._pool = pool
+        self._wheel = wheel
+        self._loop = loop
+
+    async def call(
+        self, method: str, url: str, body: object, headers: Mapping[str, str], timeout_s: float
+    ) -> Response:
+        """As ``request_json``; ``url`` must be one of the pool's origin."""
+        data = _encoded(body)
+        head = _head(method, *parse_url(url), data, headers)
+        deadlines = Deadlines(timeout_s, timeout_s, timeout_s)
+        attempt = Attempt(self._pool, self._wheel, self._loop, deadlines)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await attempt.run(head, data or b"")
+        except TimeoutError as error:
+            raise UpstreamTimeout(f"{url} did not answer within {timeout_s:g} s") from error
+        failure = attempt.failure
+        if failure is not None:
+            kind = UpstreamTimeout if failure.timed_out else UpstreamConnectionError
+            raise kind(f"{url}: {failure.value}")
+        return Response(attempt.status, attempt.headers, attempt.body)
 
 
 async def stream(

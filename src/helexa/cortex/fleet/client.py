@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol, cast
 
 from helexa.core.errors import UpstreamConnectionError
 from helexa.core.settings import SettingsError
-from helexa.relay.client import request_json, stream
+from helexa.relay.client import KeptClient, request_json, stream
 
 
 class Answer(NamedTuple):
@@ -79,12 +79,20 @@ class HttpNode:
         endpoint: Base URL, ``http://`` or ``https://``.
         trust: What every request carries.
         tls: For ``https://``; see ``tls_context``.
+        kept: Makes the calls over connections that are kept; None opens one for each.
     """
 
-    def __init__(self, endpoint: str, trust: Trust, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        trust: Trust,
+        tls: ssl.SSLContext | None = None,
+        kept: KeptClient | None = None,
+    ) -> None:
         self._base = endpoint.rstrip("/")
         self._trust = trust
         self._tls = tls
+        self._kept = kept
 
     async def get(self, path: str, timeout_s: float) -> Answer:
         """See ``NodeApi.get``."""
@@ -115,6 +123,10 @@ class HttpNode:
         """Nothing is kept open between calls."""
 
     async def _call(self, method: str, path: str, body: object, timeout_s: float) -> Answer:
+        if self._kept is not None:
+            headers = self._trust.headers()
+            kept = await self._kept.call(method, self._base + path, body, headers, timeout_s)
+            return Answer(kept.status, kept.body)
         response = await request_json(
             method,
             self._base + path,
