@@ -17,6 +17,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "simulate": ("helexa.cli.simulate:simulate_command", "Replay a trace on simulated nodes."),
     "ledger": ("helexa.cli.ledger:ledger_group", "Prove the ledger's sums."),
     "bench": ("helexa.cli.bench:bench_group", "Measure every build, and show what changed."),
+    "client-config": (
+        "helexa.cli.client_config:client_config_command",
+        "Print a ready configuration for a client.",
+    ),
     "doctor": ("helexa.cli.doctor:doctor_command", "What this host has, and what to mend."),
 }
 
