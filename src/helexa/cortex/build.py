@@ -120,6 +120,7 @@ async def run(settings: CortexSettings, *, announce: Announce) -> None:
         gateway.fleet.run(),
         gateway.residency.run(),
         gateway.settler.run(),
+        recover(gateway),
         gateway.kept.run(),
         follow_files(gateway.profiles, gateway.listener.tls, gateway.metrics, gateway.log),
         watch_lag(gateway.metrics.lag.observe),
