@@ -25,14 +25,16 @@ from typing import Any
 
 import httpx
 import pytest
+from click.testing import CliRunner, Result
 from tests.neuron.system.conftest import chat, end_with_tests, until
 from tests.system.rig import CHAT, CortexProcess
 
+from helexa.cli.app import helexa
 from helexa.cortex.residency.world import Rules
 from helexa.spark import gguf_path
 
 SLOW = Path(__file__).parents[2] / "benchmarks" / "slow_neuron.py"
-LOAD_S, RESIDENT_S = 1.0, 1.5
+LOAD_S, RESIDENT_S = 0.7, 1.0
 NODE = f"""
 [engines.llamacpp]
 slots = 4
@@ -187,3 +189,90 @@ def test_two_models_that_alternate_are_swapped_at_most_once_a_turn(swap: Swap) -
 
 def _at(line: dict[str, Any]) -> float:
     return datetime.fromisoformat(line["ts"]).timestamp()
+
+
+def typed(swap: Swap, *words: str, status: int = 0) -> Result:
+    """``helexa fleet``, typed by a person on the gateway's machine."""
+    done = CliRunner().invoke(helexa, ["fleet", *words, "--endpoint", swap.cortex.url])
+    assert done.exit_code == status, done.output
+    return done
+
+
+def test_fleet_load_shows_progress_until_the_model_serves(swap: Swap) -> None:
+    gone = next(m for m in swap.models if m not in swap.fleet()["nodes"][0]["models"])
+    done = typed(swap, "load", gone)
+    assert done.stdout == f"{gone}: loaded on one\n"
+    assert f"{gone}: place 1, about" in done.stderr
+    assert typed(swap, "load", gone).stdout == f"{gone}: present\n"
+    typed(swap, "load", "nobody/knows", status=1)
+
+
+def test_fleet_status_shows_nodes_memory_models_and_what_they_are(swap: Swap) -> None:
+    swap.ask(swap.models[0])
+    shown = typed(swap, "status").stdout
+    assert f"one  {swap.node_url}  reachable" in shown
+    assert " of 100 MiB" in shown
+    assert f"{swap.models[0]}  loaded" in shown
+    assert "nobody waits for a model" in shown
+
+    def listed() -> Any:
+        found = json.loads(typed(swap, "status", "--json").stdout)
+        return found["nodes"][0]["models"][swap.models[0]]
+
+    until(lambda: not listed()["busy"])
+    model = listed()
+    assert (model["servable"], model["closing"]) == (True, False)
+    assert (model["breaker"], model["priority"]) == ("closed", 100)
+    assert model["load_s"] >= LOAD_S
+
+
+def test_who_waits_for_a_swap_is_seen_with_place_and_time(swap: Swap) -> None:
+    swap.ask(swap.models[0])
+    with ThreadPoolExecutor(3) as pool:
+        asked = [pool.submit(swap.ask, swap.models[1]) for _ in range(3)]
+        (line,) = until(lambda: swap.fleet()["waiting"])
+        assert (line["model"], line["position"]) == (swap.models[1], 1)
+        assert line["eta_s"] > 0
+        assert f"{swap.models[1]}" in typed(swap, "status").stdout
+        assert [a.result().status_code for a in asked] == [200] * 3
+
+
+def test_fleet_explain_prints_why_a_request_went_where_it_went(swap: Swap) -> None:
+    answer = swap.ask(swap.models[1])
+    shown = typed(swap, "explain", answer.headers["x-request-id"]).stdout
+    assert "went to one: the only one that has it" in shown
+    typed(swap, "explain", "nonsense", status=1)
+
+
+def test_fleet_drain_and_undrain_stop_and_start_new_work(swap: Swap) -> None:
+    assert typed(swap, "drain", "one").stdout == "one takes no new work\n"
+    assert "draining" in typed(swap, "status").stdout
+    assert swap.ask(swap.models[1]).status_code == 503
+    assert typed(swap, "undrain", "one").stdout == "one takes work again\n"
+    assert swap.ask(swap.models[1]).status_code == 200
+
+
+def test_nodes_are_added_and_removed_while_the_gateway_runs(swap: Swap) -> None:
+    refused = typed(swap, "add", "two", swap.node_url, status=1)
+    assert "two neurons have the endpoint" in refused.stderr
+    assert typed(swap, "remove", "one").stdout == "one removed\n"
+    assert swap.fleet()["nodes"] == []
+    assert swap.ask(swap.models[1]).status_code in (404, 503)
+    typed(swap, "add", "again", swap.node_url)
+    until(lambda: swap.ask(swap.models[1]).status_code == 200)
+    assert swap.fleet()["nodes"][0]["origin"] == "admin"
+    typed(swap, "remove", "again")
+
+
+def test_cortex_toml_is_followed_when_it_changes_and_a_bad_one_changes_nothing(swap: Swap) -> None:
+    file = swap.cortex.folder / "cortex.toml"
+    before = file.read_text()
+    file.write_text(before + '[[neurons]]\nname = "one"\nendpoint = "nonsense"\n')
+    os.kill(swap.cortex.pid, signal.SIGHUP)
+    until(lambda: swap.said("changed nodes refused; they stay as they are"))
+    file.write_text(before.replace('name = "one"', 'name = "renamed"'))
+    os.kill(swap.cortex.pid, signal.SIGHUP)
+    until(lambda: [n["name"] for n in swap.fleet()["nodes"]] == ["renamed"])
+    began = time.monotonic()
+    until(lambda: swap.ask(swap.models[1]).status_code == 200)
+    assert time.monotonic() - began < 2 + 2 * LOAD_S

@@ -13,6 +13,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cortex": ("helexa.cli.cortex:serve_command", "Serve the gateway."),
     "neuron": ("helexa.cli.neuron:neuron_command", "Serve the node of this host."),
     "status": ("helexa.cli.status:status_command", "What a running gateway can serve."),
+    "fleet": ("helexa.cli.fleet:fleet_group", "See and change what is loaded where."),
     "keys": ("helexa.cli.keys:keys_group", "Make, find, change, rotate and revoke keys."),
     "simulate": ("helexa.cli.simulate:simulate_command", "Replay a trace on simulated nodes."),
     "ledger": ("helexa.cli.ledger:ledger_group", "Prove the ledger's sums."),

@@ -34,7 +34,16 @@ def serve_command(
     def load() -> Loaded[CortexSettings]:
         return _load(config, port, metrics_port)
 
-    serve.serve(serve.Application("cortex", load, _binds, _run), log_level)
+    def run(
+        settings: CortexSettings, announce: Callable[[dict[str, object]], None]
+    ) -> Coroutine[Any, Any, None]:
+        from helexa.cortex.build import run
+        from helexa.cortex.settings import DEFAULT_PATH
+
+        path = config or DEFAULT_PATH
+        return run(settings, announce=announce, path=path, again=lambda: load().value)
+
+    serve.serve(serve.Application("cortex", load, _binds, run), log_level)
 
 
 @click.group(name="cortex", context_settings={"help_option_names": ["-h", "--help"]})
@@ -74,11 +83,3 @@ def _binds(settings: CortexSettings) -> list[Any]:
         Bind(*split_listen(settings.gateway.listen), "--port"),
         Bind(*split_listen(settings.gateway.metrics_listen), "--metrics-port"),
     ]
-
-
-def _run(
-    settings: CortexSettings, announce: Callable[[dict[str, object]], None]
-) -> Coroutine[Any, Any, None]:
-    from helexa.cortex.build import run
-
-    return run(settings, announce=announce)

@@ -14,6 +14,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from helexa.core import build_info
 from helexa.core.fleet import RequestRecord
@@ -29,6 +30,7 @@ from helexa.cortex.exchange.route import CHAT, Route, inference_routes
 from helexa.cortex.exchange.settling import Settler
 from helexa.cortex.fleet.client import HttpNode, Trust, tls_context
 from helexa.cortex.fleet.fleet import Fleet
+from helexa.cortex.fleet.roster import FleetDoor, NodesFile, Roster
 from helexa.cortex.fleet_metrics import derived_gauges
 from helexa.cortex.habits import Habits
 from helexa.cortex.keys.keyring import Keyring
@@ -89,6 +91,7 @@ class Gateway:
     links: Links
     settler: Settler
     fleet: Fleet
+    roster: Roster
     profiles: ProfileFile
     residency: Residency
     placer: FleetPlacer
@@ -98,11 +101,19 @@ class Gateway:
     log: Logger
 
 
-async def run(settings: CortexSettings, *, announce: Announce) -> None:
+async def run(
+    settings: CortexSettings,
+    *,
+    announce: Announce,
+    path: Path | None = None,
+    again: Callable[[], CortexSettings] | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return.
 
     Args:
         announce: Called once with the members of the ready line.
+        path: Where the settings came from; its nodes are followed while we run.
+        again: Reads them anew; blocking.
 
     Raises:
         OSError: An address is taken or not ours.
@@ -116,13 +127,14 @@ async def run(settings: CortexSettings, *, announce: Announce) -> None:
     exporter = await serve_metrics(gateway.metrics.registry, host, port)
     shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
     stop = stop_signal(loop)
+    nodes = NodesFile(path, lambda: (again or (lambda: settings))().neurons, gateway.roster)
     chores = (
         gateway.fleet.run(),
         gateway.residency.run(),
         gateway.settler.run(),
         recover(gateway),
         gateway.kept.run(),
-        follow_files(gateway.profiles, gateway.listener.tls, gateway.metrics, gateway.log),
+        follow_files(gateway.profiles, nodes, gateway.listener.tls, gateway.metrics, gateway.log),
         watch_lag(gateway.metrics.lag.observe),
         collect_when_quiet(lambda: gateway.app.running),
     )
@@ -206,8 +218,9 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
         on_grant_low=settler.on_grant_low,
         on_request_end=lambda node, record: _request_end(desk, node, record),
     )
-    for node in settings.neurons:
-        _add_node(node, links, fleet, trust)
+    door = FleetDoor(fleet, lambda node: _add_node(node, links, fleet, trust), links.remove)
+    roster = Roster(door, lambda what, node: log.info("node", what=what, node=node))
+    roster.start(settings.neurons)
     profiles = _profiles(settings, log)
     leases = LeaseTable()
     residency = Residency(
@@ -256,6 +269,7 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
             keyring=keyring,
             profiles=profiles,
             fleet=fleet,
+            roster=roster,
             residency=residency,
             leases=leases,
             ledger=ledger,
@@ -287,6 +301,7 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
         links=links,
         settler=settler,
         fleet=fleet,
+        roster=roster,
         profiles=profiles,
         residency=residency,
         placer=placer,

@@ -233,7 +233,7 @@ def check(settings: CortexSettings, where: str) -> None:
         _check_listen(getattr(settings.gateway, name), f"{where}: gateway.{name}")
     if (settings.gateway.tls_cert is None) != (settings.gateway.tls_key is None):
         raise SettingsError(f"{where}: gateway.tls_cert and gateway.tls_key go together; add both")
-    _check_neurons(settings.neurons, where)
+    check_neurons(settings.neurons, where)
     _check_keys(settings.entitlements.keys, where)
     _check_accounts(settings.entitlements.accounts, where)
     fleet = settings.fleet
@@ -260,7 +260,12 @@ def _check_listen(listen: str, where: str) -> None:
         raise SettingsError(f"{where}: {error}; write for example 0.0.0.0:31313") from error
 
 
-def _check_neurons(neurons: Iterable[NeuronSettings], where: str) -> None:
+def check_neurons(neurons: Iterable[NeuronSettings], where: str) -> None:
+    """Refuse nodes that cannot be told apart or reached.
+
+    Raises:
+        SettingsError: The first thing found.
+    """
     names: set[str] = set()
     endpoints: set[str] = set()
     for index, neuron in enumerate(neurons):

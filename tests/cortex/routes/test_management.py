@@ -25,6 +25,7 @@ from helexa.cortex.exchange.desk import Placed, Times
 from helexa.cortex.fleet.client import HttpNode, Trust
 from helexa.cortex.fleet.fleet import Fleet
 from helexa.cortex.fleet.node import Pace
+from helexa.cortex.fleet.roster import FleetDoor, Roster
 from helexa.cortex.keys.keyring import Keyring
 from helexa.cortex.ledger.base import Settlement
 from helexa.cortex.ledger.book import Book
@@ -35,6 +36,7 @@ from helexa.cortex.residency.world import Rules
 from helexa.cortex.routes.deps import ManagementDeps
 from helexa.cortex.routes.management import management_app
 from helexa.cortex.routing.leases import LeaseTable
+from helexa.cortex.settings import NeuronSettings
 from helexa.cortex.timeline import Timeline, Timelines
 
 if TYPE_CHECKING:
@@ -89,6 +91,10 @@ async def gateway(
     fleet = Fleet(now=time.time, rng=random.Random(1), pace=PACE)
     for index, node in enumerate(nodes):
         fleet.add(f"n{index}", node.url, HttpNode(node.url, Trust("gw")))
+
+    def opened(found: NeuronSettings) -> None:
+        fleet.add(found.name, found.endpoint, HttpNode(found.endpoint, Trust("gw")))
+
     profiles, leases = ProfileFile(None, CATALOGUE), LeaseTable()
     clock = asyncio.get_running_loop().time
     residency = Residency(fleet, profiles, leases, Rules(max_wait_s=5), clock)
@@ -99,6 +105,7 @@ async def gateway(
         keyring=Keyring(dict(table), {}, MemoryKeys(), known, now=time.time, log=get_logger()),
         profiles=profiles,
         fleet=fleet,
+        roster=Roster(FleetDoor(fleet, opened, lambda _: None)),
         residency=residency,
         leases=leases,
         ledger=Book(time.time),

@@ -1,7 +1,8 @@
 """What the gateway knows about its nodes, frozen.
 
-Three different facts: *reachable* (it answered within its last three tries), *servable* (a model
-would accept a minimal request now) and *busy* (it is serving). None implies another.
+Different facts, of which none implies another: *reachable* (the node answered within its last
+three tries) and *draining* (it takes nothing new) are a node's; *servable* (a minimal request
+would be accepted now), *busy* (it is serving), *loading* and *recovering* are a model's there.
 """
 
 from __future__ import annotations
@@ -35,6 +36,26 @@ class ModelState(msgspec.Struct, frozen=True):
     def ready(self) -> bool:
         """Loaded, and a minimal request would be accepted."""
         return self.entry.status == "loaded" and self.entry.servable.ok
+
+    @property
+    def servable(self) -> bool:
+        """A minimal request would be accepted, as the node says; whether it is busy or not."""
+        return self.entry.servable.ok
+
+    @property
+    def busy(self) -> bool:
+        """Requests run or queue there, by the node's report; it may be servable all the same."""
+        return bool(self.load.in_flight or self.load.queue_depth)
+
+    @property
+    def loading(self) -> bool:
+        """On its way in: a request may wait for it."""
+        return self.entry.status in ("loading", "reloading")
+
+    @property
+    def recovering(self) -> bool:
+        """Its engine died and is being restarted by its node."""
+        return self.entry.status == "recovering"
 
 
 class NodeSnapshot(msgspec.Struct, frozen=True):

@@ -17,6 +17,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from helexa.core.errors import (
     Forbidden,
     HelexaError,
@@ -28,7 +30,7 @@ from helexa.core.logging import Logger
 from helexa.cortex.catalogue import feasible_nodes, profile_of
 from helexa.cortex.fleet.fleet import Fleet
 from helexa.cortex.fleet.snapshot import FleetSnapshot
-from helexa.cortex.profiles import ProfileFile
+from helexa.cortex.profiles import ProfileFile, Profiles
 from helexa.cortex.residency.choose import Hopeless
 from helexa.cortex.residency.effects import InUse, NodeEffects
 from helexa.cortex.residency.eta import etas
@@ -179,6 +181,42 @@ class Residency:
         works = self.scheduler.works().values()
         return tuple(w.model for w in works if w.phase == "loading" and w.model is not None)
 
+    def lines(self) -> list[dict[str, object]]:
+        """Who waits for what, for administrators."""
+        now = self._now()
+        return [
+            {
+                "model": line.model,
+                "waiters": len(line.waiters),
+                "cold": line.cold,
+                "waited_s": round(now - first.since, 1),
+                **msgspec.to_builtins(first.standing(now)),
+            }
+            for line in self._lines()
+            if (first := next(iter(line.waiters), None)) is not None
+        ]
+
+    def under_way(self, node: str) -> dict[str, object] | None:
+        """What we do on a node at the moment."""
+        work = self.scheduler.work(node)
+        if work is None:
+            return None
+        known = {"model": work.model, "leaving": work.leaving, "victims": list(work.victims)}
+        shown = {name: value for name, value in known.items() if value}
+        return {"phase": work.phase, "for_s": round(self._now() - work.since, 1), **shown}
+
+    def facts(self, node: str, model: str) -> dict[str, object]:
+        """What is remembered of a model on a node; what is not known is left out."""
+        now = self._now()
+        since, used = self.uses.since(node, model), self.uses.last_used(node, model)
+        found = {
+            "resident_s": None if since is None else round(now - since, 1),
+            "idle_s": None if used is None else round(now - used, 1),
+            "load_s": self.learned.load_s(node, model),
+            "priority": priority_of(self._profiles.current, model),
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
     def still_loading(self, model: str, standing: Standing | None) -> ModelLoading:
         """The refusal of somebody who cannot wait so long."""
         shown = standing or Standing(1)
@@ -229,6 +267,7 @@ class Residency:
         """One look: what is, what is wanted, what to do; when to look again."""
         now, self._seen = self._now(), self._fleet.snapshot()
         fleet = self._seen
+        self.uses.forgive(self.room.lines)
         rooms = self.uses.rooms(fleet, self._profiles.current, self.keep)
         demands = [
             *filter(None, (self._demand_of(line, fleet) for line in self._lines())),
@@ -496,6 +535,12 @@ class Residency:
             free = await self._effects.free_mb(node)
         self.scheduler.read(node, free, self._now())
         self._ring()
+
+
+def priority_of(profiles: Profiles, model: str) -> int | None:
+    """Its residency priority; None when the catalogue does not know it, and it stays."""
+    profile = profile_of(profiles, model)
+    return None if profile is None else profile.priority
 
 
 def not_for_you(model: str) -> Forbidden:

@@ -43,10 +43,11 @@ class Uses:
         now = self._now()
         self._uses[node, model] = _Use(now, now, self._leases.work(node, model).taken, owed)
 
-    def served(self, model: str) -> None:
-        """A waiter has got its place, or nobody waits any more."""
-        for (_, name), use in self._uses.items():
-            if name == model:
+    def forgive(self, waited_for: Collection[str]) -> None:
+        """A model that nobody waits for owes nothing: whoever it was loaded for has been placed,
+        or has left."""
+        for (_, model), use in self._uses.items():
+            if use.owed and model not in waited_for:
                 use.owed = False
 
     def since(self, node: str, model: str) -> float | None:

@@ -11,6 +11,7 @@ from helexa.core.logging import Logger
 from helexa.cortex.auth import KeyTable
 from helexa.cortex.capture import Captures
 from helexa.cortex.fleet.fleet import Fleet
+from helexa.cortex.fleet.roster import Roster
 from helexa.cortex.keys.keyring import Keyring
 from helexa.cortex.ledger.base import Ledger
 from helexa.cortex.profiles import ProfileFile
@@ -35,6 +36,7 @@ class ManagementDeps:
     keyring: Keyring
     profiles: ProfileFile
     fleet: Fleet
+    roster: Roster
     residency: Residency
     leases: LeaseTable
     ledger: Ledger

@@ -1,0 +1,82 @@
+"""Waiting for a load: a bar on a terminal, a line per change elsewhere; both on stderr."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any
+
+import click
+
+from helexa.cli.door import refusal
+from helexa.cli.remote import Unreachable, ask, get_json
+
+PATIENCE_S = 3600.0
+EVERY_S = 0.5
+
+
+def load_and_watch(
+    endpoint: str, key: str | None, model: str, body: dict[str, Any]
+) -> dict[str, Any]:
+    """Post the load and show how it goes until it is answered.
+
+    Raises:
+        click.ClickException: It was refused or failed; the message is the gateway's.
+    """
+    answer: list[tuple[int, bytes]] = []
+    failed: list[Unreachable] = []
+
+    def post() -> None:
+        try:
+            answer.append(ask(endpoint, "POST", "/admin/load", body, key=key, timeout=PATIENCE_S))
+        except Unreachable as error:
+            failed.append(error)
+
+    posting = threading.Thread(target=post, daemon=True)
+    posting.start()
+    _show(posting, endpoint, key, model)
+    if failed:
+        raise failed[0]
+    status, text = answer[0]
+    if status >= 300:
+        raise click.ClickException(refusal(status, text))
+    done: dict[str, Any] = json.loads(text)
+    return done
+
+
+def _show(posting: threading.Thread, endpoint: str, key: str | None, model: str) -> None:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    console = Console(stderr=True)
+    said = ""
+    columns = (TextColumn("{task.description}"), BarColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(model, total=1.0)
+        while posting.is_alive():
+            posting.join(EVERY_S)
+            part, words = _standing(endpoint, key, model)
+            progress.update(task, completed=part or 0.0, description=f"{model}: {words}")
+            if not console.is_terminal and words and words != said:
+                click.echo(f"{model}: {words}", err=True)
+                said = words
+
+
+def _standing(endpoint: str, key: str | None, model: str) -> tuple[float | None, str]:
+    """How far it is (0 to 1), and in words."""
+    try:
+        status, fleet = get_json(endpoint, "/admin/fleet", key=key)
+    except Unreachable:
+        return None, ""
+    if status != 200:
+        return None, ""
+    for line in fleet.get("waiting", []):
+        if line["model"] == model:
+            eta = line.get("eta_s")
+            words = f"place {line['position']}" + ("" if eta is None else f", about {eta:.0f} s")
+            return line.get("progress"), words
+    for node in fleet.get("nodes", []):
+        entry = node.get("models", {}).get(model, {}).get("entry", {})
+        if entry.get("status") in ("loading", "reloading"):
+            return entry.get("progress"), f"loading on {node['name']}"
+    return None, ""

@@ -1,0 +1,191 @@
+"""Which nodes there are: from cortex.toml, re-read while we run, and from the administration.
+
+::
+
+    cortex.toml changed, SIGHUP ──▶ follow: only what the file changed is changed
+    POST /admin/nodes ────────────▶ add     until the gateway restarts
+    DELETE /admin/nodes/NAME ─────▶ remove  what runs there goes on
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Protocol
+
+from helexa.core.errors import InvalidRequestBody
+from helexa.core.settings import SettingsError
+from helexa.cortex.fleet.fleet import Fleet
+from helexa.cortex.settings import NeuronSettings, check_neurons
+
+
+class Door(Protocol):
+    """Makes the ways to a node, and takes them away."""
+
+    def open(self, node: NeuronSettings) -> None:
+        """Watch it and prepare its connections.
+
+        Raises:
+            SettingsError: Its ``ca`` cannot be used.
+        """
+
+    async def close(self, name: str) -> None:
+        """Forget it; what runs there goes on."""
+
+
+class Roster:
+    """Owner of the list of nodes.
+
+    Args:
+        door: Acts on the fleet and on the connections.
+        said: Told of every change, for the log.
+    """
+
+    def __init__(
+        self, door: Door, said: Callable[[str, str], object] = lambda _what, _name: None
+    ) -> None:
+        self._door = door
+        self._said = said
+        self._file: dict[str, NeuronSettings] = {}
+        self._nodes: dict[str, NeuronSettings] = {}
+
+    def origin(self, name: str) -> str:
+        """``file``, or ``admin`` for a node that is gone after a restart."""
+        return "file" if name in self._file else "admin"
+
+    def start(self, nodes: Iterable[NeuronSettings]) -> None:
+        """The nodes of the file as the gateway starts.
+
+        Raises:
+            SettingsError: One of them cannot be used.
+        """
+        for node in nodes:
+            self._file[node.name] = node
+            self._open(node)
+
+    async def follow(self, nodes: Iterable[NeuronSettings]) -> list[str]:
+        """Take over what the file says now; returns what was changed, in words.
+
+        What the file did not change stays, also what the administration did to it.
+
+        Raises:
+            SettingsError: It contradicts itself or what was added since; nothing is changed.
+        """
+        now = {node.name: node for node in nodes}
+        gone = [name for name in self._file if name not in now]
+        fresh = [node for name, node in now.items() if self._file.get(name) != node]
+        stay = [n for n in self._nodes.values() if n.name not in gone and n.name not in now]
+        check_neurons([*stay, *now.values()], "neurons")
+        changes = []
+        for name in gone:
+            await self._close(name)
+            changes.append(f"removed {name}")
+        for node in fresh:
+            changes.append(f"{'changed' if node.name in self._nodes else 'added'} {node.name}")
+            await self._close(node.name)
+            self._open(node)
+        self._file = now
+        return changes
+
+    def add(self, node: NeuronSettings) -> None:
+        """Take one more in, until the gateway restarts.
+
+        Raises:
+            InvalidRequestBody: There is one of that name or endpoint, or it cannot be used.
+        """
+        try:
+            check_neurons([*self._nodes.values(), node], "neurons")
+            self._open(node)
+        except SettingsError as error:
+            raise InvalidRequestBody(f"{error}.") from error
+        self._said("added", node.name)
+
+    async def remove(self, name: str) -> bool:
+        """Take one out; False when there is none of that name.
+
+        A node of the file comes back when the file changes it, or with a restart.
+        """
+        if name not in self._nodes:
+            return False
+        await self._close(name)
+        self._said("removed", name)
+        return True
+
+    def _open(self, node: NeuronSettings) -> None:
+        self._door.open(node)
+        self._nodes[node.name] = node
+
+    async def _close(self, name: str) -> None:
+        if self._nodes.pop(name, None) is not None:
+            await self._door.close(name)
+
+
+class NodesFile:
+    """cortex.toml as far as its nodes go; re-read when it changes.
+
+    Args:
+        path: Watched; None is a gateway without a file.
+        read: The nodes it lists now; blocking.
+    """
+
+    def __init__(
+        self, path: Path | None, read: Callable[[], tuple[NeuronSettings, ...]], roster: Roster
+    ) -> None:
+        self._path = path
+        self._read = read
+        self._roster = roster
+        self._stamp = _stamp(path)
+
+    async def refresh(self, *, asked: bool = False) -> list[str]:
+        """Take over what changed; what that was, in words.
+
+        Args:
+            asked: Read it even if it looks the same.
+
+        Raises:
+            SettingsError: The file cannot be used; the nodes stay what they were.
+        """
+        stamp = _stamp(self._path)
+        if self._path is None or stamp is None or (stamp == self._stamp and not asked):
+            return []
+        self._stamp = stamp
+        return await self._roster.follow(await asyncio.to_thread(self._read))
+
+
+class FleetDoor:
+    """The real ``Door``.
+
+    Args:
+        opened: Makes the way of a node, in links and fleet.
+        closed: Forgets the connections.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        opened: Callable[[NeuronSettings], object],
+        closed: Callable[[str], object],
+    ) -> None:
+        self._fleet = fleet
+        self._opened = opened
+        self._closed = closed
+
+    def open(self, node: NeuronSettings) -> None:
+        """See ``Door``."""
+        self._opened(node)
+
+    async def close(self, name: str) -> None:
+        """See ``Door``."""
+        await self._fleet.remove(name)
+        self._closed(name)
+
+
+def _stamp(path: Path | None) -> tuple[int, int, int] | None:
+    if path is None:
+        return None
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
