@@ -22,6 +22,8 @@ ORDER = (
     "streams",
     "prompt",
     "dialects",
+    "routing",
+    "fleet",
     "start",
     "stack",
     "sizes",

@@ -155,7 +155,7 @@ def decisions(found: report.Report) -> None:
             "decision, 1,000 nodes × 50 models", per_call(lambda: decide(many), 20) / 1000, 2, "ms"
         ),
     ]
-    small, large = chat("Hello, how are you? " * 10), chat("How are you? \n" * 380, 75)
+    small, large = chat("Hello, how are you? " * 10), chat("How are you? \n" * 352, 75)
     for name, body, bar in (("small chat", small, 15), ("400 kB chat", large, 1000)):
         seen = peek(body)
         took = per_call(lambda seen=seen: ask_of(seen), 1000 if len(body) < 10_000 else 20)  # type: ignore[misc]

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from hashlib import blake2b
+from hashlib import sha256
 
 import msgspec
 
@@ -115,14 +115,14 @@ class _Chain:
             self._point(piece, len(piece))
         else:
             for start in range(0, len(piece), STRIDE):
-                part = piece[start : start + STRIDE]
-                self._point(part, len(part))
+                self._point(piece[start : start + STRIDE], min(STRIDE, len(piece) - start))
 
     def _point(self, piece: bytes, size: int) -> None:
         self.size += size
         points = self.points
         if len(points) < MOST_POINTS:
-            self._last = last = blake2b(self._last + piece, digest_size=8).digest()
+            # Processors have instructions for this one: two thirds of the time of blake2b.
+            self._last = last = sha256(self._last + piece).digest()[:8]
             points.append(int.from_bytes(last))
             self.sizes.append(self.size)
 
@@ -143,7 +143,7 @@ def _hint(seen: Peek, headers: Mapping[bytes, bytes] | None) -> int | None:
                 break
     if not given and seen.hint:
         given = _named(seen.hint)
-    return int.from_bytes(blake2b(given, digest_size=8).digest()) if given else None
+    return int.from_bytes(sha256(given).digest()[:8]) if given else None
 
 
 def _named(hint: msgspec.Raw) -> bytes | None:
