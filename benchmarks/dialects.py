@@ -122,8 +122,8 @@ def run(dialects: Sequence[str], count: int, seconds: float, peers_folder: Path 
         stack.callback(stub.stop)
         tools = peers.Tools(peers_folder, scratch)
         targets = []
-        # LiteLLM speaks chat with vLLM; with OpenAI it would pass the other dialects on as such.
-        for target in (cortex(tools, stub), peers.litellm(tools, stub, "hosted_vllm")):
+        # LiteLLM speaks only chat with LM Studio; to others it passes other dialects on as such.
+        for target in (cortex(tools, stub), peers.litellm(tools, stub, "lm_studio")):
             if target is not None:
                 stack.callback(target.process.stop)
                 wait_until_served(target)
