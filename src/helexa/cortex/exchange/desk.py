@@ -20,6 +20,7 @@ from helexa.cortex.habits import Habits
 from helexa.cortex.ledger.base import Ledger
 from helexa.cortex.links import Links
 from helexa.cortex.metrics import CortexMetrics
+from helexa.cortex.residency.waiting import Waiter
 from helexa.cortex.routing import explain
 from helexa.cortex.routing.ask import Ask
 from helexa.cortex.routing.breaker import Kind
@@ -111,9 +112,17 @@ class Placer(Protocol):
         """The best node that can take the request at once."""
 
     async def later(
-        self, model: str, principal: Principal, avoid: AbstractSet[str], deadline: float | None
+        self,
+        model: str,
+        principal: Principal,
+        avoid: AbstractSet[str],
+        deadline: float | None,
+        told: Callable[[Waiter], object],
     ) -> Placed:
         """Wait for a node that can, loading the model if need be.
+
+        Args:
+            told: Called with the place in line.
 
         Raises:
             TryLater: With what is known about when.

@@ -36,6 +36,7 @@ from helexa.cortex.exchange.route import EXPOSED, Asked, Route, Translate
 from helexa.cortex.exchange.sender import Sender, sender_of
 from helexa.cortex.exchange.stream import StreamRelay
 from helexa.cortex.ledger.base import Grant, estimate
+from helexa.cortex.residency.waiting import Waiter
 from helexa.cortex.routing.ask import Ask
 from helexa.cortex.routing.prompt import ask_of
 from helexa.cortex.seats import Seat
@@ -103,6 +104,7 @@ class Exchange:
         "timings",
         "translation",
         "usage",
+        "waiter",
         "watcher",
     )
 
@@ -141,6 +143,7 @@ class Exchange:
         self.error: HelexaError | None = None
         self.seat: Seat | None = None
         self.lease: Lease | None = None
+        self.waiter: Waiter | None = None
         self.watcher: Watcher | None = None
         self._running = running
         self._waiting: asyncio.Future[Any] | None = None
@@ -151,6 +154,10 @@ class Exchange:
         self._running.add(self)
         self.reply.on_gone = self.cancel
         self._step(Exchange._check)
+
+    def in_line(self, waiter: Waiter) -> None:
+        """It waits for its model; ``waiter`` knows for how long."""
+        self.waiter = waiter
 
     def answered(self) -> None:
         """The node's answer has ended; the attempt says so."""

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+import msgspec
+
 from helexa.core.errors import (
     HelexaError,
     InternalError,
@@ -67,8 +69,7 @@ def first(exchange: Exchange) -> None:
 def _open_stream(exchange: Exchange, *, show_usage: bool) -> StreamRelay:
     desk = exchange.desk
     translation = exchange.translation
-    keep_alive = exchange.route.keep_alive if translation is None else translation.keep_alive
-    form = StreamForm(exchange.head_lines(_SSE), keep_alive, desk.commit_s)
+    form = StreamForm(exchange.head_lines(_SSE), lambda: keep_alive(exchange), desk.commit_s)
     return StreamRelay(
         Answer(exchange.reply, form, desk.wheel, desk.loop),
         show_usage=show_usage,
@@ -77,6 +78,22 @@ def _open_stream(exchange: Exchange, *, show_usage: bool) -> StreamRelay:
         header_lines=lambda: _begun(exchange),
         translation=translation,
     )
+
+
+def keep_alive(exchange: Exchange) -> bytes:
+    """A sign of life in the dialect's form; whoever waits for a model is told their place.
+
+    In chat the place is the comment itself. Other dialects need an event to reset their clients'
+    timers; there the comment stands before it.
+    """
+    translation, waiter = exchange.translation, exchange.waiter
+    place = b""
+    if waiter is not None and waiter.waits:
+        standing = waiter.standing(exchange.desk.now())
+        place = b": helexa %b\n\n" % msgspec.json.encode(standing)
+    if translation is not None:
+        return place + translation.keep_alive()
+    return place or exchange.route.keep_alive()
 
 
 def _begun(exchange: Exchange) -> bytes:
@@ -98,7 +115,11 @@ def _place(exchange: Exchange) -> None:
         _deliver(exchange, exchange.placed)
         return
     waiting = placer.later(
-        exchange.model, exchange.principal, avoid or frozenset(), exchange.deadline()
+        exchange.model,
+        exchange.principal,
+        avoid or frozenset(),
+        exchange.deadline(),
+        told=exchange.in_line,
     )
     exchange.later(waiting, lambda placed: _deliver(exchange, placed))
 
