@@ -36,43 +36,34 @@ class Watchdog:
     least_s: float = LEAST_S
     _running: set[object] = field(default_factory=set)
     _last: float = 0.0
+    _moved: bool = False
 
     def begin(self, request: object) -> None:
         """A request was handed to the engine."""
         if not self._running:
-            self._last = self.clock()
+            self._moved, self._last = False, self.clock()
         self._running.add(request)
 
-    def progress(self, request: object, now: float | None = None) -> None:
-        """The engine sent an event of ``request``; one that has ended does not count.
-
-        Args:
-            now: The clock's present time, if it is known.
-        """
-        if request in self._running:
-            self._last = self.clock() if now is None else now
+    def moved(self) -> None:
+        """The engine sent an event of a running request, at about the time of the next look."""
+        self._moved = True
 
     def end(self, request: object) -> None:
         """A request has left the engine, which is progress too; idempotent."""
-        self.progress(request)
-        self._running.discard(request)
+        if request in self._running:
+            self._moved = True
+            self._running.discard(request)
 
     def restarted(self) -> None:
         """The engine is a new process: its old requests are gone."""
         self._running.clear()
 
-    @property
-    def silent_s(self) -> float:
-        """Seconds since the last progress; 0 while nothing runs."""
-        return self.clock() - self._last if self._running else 0.0
-
-    def expired(self, now: float | None = None) -> bool:
-        """Whether the engine is stuck.
-
-        Args:
-            now: Instead of the clock's present time.
-        """
+    def expired(self) -> bool:
+        """Whether the engine is stuck; to be asked several times a second."""
+        now = self.clock()
+        if self._moved:
+            self._moved, self._last = False, now
         if not self._running:
             return False
-        at = self.clock() if now is None else now
-        return at - self._last >= deadline_s(self.chunk_tokens, self.prefill_tok_s(), self.least_s)
+        silent = now - self._last
+        return silent >= deadline_s(self.chunk_tokens, self.prefill_tok_s(), self.least_s)

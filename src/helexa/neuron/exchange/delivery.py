@@ -141,15 +141,35 @@ class Delivery:
     # ── while it runs ───────────────────────────────────────────────────────────────────────
 
     def _events(self, data: bytes) -> None:
-        if self._open:
-            self._take(self.stream.push(data))
+        if not self._open:
+            return
+        step = self.stream.push(data)
+        if self._exchange.times.first and step.edge is None and not step.done:
+            self._flow(step.out)
+        else:
+            self._take(step)
+
+    def _flow(self, out: bytes) -> None:
+        """``_take`` for nearly every event: somewhere in the answer, far from any edge."""
+        exchange = self._exchange
+        self._model.watchdog.moved()
+        self._account()
+        answer = exchange.answer
+        if out and answer is not None:
+            if exchange.translation is None:
+                answer.write(out)
+            else:
+                self._pass_on(out)
+        gate = exchange.grant.gate
+        if gate.granted is not None and gate.low():
+            exchange.say_low(0)
 
     def _take(self, step: Step) -> None:
         """Forward what a step gave and act on the edge it met."""
         exchange, model = self._exchange, self._model
         times = exchange.times
         now = exchange.desk.loop.time()
-        model.watchdog.progress(self, now)
+        model.watchdog.moved()
         if step.began and not times.began:
             times.began = now
             if not self._accepted():
