@@ -329,12 +329,16 @@ async def round_of(
 
 
 def _held(stack: Stack, keys: Sequence[str]) -> dict[str, int]:
-    """Keys of which something is held, and how much."""
+    """Keys of which something is held, and how much; dead lives that are not settled."""
     try:
         used = {key: stack.get("/v1/usage", key)["open_tokens"] for key in keys}
     except (OSError, urllib.error.HTTPError):
         return {"gateway": -1}
-    return {key: tokens for key, tokens in used.items() if tokens}
+    with contextlib.closing(sqlite3.connect(stack.folder / "ledger.db")) as db:
+        ((lives,),) = db.execute("SELECT COUNT(*) FROM lives WHERE state = 'live'")
+        ((rows,),) = db.execute("SELECT COUNT(*) FROM requests WHERE state = 'open'")
+    held = {key: tokens for key, tokens in used.items() if tokens}
+    return held | ({"lives": lives} if lives > 1 else {}) | ({"rows": rows} if rows else {})
 
 
 async def run(rounds: int, requests: int, keys: int, seed: int, folder: Path) -> report.Report:

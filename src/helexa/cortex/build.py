@@ -88,6 +88,7 @@ class Gateway:
     metrics: CortexMetrics
     ledger: Book
     kept: OpenLedger
+    keys: KeyTable
     links: Links
     settler: Settler
     fleet: Fleet
@@ -173,6 +174,7 @@ async def recover(gateway: Gateway) -> None:
         estimated=estimated,
         log=gateway.log,
     )
+    await book.learn(gateway.keys.principals)  # so that a key's first grant asks but once
     await recovery.run()
 
 
@@ -298,6 +300,7 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
         metrics=metrics,
         ledger=ledger,
         kept=opened,
+        keys=keyring.table,
         links=links,
         settler=settler,
         fleet=fleet,

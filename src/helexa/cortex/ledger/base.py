@@ -15,7 +15,7 @@ client chose could come twice at once, and two requests would share one grant.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Container
+from collections.abc import Awaitable, Container, Iterable
 from typing import Literal, Protocol, TypeAlias
 
 import msgspec
@@ -198,6 +198,10 @@ class Ledger(Protocol):
             InsufficientQuota: A balance has fewer tokens left; asking again is of no use.
             RateLimitExceeded: A rolling window has; with the time when it makes room.
         """
+
+    async def learn(self, principals: Iterable[Principal]) -> None:
+        """Have the store tell what keys have spent before; what it does not say in a few seconds
+        stays unknown. ``usage`` is as true as what was learnt."""
 
     def usage(self, principal: Principal) -> KeyUsage:
         """What a key has spent and may still spend."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Container
+from collections.abc import Awaitable, Callable, Container, Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
@@ -31,23 +31,17 @@ from helexa.cortex.ledger.base import (
     Settled,
     Settlement,
 )
-from helexa.cortex.ledger.scope import Account, Kind, Scope, ScopeState
+from helexa.cortex.ledger.scope import Account, Kind, Leased, Scope
 
 HELD_RETRY_AFTER_S: Final = 2.0
 ASK_AGAIN_S: Final = 0.05
 """Other gateways give back what they do not use; nobody tells us when."""
 
 _ROUNDS: Final = 3
+LEARN_S: Final = 3.0
 MOST_BLOCK: Final = 1 << 20
 BUSY_S: Final = 0.5
 """A block that lasts less is followed by one of twice the size."""
-
-
-class Leased(NamedTuple):
-    """A store's answer to ``Backing.lease``: tokens gained, and how things stand if it says."""
-
-    tokens: int
-    state: ScopeState | None
 
 
 class Entry(NamedTuple):
@@ -77,8 +71,10 @@ class Backing(Protocol):
     def may_grant(self) -> bool:
         """False once another gateway may have been given what is ours."""
 
-    def lease(self, scope: Scope, need: int, done: Callable[[Leased | Exception], None]) -> None:
-        """Ask for at least ``need`` tokens for a scope."""
+    def lease(
+        self, scope: Scope, need: int | None, done: Callable[[Leased | Exception], None]
+    ) -> None:
+        """Ask for a block, with at least ``need`` tokens if there are; None only looks."""
 
     def give_back(self, scope: Scope, tokens: int) -> None:
         """Return free tokens, which have been subtracted already."""
@@ -224,6 +220,20 @@ class Book:
         account = self._account(principal)
         if account.scopes:
             account.refuse_if_spent(self._now(), tokens)
+
+    async def learn(self, principals: Iterable[Principal]) -> None:
+        """See ``Ledger.learn``."""
+        scopes = {
+            scope
+            for principal in principals
+            for account in (self._account(principal),)
+            for scope in (account.own, account.shared)
+        }
+        if self._backing is None:
+            return
+        ask = [s for s in scopes if not s.known or (s.caps and self._backing.shared)]
+        if ask:
+            await asyncio.wait([self._ask(scope) for scope in ask], timeout=LEARN_S)
 
     def usage(self, principal: Principal) -> KeyUsage:
         """See ``Ledger.usage``."""
@@ -488,7 +498,9 @@ class Book:
 
     def _send(self, scope: Scope) -> None:
         assert self._backing is not None  # noqa: S101  # nobody asks without one
-        need = max(0, scope.wanted - scope.free)
+        need = None
+        if scope.wanted > scope.free or scope.free < max(0, scope.low):
+            need = max(0, scope.wanted - scope.free)
         self._backing.lease(scope, need, lambda found: self._answered(scope, found))
 
     def refresh(self) -> None:
@@ -506,7 +518,7 @@ class Book:
                 lasted, scope.leased_at = now - scope.leased_at, now
                 if lasted < BUSY_S:
                     scope.block = min(2 * scope.block, MOST_BLOCK)
-            scope.leased(found.tokens, found.state, now)
+            scope.leased(found, now)
             _ring(self._waiters.get(scope.name, deque()), everybody=True)
         if future is None or future.done():
             return

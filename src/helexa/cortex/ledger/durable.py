@@ -22,9 +22,9 @@ from helexa.core.logging import Logger
 from helexa.core.principal import Cap
 from helexa.cortex.ledger import lives, spend
 from helexa.cortex.ledger.base import RequestKey
-from helexa.cortex.ledger.book import Entry, Leased
+from helexa.cortex.ledger.book import Entry
 from helexa.cortex.ledger.database import Database
-from helexa.cortex.ledger.scope import Account, Scope
+from helexa.cortex.ledger.scope import Account, Leased, Scope
 from helexa.cortex.ledger.spend import Batch, Fenced, Line
 from helexa.cortex.ledger.store import Store
 
@@ -91,7 +91,9 @@ class Durable:
         """See ``Backing.may_grant``; a ledger of our own is nobody else's, whatever happens."""
         return not self.shared or (not self._fenced and time.monotonic() < self._may_grant_until)
 
-    def lease(self, scope: Scope, need: int, done: Callable[[Leased | Exception], None]) -> None:
+    def lease(
+        self, scope: Scope, need: int | None, done: Callable[[Leased | Exception], None]
+    ) -> None:
         """See ``Backing.lease``."""
         caps = tuple(Cap(c.limit - scope.exempt, c.cap.window) for c in scope.caps)
         windows = tuple(state.seconds for state in scope.caps if state.seconds)
@@ -101,7 +103,9 @@ class Durable:
         def work(db: Database) -> Leased:
             if tell:
                 spend.register(db, name, windows, at)
-            gained = spend.lease(db, life, name, caps, need, block, at) if caps else 0
+            gained = None
+            if caps and need is not None:
+                gained = spend.lease(db, life, name, caps, need, block, at)
             state = spend.state_of(db, life, name, windows, at) if tell else None
             return Leased(gained, state)
 

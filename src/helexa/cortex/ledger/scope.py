@@ -15,7 +15,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -43,6 +43,18 @@ class ScopeState(msgspec.Struct, frozen=True):
     prompt: int = 0
     completion: int = 0
     buckets: Mapping[int, tuple[tuple[int, int], ...]] = {}
+
+
+class Leased(NamedTuple):
+    """A store's answer.
+
+    Args:
+        tokens: Gained; None if it was only asked how things stand.
+        state: How they stand, if it says.
+    """
+
+    tokens: int | None
+    state: ScopeState | None
 
 
 @dataclass(slots=True, eq=False)
@@ -128,10 +140,12 @@ class Scope:
         """Tokens that could still be added to what is free; below 0 when a cap was lowered."""
         return min(cap.limit - cap.spent(now) - cap.held for cap in self.caps) - self.free
 
-    def leased(self, gained: int, state: ScopeState | None, now: float) -> None:
-        """The store gave ``gained`` tokens, and may have told how things stand."""
-        self.free += gained
-        self.low = min(self.block, gained) // 2 if gained else -1
+    def leased(self, found: Leased, now: float) -> None:
+        """The store has answered."""
+        if found.tokens is not None:
+            self.free += found.tokens
+            self.low = min(self.block, found.tokens) // 2 if found.tokens else -1
+        state = found.state
         if state is None:
             return
         requests, prompt, completion = self.pending

@@ -61,6 +61,7 @@ class AdminRoutes:
 
     async def usage(self, _request: Request) -> Response:
         ledger = self._deps.ledger
+        await ledger.learn(self._deps.keys.principals)
         return reply({"keys": [ledger.usage(key) for key in self._deps.keys.principals]})
 
     async def requests(self, request: Request) -> Response:

@@ -80,7 +80,9 @@ class ClientRoutes:
         )
 
     async def usage(self, request: Request) -> Response:
-        return reply(self._deps.ledger.usage(self._principal(request)))
+        who = self._principal(request)
+        await self._deps.ledger.learn([who])
+        return reply(self._deps.ledger.usage(who))
 
     async def request(self, request: Request) -> Response:
         principal = self._principal(request)
