@@ -37,6 +37,8 @@ LEASE_S = 10.0
 SLICE = 64
 ROOT_KEY = "sk-root"
 LEAVE, SLOW = 0.15, 0.05
+TRIES = 5
+AGAIN = frozenset(("refused 502", "refused 503", "error event", "lost with the gateway"))
 REFUSALS = frozenset((429, 502, 503, 504))
 NEURON = """
 port = {port}
@@ -193,11 +195,23 @@ class Found:
 async def ask(
     stack: Stack, key: str, rng: random.Random, found: Found, killed: list[float]
 ) -> None:
+    """One client: asks again, as the SDKs do, when it is told that it was not its own fault."""
+    await asyncio.sleep(rng.random() * 3)
+    for _ in range(TRIES):
+        end = await _ask(stack, key, rng, found, killed)
+        found.ends[end] += 1
+        if end not in AGAIN:
+            return
+        await asyncio.sleep(0.5 + rng.random())
+
+
+async def _ask(
+    stack: Stack, key: str, rng: random.Random, found: Found, killed: list[float]
+) -> str:
     """One request, and what became of it."""
     stream, tokens = rng.random() < 0.7, rng.choice((1, 5, 40, 200))
     leave = rng.random() < LEAVE
     slow = stream and rng.random() < SLOW
-    await asyncio.sleep(rng.random() * 3)
     body = {
         "model": SPARK, "stream": stream, "max_tokens": tokens, "ignore_eos": True,
         "messages": [{"role": "user", "content": f"Count from {rng.randrange(1000)}."}],
@@ -211,18 +225,17 @@ async def ask(
                 stack.ports[0], key, json.dumps(body).encode(), leave=leave, slow=slow
             )
     except TimeoutError:
-        found.ends["silent"] += 1
         found.faults.append("no end of an answer in 150 s")
-        return
+        return "silent"
     end = _judge(status, raw, stream=stream, leave=leave)
     if end == "broken" and any(at >= began - 1 for at in killed):
-        end = "lost with the gateway"
-    found.ends[end] += 1
+        return "lost with the gateway"
     if end == "broken":
         found.faults.append(f"{status} {bytes(raw[-200:])!r}")
     usage = _usage(raw) if end.startswith("whole") else None
     if usage is not None:
         found.told[head.partition("x-request-id: ")[2].partition("\r\n")[0]] = usage
+    return end
 
 
 async def _exchange(

@@ -368,14 +368,10 @@ class Book:
     async def _granted_later(self, key: RequestKey, account: Account, want: int) -> Grant:
         loop = asyncio.get_running_loop()
         deadline: float | None = None
-        now, room = self._now(), 0
         try:
             while True:
-                for _ in range(_ROUNDS):  # the first may answer a question asked before we came
-                    await self._lease(account, want)
-                    now, room = self._now(), account.room()
-                    if room >= want or account.reach(now) <= room:
-                        break
+                await self._lease(account, want)
+                now, room = self._now(), account.room()
                 if room > 0:
                     row = self._open.get(key)
                     return _grant(key, row) if row else self._opened(key, account, min(room, want))
@@ -462,11 +458,18 @@ class Book:
     # ── asking the store ────────────────────────────────────────────────────────────────────
 
     async def _lease(self, account: Account, want: int) -> None:
-        """Have the store add to what is free, where that is less than ``want``.
+        """Have the store add to what is free until that is ``want``, or there is no more.
 
         Raises:
             ServiceUnavailable: It cannot just now.
         """
+        for _ in range(_ROUNDS):  # the first may answer a question asked before we came
+            await self._lease_once(account, want)
+            room = account.room()
+            if room >= want or account.reach(self._now()) <= room:
+                return
+
+    async def _lease_once(self, account: Account, want: int) -> None:
         if self._backing is None:
             self._more_to_lease(account, self._now())
             return
