@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "helexa.cli.client_config:client_config_command",
         "Print a ready configuration for a client.",
     ),
+    "usage": ("helexa.cli.usage:usage_command", "Tokens and costs by key, account, model, day."),
     "doctor": ("helexa.cli.doctor:doctor_command", "What this host has, and what to mend."),
 }
 

@@ -1,18 +1,20 @@
-"""The way of an operator's command to the administration: over a running gateway's API."""
+"""The way of an operator's command to the administration.
+
+Over a running gateway's API, or to the ledger itself where the gateway is down.
+"""
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import click
 
 from helexa.cli.options import endpoint_options
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-REFUSED = 1
 
 
 class Door(Protocol):
@@ -65,10 +67,26 @@ def refusal(status: int, answer: bytes) -> str:
 
 
 def door_options(command: F) -> F:
-    """``--endpoint`` and ``--key``; ``open_door`` makes a door of them."""
-    return endpoint_options(command)
+    """``--endpoint`` and ``--key``, or ``--ledger``; the command gets a ``door``."""
+
+    @functools.wraps(command)
+    def with_door(
+        *args: Any, endpoint: str, key: str | None, ledger: str | None, **more: Any
+    ) -> object:
+        return command(*args, door=open_door(endpoint, key, ledger), **more)
+
+    option = click.option(
+        "--ledger",
+        metavar="URL",
+        help="Work on this ledger itself, without a gateway: sqlite:///FILE or postgresql://…",
+    )
+    return cast("F", endpoint_options(option(with_door)))
 
 
-def open_door(endpoint: str, key: str | None) -> Door:
+def open_door(endpoint: str, key: str | None, ledger: str | None = None) -> Door:
     """The door that the options name."""
-    return Remote(endpoint, key)
+    if ledger is None:
+        return Remote(endpoint, key)
+    from helexa.cli.offline import Offline
+
+    return Offline(ledger)

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import click
 
-from helexa.cli.door import door_options, open_door
+from helexa.cli.door import Door, door_options
 from helexa.cli.options import json_option, version_option
 from helexa.cli.quantities import CapType, SpanType, WhenType, cap_words, date_words
 from helexa.cli.table import table
@@ -77,14 +77,12 @@ def rights_options(command: F) -> F:
 @door_options
 @json_option
 @version_option
-def create(
-    account: str, key_id: str | None, endpoint: str, key: str | None, as_json: bool, **rights: Any
-) -> None:
+def create(account: str, key_id: str | None, door: Door, as_json: bool, **rights: Any) -> None:
     """Make a key of ACCOUNT; the secret is the only line on stdout."""
     body = {"account_id": account, **_given(rights)}
     if key_id is not None:
         body["key_id"] = key_id
-    _print_secret(open_door(endpoint, key).ask("POST", "/admin/keys", body), as_json, "created")
+    _print_secret(door.ask("POST", "/admin/keys", body), as_json, "created")
 
 
 @keys_group.command(name="list")
@@ -93,12 +91,10 @@ def create(
 @door_options
 @json_option
 @version_option
-def list_(
-    account: str | None, everything: bool, endpoint: str, key: str | None, as_json: bool
-) -> None:
+def list_(account: str | None, everything: bool, door: Door, as_json: bool) -> None:
     """List keys."""
     asked = f"?account={quote(account, safe='')}" if account is not None else ""
-    found = open_door(endpoint, key).ask("GET", f"/admin/keys{asked}")["keys"]
+    found = door.ask("GET", f"/admin/keys{asked}")["keys"]
     if not everything:
         found = [one for one in found if one["state"] != "revoked"]
     if as_json:
@@ -112,9 +108,9 @@ def list_(
 @door_options
 @json_option
 @version_option
-def show(name: str, endpoint: str, key: str | None, as_json: bool) -> None:
+def show(name: str, door: Door, as_json: bool) -> None:
     """Show one key: what it may do, and what it has spent."""
-    found = open_door(endpoint, key).ask("GET", _path(name))
+    found = door.ask("GET", _path(name))
     click.echo(json.dumps(found) if as_json else "\n".join(details(found)))
 
 
@@ -130,8 +126,7 @@ def show(name: str, endpoint: str, key: str | None, as_json: bool) -> None:
 def set_(
     name: str,
     lift: tuple[str, ...],
-    endpoint: str,
-    key: str | None,
+    door: Door,
     as_json: bool,
     **rights: Any,
 ) -> None:
@@ -142,7 +137,7 @@ def set_(
     body = _given(rights) | {one.replace("-", "_"): LIFTED[one] for one in lift}
     if not body:
         raise click.UsageError("nothing to change; name a limit")
-    found = open_door(endpoint, key).ask("POST", _path(name), body)
+    found = door.ask("POST", _path(name), body)
     click.echo(json.dumps(found) if as_json else "\n".join(details(found)))
 
 
@@ -154,9 +149,8 @@ def set_(
 @door_options
 @json_option
 @version_option
-def rotate(name: str, grace: float, endpoint: str, key: str | None, as_json: bool) -> None:
+def rotate(name: str, grace: float, door: Door, as_json: bool) -> None:
     """Give a key another secret; it keeps its id, its rights and its budget."""
-    door = open_door(endpoint, key)
     made = door.ask("POST", f"{_path(name)}/rotate", {"grace_secs": grace})
     _print_secret(made, as_json, "rotated")
 
@@ -166,9 +160,9 @@ def rotate(name: str, grace: float, endpoint: str, key: str | None, as_json: boo
 @door_options
 @json_option
 @version_option
-def revoke(name: str, endpoint: str, key: str | None, as_json: bool) -> None:
+def revoke(name: str, door: Door, as_json: bool) -> None:
     """End a key, at once and for good."""
-    found = open_door(endpoint, key).ask("POST", f"{_path(name)}/revoke")
+    found = door.ask("POST", f"{_path(name)}/revoke")
     click.echo(json.dumps(found) if as_json else f"{found['key_id']} is revoked")
 
 
@@ -176,9 +170,9 @@ def revoke(name: str, endpoint: str, key: str | None, as_json: bool) -> None:
 @door_options
 @json_option
 @version_option
-def accounts(endpoint: str, key: str | None, as_json: bool) -> None:
+def accounts(door: Door, as_json: bool) -> None:
     """List accounts, their caps and their keys."""
-    found = open_door(endpoint, key).ask("GET", "/admin/accounts")
+    found = door.ask("GET", "/admin/accounts")
     if as_json:
         click.echo(json.dumps(found))
         return
@@ -202,15 +196,14 @@ def account(
     name: str,
     caps: tuple[dict[str, Any], ...],
     uncapped: bool,
-    endpoint: str,
-    key: str | None,
+    door: Door,
     as_json: bool,
 ) -> None:
     """Give ACCOUNT caps above its keys, at once; they replace the ones it has."""
     if bool(caps) == uncapped:
         raise click.UsageError("give either --cap or --uncapped")
     body = {"account_id": name, "caps": list(caps)}
-    found = open_door(endpoint, key).ask("POST", "/admin/accounts", body)
+    found = door.ask("POST", "/admin/accounts", body)
     shown = " ".join(map(cap_words, found["caps"])) or "uncapped"
     click.echo(json.dumps(found) if as_json else f"{found['account_id']}: {shown}")
 

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 import click
 
-from helexa.cli.door import door_options, open_door
+from helexa.cli.door import Door, door_options
 from helexa.cli.options import json_option, version_option
 from helexa.cli.quantities import WhenType, cap_words, date_words, duration, seconds_of
 from helexa.cli.table import bar, table
@@ -78,8 +78,7 @@ def usage_command(
     mine: bool,
     as_csv: bool,
     chart: bool | None,
-    endpoint: str,
-    key: str | None,
+    door: Door,
     as_json: bool,
     **filters: Any,
 ) -> None:
@@ -88,7 +87,6 @@ def usage_command(
     Costs are tokens times the prices in the catalogue now. A model without prices is unpriced,
     not free.
     """
-    door = open_door(endpoint, key)
     if mine:
         found = door.ask("GET", "/v1/usage")
         click.echo(json.dumps(found) if as_json else "\n".join(budget(found)))

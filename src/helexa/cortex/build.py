@@ -37,6 +37,7 @@ from helexa.cortex.keys.keyring import Keyring
 from helexa.cortex.ledger.base import Settled
 from helexa.cortex.ledger.book import Book
 from helexa.cortex.ledger.keys import MemoryKeys
+from helexa.cortex.ledger.keys_sql import SqlKeys
 from helexa.cortex.ledger.opening import OpenLedger, default_url
 from helexa.cortex.lifetime import drain, follow_files, stop_signal
 from helexa.cortex.links import Links
@@ -62,6 +63,7 @@ from helexa.cortex.settings import (
     split_listen,
 )
 from helexa.cortex.timeline import Timelines
+from helexa.cortex.usage import UsageBook, keep_for
 from helexa.relay.asgi import AsgiBridge
 from helexa.relay.attempt import Deadlines
 from helexa.relay.http1 import Limits
@@ -88,7 +90,7 @@ class Gateway:
     metrics: CortexMetrics
     ledger: Book
     kept: OpenLedger
-    keys: KeyTable
+    keyring: Keyring
     links: Links
     settler: Settler
     fleet: Fleet
@@ -123,6 +125,7 @@ async def run(
     raise_descriptor_limit()
     loop = asyncio.get_running_loop()
     gateway = assemble(settings, loop)
+    await gateway.keyring.refresh()
     await gateway.listener.start(*split_listen(settings.gateway.listen))
     host, port = split_listen(settings.gateway.metrics_listen)
     exporter = await serve_metrics(gateway.metrics.registry, host, port)
@@ -135,6 +138,8 @@ async def run(
         gateway.settler.run(),
         recover(gateway),
         gateway.kept.run(),
+        gateway.keyring.follow(),
+        _put_away(settings, gateway.kept, gateway.log),
         follow_files(gateway.profiles, nodes, gateway.listener.tls, gateway.metrics, gateway.log),
         watch_lag(gateway.metrics.lag.observe),
         collect_when_quiet(lambda: gateway.app.running),
@@ -174,7 +179,7 @@ async def recover(gateway: Gateway) -> None:
         estimated=estimated,
         log=gateway.log,
     )
-    await book.learn(gateway.keys.principals)  # so that a key's first grant asks but once
+    await book.learn(gateway.keyring.table.principals)  # so that a key's first grant asks but once
     await recovery.run()
 
 
@@ -239,7 +244,7 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
     )
     timelines, captures = Timelines(time.time), Captures(time.time, prompt_of(fleet))
     metrics.registry.before_collect(derived_gauges(metrics, fleet, ledger))
-    keyring = _keyring(settings, log)
+    keyring = _keyring(settings, opened, log)
     desk = Desk(
         keys=keyring.table,
         seats=KeySeats(loop.time),
@@ -269,12 +274,16 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
         ManagementDeps(
             keys=keyring.table,
             keyring=keyring,
+            seats=desk.seats,
             profiles=profiles,
             fleet=fleet,
             roster=roster,
             residency=residency,
             leases=leases,
             ledger=ledger,
+            usage=None
+            if opened.store is None
+            else UsageBook(opened.store, lambda: profiles.current),
             timelines=timelines,
             captures=captures,
             build=build_info.load(os.environ),
@@ -300,7 +309,7 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
         metrics=metrics,
         ledger=ledger,
         kept=opened,
-        keys=keyring.table,
+        keyring=keyring,
         links=links,
         settler=settler,
         fleet=fleet,
@@ -325,12 +334,19 @@ def _add_node(node: NeuronSettings, links: Links, fleet: Fleet, trust: Trust) ->
     )
 
 
-def _keyring(settings: CortexSettings, log: Logger) -> Keyring:
+def _keyring(settings: CortexSettings, opened: OpenLedger, log: Logger) -> Keyring:
     given = settings.entitlements
     fixed = settings_keys(given, os.environ)
     accounts = {account.account_id: account.all_caps for account in given.accounts}
     table = KeyTable(fixed.items(), required=given.require_auth, now=time.time)
-    return Keyring(fixed, accounts, MemoryKeys(), table, now=time.time, log=log)
+    store = MemoryKeys() if opened.store is None else SqlKeys(opened.store)
+    return Keyring(fixed, accounts, store, table, now=time.time, log=log)
+
+
+async def _put_away(settings: CortexSettings, opened: OpenLedger, log: Logger) -> None:
+    if opened.store is not None:
+        days = settings.ledger.usage_retention_days
+        await keep_for(opened.store, days, opened.now, log)
 
 
 def rules(settings: CortexSettings) -> Rules:

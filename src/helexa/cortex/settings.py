@@ -111,12 +111,18 @@ class EntitlementSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
 
 
 class LedgerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[ledger]``: where spend is kept, and the size of a slice (tokens)."""
+    """``[ledger]``: where keys and spend are kept, and the size of a slice (tokens).
+
+    Args:
+        usage_retention_days: Requests are kept one by one for so long, then as sums per day;
+            0 keeps every request.
+    """
 
     url: str | None = None
     slice_tokens: Positive = 512
     lease_secs: Positive = 60
     grant_wait_ms: Count = 250
+    usage_retention_days: Count = 90
 
 
 class TimeoutSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

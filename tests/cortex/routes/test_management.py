@@ -36,6 +36,7 @@ from helexa.cortex.residency.world import Rules
 from helexa.cortex.routes.deps import ManagementDeps
 from helexa.cortex.routes.management import management_app
 from helexa.cortex.routing.leases import LeaseTable
+from helexa.cortex.seats import KeySeats
 from helexa.cortex.settings import NeuronSettings
 from helexa.cortex.timeline import Timeline, Timelines
 
@@ -103,6 +104,8 @@ async def gateway(
     deps = ManagementDeps(
         keys=known,
         keyring=Keyring(dict(table), {}, MemoryKeys(), known, now=time.time, log=get_logger()),
+        seats=KeySeats(time.monotonic),
+        usage=None,
         profiles=profiles,
         fleet=fleet,
         roster=Roster(FleetDoor(fleet, opened, lambda _: None)),
@@ -179,6 +182,19 @@ async def test_a_key_sees_the_models_it_may_use(fake_node: Starter, model: Model
         mine = (await g.get("/v1/models", **AS_ACME)).json()
         assert [m["id"] for m in mine["data"]] == ["org/cold", "small"]
         assert (await g.get("/v1/models/a/b", **AS_ACME)).status_code == 404
+
+
+async def test_listing_is_one_of_a_keys_requests(fake_node: Starter, model: Model) -> None:
+    slow = {b"sk-slow": Principal("slow", "slow", requests_per_minute=2)}
+    async with fake_node(model("a/b")) as node, gateway(node, keys=slow, required=True) as g:
+        key = {"authorization": "Bearer sk-slow"}
+        for path in ("/v1/models", "/models/a/b"):
+            assert (await g.get(path, **key)).status_code == 200
+        got = await g.get("/v1/models", **key)
+        assert got.status_code == 429
+        assert got.json()["error"]["code"] == "rate_limit_exceeded"
+        assert 1 <= int(got.headers["retry-after"]) <= 59
+        assert (await g.get("/v1/usage", **key)).status_code == 200  # asking how it stands is not
 
 
 async def test_a_key_sees_its_own_budget_and_requests(fake_node: Starter) -> None:
@@ -290,8 +306,6 @@ async def test_administrators_see_fleet_keys_grants_usage_and_requests(
         g.deps.ledger.grant(ACME, "r", 1, 30)
         grants = (await g.get("/admin/grants", **AS_ROOT)).json()
         assert [(x["request_id"], x["tokens"]) for x in grants["grants"]] == [("r", 30)]
-        usage = (await g.get("/admin/usage", **AS_ROOT)).json()
-        assert {k["key_id"] for k in usage["keys"]} == {"root", "acme"}
         for name in ("a", "b"):
             g.deps.timelines.add(a_request(name, ACME))
         found = (await g.get("/admin/requests?limit=1", **AS_ROOT)).json()["requests"]

@@ -16,7 +16,7 @@ client chose could come twice at once, and two requests would share one grant.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Container, Iterable
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -119,6 +119,18 @@ class KeyUsage(msgspec.Struct, frozen=True, omit_defaults=True):
     windows: tuple[WindowUsage, ...] = ()
 
 
+class TokenRoom(NamedTuple):
+    """The tightest cap in short (tokens), as ``x-ratelimit-…-tokens`` tells it.
+
+    Args:
+        reset_s: Seconds until nothing of it is used any more; None for a balance.
+    """
+
+    limit: int
+    remaining: int
+    reset_s: float | None
+
+
 class KeyHolds(msgspec.Struct, frozen=True):
     """A key's open grants: how many, and their tokens (an uncapped grant counts 0)."""
 
@@ -205,6 +217,9 @@ class Ledger(Protocol):
 
     def usage(self, principal: Principal) -> KeyUsage:
         """What a key has spent and may still spend."""
+
+    def room(self, principal: Principal) -> TokenRoom | None:
+        """What the tightest cap leaves, as far as learnt; None for an uncapped key. Cheap."""
 
     def holds(self) -> tuple[KeyHolds, ...]:
         """The holds per key, for metrics."""

@@ -30,8 +30,10 @@ from helexa.cortex.ledger.base import (
     RequestKey,
     Settled,
     Settlement,
+    TokenRoom,
 )
 from helexa.cortex.ledger.scope import Account, Kind, Leased, Scope
+from helexa.cortex.ledger.window import CapState
 
 HELD_RETRY_AFTER_S: Final = 2.0
 ASK_AGAIN_S: Final = 0.05
@@ -255,6 +257,23 @@ class Book:
             resets_at=None if tightest is None else tightest.resets_at,
             windows=windows,
         )
+
+    def room(self, principal: Principal) -> TokenRoom | None:
+        """See ``Ledger.room``."""
+        account = self._accounts.get(principal.key_id)
+        if account is None or account.principal is not principal:
+            account = self._account(principal)
+        now = self._now()
+        tightest: CapState | None = None
+        least = 0
+        for scope in account.scopes:
+            for cap in scope.caps:
+                left = cap.limit - cap.spent(now) - cap.held
+                if tightest is None or left < least:
+                    tightest, least = cap, left
+        if tightest is None:
+            return None
+        return TokenRoom(tightest.limit, max(0, least), tightest.empty_in(now))
 
     def holds(self) -> tuple[KeyHolds, ...]:
         """See ``Ledger.holds``."""

@@ -95,6 +95,12 @@ class CapState:
                 return self._leaves(index)
         return now + self.seconds
 
+    def empty_in(self, now: float) -> float | None:
+        """Seconds until nothing spent so far counts any more; None for a balance."""
+        if not self.seconds:
+            return None
+        return max(0.0, self._leaves(self._buckets[-1][0]) - now) if self._buckets else 0.0
+
     def usage(self, now: float) -> WindowUsage:
         """The cap as its key sees it."""
         spent = self.spent(now)

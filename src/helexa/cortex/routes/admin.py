@@ -20,6 +20,7 @@ from helexa.cortex.routes.fleet import FleetRoutes
 from helexa.cortex.routes.guard import require_admin
 from helexa.cortex.routes.keys import KeyRoutes
 from helexa.cortex.routes.respond import body_as, no_route, number, reply
+from helexa.cortex.routes.usage import UsageRoutes
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -34,7 +35,6 @@ class AdminRoutes:
         """Everything under ``/admin``."""
         table: list[tuple[str, str, Handler]] = [
             ("GET", "/admin/grants", self.grants),
-            ("GET", "/admin/usage", self.usage),
             ("GET", "/admin/requests", self.requests),
             ("GET", "/admin/requests/{request_id:path}", self.request),
             ("GET", "/admin/capture", self.capture_status),
@@ -44,7 +44,9 @@ class AdminRoutes:
             ("GET", "/admin/capture/download", self.capture_download),
         ]
         table += FleetRoutes(self._deps).table()
-        table += KeyRoutes(self._deps.keyring, self._deps.ledger.usage).table()
+        table += KeyRoutes(self._deps.keyring, self._deps.ledger).table()
+        if self._deps.usage is not None:
+            table += UsageRoutes(self._deps.usage).table()
         return [Route(path, self._guarded(do), methods=[method]) for method, path, do in table]
 
     def _guarded(self, handler: Handler) -> Handler:
@@ -58,11 +60,6 @@ class AdminRoutes:
 
     async def grants(self, _request: Request) -> Response:
         return reply(self._deps.ledger.snapshot())
-
-    async def usage(self, _request: Request) -> Response:
-        ledger = self._deps.ledger
-        await ledger.learn(self._deps.keys.principals)
-        return reply({"keys": [ledger.usage(key) for key in self._deps.keys.principals]})
 
     async def requests(self, request: Request) -> Response:
         asked = request.query_params

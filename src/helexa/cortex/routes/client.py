@@ -62,14 +62,14 @@ class ClientRoutes:
         return reply({**msgspec.to_builtins(self._deps.build), "engines": {}})
 
     async def models(self, request: Request) -> Response:
-        models = self._listed(self._principal(request))
+        models = self._listed(self._counted(request))
         if dialect_of(request) == "anthropic":
             return reply(models_list.anthropic_list(models))
         return reply(models_list.openai_list(models))
 
     async def model(self, request: Request) -> Response:
         wanted = request.path_params["model_id"]
-        for model in self._listed(self._principal(request)):
+        for model in self._listed(self._counted(request)):
             if model.id == wanted:
                 if dialect_of(request) == "anthropic":
                     return reply(models_list.anthropic_entry(model))
@@ -103,6 +103,17 @@ class ClientRoutes:
             None if authorization is None else authorization.encode("latin-1"),
             None if x_api_key is None else x_api_key.encode("latin-1"),
         )
+
+    def _counted(self, request: Request) -> Principal:
+        """Who asks, as one request of its minute: listing costs no tokens, but is no free ride.
+
+        Raises:
+            InvalidApiKey: As ``_principal``.
+            RateLimitExceeded: Too many requests.
+        """
+        principal = self._principal(request)
+        self._deps.seats.take(principal).release()
+        return principal
 
     def _listed(self, principal: Principal) -> list[ListedModel]:
         """The models that this key may use."""

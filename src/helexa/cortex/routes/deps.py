@@ -18,7 +18,9 @@ from helexa.cortex.profiles import ProfileFile
 from helexa.cortex.residency.owner import Residency
 from helexa.cortex.responses.keeper import Keeper
 from helexa.cortex.routing.leases import LeaseTable
+from helexa.cortex.seats import KeySeats
 from helexa.cortex.timeline import Timelines
+from helexa.cortex.usage import UsageBook
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +32,19 @@ class ManagementDeps:
         post_paths: The data plane's routes, so that another method on them is a 405.
         now: Epoch seconds.
         keeper: Of responses; None where nothing is kept.
+        usage: Reports; None where the ledger keeps nothing.
     """
 
     keys: KeyTable
     keyring: Keyring
+    seats: KeySeats
     profiles: ProfileFile
     fleet: Fleet
     roster: Roster
     residency: Residency
     leases: LeaseTable
     ledger: Ledger
+    usage: UsageBook | None
     timelines: Timelines
     captures: Captures
     build: BuildInfo

@@ -14,18 +14,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from helexa.core.errors import InvalidRequestBody
-from helexa.core.principal import Cap, Principal, Window
+from helexa.core.principal import Cap, Window
 from helexa.core.settings import Secret
 from helexa.cortex.keys.keyring import Keyring
 from helexa.cortex.keys.views import KeyView
-from helexa.cortex.ledger.base import KeyUsage
+from helexa.cortex.ledger.base import Ledger
 from helexa.cortex.ledger.keys import KeyRights
 from helexa.cortex.routes.respond import body_as, no_route, reply
 from helexa.cortex.settings import cap_problem, with_short_form
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
-Usage = Callable[[Principal], KeyUsage]
 Handler = Callable[[Request], Awaitable[Response]]
 
 MOST_GRACE_S = 30 * 86_400.0
@@ -98,12 +97,12 @@ class KeyRoutes:
     """Handlers over the keyring.
 
     Args:
-        usage: What a key has spent and may still spend.
+        ledger: Knows what keys have spent; None where there is no gateway.
     """
 
-    def __init__(self, keyring: Keyring, usage: Usage) -> None:
+    def __init__(self, keyring: Keyring, ledger: Ledger | None) -> None:
         self._keyring = keyring
-        self._usage = usage
+        self._ledger = ledger
 
     def table(self) -> list[tuple[str, str, Handler]]:
         """Method, path and handler of each."""
@@ -130,7 +129,7 @@ class KeyRoutes:
 
     async def key(self, request: Request) -> Response:
         found = self._keyring.find(request.path_params["key_id"])
-        return no_route(request, 404) if found is None else reply(self._shown(found))
+        return no_route(request, 404) if found is None else reply(await self._shown(found))
 
     async def create(self, request: Request) -> Response:
         order = await body_as(request, KeyOrder)
@@ -145,7 +144,7 @@ class KeyRoutes:
             max_concurrent=order.max_concurrent,
         )
         made = await self._keyring.create(order.account_id, order.key_id, rights, order.note)
-        return self._with_secret(*made, status=201)
+        return await self._with_secret(*made, status=201)
 
     async def change(self, request: Request) -> Response:
         order = await body_as(request, ChangeOrder)
@@ -163,20 +162,21 @@ class KeyRoutes:
         rights["caps"] = CapOrder(caps=rights["caps"]).all_caps
         note = found.note if order.note is msgspec.UNSET else str(order.note)
         changed = await self._keyring.change(found.key_id, KeyRights(**rights), note)
-        return reply(self._shown(changed))
+        return reply(await self._shown(changed))
 
     async def rotate(self, request: Request) -> Response:
         order = await body_as(request, RotateOrder)
         found = self._keyring.find(request.path_params["key_id"])
         if found is None:
             return no_route(request, 404)
-        return self._with_secret(*await self._keyring.rotate(found.key_id, order.grace_secs))
+        made = await self._keyring.rotate(found.key_id, order.grace_secs)
+        return await self._with_secret(*made)
 
     async def revoke(self, request: Request) -> Response:
         found = self._keyring.find(request.path_params["key_id"])
         if found is None:
             return no_route(request, 404)
-        return reply(self._shown(await self._keyring.revoke(found.key_id)))
+        return reply(await self._shown(await self._keyring.revoke(found.key_id)))
 
     async def accounts(self, _request: Request) -> Response:
         return reply({"accounts": self._keyring.accounts()})
@@ -185,15 +185,16 @@ class KeyRoutes:
         order = await body_as(request, AccountOrder)
         return reply(await self._keyring.put_account(order.account_id, order.all_caps))
 
-    def _shown(self, key: KeyView) -> dict[str, object]:
+    async def _shown(self, key: KeyView) -> dict[str, object]:
         principal = self._keyring.principal(key.key_id)
         shown: dict[str, object] = msgspec.to_builtins(key)
-        if principal is not None:
-            shown["usage"] = self._usage(principal)
+        if principal is not None and self._ledger is not None:
+            await self._ledger.learn([principal])
+            shown["usage"] = self._ledger.usage(principal)
         return shown
 
-    def _with_secret(self, key: KeyView, secret: Secret, status: int = 200) -> Response:
-        response = reply({**self._shown(key), "secret": secret.reveal()}, status)
+    async def _with_secret(self, key: KeyView, secret: Secret, status: int = 200) -> Response:
+        response = reply({**await self._shown(key), "secret": secret.reveal()}, status)
         response.headers["cache-control"] = "no-store"
         return response
 
