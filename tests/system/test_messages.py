@@ -222,6 +222,7 @@ def test_an_image_that_cannot_be_seen_is_a_loud_400(stack: Stack) -> None:
     with sdk(stack) as client, pytest.raises(anthropic.BadRequestError) as caught:
         client.messages.create(**options(messages=[{"role": "user", "content": [image]}]))
     assert "vision" in str(caught.value)
+    assert "`messages[0].content[0]`" in str(caught.value)
 
 
 def test_a_thread_is_refused_in_the_way_the_sdk_understands(stack: Stack) -> None:

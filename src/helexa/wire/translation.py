@@ -11,7 +11,7 @@ request; it knows no sockets and no clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from helexa.core.errors import HelexaError
@@ -44,13 +44,17 @@ class Translation:
     Args:
         body: The chat request that goes to a node.
         renderer: Of the client's dialect.
+        names: The client's paths by those of ``body``, where they differ.
     """
 
-    __slots__ = ("_decoder", "_renderer", "body")
+    __slots__ = ("_decoder", "_names", "_renderer", "body")
 
-    def __init__(self, body: bytes, renderer: Renderer) -> None:
+    def __init__(
+        self, body: bytes, renderer: Renderer, names: Mapping[str, str] | None = None
+    ) -> None:
         self.body = body
         self._renderer = renderer
+        self._names = names or {}
         self._decoder = ChatEvents()
 
     def begin(self, model: str) -> None:
@@ -89,6 +93,17 @@ class Translation:
         """
         return self._renderer.error(error, request_id)
 
+    def restated(self, error: HelexaError) -> HelexaError:
+        """A refusal of the chat request, about the member that the client wrote."""
+        param = error.param
+        if param is None:
+            return error
+        for known in sorted(self._names, key=len, reverse=True):
+            if param == known or param.startswith((f"{known}.", f"{known}[")):
+                meant = self._names[known] + param[len(known) :]
+                return _about(error, param, meant)
+        return error
+
     def plain(self, body: bytes) -> bytes:
         """A whole chat answer as the dialect's.
 
@@ -104,3 +119,16 @@ class Translation:
         if events and isinstance(events[-1], Failed):
             raise events[-1].error
         return self._renderer.render(events)
+
+
+def _about(error: HelexaError, param: str, meant: str) -> HelexaError:
+    """The same error about another path; classes differ in what their constructors want."""
+    other = type(error).__new__(type(error))
+    HelexaError.__init__(
+        other,
+        error.message.replace(param, meant),
+        param=meant,
+        retry_after_s=error.retry_after_s,
+        **error.extras,
+    )
+    return other

@@ -17,9 +17,17 @@ from helexa.core.chat import (
     ToolCall,
     ToolChoice,
 )
-from helexa.core.errors import HelexaError, InvalidJson, InvalidRequestBody, UnsupportedParameter
+from helexa.core.errors import (
+    ContextLengthExceeded,
+    HelexaError,
+    InvalidJson,
+    InvalidRequestBody,
+    UnsupportedParameter,
+    VisionUnsupported,
+)
 from helexa.wire import errors
 from helexa.wire.messages.decode import decode_messages
+from helexa.wire.messages.dialect import translate_messages
 
 USER = {"role": "user", "content": "hi"}
 TOOL = {
@@ -209,6 +217,41 @@ def test_unknown_members_and_nulls_are_tolerated() -> None:
         system=None, tools=None, tool_choice=None, metadata=None, thinking=None, thread=None,
     )  # fmt: skip
     assert found.messages == (Message("user", (Text("hi"),)),)
+
+
+@pytest.mark.parametrize(
+    ("of_chat", "of_client"),
+    [
+        ("messages[0].content", "system.content"),
+        ("messages[1].content[1]", "messages[1].content[0]"),
+        ("messages[2].content", "messages[2].content[1].content"),
+        ("messages[3].content[0].text", "messages[2].content[0].text"),
+        ("tools[0].function.parameters.properties.a.not", "tools[1].input_schema.properties.a.not"),
+        ("tools[0].function.name", "tools[1].name"),
+        ("response_format.json_schema.schema.not", "output_config.format.schema.not"),
+        ("messages", "messages"),
+        ("temperature", "temperature"),
+    ],
+)
+def test_a_nodes_refusal_names_the_member_that_the_client_wrote(
+    of_chat: str, of_client: str
+) -> None:
+    image = {"type": "image", "source": {"type": "url", "url": "https://example.org/a.png"}}
+    body = {
+        "model": "m", "system": "Be brief.",
+        "messages": [
+            USER, user(image),
+            user(image, {"type": "tool_result", "tool_use_id": "a", "content": "one"}),
+        ],
+        "tools": [{"type": "web_search_20250305", "name": "web_search"}, TOOL],
+        "output_config": {"format": {"type": "json_schema", "schema": {}}},
+    }  # fmt: skip
+    made = translate_messages(json.dumps(body).encode(), "abc")
+    told = made.restated(VisionUnsupported(f"`{of_chat}` cannot be.", param=of_chat, extra=1))
+    assert (told.param, told.message) == (of_client, f"`{of_client}` cannot be.")
+    assert isinstance(told, VisionUnsupported)
+    assert told.extras == {"extra": 1}
+    assert made.restated(ContextLengthExceeded(9, 5)).param == "messages"
 
 
 def test_a_thread_is_refused_in_the_coded_way() -> None:

@@ -300,6 +300,8 @@ class Exchange:
             # A node has just unloaded it; the model itself is known.
             error = self.error = ServiceUnavailable(error.message, retry_after_s=2)
         dialect = self.route.dialect
+        if self.translation is not None:
+            error = self.translation.restated(error)
         if self.stream is not None and self.stream.answer.committed:
             self.outcome = "broken" if self.relaying else "failed"
             self.stream.fail(error, dialect, self.shown_id)

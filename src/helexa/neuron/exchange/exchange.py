@@ -215,6 +215,8 @@ class Exchange:
         if self.delivery is not None:
             self.delivery.stream.abandon()
         self.conclude("refused" if self.delivery is None else "failed")
+        if self.translation is not None:
+            error = self.translation.restated(error)
         if self.answer is not None and self.answer.committed:
             if self.translation is not None:
                 self.answer.end(self.translation.fail(error, self.caller.request_id))

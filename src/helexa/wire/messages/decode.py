@@ -23,7 +23,7 @@ from helexa.core.chat import (
 )
 from helexa.core.errors import InvalidJson, InvalidRequestBody, UnsupportedParameter
 from helexa.wire.messages import body as wire
-from helexa.wire.messages.turns import read_turns
+from helexa.wire.messages.turns import Placed, read_turns
 from helexa.wire.peek import wrong_type
 
 _decode = msgspec.json.Decoder(wire.Body).decode
@@ -44,10 +44,12 @@ class Asked(NamedTuple):
     """A request, and how its answer is to be shown.
 
     Args:
+        names: Paths of the chat request by the client's, for refusals that come back.
         hide_thinking: Thinking blocks stay empty (``thinking.display: "omitted"``).
     """
 
     request: ChatRequest
+    names: dict[str, str]
     hide_thinking: bool = False
 
 
@@ -61,10 +63,12 @@ def decode_messages(raw: bytes) -> Asked:
     """
     body = _read(raw)
     _refuse_threads(body)
-    tools = _tools(body.tools or ())
+    given = _tools(body.tools or ())
+    tools = tuple(given.values())
+    turns = read_turns(body)
     request = ChatRequest(
         model=body.model,
-        messages=read_turns(body),
+        messages=tuple(turn.message for turn in turns),
         stream=bool(body.stream),
         tools=tools,
         tool_choice=_choice(body.tool_choice, tools),
@@ -80,7 +84,24 @@ def decode_messages(raw: bytes) -> Asked:
         max_output=_cap(body.max_tokens),
         user=body.metadata.user_id if body.metadata is not None else None,
     )
-    return Asked(request, body.thinking is not None and body.thinking.display == "omitted")
+    hidden = body.thinking is not None and body.thinking.display == "omitted"
+    return Asked(request, _names(turns, given, body), hidden)
+
+
+def _names(turns: list[Placed], tools: dict[int, Tool], body: wire.Body) -> dict[str, str]:
+    """The client's paths by those of the chat request."""
+    names = {"response_format.json_schema.schema": "output_config.format.schema"}
+    if body.output_config is None or body.output_config.format is None:
+        names["response_format.json_schema.schema"] = "output_format.schema"
+    names["stop"] = "stop_sequences"
+    for index, turn in enumerate(turns):
+        here = f"messages[{index}]"
+        names[here] = turn.path
+        names |= {f"{here}.content[{i}]": path for i, path in enumerate(turn.parts)}
+    for index, given in enumerate(tools):
+        names[f"tools[{index}].function"] = f"tools[{given}]"
+        names[f"tools[{index}].function.parameters"] = f"tools[{given}].input_schema"
+    return names
 
 
 def _read(raw: bytes) -> wire.Body:
@@ -118,9 +139,9 @@ def _cap(max_tokens: int | None) -> int | None:
     return max_tokens
 
 
-def _tools(tools: Iterable[wire.ToolBody]) -> tuple[Tool, ...]:
-    """The client's own; what only Anthropic's servers run is left out."""
-    kept: list[Tool] = []
+def _tools(tools: Iterable[wire.ToolBody]) -> dict[int, Tool]:
+    """The client's own, by their place; what only Anthropic's servers run is left out."""
+    kept: dict[int, Tool] = {}
     for index, tool in enumerate(tools):
         if tool.type not in (None, "custom"):
             continue
@@ -131,8 +152,8 @@ def _tools(tools: Iterable[wire.ToolBody]) -> tuple[Tool, ...]:
         if schema is not None and not bytes(schema).lstrip().startswith(b"{"):
             path = f"tools[{index}].input_schema"
             raise InvalidRequestBody(f"`{path}` must be an object.", param=path)
-        kept.append(Tool(tool.name, tool.description, schema, tool.strict))
-    return tuple(kept)
+        kept[index] = Tool(tool.name, tool.description, schema, tool.strict)
+    return kept
 
 
 def _choice(choice: wire.ToolChoiceBody | None, tools: tuple[Tool, ...]) -> ToolChoice | None:

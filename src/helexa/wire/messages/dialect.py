@@ -26,7 +26,8 @@ def translate_messages(body: bytes, request_id: str) -> Translation:
         HelexaError: What is wrong with it, or cannot be done.
     """
     asked = decode_messages(body)
-    return Translation(encode_chat(asked.request), MessagesRenderer(asked, request_id))
+    renderer = MessagesRenderer(asked, request_id)
+    return Translation(encode_chat(asked.request), renderer, asked.names)
 
 
 def count_request(body: bytes) -> bytes:

@@ -5,13 +5,38 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
 
 from helexa.core.chat import Image, Message, Part, Text, ToolCall
 from helexa.core.errors import InvalidRequestBody, UnsupportedParameter
 from helexa.wire.messages import body as wire
 
 
-def read_turns(body: wire.Body) -> tuple[Message, ...]:
+class Shown(NamedTuple):
+    """What a model is shown of a block, and where the client wrote it."""
+
+    part: Part
+    path: str
+
+
+class Placed(NamedTuple):
+    """A message, and where the client wrote it and its parts."""
+
+    message: Message
+    path: str
+    parts: tuple[str, ...]
+
+
+def _placed(path: str, shown: Iterable[Shown], message: Message) -> Placed:
+    shown = tuple(shown)
+    content = tuple(part for part, _ in shown)
+    filled = msgspec.structs.replace(message, content=content)
+    return Placed(filled, path, tuple(where for _, where in shown))
+
+
+def read_turns(body: wire.Body) -> list[Placed]:
     """System prompt and turns as messages.
 
     Raises:
@@ -21,36 +46,38 @@ def read_turns(body: wire.Body) -> tuple[Message, ...]:
         raise InvalidRequestBody("The request has no `messages`.", param="messages")
     if not body.messages:
         raise InvalidRequestBody("`messages` is empty; send at least one.", param="messages")
-    turns: list[Message] = []
+    turns: list[Placed] = []
     if body.system:
-        turns.append(Message("system", _words(body.system)))
+        turns.append(_placed("system", _words(body.system), Message("system")))
     for index, turn in enumerate(body.messages):
-        for message in _turn(turn, f"messages[{index}]"):
-            _append(turns, message)
-    return tuple(turns)
+        for placed in _turn(turn, f"messages[{index}]"):
+            _append(turns, placed)
+    return turns
 
 
-def _words(content: str | Iterable[wire.TextBlock]) -> tuple[Part, ...]:
+def _words(content: str | Iterable[wire.TextBlock]) -> list[Shown]:
     if isinstance(content, str):
-        return (Text(content),)
-    return tuple(Text(block.text) for block in content)
+        return [Shown(Text(content), "system")]
+    return [Shown(Text(block.text), f"system[{i}]") for i, block in enumerate(content)]
 
 
-def _append(turns: list[Message], message: Message) -> None:
+def _append(turns: list[Placed], placed: Placed) -> None:
     """Turns of one role in a row are one turn, as Anthropic reads them."""
-    last = turns[-1] if turns else None
+    message = placed.message
+    last = turns[-1].message if turns else None
     if last is None or last.role != message.role or message.role not in ("user", "assistant"):
-        turns.append(message)
+        turns.append(placed)
         return
-    turns[-1] = Message(
+    joined = Message(
         message.role,
         last.content + message.content,
         last.tool_calls + message.tool_calls,
         last.reasoning + message.reasoning,
     )
+    turns[-1] = Placed(joined, turns[-1].path, turns[-1].parts + placed.parts)
 
 
-def _turn(turn: wire.Turn, path: str) -> list[Message]:
+def _turn(turn: wire.Turn, path: str) -> list[Placed]:
     content = turn.content
     blocks: list[wire.Block]
     blocks = [wire.TextBlock(content)] if isinstance(content, str) else content or []
@@ -59,16 +86,16 @@ def _turn(turn: wire.Turn, path: str) -> list[Message]:
     if turn.role == "user":
         return _user(blocks, path)
     if turn.role == "system":
-        parts = [p for i, b in enumerate(blocks) for p in _seen(b, f"{path}.content[{i}]")]
-        return [Message("system", tuple(parts))]
+        shown = [p for i, b in enumerate(blocks) for p in _seen(b, f"{path}.content[{i}]")]
+        return [_placed(path, shown, Message("system"))]
     raise InvalidRequestBody(
         f"`{path}.role` is '{turn.role[:40]}'; known roles are user, assistant and system.",
         param=f"{path}.role",
     )
 
 
-def _assistant(blocks: list[wire.Block], path: str) -> Message:
-    parts: list[Part] = []
+def _assistant(blocks: list[wire.Block], path: str) -> Placed:
+    shown: list[Shown] = []
     calls: list[ToolCall] = []
     reasoning: list[str] = []
     for index, block in enumerate(blocks):
@@ -77,46 +104,48 @@ def _assistant(blocks: list[wire.Block], path: str) -> Message:
         elif isinstance(block, wire.ThinkingBlock):
             reasoning.append(block.thinking)
         elif not isinstance(block, wire.RedactedThinkingBlock):  # nobody here can read those
-            parts += _seen(block, f"{path}.content[{index}]")
-    return Message("assistant", tuple(parts), tuple(calls), "".join(reasoning))
+            shown += _seen(block, f"{path}.content[{index}]")
+    message = Message("assistant", (), tuple(calls), "".join(reasoning))
+    return _placed(path, shown, message)
 
 
-def _user(blocks: list[wire.Block], path: str) -> list[Message]:
+def _user(blocks: list[wire.Block], path: str) -> list[Placed]:
     """Results of tools first: a template wants them right behind their calls."""
-    results: list[Message] = []
-    parts: list[Part] = []
+    results: list[Placed] = []
+    shown: list[Shown] = []
     for index, block in enumerate(blocks):
         here = f"{path}.content[{index}]"
         if isinstance(block, wire.ToolResultBlock):
             results.append(_result(block, here))
         else:
-            parts += _seen(block, here)
-    if parts or not results:
-        results.append(Message("user", tuple(parts)))
+            shown += _seen(block, here)
+    if shown or not results:
+        results.append(_placed(path, shown, Message("user")))
     return results
 
 
-def _result(block: wire.ToolResultBlock, path: str) -> Message:
+def _result(block: wire.ToolResultBlock, path: str) -> Placed:
     content = block.content
-    if isinstance(content, str) or content is None:
-        parts: tuple[Part, ...] = (Text(content or ""),)
+    if isinstance(content, str):
+        shown = [Shown(Text(content), path)]
     else:
-        seen = [p for i, b in enumerate(content) for p in _seen(b, f"{path}.content[{i}]")]
-        parts = tuple(seen) or (Text(""),)
-    return Message("tool", parts, tool_call_id=block.tool_use_id)
+        blocks = enumerate(content or ())
+        shown = [p for i, b in blocks for p in _seen(b, f"{path}.content[{i}]")]
+        shown = shown or [Shown(Text(""), path)]
+    return _placed(path, shown, Message("tool", tool_call_id=block.tool_use_id))
 
 
-def _seen(block: wire.Block, path: str) -> list[Part]:
+def _seen(block: wire.Block, path: str) -> list[Shown]:
     """What a model is shown of a block."""
     if isinstance(block, wire.TextBlock):
-        return [Text(block.text)]
+        return [Shown(Text(block.text), path)]
     if isinstance(block, wire.ImageBlock):
-        return [Image(_image_url(block.source, f"{path}.source"))]
+        return [Shown(Image(_image_url(block.source, f"{path}.source")), path)]
     if isinstance(block, wire.DocumentBlock):
         return _document(block, path)
     if isinstance(block, wire.SearchResultBlock):
         head = f"{block.title}\n{block.source}\n\n"
-        return [Text(head + "\n".join(text.text for text in block.content))]
+        return [Shown(Text(head + "\n".join(text.text for text in block.content)), path)]
     raise InvalidRequestBody(f"`{path}` is in the wrong role's turn.", param=path)
 
 
@@ -128,20 +157,21 @@ def _image_url(source: wire.Source, path: str) -> str:
     raise _unreadable(source, path, "base64 or url")
 
 
-def _document(block: wire.DocumentBlock, path: str) -> list[Part]:
+def _document(block: wire.DocumentBlock, path: str) -> list[Shown]:
     """A document is shown as its text, under its title; what is no text cannot be shown."""
     source = block.source
     head = "".join(f"{line}\n" for line in (block.title, block.context) if line)
     if source.type == "text" and source.data is not None:
-        return [Text(f"{head}\n{source.data}" if head else source.data)]
+        return [Shown(Text(f"{head}\n{source.data}" if head else source.data), path)]
     if source.type == "content" and source.content is not None:
-        shown: list[Part] = [Text(head)] if head else []
+        shown = [Shown(Text(head), path)] if head else []
         if isinstance(source.content, str):
-            return [*shown, Text(source.content)]
+            return [*shown, Shown(Text(source.content), path)]
         inner = enumerate(source.content)
         return shown + [p for i, b in inner for p in _seen(b, f"{path}.source.content[{i}]")]
     if source.type == "base64" and (source.media_type or "").startswith("text/"):
-        return [Text(head + _plain_text(source.data or "", f"{path}.source.data"))]
+        text = _plain_text(source.data or "", f"{path}.source.data")
+        return [Shown(Text(head + text), path)]
     raise _unreadable(source, f"{path}.source", "text or content")
 
 
