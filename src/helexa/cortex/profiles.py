@@ -38,6 +38,8 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         min_devices, min_device_vram_mb: At least so many devices of at least so much memory.
         pinned_on: Names of nodes; empty means any.
         residency_priority: Who may displace whom; see ``priority``.
+        prewarm: Load it when the gateway starts, where there is room, and keep it however idle;
+            absent, pinned models are.
         thinking: ``on`` makes it think unless a request asks it not to.
         stabilise_prefix: Move a first line that rotates (a date, a hash) to the end of the system
             prompt, so that what follows it can be reused.
@@ -53,12 +55,18 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     min_device_vram_mb: Count | None = None
     pinned_on: tuple[str, ...] = ()
     residency_priority: int | None = None
+    prewarm: bool | None = None
     cost: Cost | None = None
     capabilities: tuple[str, ...] = ()
     thinking: Literal["off", "on"] = "off"
     stabilise_prefix: bool = False
     engine: dict[str, Any] = {}
     limit: Any = None
+
+    @property
+    def warm(self) -> bool:
+        """To be loaded at the start, and kept."""
+        return bool(self.pinned_on) if self.prewarm is None else self.prewarm
 
     @property
     def priority(self) -> int:

@@ -105,7 +105,7 @@ class Residency:
         self.scheduler = Scheduler(self, rules)
         self.room = WaitingRoom(now, self._ring)
         self.wishes: dict[str, Wish] = {}
-        self.keep: set[str] = set()
+        self.keep: frozenset[str] = frozenset()
         self.version = 0
         self._fleet = fleet
         self._profiles = profiles
@@ -120,6 +120,7 @@ class Residency:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing: dict[str, frozenset[str]] = {}
         self._seen: FleetSnapshot | None = None
+        self._catalogue: Profiles | None = None
 
     # ── what requests ask ───────────────────────────────────────────────────────────────────
 
@@ -267,6 +268,8 @@ class Residency:
         """One look: what is, what is wanted, what to do; when to look again."""
         now, self._seen = self._now(), self._fleet.snapshot()
         fleet = self._seen
+        if self._catalogue is not self._profiles.current:
+            self._read_catalogue()
         self.uses.forgive(self.room.lines)
         rooms = self.uses.rooms(fleet, self._profiles.current, self.keep)
         demands = [
@@ -282,6 +285,16 @@ class Residency:
         self.room.tidy()
         self.version += len(self.room.lines) != before
         return again_at
+
+    def _read_catalogue(self) -> None:
+        """Wish for what is to be warm; once, so that nobody's unload is undone."""
+        self._catalogue = self._profiles.current
+        warm = frozenset(profile.id for profile in self._catalogue.models if profile.warm)
+        for model in sorted(warm - self.keep):
+            self.wish(model, may_evict=False)
+        for model in self.keep - warm:
+            self.wishes.pop(model, None)
+        self.keep = warm
 
     def _lines(self) -> list[Line]:
         return list(self.room.lines.values())

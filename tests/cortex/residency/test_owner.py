@@ -1,0 +1,164 @@
+"""The one task behind residency, over a real fleet of nodes that do as they are told."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from helexa.core.errors import InsufficientVram, ServiceUnavailable
+from helexa.cortex.fleet.client import HttpNode, Trust
+from helexa.cortex.fleet.fleet import Fleet
+from helexa.cortex.fleet.node import Pace
+from helexa.cortex.profiles import Profile, ProfileFile, Profiles
+from helexa.cortex.residency.owner import Residency
+from helexa.cortex.residency.world import Rules
+from helexa.cortex.routing.leases import LeaseTable
+
+if TYPE_CHECKING:
+    from tests.cortex.fake_node import FakeNode
+
+Starter = Callable[..., AbstractAsyncContextManager["FakeNode"]]
+Model = Callable[..., dict[str, Any]]
+
+pytestmark = pytest.mark.anyio
+
+PACE = Pace(poll=0.05, poll_with_events=0.05, timeout=0.5, retry=0.01, retry_longest=0.02)
+RULES = Rules(min_residency_s=0.0, max_wait_s=10.0)
+
+
+@asynccontextmanager
+async def residing(
+    *nodes: FakeNode, models: tuple[Profile, ...], rules: Rules = RULES
+) -> AsyncIterator[Residency]:
+    fleet = Fleet(now=time.time, rng=random.Random(1), pace=PACE)
+    for index, node in enumerate(nodes):
+        fleet.add(f"n{index}", node.url, HttpNode(node.url, Trust("gw")))
+    clock = asyncio.get_running_loop().time
+    file = ProfileFile(None, Profiles(models))
+    residency = Residency(fleet, file, LeaseTable(), rules, clock)
+    running = [asyncio.create_task(fleet.run()), asyncio.create_task(residency.run())]
+    try:
+        async with asyncio.timeout(10):
+            await fleet.wait_until(lambda f: all(n.discovery and n.events for n in f.nodes))
+        yield residency
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running)
+
+
+def profile(name: str, **more: Any) -> Profile:
+    return Profile(name, "llamacpp", **more)
+
+
+def calls(node: FakeNode, path: str) -> list[str]:
+    return [body["model_id"] for _, asked, _, body in node.log if asked == path]
+
+
+async def until(truth: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not truth():
+            await asyncio.sleep(0.01)
+
+
+async def test_pinned_and_flagged_models_are_loaded_at_the_start_and_others_are_not(
+    fake_node: Starter,
+) -> None:
+    models = (
+        profile("pinned", pinned_on=("n0",)),
+        profile("flagged", prewarm=True),
+        profile("unflagged", pinned_on=("n0",), prewarm=False),
+        profile("plain"),
+    )
+    async with fake_node() as node, residing(node, models=models) as residency:
+        await until(lambda: set(node.models) == {"pinned", "flagged"})
+        await until(lambda: not residency.wishes)
+        node.models.pop("flagged")
+        node.push("model", model={"id": "flagged", "status": "unloaded"})
+        await asyncio.sleep(0.3)
+        assert sorted(calls(node, "/models/load")) == ["flagged", "pinned"]  # an unload stands
+
+
+async def test_prewarming_evicts_nobody(fake_node: Starter, model: Model) -> None:
+    models = (profile("here"), profile("warm", prewarm=True, vram_mb=23_000))
+    there = model("here", vram_used_mb=20_000)
+    async with fake_node(there) as node, residing(node, models=models) as residency:
+        node.free_mb = 4_000
+        await until(lambda: residency.wishes["warm"].error)
+        assert not calls(node, "/models/unload")
+
+
+async def test_what_is_kept_warm_outlives_the_idle_time_and_others_do_not(
+    fake_node: Starter, model: Model
+) -> None:
+    models = (profile("warm", prewarm=True), profile("idle"))
+    rules = Rules(min_residency_s=0.0, idle_ttl_s=0.1)
+    entries = (model("warm"), model("idle"), model("by-hand"))
+    async with fake_node(*entries) as node, residing(node, models=models, rules=rules):
+        await until(lambda: "idle" not in node.models)
+        assert set(node.models) == {"warm", "by-hand"}  # nobody could load that one again
+
+
+async def test_a_victim_that_is_busy_by_the_nodes_own_word_stays(
+    fake_node: Starter, model: Model
+) -> None:
+    models = (profile("used", vram_mb=20_000), profile("new", vram_mb=20_000))
+    async with fake_node(model("used", vram_used_mb=20_000)) as node:
+        node.free_mb = 4_000
+        async with residing(node, models=models) as residency:
+            node.loads["used"] = {"in_flight": 1, "max_in_flight": 4}  # not on the event stream
+            waiter = residency.join("new", asyncio.get_running_loop().time() + 10)
+            await asyncio.sleep(0.5)
+            assert not calls(node, "/models/unload")
+            node.loads["used"] = {"in_flight": 0, "max_in_flight": 4}
+            node.free_mb = 24_000
+            await asyncio.wait_for(waiter.turn(), 10)
+            waiter.leave()
+            assert calls(node, "/models/unload") == ["used"]
+            assert residency.scheduler.evictions == 1
+
+
+async def test_a_node_that_refuses_with_figures_is_believed(
+    fake_node: Starter, model: Model
+) -> None:
+    figures = {"needed_mb": 9_000, "usable_mb": 1_000, "free_mb": 2_000, "device": 0}
+    error = {"message": "Needs 9 GB.", "code": "insufficient_vram", **figures}
+    models = (profile("vital", residency_priority=1000), profile("new"))
+    async with fake_node(model("vital", vram_used_mb=20_000)) as node:
+        node.free_mb = 2_000
+        node.refuse_loads = [(503, {"error": error})]
+        async with residing(node, models=models) as residency:
+            for _ in range(2):
+                with pytest.raises(InsufficientVram, match="Needs 9 GB") as caught:
+                    await residency.load_now("new")
+                assert caught.value.extras["needed_mb"] == 9_000
+            assert calls(node, "/models/load") == ["new"]
+            assert not residency.room
+
+
+async def test_a_load_that_was_for_nobody_in_the_end_may_be_evicted_again(
+    fake_node: Starter,
+) -> None:
+    models = (profile("one", vram_mb=20_000), profile("two", vram_mb=20_000))
+    async with fake_node() as node, residing(node, models=models) as residency:
+        await residency.load_now("one")  # an administrator's: no request is served by it
+        node.models["one"]["vram_used_mb"] = 20_000
+        node.free_mb = 4_000
+        waiter = residency.join("two", asyncio.get_running_loop().time() + 10)
+        await until(lambda: calls(node, "/models/unload") == ["one"])
+        node.free_mb = 24_000
+        await asyncio.wait_for(waiter.turn(), 10)
+        waiter.leave()
+
+
+async def test_a_gateway_that_knows_no_node_refuses_instead_of_waiting(fake_node: Starter) -> None:
+    async with fake_node() as node, residing(node, models=(profile("one"),)) as residency:
+        await node.stop()
+        with pytest.raises(ServiceUnavailable):
+            await residency.load_now("one")
