@@ -38,6 +38,10 @@ class GatewayApp:
         """Exchanges under way."""
         return len(self._running)
 
+    def exchanges(self) -> tuple[Exchange, ...]:
+        """Those under way."""
+        return tuple(self._running)
+
     @property
     def streaming(self) -> int:
         """Streamed answers whose bytes are on their way."""

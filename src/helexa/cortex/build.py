@@ -25,6 +25,7 @@ from helexa.cortex.app import AsgiErrors, GatewayApp
 from helexa.cortex.auth import KeyTable, settings_keys
 from helexa.cortex.capture import Captures
 from helexa.cortex.exchange.desk import Desk
+from helexa.cortex.exchange.reconcile import Reconciler
 from helexa.cortex.exchange.recovering import Recovery
 from helexa.cortex.exchange.route import CHAT, Route, inference_routes
 from helexa.cortex.exchange.settling import Settler
@@ -140,6 +141,7 @@ async def run(
         gateway.kept.run(),
         gateway.keyring.follow(),
         _put_away(settings, gateway.kept, gateway.log),
+        Reconciler(gateway.app.exchanges, gateway.fleet.api, time.monotonic, gateway.log).run(),
         follow_files(gateway.profiles, nodes, gateway.listener.tls, gateway.metrics, gateway.log),
         watch_lag(gateway.metrics.lag.observe),
         collect_when_quiet(lambda: gateway.app.running),

@@ -205,6 +205,18 @@ class Attempt:
         self._done = None
         self._abandon()
 
+    def lose(self) -> None:
+        """The upstream has nothing of it any more: end as if the connection had broken."""
+        self._give_up(Failure.RESET)
+
+    @property
+    def heard(self) -> float:
+        """When the upstream last gave a sign, or the request was sent; 0 before that."""
+        connection = self._connection
+        if connection is None or self._paused:
+            return 0.0
+        return max(self._last, connection.heard) if self.bytes_in else self._last
+
     def _abandon(self) -> None:
         connecting, self._connecting = self._connecting, None
         if connecting is not None:
