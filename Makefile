@@ -58,6 +58,7 @@ soak: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/soak.py $(ARGS)
 	$(BIN)/python benchmarks/metering.py
 	$(BIN)/python benchmarks/chaos.py
+	$(BIN)/python benchmarks/fleet.py
 	$(BIN)/python benchmarks/bench_store.py
 
 # All of them run, whichever miss a bar; results are kept as JSON in out/ where they are offered.

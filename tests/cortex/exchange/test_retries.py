@@ -59,18 +59,25 @@ def refused(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
+async def dies_behind_its_head(turn: Turn) -> None:
+    """The end of a node that had promised an answer."""
+    turn.open()
+    turn._writer.close()
+
+
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
     "first",
     [
         resets,
+        dies_behind_its_head,
         refuses(503, "service_unavailable"),
         refuses(503, "model_recovering", retry_after_s=3),
         refuses(503, "overloaded"),
         refuses(429, "rate_limit_exceeded"),
         refuses(404, "model_not_found"),
     ],
-    ids=["reset", "503", "recovering", "overloaded", "429", "404"],
+    ids=["reset", "head only", "503", "recovering", "overloaded", "429", "404"],
 )
 async def test_what_another_node_can_do_is_done_by_it(first: Chat, stream: bool) -> None:
     async with fleet(first, answers, config=CAPPED) as (gateway, nodes):

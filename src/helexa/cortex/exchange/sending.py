@@ -44,8 +44,15 @@ if TYPE_CHECKING:
 _JSON = b"content-type: application/json\r\n"
 _SSE = b"content-type: text/event-stream\r\ncache-control: no-store\r\nx-accel-buffering: no\r\n"
 _NO_ROOM = frozenset((503, 429, 404))
-_NEVER_SENT = frozenset(
-    (Failure.CONNECT, Failure.TIMEOUT_CONNECT, Failure.FULL, Failure.RESET, Failure.STALE)
+_LOST = frozenset(
+    (
+        Failure.CONNECT,
+        Failure.TIMEOUT_CONNECT,
+        Failure.FULL,
+        Failure.RESET,
+        Failure.STALE,
+        Failure.FRAMING,  # a node that died between the head of its answer and the first byte
+    )
 )
 _MODEL_FAILURES = (InternalError, UpstreamFailed)
 
@@ -194,7 +201,7 @@ def _blame(exchange: Exchange, attempt: Attempt, error: HelexaError) -> None:
     """Hold a failure against its place; a refusal is an answer, and a full pool is our own."""
     if exchange.placed is None or attempt.failure is Failure.FULL:
         return
-    if attempt.failure in _NEVER_SENT:
+    if attempt.failure in _LOST:
         exchange.desk.placer.failed(exchange.placed, "connection")
     elif attempt.failure is not None or isinstance(error, _MODEL_FAILURES):
         exchange.desk.placer.failed(exchange.placed, "model")
@@ -272,7 +279,7 @@ def _again(exchange: Exchange, error: HelexaError) -> bool:
     if deadline is not None and exchange.desk.now() > deadline:
         return False
     if attempt.failure is not None:
-        return attempt.failure in _NEVER_SENT and not attempt.bytes_in
+        return attempt.failure in _LOST and not attempt.bytes_in
     return attempt.status in _NO_ROOM and not _over_grant(error)
 
 
