@@ -93,32 +93,38 @@ class KeyTable:
         Raises:
             InvalidApiKey: A key is required, and none of the two is known and still valid.
         """
+        return self.known(authorization, x_api_key).principal
+
+    def known(self, authorization: bytes | None, x_api_key: bytes | None) -> Known:
+        """As ``resolve``, with the secret's digest and end; the anonymous one has neither."""
         reason = _MISSING
-        found: Principal | str
+        found: Known | str
         if authorization is not None and authorization[:7].lower() == b"bearer ":
             found = self._find(authorization[7:].strip())
-            if isinstance(found, Principal):
+            if isinstance(found, Known):
                 return found
             reason = found
         if x_api_key:
             found = self._find(x_api_key.strip())
-            if isinstance(found, Principal):
+            if isinstance(found, Known):
                 return found
             reason = found
         if self.required:
             raise InvalidApiKey(reason)
-        return ANONYMOUS
+        return _UNKNOWN_SECRET
 
-    def _find(self, secret: bytes) -> Principal | str:
+    def ended(self, known: Known) -> bool:
+        """Whether a secret that was good is no more; only while ``version`` is the same."""
+        return known.ends is not None and self._now() >= known.ends
+
+    def _find(self, secret: bytes) -> Known | str:
         if not secret:
             return _MISSING
         digest = sha256(secret).digest()
-        stored, principal, ends = self._by_digest.get(digest, _UNKNOWN_SECRET)
-        if not compare_digest(stored, digest):
+        known = self._by_digest.get(digest, _UNKNOWN_SECRET)
+        if not compare_digest(known.digest, digest):
             return _UNKNOWN
-        if ends is not None and self._now() >= ends:
-            return _EXPIRED
-        return principal
+        return _EXPIRED if self.ended(known) else known
 
 
 def key_table(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Sequence
+from math import inf
 
 import msgspec
 
@@ -17,7 +18,7 @@ from helexa.core.usage import Timings, Usage
 
 DONE = b"data: [DONE]\n\n"
 
-_MOST_STAMPS = 1024
+MOST_STAMPS = 1024
 
 MIDDLE = b"null}]}\n\n"
 """How a batch ends whose last event is a delta without a finish reason. What we look for comes
@@ -69,6 +70,8 @@ class ChatTail:
         gaps: Counts per bucket of the time between batches, ``gap_sum`` their sum, as of the last
             ``measure``; None before the second batch.
         usage, timings: From the usage chunk; None before it.
+        stamps: Times of batches in the middle of the stream that are not in ``gaps`` yet; whoever
+            adds to them calls ``measure`` when there are ``MOST_STAMPS``.
         done: The stream ended with its terminator (kept back: the caller writes it).
         error: The raw data of an error event, also kept back.
     """
@@ -76,13 +79,13 @@ class ChatTail:
     __slots__ = (
         "_bounds",
         "_show_usage",
-        "_stamps",
         "done",
         "error",
         "first_at",
         "gap_sum",
         "gaps",
         "last_at",
+        "stamps",
         "timings",
         "usage",
     )
@@ -92,7 +95,7 @@ class ChatTail:
         self._show_usage = show_usage
         self.first_at = self.last_at = self.gap_sum = 0.0
         self.gaps: list[int] | None = None
-        self._stamps: list[float] = []
+        self.stamps: list[float] = []
         self.usage: Usage | None = None
         self.timings: Timings | None = None
         self.done = False
@@ -101,9 +104,9 @@ class ChatTail:
     def feed(self, events: bytes, now: float) -> bytes:
         """Look at whole events; returns what of them goes to the client."""
         if self.first_at:
-            self._stamps.append(now)
+            self.stamps.append(now)
             if events.endswith(MIDDLE):
-                if len(self._stamps) >= _MOST_STAMPS:
+                if len(self.stamps) >= MOST_STAMPS:
                     self.measure()
                 return events
         elif _FIRST.search(events) is not None:
@@ -112,16 +115,9 @@ class ChatTail:
             return self._tail(events)
         return events
 
-    def middle(self, now: float) -> None:
-        """A batch went by that ends with ``MIDDLE``; the same as ``feed`` without looking."""
-        stamps = self._stamps
-        stamps.append(now)
-        if len(stamps) >= _MOST_STAMPS:
-            self.measure()
-
     def measure(self) -> None:
         """Bring ``gaps``, ``gap_sum`` and ``last_at`` up to the last batch."""
-        stamps, self._stamps = self._stamps, []
+        stamps, self.stamps = self.stamps, []
         if not stamps:
             return
         gaps = self.gaps
@@ -129,9 +125,15 @@ class ChatTail:
             gaps = self.gaps = [0] * (len(self._bounds) + 1)
         bounds, last = self._bounds, self.last_at
         self.gap_sum += stamps[-1] - last
+        index, above, upto = 0, inf, -inf  # the bucket of the gap before, which fits the next one
         for stamp in stamps:
-            gaps[bisect_left(bounds, stamp - last)] += 1
+            gap = stamp - last
             last = stamp
+            if not above < gap <= upto:
+                index = bisect_left(bounds, gap)
+                above = bounds[index - 1] if index else -inf
+                upto = bounds[index] if index < len(bounds) else inf
+            gaps[index] += 1
         self.last_at = last
 
     def _tail(self, events: bytes) -> bytes:

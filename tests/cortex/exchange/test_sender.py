@@ -9,7 +9,7 @@ from tests.relay.rig import client
 from helexa.core.errors import InvalidApiKey
 from helexa.core.principal import Principal
 from helexa.cortex.auth import KeyTable, Known
-from helexa.cortex.exchange.sender import FRESH_S, sender_of
+from helexa.cortex.exchange.sender import sender_of
 from helexa.relay.request import Head
 
 WHO = Principal("acme", "one")
@@ -30,32 +30,34 @@ def table(now: list[float], ends: float | None = None) -> KeyTable:
 
 def test_the_same_head_has_the_same_sender() -> None:
     keys, one = table([0.0]), head()
-    sender = sender_of(one, keys, 0.0)
+    sender = sender_of(one, keys)
     assert sender.principal == WHO
-    assert sender_of(one, keys, FRESH_S - 0.01) is sender
-    assert sender_of(head(), keys, 0.0) is not sender
+    assert sender_of(one, keys) is sender
+    assert sender_of(head(), keys) is not sender
     assert sender.lines == b"x-helexa-account-id: acme\r\nx-helexa-key-id: one\r\n"
 
 
 def test_a_changed_key_table_is_asked_at_once() -> None:
     keys, one = table([0.0]), head()
-    sender_of(one, keys, 0.0)
+    sender_of(one, keys)
     keys.replace([])
     with pytest.raises(InvalidApiKey):
-        sender_of(one, keys, 0.0)
+        sender_of(one, keys)
 
 
-def test_a_secret_that_ends_is_noticed_within_half_a_second() -> None:
+def test_a_secret_that_ends_is_refused_from_then_on() -> None:
     now, one = [0.0], head()
     keys = table(now, ends=1.0)
-    sender_of(one, keys, 0.9)
-    now[0] = 1.5
+    sender = sender_of(one, keys)
+    now[0] = 0.999
+    assert sender_of(one, keys) is sender
+    now[0] = 1.0
     with pytest.raises(InvalidApiKey):
-        sender_of(one, keys, 0.9 + FRESH_S)
+        sender_of(one, keys)
 
 
 def test_thinking_is_the_heads_too() -> None:
-    sender = sender_of(head(x_include_thinking=b"True"), table([0.0]), 0.0)
+    sender = sender_of(head(x_include_thinking=b"True"), table([0.0]))
     assert sender.lines.endswith(b"x-include-thinking: true\r\n")
 
 

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-DELAY_S = 0.02
+DELAY_S = 0.1
 MOST = 64
 """A batch costs about half a millisecond."""
 

@@ -8,6 +8,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
+import msgspec
+
 from helexa.core.ids import IdSource
 from helexa.core.logging import Logger
 from helexa.core.principal import Principal
@@ -42,9 +44,8 @@ THREAD_BYTES = 256 * 1024
 """Bodies above this are parsed off the loop: a millisecond is the longest it may stand still."""
 
 
-@dataclass(slots=True)
-class Placed:
-    """Where a request goes.
+class Placed(msgspec.Struct, gc=False):
+    """Where a request goes; kept with its timeline, so the collector is spared it.
 
     Args:
         running: Requests that were there before it.
@@ -192,8 +193,7 @@ class Desk:
         self.books = Books(closing.close, self.loop)
 
 
-@dataclass(slots=True)
-class Times:
+class Times(msgspec.Struct, gc=False):
     """Times of one request by ``Desk.now`` (seconds); 0 is not yet.
 
     Args:

@@ -192,7 +192,7 @@ class Exchange:
 
     def _check(self) -> None:
         desk = self.desk
-        self.sender = sender = sender_of(self.request.head, desk.keys, self.times.received)
+        self.sender = sender = sender_of(self.request.head, desk.keys)
         self.principal = principal = sender.principal
         self.seat = desk.seats.take(principal)
         if self.route.translate is not None:

@@ -149,7 +149,7 @@ def _deliver(exchange: Exchange, placed: Placed) -> None:
         desk.loop,
         desk.deadlines,
         stream.events if stream is not None else None,
-        forward=stream.forward if stream is not None else None,
+        forward=stream.forward if stream is not None and stream.forwards else None,
     )
     exchange.reply.on_flow = attempt.pause
     if not exchange.route.free:

@@ -108,7 +108,8 @@ def predict(
         share = candidate.share
         busy = (work.open + work.others) * share
         wait = work.ready_at - now
-        wait = max(wait, 0.0)
+        if wait < 0.0:  # noqa: PLR1730  # a call for each candidate of each request
+            wait = 0.0
         if busy >= 1.0:
             seat = (busy - 1.0 + share) * work.service_s
             wait = max(wait, seat)
