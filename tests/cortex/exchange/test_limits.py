@@ -19,7 +19,7 @@ from tests.cortex.exchange.rig import (
     request,
 )
 from tests.cortex.fake_node import Turn
-from tests.relay.rig import client, until
+from tests.relay.rig import Got, client, until
 
 from helexa.core.principal import Principal
 
@@ -185,3 +185,60 @@ async def test_messages_clients_are_refused_in_their_own_dialect(
         got = await gateway.ask(body, path="/v1/messages", x_api_key=key)
         said = json.loads(got.body)
         assert (got.status, said["type"], said["error"]["type"]) == (status, "error", kind)
+
+
+def told(got: Got) -> dict[str, str]:
+    """The limits that an answer tells."""
+    return {
+        name.decode().removeprefix("x-ratelimit-"): value.decode()
+        for name, value in got.headers.items()
+        if name.startswith(b"x-ratelimit-")
+    }
+
+
+BOTH = """
+[[entitlements.keys]]
+key = "sk-both"
+account_id = "both"
+requests_per_minute = 3
+caps = [{ tokens = 1000 }, { tokens = 40, window = { kind = "rolling", seconds = 600 } }]
+"""
+
+
+async def test_answers_tell_what_is_left_of_a_keys_minute_and_tightest_cap() -> None:
+    async with fleet(answers, config=KEYS + BOTH, models=CATALOGUE) as (gateway, _):
+        first = await gateway.ask({}, x_api_key="sk-both")
+        limits = told(first)
+        assert (first.status, limits["limit-requests"], limits["limit-tokens"]) == (200, "3", "40")
+        assert (limits["remaining-requests"], limits["reset-requests"]) == ("2", "60s")
+        assert 0 <= int(limits["remaining-tokens"]) <= 40
+        await until(lambda: not gateway.rooms.app.running)
+        second = told(await gateway.ask({"stream": True}, x_api_key="sk-both"))
+        assert second["remaining-requests"] == "1"
+        assert int(second["remaining-tokens"]) <= 31  # nine are spent, the rest may be held
+        assert 0 < int(second["reset-tokens"].rstrip("s")) <= 610
+        assert (await gateway.ask({}, x_api_key="sk-both")).status == 200
+        refused = await gateway.ask({}, x_api_key="sk-both")
+        limits = told(refused)
+        assert (refused.status, limits["remaining-requests"]) == (429, "0")
+        assert 50 <= int(limits["reset-requests"].rstrip("s")) <= 60
+
+
+async def test_a_refusal_for_tokens_tells_once_when_to_come_again() -> None:
+    async with fleet(answers, config=KEYS, models=CATALOGUE) as (gateway, _):
+        assert (await gateway.ask({}, x_api_key="sk-rolls")).status == 200
+        await until(lambda: not gateway.rooms.app.running)
+        refused = await gateway.ask({}, x_api_key="sk-rolls")
+        assert refused.status == 429
+        limits = told(refused)
+        assert (limits["limit-tokens"], limits["remaining-tokens"]) == ("9", "0")
+        after = error_of(refused)["retry_after_s"]
+        assert int(limits["reset-tokens"].rstrip("s")) == pytest.approx(after, abs=1)
+        balance = told(await gateway.ask({}, x_api_key="sk-spent"))
+        assert balance == {"limit-tokens": "0", "remaining-tokens": "0"}
+
+
+async def test_a_key_without_such_limits_is_told_nothing() -> None:
+    async with fleet(answers, config=KEYS, models=CATALOGUE) as (gateway, _):
+        for key in ("sk-single", "sk-careful"):
+            assert told(await gateway.ask({}, x_api_key=key)) == {}

@@ -5,11 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+import time
 from typing import Any
 
 import pytest
 from tests.cortex.exchange.rig import MODEL, Gateway, answers, fleet
 from tests.relay.rig import Got, client, until
+
+from helexa.cortex.ledger.verify import verify
+from helexa.cortex.usage import sum_up
 
 pytestmark = pytest.mark.anyio
 
@@ -115,3 +119,18 @@ async def test_a_key_sees_its_own_budget_as_its_requests_run() -> None:
         assert (free["hard_cap"], free["available_tokens"], free.get("windows")) == (
             None, None, None,
         )  # fmt: skip
+
+
+async def test_what_is_put_away_leaves_the_report_and_the_proof_of_the_books_as_they_were() -> None:
+    async with fleet(answers, config=KEYS, models=PRICED) as (gateway, _):
+        await spend(gateway)
+        query = "?group_by=account,key,model,node,day"
+        before = await report(gateway, query)
+        store = gateway.rooms.kept.store
+        assert store is not None
+        await sum_up(store, int(time.time() * 1000) + 1)
+        assert await store.read(lambda db: db.execute("SELECT COUNT(*) FROM requests")) == [(0,)]
+        assert await report(gateway, query) == before
+        proof = await store.read(verify)
+        assert proof.ok, proof
+        assert proof.spent == before["total"]["total_tokens"]

@@ -32,6 +32,7 @@ from helexa.cortex.exchange.desk import (
     Times,
     Watcher,
 )
+from helexa.cortex.exchange.limits import limit_lines
 from helexa.cortex.exchange.route import EXPOSED, Asked, Route, Translate
 from helexa.cortex.exchange.sender import Sender, sender_of
 from helexa.cortex.exchange.stream import StreamRelay
@@ -289,6 +290,9 @@ class Exchange:
             lines += b"request-id: %b\r\n" % self.shown_id.encode("latin-1")
         if b"origin" in self.request.headers:
             lines += CORS
+        sender = self.sender
+        if sender is not None and sender.limited:
+            lines += limit_lines(self.principal, self.desk.seats, self.desk.ledger, lines)
         return lines
 
     def fail(self, error: HelexaError) -> None:

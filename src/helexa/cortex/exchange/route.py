@@ -24,6 +24,11 @@ EXPOSED = (
     "x-helexa-cold-start",
     "server-timing",
     "retry-after",
+    *(
+        f"x-ratelimit-{what}-{of}"
+        for of in ("requests", "tokens")
+        for what in ("limit", "remaining", "reset")
+    ),
 )
 """Headers of ours that a web page may read."""
 

@@ -21,7 +21,7 @@ class Sender:
         InvalidApiKey: As ``KeyTable.resolve``.
     """
 
-    __slots__ = ("capped", "known", "lines", "principal", "version")
+    __slots__ = ("capped", "known", "limited", "lines", "principal", "version")
 
     def __init__(self, head: Head, keys: KeyTable) -> None:
         headers = head.headers
@@ -29,6 +29,8 @@ class Sender:
         self.known = keys.known(headers.get(b"authorization"), headers.get(b"x-api-key"))
         self.principal = principal = self.known.principal
         self.capped = principal.capped
+        # Whether answers tell what is left of its limits.
+        self.limited = self.capped or principal.requests_per_minute is not None
         self.lines = b"x-helexa-account-id: %b\r\nx-helexa-key-id: %b\r\n" % (
             principal.account_id.encode("latin-1", "replace"),
             principal.key_id.encode("latin-1", "replace"),

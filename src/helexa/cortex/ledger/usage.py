@@ -157,6 +157,8 @@ def archive(db: Database, before: int, most: int = 2000) -> int:
     rows = db.execute(
         "DELETE FROM requests WHERE (request_id, attempt) IN"
         " (SELECT request_id, attempt FROM requests WHERE state <> 'open' AND at < ?"
+        # What may still be settled again by a node's record has to be recognised then.
+        " AND life NOT IN (SELECT life FROM lives WHERE state = 'live' AND keeper <> life)"
         " ORDER BY at LIMIT ?)"
         " RETURNING at, account_id, key_id, model, node, prompt, cached, completion, reasoning",
         (before, most),
