@@ -3,7 +3,7 @@
     make bench && python benchmarks/figures.py
 
 A page is only as new as its oldest result, so every section says when, where and of which
-revision it was measured. Sections whose JSON is missing are left out.
+revision it was measured. Sections whose JSON is missing stay as they are.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ ORDER = (
     "start",
     "stack",
     "sizes",
+    "node",
+    "fairness",
+    "metering",
+    "chaos",
     "memory_plan",
 )
 INTRO = """\
@@ -34,8 +38,8 @@ INTRO = """\
 
 Every figure on this page is printed by a command in this repository, as a ratio to a peer in the
 same run wherever there is one.
-`make bench` prints them all; `python benchmarks/figures.py` makes this page of what it left in
-`out/`.
+`make bench` and `make soak` print them all; `python benchmarks/figures.py` renews this page with
+what they left in `out/`.
 The peers of the first table are optional: nginx from the system, the others with
 `python -m venv .bench && .bench/bin/pip install sglang-router 'litellm[proxy]'`.
 
@@ -60,16 +64,31 @@ def load_reports(folder: Path) -> list[Report]:
     return [*known, *found.values()]
 
 
-def page(reports: list[Report]) -> str:
-    """The whole page."""
-    lines = [INTRO]
+def page(reports: list[Report], before: str = "") -> str:
+    """The whole page; sections of ``before`` that were not measured anew stay as they are."""
     machines = {report.machine for report in reports}
-    if len(machines) == 1:
-        lines += [f"Measured on: {machines.pop()}.", ""]
-        lines += [line for report in reports for line in section(report)]
-    else:
-        lines += [line for report in reports for line in section(report, report.machine)]
-    return "\n".join(lines).rstrip() + "\n"
+    alone = machines.pop() if len(machines) == 1 and not before else None
+    lines = [f"Measured on: {alone}.", ""] if alone else []
+    sections = kept_sections(before)
+    for report in reports:
+        where = None if alone else report.machine
+        sections[report.benchmark] = "\n".join(section(report, where)).strip()
+    known = [sections.pop(name) for name in ORDER if name in sections]
+    return "\n\n".join(["\n".join([INTRO, *lines]).strip(), *known, *sections.values()]) + "\n"
+
+
+def kept_sections(page: str) -> dict[str, str]:
+    """The sections of an earlier page, each with the machine that the page named for all."""
+    head, *parts = page.split("\n## ")
+    machine = head.partition("Measured on: ")[2].partition(".\n")[0]
+    found = {}
+    for part in parts:
+        title, _, rest = part.partition("\n\n")
+        about, _, more = rest.partition("\n\n")
+        if machine and ", on " not in about.rpartition("revision")[2]:
+            about = f"{about.rstrip('.')}, on {machine}."
+        found[title] = f"## {title}\n\n{about}\n\n{more}".strip()
+    return found
 
 
 def section(report: Report, machine: Machine | None = None) -> Iterator[str]:
@@ -113,7 +132,8 @@ def main(folder: Path, output: Path) -> None:
     reports = load_reports(folder)
     if not reports:
         raise click.UsageError(f"there are no results in {folder}; run make bench first")
-    output.write_text(page(reports), encoding="utf-8")
+    before = output.read_text(encoding="utf-8") if output.exists() else ""
+    output.write_text(page(reports, before), encoding="utf-8")
     click.echo(f"{output}: {', '.join(report.benchmark for report in reports)}")
 
 

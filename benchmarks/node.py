@@ -1,12 +1,12 @@
-"""The node against the bare engine, and against its own promises: reuse, fairness, a start at once.
+"""The node against the bare engine, and the second turn of a conversation against its first.
 
 Same machine, same run, same settings: the bare engine is started by the node's own engine file
 with the same plan, and the two are asked in turns; medians of the rounds' ratios count, so that a
 noisy minute hits both. The large model is one of random weights in the shape of Qwen3-0.6B; with
 the built-in model, which decodes thousands of tokens a second, the node is the whole cost.
 
-Predicted against measured memory is ``memory_plan.py``, exact counts are ``metering.py``, faults
-are ``chaos.py``.
+Predicted against measured memory is ``memory_plan.py``, exact counts are ``metering.py``, shares
+of two callers ``fairness.py``, faults ``chaos.py``.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +24,7 @@ from pathlib import Path
 import click
 import uvloop
 from kit import report
-from kit.chat import Answer, ask, body
+from kit.chat import ask, body
 from kit.node import SPARK, Node
 from kit.process import Failed
 from kit.report import Figure, Report
@@ -88,8 +87,7 @@ async def burst(side: Side, streams: int, tokens: int, mark: str) -> None:
     for answer in answers:
         if not answer.whole or answer.tokens != tokens:
             raise Failed(f"{side.name}: {answer.status} {bytes(answer.raw[-300:])!r}")
-    one = answers[0].rate if streams == 1 else streams * tokens / seconds
-    side.rates[streams].append(one)
+    side.rates[streams].append(streams * tokens / seconds)
     side.firsts[streams].append(statistics.median(a.first_s for a in answers))
 
 
@@ -140,6 +138,11 @@ def versus(name: str, bare: Side, ours: Side, bars: tuple[float, float | None]) 
     return found
 
 
+def eight_to_one(side: Side) -> float:
+    """Tokens per second of all streams together, to those of one; both over whole answers."""
+    return statistics.median(side.rates[SLOTS]) / statistics.median(side.rates[1])
+
+
 async def conversation(node: Node) -> list[Figure]:
     """The second turn of a conversation that fills the context."""
     words = " ".join(f"{n} apple" for n in range(1230))
@@ -166,70 +169,7 @@ async def conversation(node: Node) -> list[Figure]:
     ]
 
 
-def caller(name: str, number: int) -> dict[str, str]:
-    """Headers of a gateway for one principal."""
-    return {
-        "x-helexa-gateway": "benchmark/1",
-        "x-helexa-account-id": name,
-        "x-helexa-key-id": name,
-        "x-request-id": f"{name}-{number}",
-    }
-
-
-async def outstanding(
-    node: Node, name: str, count: int, until: float, done: Callable[[str, Answer], None]
-) -> None:
-    """Keep ``count`` requests of one principal outstanding."""
-
-    async def one(lane: int) -> None:
-        number = 0
-        while time.perf_counter() < until:
-            number += 1
-            payload = body(SPARK, f"Count from {lane}.", 96)
-            answer = await ask(node.port, payload, headers=caller(name, lane * 100_000 + number))
-            done(name, answer)
-
-    await asyncio.gather(*(one(lane) for lane in range(count)))
-
-
-async def fairness(node: Node, seconds: float) -> list[Figure]:
-    """A keeps 64 outstanding, B 8; then B asks one at a time."""
-    got: Counter[str] = Counter()
-    errors: list[str] = []
-    waits: list[float] = []
-    until = time.perf_counter() + seconds
-
-    def count(name: str, answer: Answer) -> None:
-        if not answer.whole:
-            errors.append(f"{answer.status} {bytes(answer.raw[-200:])!r}")
-        elif time.perf_counter() < until:
-            got[name] += answer.tokens
-
-    async with asyncio.TaskGroup() as group:
-        for name, size in (("A", 64), ("B", 8)):
-            group.create_task(outstanding(node, name, size, until, count))
-    share = 100 * got["A"] / max(1, got.total())
-
-    def queued(name: str, answer: Answer) -> None:
-        if not answer.whole:
-            errors.append(f"{answer.status} {bytes(answer.raw[-200:])!r}")
-        elif name == "B":
-            waits.append(float(answer.header("x-helexa-queue-ms") or "nan"))
-
-    until = time.perf_counter() + min(10.0, seconds)
-    async with asyncio.TaskGroup() as group:
-        for name, size in (("A", 64), ("B", 1)):
-            group.create_task(outstanding(node, name, size, until, queued))
-    note = f"{got['A']:,} and {got['B']:,} tokens in {seconds:.0f} s"
-    worst = f"of {len(waits)} requests; the longest {max(waits):.0f} ms"
-    return [
-        report.at_most("A's share: 64 outstanding against B's 8", share, 55, "%", note),
-        report.at_most("B with one outstanding waits", statistics.median(waits), 10, "ms", worst),
-        report.at_most("errors while they compete", len(errors), 0, "", "; ".join(errors[:1])),
-    ]
-
-
-async def measure(scratch: Path, rounds: int, seconds: float, large: bool) -> list[Figure]:
+async def measure(scratch: Path, rounds: int, large: bool) -> list[Figure]:
     """Everything, one node after the other."""
     found: list[Figure] = []
     with ExitStack() as stack:
@@ -245,9 +185,9 @@ async def measure(scratch: Path, rounds: int, seconds: float, large: bool) -> li
             model = str(node.load(str(path))["id"])
             sides = await compare(path, model, node, scratch, rounds, {1: 24, SLOTS: 24})
             found += versus("0.6B shape", *sides, (0.98, 1.05))
-            several = statistics.median(sides[1].rates[SLOTS])
-            times = several / statistics.median(sides[1].rates[1])
-            found.append(report.at_least("0.6B shape: eight streams, to one", times, 3, "×"))
+            bare, ours = (eight_to_one(side) for side in sides)
+            note = f"the bare engine: {bare:.3g} ×"
+            found.append(report.at_least("0.6B shape: eight streams, to one", ours, 3, "×", note))
             node.ask("/models/unload", {"model_id": model})
         node.load(SPARK)
         sides = await compare(gguf_path(), SPARK, node, scratch, 3 * rounds, {1: 400, SLOTS: 200})
@@ -259,30 +199,25 @@ async def measure(scratch: Path, rounds: int, seconds: float, large: bool) -> li
         found += await conversation(node)
         node.stop()
 
-        node = start("fair", f"[engines.llamacpp]\nslots = {SLOTS}\n[admission]\n"
-                     "max_queue_depth = 128\nmax_wait_secs = 300\n")  # fmt: skip
-        node.load(SPARK)
-        found += await fairness(node, seconds)
     return found
 
 
-def run(rounds: int, seconds: float, large: bool) -> Report:
-    command = f"python benchmarks/node.py --rounds {rounds} --seconds {seconds:g}"
+def run(rounds: int, large: bool) -> Report:
+    command = f"python benchmarks/node.py --rounds {rounds}"
     command += "" if large else " --no-large"
-    found = report.report("node", "a node against its bare engine and its promises", command)
+    found = report.report("node", "a node against its bare engine", command)
     with tempfile.TemporaryDirectory(prefix="helexa-bench-") as scratch:
-        found.figures += uvloop.run(measure(Path(scratch), rounds, seconds, large))
+        found.figures += uvloop.run(measure(Path(scratch), rounds, large))
     return found
 
 
 @click.command(help=__doc__)
 @click.option("--rounds", default=5, show_default=True, help="Rounds with the large model.")
-@click.option("--seconds", default=60.0, show_default=True, help="Length of the fairness run.")
 @click.option("--large/--no-large", default=True, help="Whether to measure the large model.")
 @report.json_option
-def main(rounds: int, seconds: float, large: bool, json_file: Path | None) -> None:
+def main(rounds: int, large: bool, json_file: Path | None) -> None:
     try:
-        found = run(rounds, seconds, large)
+        found = run(rounds, large)
     except (Failed, OSError) as error:
         raise click.ClickException(str(error)) from error
     report.finish(found, json_file)

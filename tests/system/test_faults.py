@@ -122,16 +122,19 @@ def test_a_client_that_leaves_midway_frees_the_slot_through_both_hops(
     start_stack: StartStack, stream: bool
 ) -> None:
     stack = start_stack(node="[engines.llamacpp]\nslots = 1\n")
-    leaver = raw_request(stack.url, endless(stream=stream), authorization="Bearer sk-meter")
-    until(lambda: any(record.get("output") for record in stack.node.get("/requests")))
-    leaver.close()
-    left = time.monotonic()
-    until(lambda: stack.node.in_flight() == 0, timeout_s=2, every_s=0.002)
-    assert time.monotonic() - left < 0.25  # 100 ms, and the polls of a shared machine
+    took: list[float] = []
+    while not took or (min(took) >= 0.1 and len(took) < 3):  # others use this machine too
+        leaver = raw_request(stack.url, endless(stream=stream), authorization="Bearer sk-meter")
+        until(lambda: any(r["state"] == "decode" for r in stack.node.get("/requests")))
+        leaver.close()
+        left = time.monotonic()
+        until(lambda: stack.node.in_flight() == 0, timeout_s=2, every_s=0.002)
+        took.append(time.monotonic() - left)
+    assert min(took) < 0.1, took
     assert stack.ask(chat(max_tokens=2)).status_code == 200
     # What was computed is billed, by the node's own count.
     used = stack.settled("sk-meter")
-    assert 0 < used["spent_tokens"] < 4100
+    assert 0 < used["spent_tokens"] < 4100 * len(took)
     assert until(lambda: [e for e in stack.cortex.lines() if e.get("outcome") == "cancelled"])
 
 
