@@ -30,7 +30,7 @@ def prompt(tokens: int = 1000, seed: int = 1) -> Ask:
 def winner(places: list[Candidate], ask: Ask | None = None, now: float = 0.0) -> str:
     choice = choose(places, ask or prompt(), now)
     assert choice is not None
-    return choice.won[1].node
+    return choice.won.candidate.node
 
 
 def test_work_queued_and_running_counts_per_capacity() -> None:
@@ -47,10 +47,10 @@ def test_work_queued_and_running_counts_per_capacity() -> None:
 def test_a_full_place_costs_the_time_until_a_seat_is_free() -> None:
     full, slow = place("full", ours=8), place("slow", rate=100)
     full.work.service_s = 4.0
-    by_node = {p[1].node: p for p in predict([full, slow], prompt(), 0.0)}
-    assert by_node["full"][2] == 4.0 / 8
+    by_node = {p.candidate.node: p for p in predict([full, slow], prompt(), 0.0)}
+    assert by_node["full"].wait == 4.0 / 8
     full.work.open = 15
-    assert predict([full], prompt(), 0.0)[0][2] == 4.0
+    assert predict([full], prompt(), 0.0)[0].wait == 4.0
 
 
 def test_prefill_backlog_is_tokens_over_the_measured_rate() -> None:
@@ -68,9 +68,9 @@ def test_the_part_of_the_prompt_that_a_place_has_is_not_computed_again() -> None
     ask = Ask((1, 2), (900, 1000), 1000, 5, 1.0)
     home = places[3]
     index.touch(home.work.cache, Ask((1,), (900,), 900, 5, 1.0), 0.0)
-    predicted = {p[1].node: p for p in predict(places, ask, 0.0)}
-    assert predicted["n3"][3] == 900
-    assert round(predicted["n3"][4], 3) == 0.1
+    predicted = {p.candidate.node: p for p in predict(places, ask, 0.0)}
+    assert predicted["n3"].cached == 900
+    assert round(predicted["n3"].prefill, 3) == 0.1
     assert winner(places, ask) == "n3"
 
 
@@ -83,10 +83,10 @@ def test_affinity_is_a_discount_on_time_and_cannot_gather_everybody_at_one_place
     for _ in range(400):  # one prompt, asked again before anything is answered
         choice = choose(places, ask, 0.0)
         assert choice is not None
-        candidate = choice.won[1]
+        candidate = choice.won.candidate
         index.touch(candidate.work.cache, ask, 0.0)
         candidate.work.open += 1
-        candidate.work.ready_at += choice.won[4]
+        candidate.work.ready_at += choice.won.prefill
         went[candidate.node] += 1
     assert max(went.values()) <= 1.2 * 100
 
@@ -123,8 +123,8 @@ def test_every_candidate_is_predicted_once_and_nobody_to_avoid_is_chosen(
     if choice is None:
         assert not left
         return
-    assert {p[1].node for p in choice.field} == left
-    assert choice.won[0] <= 1.02 * min(p[0] for p in choice.field) + 0.0001
+    assert {p.candidate.node for p in choice.field} == left
+    assert choice.won.cost <= 1.02 * min(p.cost for p in choice.field) + 0.0001
     assert {node for node, _ in choice.out} == {p.node for p in places} & avoid
 
 
@@ -152,7 +152,7 @@ def test_a_place_whose_breaker_is_open_is_passed_over_and_shown() -> None:
     places[0].work.judge(broken)
     choice = choose(places, prompt(), 100.5)
     assert choice is not None
-    assert choice.won[1].node == "well"
+    assert choice.won.candidate.node == "well"
     assert choice.out == (("broken", "breaker open, 0.5 s"),)
     assert winner(places, prompt(), now=101.5) == "broken"
 
@@ -162,4 +162,4 @@ def test_what_is_recorded_of_a_large_field_is_bounded() -> None:
     choice = choose(places, prompt(), 0.0)
     assert choice is not None
     assert len(choice.field) == RECORDED
-    assert choice.won[1].node in {p[1].node for p in choice.field}
+    assert choice.won.candidate.node in {p.candidate.node for p in choice.field}

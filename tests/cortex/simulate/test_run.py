@@ -41,7 +41,7 @@ async def test_simulated_and_real_runs_share_the_decision(
         candidates: Sequence[Candidate], ask: Ask, now: float, avoid: AbstractSet[str] = NOBODY
     ) -> Choice:
         everybody = rank.predict(candidates, ask, now, avoid)
-        return Choice(max(everybody, key=lambda p: p[1].node), everybody)
+        return Choice(max(everybody, key=lambda p: p.candidate.node), everybody)
 
     def simulated() -> set[str]:
         return nodes_of(Simulation(FleetSpec(), Routed).run(customers(20.0, 3.0)))

@@ -169,7 +169,7 @@ class FleetPlacer:
         choice = self.router.choose(view.candidates, ask, avoid)
         if choice is None:
             return None
-        found = choice.won[1]
+        found = choice.won.candidate
         work = found.work
         return Placed(
             found.node,
@@ -236,7 +236,7 @@ class FleetPlacer:
             self.router.gave_up(work)
             return
         ask, placed.ask = placed.ask, None  # what is kept of the request has no use for it
-        believed = 0.0 if placed.choice is None else placed.choice.won[3]
+        believed = 0.0 if placed.choice is None else placed.choice.won.cached
         self.router.learn(model, work, ask, believed, usage, timings)
 
     def failed(self, placed: Placed, kind: Kind) -> None:

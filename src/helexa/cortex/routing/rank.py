@@ -18,8 +18,9 @@ from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from hashlib import blake2b
 from heapq import nsmallest
-from operator import itemgetter
-from typing import NamedTuple, TypeAlias
+from operator import attrgetter
+
+import msgspec
 
 from helexa.cortex.routing.ask import Ask
 from helexa.cortex.routing.work import Work
@@ -75,12 +76,25 @@ class Candidate:
         return f"Candidate({self.node!r}, {work.open}+{work.others} of {self.capacity})"
 
 
-Predicted: TypeAlias = tuple[float, Candidate, float, float, float, float]
-"""``cost, candidate, wait, cached, prefill, displaces``: seconds, but ``cached`` in tokens. A plain
-tuple: one is made per candidate and request, and read only when somebody asks."""
+class Predicted(msgspec.Struct, gc=False):
+    """A candidate's time to first token in seconds, and what it is made of.
+
+    Out of the collector's sight, like the choice: thousands are kept with their timelines, and a
+    young collection that looks at each of them holds the loop for milliseconds.
+
+    Args:
+        cached: Tokens, not seconds.
+    """
+
+    cost: float
+    candidate: Candidate
+    wait: float
+    cached: float
+    prefill: float
+    displaces: float
 
 
-class Choice(NamedTuple):
+class Choice(msgspec.Struct, gc=False):
     """The winner, the field it won against, and who was left out (node, why)."""
 
     won: Predicted
@@ -123,7 +137,7 @@ def predict(
         prefill = new * (1.0 + busy)
         displaces = DISPLACED * new * cache.fill * (MEMORY_S / (MEMORY_S + now - cache.oldest))
         cost = wait + prefill + displaces + busy * FULL_S + candidate.load_s
-        found.append((cost, candidate, wait, cached, prefill, displaces))
+        found.append(Predicted(cost, candidate, wait, cached, prefill, displaces))
     return found
 
 
@@ -136,14 +150,17 @@ def choose(
         return None
     won = found[0]
     if len(found) > 1:
-        limit = min([p[0] for p in found]) * NEAR + NEAR_S
-        near = [p for p in found if p[0] <= limit]
+        limit = min([p.cost for p in found]) * NEAR + NEAR_S
+        near = [p for p in found if p.cost <= limit]
         won = near[0]
         if len(near) > 1:
-            mixed = mix(ask.seed)
-            won = max(near, key=lambda p: (mixed ^ p[1].salt) * _GOLDEN & _MASK)
+            mixed, highest = mix(ask.seed), -1
+            for p in near:
+                hashed = (mixed ^ p.candidate.salt) * _GOLDEN & _MASK
+                if hashed > highest:
+                    won, highest = p, hashed
         if len(found) > RECORDED:
-            found = nsmallest(RECORDED, found, key=itemgetter(0))
+            found = nsmallest(RECORDED, found, key=attrgetter("cost"))
     if len(found) < len(candidates) <= RECORDED:
         return Choice(won, found, tuple(_left_out(candidates, now, avoid)))
     return Choice(won, found)

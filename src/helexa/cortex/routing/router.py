@@ -58,8 +58,7 @@ class Router:
 
     def take(self, choice: Choice, ask: Ask) -> Lease:
         """The request goes there: count it as work, and its prompt as cached."""
-        _, candidate, _, cached, _, _ = choice.won
-        work = candidate.work
+        work, cached = choice.won.candidate.work, choice.won.cached
         if ask.points:
             self.leases.index.touch(work.cache, ask, self.now())
         new = ask.size * ask.per_byte - cached

@@ -46,7 +46,7 @@ class Routed:
         if choice is None:
             raise RuntimeError("a choice among no places")
         self._out[run] = choice, self.router.take(choice, run.ask)
-        won = choice.won[1]
+        won = choice.won.candidate
         return next(p for p, c in zip(places, candidates, strict=True) if c is won)
 
     def first(self, run: Run, now: float) -> None:  # noqa: ARG002
@@ -61,8 +61,8 @@ class Routed:
         new = max(1, asked.tokens - run.cached)
         usage = Usage(asked.tokens, asked.output, run.cached)
         timings = Timings(new, run.cached, new / place.spec.prefill * 1000)
-        work = choice.won[1].work
-        self.router.learn(asked.model, work, run.ask, choice.won[3], usage, timings)
+        work = choice.won.candidate.work
+        self.router.learn(asked.model, work, run.ask, choice.won.cached, usage, timings)
 
     def _candidate(self, place: Place) -> Candidate:
         """As the gateway would make it of the node's report."""
