@@ -177,6 +177,21 @@ def test_effort_and_the_templates_switch_both_turn_thinking_on(stack: Stack) -> 
         )
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_reasoning_comes_inside_the_text_where_a_header_asks_for_it(
+    stack: Stack, stream: bool
+) -> None:
+    body = {"model": SPARK, "messages": ASK, "temperature": 0, "max_tokens": 200, "stream": stream}
+    with stack.client() as client:
+        for path, told in (("/v1/chat/completions", True), ("/v1/messages", False)):
+            answer = client.post(path, json=body, headers={"x-include-thinking": "true"})
+            assert answer.status_code == 200, answer.text
+            assert ("<think>" in answer.text) is told
+            assert ("</think>" in answer.text) is told
+            kind = "reasoning_content" if told else '"thinking"'
+            assert kind in answer.text
+
+
 def test_the_same_seed_gives_the_same_answer(stack: Stack) -> None:
     drawn = {
         ask(stack, temperature=1.5, seed=7, max_tokens=8)["choices"][0]["message"]["content"]

@@ -29,7 +29,7 @@ def test_a_gateways_headers_are_taken() -> None:
         x_include_thinking="true",
         x_helexa_deadline_ms="1500",
     )
-    assert found == Caller("abc", 2, "gw-1", 42, 512, "acme", "ci", True, 1.5)
+    assert found == Caller("abc", 2, "gw-1", 42, 512, "acme", "ci", True, 1.5, True)
     assert not found.anonymous
 
 

@@ -36,7 +36,9 @@ class Sender:
             principal.key_id.encode("latin-1", "replace"),
         )
         if headers.get(b"x-include-thinking", b"").lower() == b"true":
-            self.lines += b"x-include-thinking: true\r\n"
+            # Inside the text only where that is chat; other dialects have a place for thoughts.
+            chat = head.path.endswith(b"/chat/completions")
+            self.lines += b"x-include-thinking: true\r\n" if chat else b"x-helexa-thinking: on\r\n"
 
 
 def sender_of(head: Head, keys: KeyTable) -> Sender:

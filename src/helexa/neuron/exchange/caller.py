@@ -25,6 +25,7 @@ class Caller(msgspec.Struct, frozen=True):
         epoch: That gateway's life.
         granted: Tokens the request may cost; None is unlimited.
         thinking: The client's header or the gateway's catalogue asks for it.
+        inline: The client wants to see it inside the text as well.
         deadline_s: The client waits no longer than this for its turn (seconds).
     """
 
@@ -37,6 +38,7 @@ class Caller(msgspec.Struct, frozen=True):
     key_id: str = DIRECT
     thinking: bool = False
     deadline_s: float | None = None
+    inline: bool = False
 
     @property
     def anonymous(self) -> bool:
@@ -61,12 +63,12 @@ def read_caller(request: Request, ids: IdSource) -> Caller:
     headers = request.headers
     gateway, epoch = gateway_of(_text(headers.get(GATEWAY, b"")))
     request_id = _text(headers.get(b"x-request-id", b""))[:128] or ids("req_")
-    asked = headers.get(b"x-include-thinking", b"").strip().lower() == b"true"
-    thinking = asked or headers.get(b"x-helexa-thinking", b"") == b"on"
+    inline = headers.get(b"x-include-thinking", b"").strip().lower() == b"true"
+    thinking = inline or headers.get(b"x-helexa-thinking", b"") == b"on"
     deadline_ms = _whole(headers, b"x-helexa-deadline-ms")
     deadline_s = None if deadline_ms is None else deadline_ms / 1000
     if gateway is None:
-        return Caller(request_id, thinking=thinking, deadline_s=deadline_s)
+        return Caller(request_id, thinking=thinking, deadline_s=deadline_s, inline=inline)
     attempt = _whole(headers, b"x-helexa-attempt")
     return Caller(
         request_id=request_id,
@@ -78,6 +80,7 @@ def read_caller(request: Request, ids: IdSource) -> Caller:
         key_id=_text(headers.get(b"x-helexa-key-id", b"")) or ANONYMOUS.key_id,
         thinking=thinking,
         deadline_s=deadline_s,
+        inline=inline,
     )
 
 

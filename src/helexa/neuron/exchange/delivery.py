@@ -156,7 +156,7 @@ class Delivery:
         self._account()
         answer = exchange.answer
         if out and answer is not None:
-            if exchange.translation is None:
+            if exchange.as_is:
                 answer.write(out)
             else:
                 self._pass_on(out)
@@ -194,8 +194,7 @@ class Delivery:
     def _pass_on(self, out: bytes) -> None:
         """Forward clean events, in the caller's dialect."""
         exchange = self._exchange
-        if exchange.translation is not None:
-            out = exchange.translation.events(out)
+        out = exchange.spoken(out)
         if out and exchange.answer is not None:
             exchange.answer.write(out)
 
@@ -283,11 +282,9 @@ class Delivery:
         exchange = self._exchange
         exchange.conclude(outcome)
         if exchange.answer is not None:
-            if exchange.translation is not None:
-                last = exchange.translation.events(last)
-            elif not exchange.show_usage:
+            if not exchange.show_usage:
                 last = without_usage(last)
-            exchange.answer.end(last)
+            exchange.answer.end(exchange.spoken(last))
         else:
             exchange.send(self.stream.cleaner.whole())
 

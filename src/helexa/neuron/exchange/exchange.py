@@ -32,6 +32,7 @@ from helexa.relay.answer import Answer, StreamForm
 from helexa.relay.reply import Reply
 from helexa.relay.request import Request
 from helexa.wire import errors as wire
+from helexa.wire.inline import InlineThinking
 from helexa.wire.peek import peek
 from helexa.wire.translation import Translation
 
@@ -56,6 +57,8 @@ class Exchange:
         self.route = way.route
         self.body = request.body
         self.translation: Translation | None = None
+        self.inline: InlineThinking | None = None
+        self.as_is = True  # clean chat is what the caller reads
         self.caller = caller
         self.times = Times(request.received or desk.loop.time())
         self.model: ServedModel | None = None
@@ -126,6 +129,10 @@ class Exchange:
         model = self.model = self.desk.node.registry.serving(seen.model)
         if self.translation is not None:
             self.translation.begin(model.model_id)
+        elif self.caller.inline and self.route == "chat":
+            markers = model.served.facts.think_markers
+            self.inline = InlineThinking(markers) if markers is not None else None
+        self.as_is = self.translation is None and self.inline is None
         asked = self.asked = await self._clean(model)
         self._begin(model, asked)
         prompt, exact = await prompt_tokens(model, self.route, asked, self.grant.gate)
@@ -204,9 +211,17 @@ class Exchange:
 
     def send(self, body: bytes) -> None:
         """Answer whole."""
-        if self.translation is not None:
+        if self.inline is not None:
+            body = self.inline.plain(body)
+        elif self.translation is not None:
             body = self.translation.plain(body)
         self.reply.send(200, _JSON + self._echo() + self._queued(), body)
+
+    def spoken(self, out: bytes) -> bytes:
+        """Clean events as the caller reads them."""
+        if self.inline is not None:
+            return self.inline.events(out)
+        return out if self.translation is None else self.translation.events(out)
 
     def _fail(self, error: HelexaError) -> None:
         if self.times.ended:
