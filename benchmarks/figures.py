@@ -24,6 +24,8 @@ ORDER = (
     "dialects",
     "routing",
     "fleet",
+    "cold_start",
+    "thrash",
     "start",
     "stack",
     "sizes",

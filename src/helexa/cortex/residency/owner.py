@@ -30,7 +30,7 @@ from helexa.core.logging import Logger
 from helexa.cortex.catalogue import feasible_nodes, profile_of
 from helexa.cortex.fleet.fleet import Fleet
 from helexa.cortex.fleet.snapshot import FleetSnapshot
-from helexa.cortex.profiles import ProfileFile, Profiles
+from helexa.cortex.profiles import BUILT_IN, ProfileFile, Profiles
 from helexa.cortex.residency.choose import Hopeless
 from helexa.cortex.residency.effects import InUse, NodeEffects
 from helexa.cortex.residency.eta import etas
@@ -270,6 +270,8 @@ class Residency:
         fleet = self._seen
         if self._catalogue is not self._profiles.current:
             self._read_catalogue()
+            known = {BUILT_IN, *(profile.id for profile in self._profiles.current.models)}
+            self.learned.forget(known, {node.name for node in fleet.nodes})
         self.uses.forgive(self.room.lines)
         rooms = self.uses.rooms(fleet, self._profiles.current, self.keep)
         demands = [

@@ -77,10 +77,13 @@ class Uses:
             if node.reachable and not node.draining:
                 rooms.append(Room(node.name, free_mb(node), residents))
         self._nodes = {node.name for node in fleet.nodes if node.answered}
-        for at in [
-            (n, m) for n, m in self._uses if (f := fleet.node(n)) is None or m not in f.models
-        ]:
-            del self._uses[at]
+        known = {node.name: node.models for node in fleet.nodes}
+        for node_name, model in list(self._uses):
+            if model not in known.get(node_name, {}):
+                del self._uses[node_name, model]
+        for node_name, model in list(self._used_mb):
+            if node_name not in known:
+                del self._used_mb[node_name, model]
         return rooms
 
     def option(self, node: NodeSnapshot, model: str, profiles: Profiles) -> Option:
