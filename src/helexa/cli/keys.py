@@ -56,7 +56,11 @@ def rights_options(command: F) -> F:
                 "--model", "models", multiple=True, help="May use this model or alias; several."
             ),
             click.option("--may-load/--no-load", default=None, help="May cause a model to load."),
-            click.option("--priority", type=int, help="Higher goes first."),
+            click.option(
+                "--priority",
+                type=click.IntRange(-1000, 1000),
+                help="Where requests wait for a seat, the higher goes first; 0 unless set.",
+            ),
             click.option("--expires", type=WhenType(), help="When it ends: 2027-01-31, or 30d."),
             click.option(
                 "--requests-per-minute", type=click.IntRange(1), help="Requests in any minute."

@@ -22,6 +22,7 @@ DEFAULT_MODELS_PATH = Path("/etc/cortex/models.toml")
 PREFIX = "CORTEX_"
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
+Priority = Annotated[int, msgspec.Meta(ge=-1000, le=1000)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 
@@ -54,7 +55,11 @@ class NeuronSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class KeySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One ``[[entitlements.keys]]``; the secret is given in exactly one of three ways."""
+    """One ``[[entitlements.keys]]``; the secret is given in exactly one of three ways.
+
+    Args:
+        priority: Where requests wait for a seat, the higher goes first; 0 unless set.
+    """
 
     account_id: str
     key: Secret | None = None
@@ -67,7 +72,7 @@ class KeySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     admin: bool = False
     models: tuple[str, ...] = ()
     may_load: bool = True
-    priority: int | None = None
+    priority: Priority | None = None
     expires: datetime | float | None = None
     requests_per_minute: Positive | None = None
     max_concurrent: Positive | None = None

@@ -70,6 +70,14 @@ async def test_inline_thinking_is_the_one_wish_that_is_passed_on() -> None:
             assert node.turns[-1].headers.get("x-include-thinking") == told
 
 
+async def test_a_keys_priority_is_told_and_a_clients_own_is_not() -> None:
+    config = KEYS + '[[entitlements.keys]]\nkey = "sk-b"\naccount_id = "b"\npriority = -3\n'
+    async with fleet(answers, config=config) as (gateway, [node]):
+        for key, priority in (("sk-a", None), ("sk-b", "-3")):
+            await gateway.ask(x_api_key=key, x_helexa_priority="1000")
+            assert node.turns[-1].headers.get("x-helexa-priority") == priority
+
+
 async def test_a_web_page_may_read_the_answer_and_the_refusal() -> None:
     async with fleet(answers) as (gateway, _):
         for body in (STREAM, {}, {"model": "org/missing"}):

@@ -15,8 +15,10 @@ def make(seats: int = 2, cells: int = 1000, *, reserve: int = 0, spare: int = 0)
     return Core(seats, CellLedger(cells, cells), depth=100, reserve=reserve, spare=spare)
 
 
-def ask(core: Core, principal: str, cells: int = 10, *, anonymous: bool = False) -> Ticket:
-    ticket = Ticket(principal, cells, anonymous)
+def ask(
+    core: Core, principal: str, cells: int = 10, *, anonymous: bool = False, priority: int = 0
+) -> Ticket:
+    ticket = Ticket(principal, cells, anonymous, priority=priority)
     core.wait(ticket)
     return ticket
 
@@ -46,6 +48,47 @@ def test_a_single_seat_is_not_reserved() -> None:
     core = make(seats=1, reserve=1)
     ticket = ask(core, "a")
     assert seat_all(core) == [ticket]
+
+
+def test_the_higher_priority_is_seated_first_and_equals_take_turns() -> None:
+    core = make(seats=1)
+    low = [ask(core, "low", priority=-1) for _ in range(2)]
+    plain = [ask(core, name) for name in ("a", "b", "a")]
+    high = [ask(core, "high", priority=5) for _ in range(2)]
+    assert core.queue.place(low[0]) == 6
+    assert core.queue.place(plain[0]) == 4
+    assert core.queue.place(high[1]) == 2
+    seated = []
+    for _ in range(7):
+        (ticket,) = seat_all(core)
+        seated.append(ticket)
+        core.charge(ticket, 600)
+        core.drop(ticket)
+    assert seated == [*high, *plain, *low]
+
+
+def test_a_lower_priority_is_seated_where_the_higher_does_not_fit() -> None:
+    core = make(seats=2, cells=100)
+    big = ask(core, "running", 60)
+    assert seat_all(core) == [big]
+    high, low = ask(core, "high", 80, priority=5), ask(core, "low", 30)
+    assert seat_all(core) == [low]
+    core.drop(low)
+    core.drop(big)
+    assert seat_all(core) == [high]
+
+
+def test_a_full_queue_makes_room_for_a_higher_priority_and_never_at_its_cost() -> None:
+    core = make(seats=1)
+    ask(core, "running")
+    seat_all(core)
+    lower = [ask(core, "a", priority=1) for _ in range(2)]
+    higher = [ask(core, "b", priority=3) for _ in range(5)]
+    assert core.queue.victim(Ticket("c", 1, priority=2)) is lower[-1]
+    for ticket in lower:
+        core.drop(ticket)
+    assert core.queue.victim(Ticket("c", 1, priority=2)) is None
+    assert core.queue.victim(Ticket("c", 1, priority=3)) is higher[-1]
 
 
 def test_seats_go_by_turns() -> None:

@@ -38,6 +38,14 @@ def test_a_gateways_catalogue_may_ask_for_thinking() -> None:
     assert not caller(x_helexa_gateway="gw").thinking
 
 
+def test_a_gateway_tells_the_priority_of_a_key_and_nobody_else_does() -> None:
+    assert caller(x_helexa_gateway="gw", x_helexa_priority="-7").priority == -7
+    assert caller(x_helexa_gateway="gw").priority == 0
+    assert caller(x_helexa_priority="9").priority == 0
+    with pytest.raises(InvalidRequestBody):
+        caller(x_helexa_gateway="gw", x_helexa_priority="high")
+
+
 def test_a_direct_caller_cannot_claim_to_be_somebody() -> None:
     found = caller(x_helexa_key_id="root", x_helexa_grant="5", x_request_id="mine")
     assert (found.gateway, found.granted, found.key_id) == (None, None, "direct")

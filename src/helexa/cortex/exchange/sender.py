@@ -35,6 +35,8 @@ class Sender:
             principal.account_id.encode("latin-1", "replace"),
             principal.key_id.encode("latin-1", "replace"),
         )
+        if principal.priority is not None:
+            self.lines += b"x-helexa-priority: %d\r\n" % principal.priority
         if headers.get(b"x-include-thinking", b"").lower() == b"true":
             # Inside the text only where that is chat; other dialects have a place for thoughts.
             chat = head.path.endswith(b"/chat/completions")

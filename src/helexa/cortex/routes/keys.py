@@ -21,7 +21,7 @@ from helexa.cortex.keys.views import KeyView
 from helexa.cortex.ledger.base import Ledger
 from helexa.cortex.ledger.keys import KeyRights
 from helexa.cortex.routes.respond import body_as, no_route, reply
-from helexa.cortex.settings import cap_problem, with_short_form
+from helexa.cortex.settings import Priority, cap_problem, with_short_form
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -61,7 +61,7 @@ class KeyOrder(CapOrder, frozen=True, forbid_unknown_fields=True, kw_only=True):
     admin: bool = False
     models: tuple[str, ...] = ()
     may_load: bool = True
-    priority: int | None = None
+    priority: Priority | None = None
     expires: datetime | float | None = None
     requests_per_minute: Positive | None = None
     max_concurrent: Positive | None = None
@@ -75,7 +75,7 @@ class ChangeOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     admin: bool | msgspec.UnsetType = msgspec.UNSET
     models: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     may_load: bool | msgspec.UnsetType = msgspec.UNSET
-    priority: int | msgspec.UnsetType | None = msgspec.UNSET
+    priority: Priority | msgspec.UnsetType | None = msgspec.UNSET
     expires: datetime | float | msgspec.UnsetType | None = msgspec.UNSET
     requests_per_minute: Positive | msgspec.UnsetType | None = msgspec.UNSET
     max_concurrent: Positive | msgspec.UnsetType | None = msgspec.UNSET

@@ -5,7 +5,8 @@ Synchronous and complete in itself; no clock, no tasks. The rules, in their orde
 1. A principal that holds a seat may not take the last ``reserve`` free ones; the anonymous never.
 2. Anonymous tickets are looked at only when nobody else waits.
 3. Cells come with the seat: a prompt and a slice, and a slice must stay for each that runs.
-4. Among those that pass, deficit round robin decides.
+4. Among those that pass, the highest priority goes first; among equals, deficit round robin
+   decides.
 5. A ticket whose cells or seats are not free may be passed ``MOST_PASSED`` times; then all wait
    for it.
 """
@@ -147,7 +148,9 @@ class Core:
         entitled = [p for p in waiting if beyond or not self.holds(p)]
         if not entitled:
             return None
-        return self._first_that_fits(self.rounds.order(entitled, waiting), free)
+        order = self.rounds.order(entitled, waiting)
+        order.sort(key=lambda principal: -self.queue.head(principal).priority)
+        return self._first_that_fits(order, free)
 
     def _first_that_fits(self, principals: list[str], free: int) -> Ticket | None:
         passed: list[Ticket] = []

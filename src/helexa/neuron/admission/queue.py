@@ -71,26 +71,36 @@ class Queue:
     def victim(self, newcomer: Ticket) -> Ticket | None:
         """Who makes room for ``newcomer`` in a full queue; None when nobody has to.
 
-        The newest anonymous ticket; else the newest of the principal with most waiting, if that
-        principal would still have as many as the newcomer's. So nobody fills a queue for others.
+        The newest anonymous ticket; else the newest of a lower priority; else the newest of the
+        principal of the same priority with most waiting, if that principal would still have as
+        many as the newcomer's. So nobody fills a queue for others.
         """
         if newcomer.anonymous:
             return None
         if self._anonymous:
             return self._anonymous[-1]
-        longest = max(self._named.values(), key=len, default=None)
-        if longest is None or len(longest) < self.waiting(newcomer) + 2:
+        lowest = min((line[-1].priority for line in self._named.values()), default=0)
+        last = [line for line in self._named.values() if line[-1].priority == lowest]
+        longest = max(last, key=len, default=None)
+        if longest is None or lowest > newcomer.priority:
+            return None
+        if lowest == newcomer.priority and len(longest) < self.waiting(newcomer) + 2:
             return None
         return longest[-1]
 
     def place(self, ticket: Ticket) -> int:
-        """How many, itself included, are seated until ``ticket`` is: a turn each per round."""
+        """How many, itself included, are seated until ``ticket`` is: all of a higher priority,
+        and of the same a turn each per round."""
         line = self._line(ticket)
         index = next(i for i, t in enumerate(line) if t is ticket)
         if ticket.anonymous:
             return self._length - len(line) + index + 1
-        others = (q for name, q in self._named.items() if name != ticket.principal)
-        return index + 1 + sum(min(len(q), index + 1) for q in others)
+        before = 0
+        for name, other in self._named.items():
+            if name != ticket.principal and other[0].priority >= ticket.priority:
+                equal = other[0].priority == ticket.priority
+                before += min(len(other), index + 1) if equal else len(other)
+        return index + 1 + before
 
     def _line(self, ticket: Ticket) -> deque[Ticket]:
         if ticket.anonymous:

@@ -18,6 +18,7 @@ class Ticket:
         anonymous: Nobody in particular: served from what is left over.
         max_wait_s: The caller's own deadline; only ever shortens the configured wait.
         arrived: When it came (the owner's clock).
+        priority: Of its principal; the higher is seated first, whoever's turn it is.
         passed: How often another was seated because this one's cells or seats were not free.
     """
 
@@ -28,6 +29,7 @@ class Ticket:
     arrived: float = 0.0
     passed: int = 0
     seats: int = 1
+    priority: int = 0
 
 
 class Standing(msgspec.Struct, frozen=True):

@@ -26,6 +26,7 @@ class Caller(msgspec.Struct, frozen=True):
         granted: Tokens the request may cost; None is unlimited.
         thinking: The client's header or the gateway's catalogue asks for it.
         inline: The client wants to see it inside the text as well.
+        priority: Of the key; the higher is seated first.
         deadline_s: The client waits no longer than this for its turn (seconds).
     """
 
@@ -39,6 +40,7 @@ class Caller(msgspec.Struct, frozen=True):
     thinking: bool = False
     deadline_s: float | None = None
     inline: bool = False
+    priority: int = 0
 
     @property
     def anonymous(self) -> bool:
@@ -81,6 +83,7 @@ def read_caller(request: Request, ids: IdSource) -> Caller:
         thinking=thinking,
         deadline_s=deadline_s,
         inline=inline,
+        priority=_whole(headers, b"x-helexa-priority", least=-(2**31)) or 0,
     )
 
 
@@ -88,12 +91,12 @@ def _text(value: bytes) -> str:
     return value.decode("latin-1").strip()
 
 
-def _whole(headers: dict[bytes, bytes], name: bytes) -> int | None:
+def _whole(headers: dict[bytes, bytes], name: bytes, least: int = 0) -> int | None:
     value = headers.get(name)
     if value is None:
         return None
     with contextlib.suppress(ValueError):
         number = int(value)
-        if number >= 0:
+        if number >= least:
             return number
     raise InvalidRequestBody(f"The header {name.decode()} is not a whole number.")

@@ -197,7 +197,14 @@ class Exchange:
             raise refusal
         caller = self.caller
         cells = self.cells_to_begin(model, prompt, choices)
-        ticket = Ticket(caller.key_id, cells, caller.anonymous, caller.deadline_s, seats=choices)
+        ticket = Ticket(
+            caller.key_id,
+            cells,
+            caller.anonymous,
+            caller.deadline_s,
+            seats=choices,
+            priority=caller.priority,
+        )
         self._ticket = ticket
         self._seat = await model.admission.enter(ticket)
         return self._seat
