@@ -3,13 +3,14 @@
 #   make demo    install, start everything, ask one question, show where the time went, stop
 #   make up      the same, but stay up until Ctrl-C
 #   make test    the whole suite
+#   make sdks    the SDKs, the AI SDK and opencode in several versions against a real stack
 #   make check   lint, types, import contracts, docs, packaging
 #   make soak    the long runs that do not fit the suite
 #   make bench   the figures of docs/figures.md, printed
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo up test check soak bench reference web clean
+.PHONY: demo up test check soak bench reference web clean sdks
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -53,6 +54,10 @@ check: $(VENV)/.installed-dev
 
 reference: $(VENV)/.installed-dev
 	$(BIN)/python scripts/reference.py
+
+# Versions of other people's clients, installed once under HELEXA_SDK_CACHE (~/.cache/helexa-sdks).
+sdks: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m sdks tests/sdks $(ARGS)
 
 soak: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/soak.py $(ARGS)
