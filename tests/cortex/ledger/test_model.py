@@ -1,0 +1,295 @@
+"""A model of a ledger and its nodes, run against both stores: grants, extensions, settlements,
+duplicates, crashes without a close, recoveries, and clocks that jump either way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from helexa.core.errors import InsufficientQuota, RateLimitExceeded
+from helexa.core.fleet import RequestRecord
+from helexa.core.logging import get_logger
+from helexa.core.principal import Cap, Principal, Window
+from helexa.cortex.ledger import durable, lives
+from helexa.cortex.ledger.base import Grant, Settlement
+from helexa.cortex.ledger.book import Book
+from helexa.cortex.ledger.database import Database
+from helexa.cortex.ledger.durable import Durable
+from helexa.cortex.ledger.estate import Estate
+from helexa.cortex.ledger.store import Store
+from helexa.cortex.ledger.verify import verify
+from helexa.cortex.ledger.window import BUCKETS, bucket_of
+
+if TYPE_CHECKING:
+    from tests.postgres import Server
+
+T = TypeVar("T")
+LEASE_S = 1e6  # nothing expires by itself: the model decides
+WINDOWS = st.one_of(
+    st.just(Window()), st.builds(Window, st.just("rolling"), st.sampled_from([7, 60, 3600]))
+)
+CAPS = st.lists(st.builds(Cap, st.integers(0, 900), WINDOWS), min_size=1, max_size=2)
+
+
+@dataclass
+class Record:
+    """What a node has written down about one request; it outlives every gateway."""
+
+    epoch: int
+    key: str
+    granted: int
+    used: int = 0
+    final: bool = False
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Nodes' records are the truth; the ledger must agree with them whatever happens to it."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.url = url
+        self.now = 1_800_000_000.0
+        self.numbers = count(1)
+        self.records: dict[str, Record] = {}
+        self.billed: dict[str, int] = {}
+        self.epoch = 0
+        self.store: Store | None = None
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return self.loop.run_until_complete(coroutine)
+
+    def do(self, call: Callable[[], Any]) -> Any:
+        """Call on the loop, and wait for what it gives if that is to be awaited."""
+
+        async def run() -> Any:
+            found = call()
+            return await found if isinstance(found, Awaitable) else found
+
+        return self.run(run())
+
+    @initialize(own=CAPS, shared=st.one_of(st.just([]), CAPS))
+    def start(self, own: list[Cap], shared: list[Cap]) -> None:
+        self.who = [
+            Principal("acme", name, caps=tuple(own), account_caps=tuple(shared))
+            for name in ("one", "two")
+        ]
+        self.run(self._open())
+
+    async def _open(self) -> None:
+        self.epoch += 1
+        store = self.store = Store(self.url, self.loop)
+        life = store.at_once(lambda db: lives.begin(db, "g", self.epoch, LEASE_S))
+        backing = Durable(store, life, lease_s=LEASE_S, now=lambda: self.now, log=get_logger())
+        self.estate = Estate(store, life, lease_s=LEASE_S, now=lambda: self.now)
+        self.book = Book(lambda: self.now, lease_s=LEASE_S, hold_wait_s=0.0, backing=backing)
+
+    # ── what happens ────────────────────────────────────────────────────────────────────────
+
+    @rule(estimate=st.integers(1, 400), which=st.integers(0, 1))
+    def ask(self, estimate: int, which: int) -> None:
+        name, who = f"r{next(self.numbers)}", self.who[which]
+        try:
+            grant = self.do(lambda: self.book.grant(who, name, 1, estimate))
+        except (InsufficientQuota, RateLimitExceeded):
+            return
+        assert isinstance(grant, Grant)
+        assert grant.tokens is not None
+        assert 1 <= grant.tokens <= estimate
+        self.records[name] = Record(self.epoch, who.key_id, grant.tokens)
+
+    @rule(data=st.data(), more=st.integers(0, 300))
+    def extend(self, data: st.DataObject, more: int) -> None:
+        name = self._one(data, lambda record: record.epoch == self.epoch)
+        if name is None:
+            return
+        record = self.records[name]
+        record.used = data.draw(st.integers(record.used, record.granted))
+        wanted = record.granted + more
+        granted = self.do(lambda: self.book.extend(name, 1, record.used, wanted))
+        assert isinstance(granted, int)
+        assert record.granted <= granted <= record.granted + more
+        record.granted = granted
+
+    @rule(data=st.data())
+    def settle(self, data: st.DataObject) -> None:
+        name = self._one(data, lambda record: record.epoch == self.epoch)
+        if name is None:
+            return
+        record = self.records[name]
+        record.used = data.draw(st.integers(record.used, record.granted))
+        record.final = True
+        last = Settlement(name, 1, record.used, 0, node="n")
+        settled = self.do(lambda: self.book.settle(last))
+        assert settled is not None
+        assert settled.total == record.used
+        self.billed[name] = record.used
+        assert self.do(lambda: self.book.settle(last)) is None
+
+    @rule()
+    def batches_are_written_and_nodes_forget(self) -> None:
+        self.run(self.book.written())
+        for name in [n for n, r in self.records.items() if r.final and r.epoch == self.epoch]:
+            del self.records[name]
+
+    @rule(seconds=st.floats(-30, 100))
+    def the_clock_jumps(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(buckets=st.integers(56, 62))
+    def about_a_window_passes(self, buckets: int) -> None:
+        windows = [cap.window.seconds or 0 for who in self.who for cap in who.caps]
+        self.now += min(windows, default=0) * buckets / 60
+
+    @rule(data=st.data())
+    def the_gateway_is_killed_and_starts_again(self, data: st.DataObject) -> None:
+        assert self.store is not None
+        for record in self.records.values():  # their clients are gone: the nodes end them
+            if not record.final:
+                record.used = data.draw(st.integers(record.used, record.granted))
+                record.final = True
+        self.run(self.store.close())  # what waits for its batch is lost with the process
+        self.run(self._open())
+
+    @rule()
+    def nodes_are_read_and_dead_lives_end(self) -> None:
+        self.run(self._recover())
+
+    async def _recover(self) -> None:
+        self.estate._looked = 0.0
+        for life in await self.estate.dead():
+            known = {n: r for n, r in self.records.items() if r.epoch == life.epoch}
+            rows = [
+                RequestRecord(
+                    name, 1, "g", life.epoch, "m", "complete", record.granted, record.used,
+                    account_id="acme", key_id=record.key,
+                )
+                for name, record in known.items()
+            ]  # fmt: skip
+            for _ in range(2):  # read twice, booked once
+                settled = await self.estate.settle([(life, row, "n") for row in rows])
+            assert settled == [None] * len(rows)
+            for name, record in known.items():
+                self.billed[name] = record.used
+                del self.records[name]
+            assert await self.estate.end(life, away=False) == 0
+        self.book.refresh()
+
+    # ── what always holds ───────────────────────────────────────────────────────────────────
+
+    @invariant()
+    def settled_plus_open_never_exceeds_a_cap(self) -> None:
+        if self.store is None:
+            return
+        for who in self.who:
+            for window in self.do(lambda who=who: self.book.usage(who)).windows:
+                assert window.spent_tokens + window.open_tokens <= window.hard_cap
+        self.run(self.store.read(self._look))
+
+    def _look(self, db: Database) -> None:
+        with db.snapshot():
+            blocks = dict(
+                db.execute("SELECT scope, CAST(SUM(tokens) AS BIGINT) FROM blocks GROUP BY scope")
+            )
+            spent = dict(db.execute("SELECT scope, spent FROM scopes"))
+            buckets = db.execute("SELECT scope, seconds, bucket, tokens FROM buckets")
+        at = int(self.now * 1000)
+        scopes = {f"key:{who.key_id}": who.caps for who in self.who}
+        scopes["account:acme"] = self.who[0].account_caps
+        for scope, caps in scopes.items():
+            for cap in caps:
+                used = spent.get(scope, 0)
+                if cap.window.kind == "rolling":
+                    seconds = cap.window.seconds or 0
+                    first = bucket_of(at, seconds) - BUCKETS
+                    used = sum(
+                        tokens
+                        for name, width, bucket, tokens in buckets
+                        if (name, width) == (scope, seconds) and bucket >= first
+                    )
+                assert used <= cap.tokens
+                if self.now >= 1_800_000_000.0 and cap.window.kind == "balance":
+                    assert used + blocks.get(scope, 0) <= cap.tokens
+
+    def teardown(self) -> None:
+        if self.store is None:
+            self.loop.close()
+            return
+        self._end_all()
+        self.run(self._recover())
+        self.run(self.book.written())
+        proof, rows, held = self.run(self.store.read(_everything))
+        assert proof.ok, proof.checks
+        assert rows == {name: tokens for name, tokens in self.billed.items() if tokens}
+        assert proof.open == 0
+        for who in self.who:
+            self.run(self.book.learn([who]))
+            usage = self.do(lambda who=who: self.book.usage(who))
+            assert all(w.open_tokens == 0 for w in usage.windows)
+        del held
+        self.run(self.store.close())
+        self.loop.close()
+
+    def _end_all(self) -> None:
+        for name, record in self.records.items():
+            if record.epoch == self.epoch and not record.final:
+                record.final = True
+                last = Settlement(name, 1, record.used, 0)
+                settled = self.do(lambda last=last: self.book.settle(last))
+                assert settled is not None
+                self.billed[name] = record.used
+
+    def _one(self, data: st.DataObject, fits: Callable[[Record], bool]) -> str | None:
+        names = sorted(n for n, r in self.records.items() if fits(r) and not r.final)
+        return data.draw(st.sampled_from(names)) if names else None
+
+
+def _everything(db: Database) -> tuple[Any, dict[str, int], int]:
+    rows = dict(db.execute("SELECT request_id, prompt + completion FROM requests"))
+    held = db.execute("SELECT COALESCE(SUM(tokens), 0) FROM blocks")[0][0]
+    return verify(db), {name: int(tokens) for name, tokens in rows.items() if tokens}, int(held)
+
+
+def check(urls: Callable[[], str], examples: int) -> None:
+    run_state_machine_as_test(
+        lambda: LedgerMachine(urls()),
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=25,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+@pytest.fixture(autouse=True)
+def quick_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(durable, "FLUSH_S", 0.001)
+
+
+@pytest.mark.timeout(180)
+def test_the_ledger_agrees_with_the_nodes_whatever_happens_sqlite(tmp_path: Path) -> None:
+    numbers = count()
+    check(lambda: f"sqlite://{tmp_path}/{next(numbers)}.db", 25)
+
+
+@pytest.mark.timeout(180)
+def test_the_ledger_agrees_with_the_nodes_whatever_happens_postgres(
+    postgres_server: Server,
+) -> None:
+    check(postgres_server.database, 8)
