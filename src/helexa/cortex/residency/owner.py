@@ -254,9 +254,10 @@ class Residency:
 
     async def _listen(self) -> None:
         """Ring when the fleet changes, but only while it matters."""
+        seen = self._seen
         while True:
-            seen = self._seen
             await self._fleet.wait_until(lambda fleet, seen=seen: fleet is not seen)  # type: ignore[misc]
+            seen = self._fleet.snapshot()  # not what was looked at last: that may be long ago
             if self.room or self.scheduler.works() or self.wishes:
                 self._ring()
             await asyncio.sleep(BUSY_LOOK_S)
