@@ -43,6 +43,8 @@ max_wait_secs = 20
 """
 LANES = 4
 RECOVERY_SECS = 45.0
+LEAST_TRIES = 100
+"""A machine that stood still (a suspended guest) has not been given its seconds."""
 AFRESH = 4
 SLACK_MB, SLACK_FDS = 20.0, 4
 """Cyclic garbage is collected every 50,000 objects, so memory is a saw with teeth of some MiB."""
@@ -181,8 +183,9 @@ async def recovered(node: Node) -> float:
     Raises:
         Failed: The daemon is gone, or the model did not come back in time.
     """
-    began = time.perf_counter()
-    while time.perf_counter() - began < RECOVERY_SECS:
+    began, tries = time.perf_counter(), 0
+    while time.perf_counter() - began < RECOVERY_SECS or tries < LEAST_TRIES:
+        tries += 1
         if not node.process.alive:
             raise Failed(f"the daemon died: {node.process.last_words()}")
         answer = await ask(node.port, body(SPARK, "Count.", 2), within_s=RECOVERY_SECS)

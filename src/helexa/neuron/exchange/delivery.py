@@ -110,6 +110,21 @@ class Delivery:
         self._deliver("cut", stream.cut(finish, why))
         self._stop()
 
+    def pause(self, paused: bool) -> None:
+        """The reader is slow, or has caught up.
+
+        The engine computes on whether it is read or not, so it has to have the cells for that.
+        Where they are not to be had it is read on: what waits in memory is one answer at most.
+        """
+        if not paused or self._covered():
+            self.attempt.pause(paused)
+
+    def _covered(self) -> bool:
+        model, seat = self._model, self._seat
+        longest = self.stream.cleaner.meter.prompt + self._asked.choices * model.served.max_output
+        rest = min(longest, model.plan.context) - seat.cells
+        return rest <= 0 or seat.extend_cells(rest)
+
     def settle(self) -> None:
         """It is over, whatever ended it: nothing is forwarded, everything is charged."""
         self._open = False

@@ -250,7 +250,7 @@ class Exchange:
 
     def _flow(self, paused: bool) -> None:
         if self.delivery is not None:
-            self.delivery.attempt.pause(paused)
+            self.delivery.pause(paused)
 
     def _comment(self) -> bytes:
         """A keep-alive, which tells a waiting caller its place."""

@@ -1,0 +1,66 @@
+"""An answer under way: what a slow reader may hold up, and what not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+from helexa.neuron.engines.base import EngineRequest, Meter
+from helexa.neuron.exchange.delivery import Delivery
+from helexa.neuron.grants import Grant, GrantGate
+
+
+@dataclass
+class Seat:
+    """Holds ``cells`` of a pool in which ``free`` are left."""
+
+    cells: int
+    free: int
+
+    def extend_cells(self, cells: int) -> bool:
+        if cells > self.free:
+            return False
+        self.free -= cells
+        self.cells += cells
+        return True
+
+
+@dataclass
+class Attempt:
+    """Remembers whether the engine is read."""
+
+    paused: list[bool] = field(default_factory=list)
+
+    def pause(self, paused: bool) -> None:
+        self.paused.append(paused)
+
+
+def delivery(seat: Seat) -> tuple[Delivery, Attempt]:
+    """An answer of at most 500 tokens to a prompt of 100."""
+    cleaner: Any = SimpleNamespace(meter=Meter(prompt=100), done=False)
+    model: Any = SimpleNamespace(
+        pool=None, served=SimpleNamespace(max_output=500), plan=SimpleNamespace(context=4096)
+    )
+    desk = SimpleNamespace(wheel=None, loop=None, grants=SimpleNamespace(slice_tokens=64))
+    exchange: Any = SimpleNamespace(desk=desk, grant=Grant(GrantGate(None)))
+    found = Delivery(exchange, model, EngineRequest("POST", "/", b"", cleaner), seat)  # type: ignore[arg-type]
+    found.attempt = attempt = Attempt()  # type: ignore[assignment]
+    return found, attempt
+
+
+def test_a_slow_reader_holds_up_an_engine_that_has_the_cells_for_the_rest() -> None:
+    seat = Seat(cells=132, free=1000)
+    answer, attempt = delivery(seat)
+    answer.pause(True)
+    answer.pause(False)
+    assert attempt.paused == [True, False]
+    assert seat.cells == 600
+
+
+def test_an_engine_without_cells_for_the_rest_is_read_on_for_a_slow_reader() -> None:
+    seat = Seat(cells=132, free=100)
+    answer, attempt = delivery(seat)
+    answer.pause(True)
+    assert attempt.paused == []
+    assert seat.cells == 132
