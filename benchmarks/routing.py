@@ -19,13 +19,21 @@ import time
 import timeit
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import click
 from kit import report
 from kit.process import rss_bytes
+from msgspec.structs import replace
 
+from helexa.core.fleet import ModelEntry, ModelLoad
+from helexa.core.principal import ANONYMOUS
+from helexa.cortex.fleet.snapshot import FleetSnapshot, ModelState, NodeSnapshot
+from helexa.cortex.profiles import ProfileFile, Profiles
 from helexa.cortex.routing.ask import Ask
 from helexa.cortex.routing.index import POINTS, AffinityIndex
+from helexa.cortex.routing.leases import LeaseTable
+from helexa.cortex.routing.placer import FleetPlacer
 from helexa.cortex.routing.prompt import ask_of
 from helexa.cortex.routing.rank import Candidate, choose
 from helexa.cortex.routing.work import Work
@@ -35,6 +43,10 @@ from helexa.cortex.simulate.report import Summary, summary
 from helexa.cortex.simulate.run import Clock, Simulation
 from helexa.cortex.simulate.trace import customers
 from helexa.wire.peek import peek
+
+if TYPE_CHECKING:
+    from helexa.cortex.fleet.fleet import Fleet
+    from helexa.cortex.residency.owner import Residency
 
 WARM_S, SECONDS = 15.0, 45.0
 LOADS = (0.5, 0.8, 0.95)
@@ -163,6 +175,66 @@ def decisions(found: report.Report) -> None:
         found.figures.append(report.at_most(f"affinity key, {name}", took, bar, "µs", note))
 
 
+class _Fleet:
+    """A fleet of which one node after the other reports."""
+
+    def __init__(self, nodes: int, models: int) -> None:
+        load = {f"m{at}": ModelLoad(f"m{at}", max_in_flight=8) for at in range(models)}
+        here = {m: ModelState(ModelEntry(m, "loaded"), load[m]) for m in load}
+        self.nodes = [NodeSnapshot(f"n{at}", "", answered=True, models=here) for at in range(nodes)]
+        self.turn = 0
+        self.report()
+
+    def report(self) -> None:
+        """One node has something new to say."""
+        self.turn += 1
+        at = self.turn % len(self.nodes)
+        self.nodes[at] = replace(self.nodes[at], uptime_secs=float(self.turn))
+        self.now = FleetSnapshot(tuple(self.nodes), self.turn)
+
+    def snapshot(self) -> FleetSnapshot:
+        """As ``Fleet.snapshot``."""
+        return self.now
+
+
+class _NoLoads:
+    """Everything is warm."""
+
+    version = 0
+
+    def queued(self, _model: str) -> bool:
+        return False
+
+    def closing(self, _model: str) -> frozenset[str]:
+        return frozenset()
+
+
+def placements(found: report.Report) -> None:
+    """All that a request costs from its model's name to its place, the key of its prompt too."""
+    seen = peek(chat("Hello, how are you? " * 10).replace(b'"model": "m"', b'"model": "m0"'))
+    for nodes, models in ((8, 1), (1000, 50)):
+        fleet = _Fleet(nodes, models)
+        profiles, idle = ProfileFile(None, Profiles()), _NoLoads()
+        placer = FleetPlacer(profiles, cast("Fleet", fleet), cast("Residency", idle), LeaseTable())
+
+        def place(placer: FleetPlacer = placer) -> object:
+            return placer.find("m0", ANONYMOUS, seen, {})
+
+        def reported(fleet: _Fleet = fleet, place: Callable[[], object] = place) -> float:
+            fleet.report()
+            began = time.perf_counter()
+            place()
+            return time.perf_counter() - began
+
+        place()
+        size = f"{nodes:,} nodes × {models} models"
+        took = per_call(place, 20_000 // nodes)
+        found.figures.append(report.Figure(f"placing a request, {size}", f"{took:.4g} µs"))
+        after = sorted(reported() for _ in range(101))[50] * 1000
+        name = f"… just after a node's report, {size}"
+        found.figures.append(report.at_most(name, after, 2, "ms", "median"))
+
+
 def chat(text: str, turns: int = 1) -> bytes:
     """A chat body."""
     messages = [{"role": "system", "content": "You are a careful engineer. " * 12}]
@@ -199,6 +271,7 @@ def main(seeds: int, requests: int, json_file: Path | None) -> None:
         "routing", "who serves what, simulated; what deciding costs", "python benchmarks/routing.py"
     )
     decisions(found)
+    placements(found)
     memory(found, requests)
     curve(found, list(range(1, seeds + 1)))
     click.echo(f"{time.perf_counter() - began:.0f} s", err=True)

@@ -95,7 +95,10 @@ class ModelEntry(msgspec.Struct, frozen=True):
 
 
 class ModelLoad(msgspec.Struct, frozen=True):
-    """Live figures of one model in ``GET /health``; rates in tokens per second."""
+    """Live figures of one model in ``GET /health``; rates in tokens per second.
+
+    ``prompt_cache_tokens`` is how much of earlier prompts is kept beside the KV cells.
+    """
 
     id: str
     in_flight: int = 0
@@ -110,6 +113,7 @@ class ModelLoad(msgspec.Struct, frozen=True):
     tok_s_decode: float = 0.0
     kv_used_tokens: int = 0
     kv_total_tokens: int = 0
+    prompt_cache_tokens: int = 0
 
 
 class FailedActivation(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from helexa.core.fleet import ModelEntry, ModelLoad
 from helexa.cortex.fleet.snapshot import ModelState, NodeSnapshot
+from helexa.cortex.routing.ask import Ask
 from helexa.cortex.routing.leases import LeaseTable
 
 
@@ -62,3 +63,34 @@ def test_every_request_that_was_ever_there_is_counted() -> None:
     for _ in range(3):
         table.take("n", "m").release()
     assert (table.work("n", "m").open, table.work("n", "m").taken) == (0, 3)
+
+
+def test_a_place_that_comes_back_has_forgotten_its_cache() -> None:
+    table = LeaseTable()
+    ask = Ask((1, 2), (10, 20), 20, 0, 1.0)
+    table.reconcile([node(0)])
+    work = table.work("one", "m")
+    for lost in (
+        replace(node(0), models={}),
+        replace(node(0), epoch=7),
+        replace(node(0), models={"m": ModelState(ModelEntry("m", "recovering"), ModelLoad("m"))}),
+    ):
+        table.reconcile([replace(node(0), epoch=5)])
+        work = table.work("one", "m")
+        table.index.touch(work.cache, ask, 0.0)
+        assert work.cache.match(ask) == 20
+        table.reconcile([lost])
+        assert work.cache.match(ask) == 0
+
+
+def test_a_nodes_report_tells_its_speed_until_we_have_measured_it_and_its_capacity() -> None:
+    table = LeaseTable()
+    load = ModelLoad("m", tok_s_prefill=2000.0, kv_total_tokens=4000, prompt_cache_tokens=1000)
+    report = replace(node(0), models={"m": ModelState(ModelEntry("m", "loaded"), load)})
+    table.reconcile([report])
+    work = table.work("one", "m")
+    assert (work.per_token, work.cache.capacity) == (1 / 2000, 5000.0)
+    work.learn_rate(1000, 1.0)
+    slower = ModelState(ModelEntry("m", "loaded"), replace(load, tok_s_prefill=9.0))
+    table.reconcile([replace(report, models={"m": slower})])
+    assert work.per_token == 1 / 1000

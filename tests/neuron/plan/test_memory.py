@@ -18,7 +18,7 @@ from helexa.neuron.hardware.readings import resident_mb
 from helexa.neuron.models.facts import ModelFacts
 from helexa.neuron.models.inspect import inspect
 from helexa.neuron.models.synthetic import Shape, write_model
-from helexa.neuron.plan import kv_bytes, predict_memory
+from helexa.neuron.plan import kv_bytes, predict_memory, tokens_in
 from helexa.spark import gguf_path
 
 
@@ -35,6 +35,13 @@ def facts(**changes: object) -> ModelFacts:
 def kv(of: ModelFacts, context: int = 1024, slots: int = 2, kv_type: str = "f16",
        *, unified: bool = True) -> int:  # fmt: skip
     return kv_bytes(of, context=context, slots=slots, kv_type=kv_type, unified=unified, batch=512)
+
+
+def test_the_prompt_cache_holds_as_many_tokens_as_their_keys_and_values_fit() -> None:
+    per_token = 4 * 2 * (64 + 64) * 2  # layers × heads × (key + value) × bytes of f16
+    assert tokens_in(facts(), 10, "f16") == (10 << 20) // per_token
+    assert tokens_in(facts(), 10, "q8_0") > tokens_in(facts(), 10, "f16")
+    assert tokens_in(facts(), 0, "f16") == 0
 
 
 def test_a_pool_is_shared_and_slots_are_not() -> None:

@@ -312,5 +312,10 @@ class FleetPlacer:
         return _View(decision, candidates, queued=self._residency.queued(model))
 
     def _candidate(self, node: NodeSnapshot, model: str) -> Candidate:
-        capacity = node.models[model].load.max_in_flight
-        return Candidate(node.name, max(1, capacity), self.leases.work(node.name, model))
+        """Made anew only when the place has changed: a fleet changes with every report."""
+        capacity = max(1, node.models[model].load.max_in_flight)
+        work = self.leases.work(node.name, model)
+        known = work.candidate
+        if known is None or known.capacity != capacity:
+            known = work.candidate = Candidate(node.name, capacity, work)
+        return known

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from helexa.cortex.routing import breaker as breakers
 from helexa.cortex.routing.breaker import CLOSED, Breaker
 from helexa.cortex.routing.index import CacheModel
+
+if TYPE_CHECKING:
+    from helexa.cortex.routing.rank import Candidate
 
 BOOTSTRAP_PREFILL = 800.0
 """Tokens per second that a place is believed to prefill before anybody has measured it."""
@@ -37,12 +40,14 @@ class Work:
         per_token: Seconds to prefill a token; ``measured`` by our own requests, or the node's word.
         service_s: Seconds a request holds its seat.
         breaker: Its failures in a row; ``shut_until`` is that of the breaker.
+        candidate: This place as it stands for a choice; made by the placer.
         cache: What its prefix cache is believed to hold.
     """
 
     __slots__ = (
         "breaker",
         "cache",
+        "candidate",
         "drift",
         "measured",
         "open",
@@ -66,6 +71,7 @@ class Work:
         self.measured = False
         self.service_s = SERVICE_S
         self.breaker: Breaker = CLOSED
+        self.candidate: Candidate | None = None
         self.shut_until = 0.0
         self.cache = CacheModel() if cache is None else cache
 

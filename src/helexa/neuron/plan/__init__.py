@@ -14,7 +14,7 @@ here reads a file or asks a device.
 """
 
 from helexa.neuron.plan.fit import fit
-from helexa.neuron.plan.memory import MemoryEstimate, kv_bytes, predict_memory
+from helexa.neuron.plan.memory import MemoryEstimate, kv_bytes, predict_memory, tokens_in
 from helexa.neuron.plan.wanted import HOST, Room, Wanted, room_of
 
 __all__ = [
@@ -26,4 +26,5 @@ __all__ = [
     "kv_bytes",
     "predict_memory",
     "room_of",
+    "tokens_in",
 ]

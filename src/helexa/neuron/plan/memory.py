@@ -88,6 +88,15 @@ def kv_bytes(
     return storage.bytes_for(elements) * streams + facts.state_bytes * slots
 
 
+def tokens_in(facts: ModelFacts, mb: int, kv_type: str) -> int:
+    """Tokens of prompts whose keys and values fit into so many MiB; 0 if there are none to keep.
+
+    Windows and states are left out: a kept prompt has one of each, however long it is.
+    """
+    per_token = KV_TYPES[kv_type].bytes_for(facts.elements_per_token()) if mb else 0
+    return mb * MIB // per_token if per_token else 0
+
+
 def mib(size: float) -> int:
     """Bytes as MiB, rounded up."""
     return int(-(-size // MIB))

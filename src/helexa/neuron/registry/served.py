@@ -18,6 +18,7 @@ from helexa.neuron.engines.supervisor import EngineProcess
 from helexa.neuron.limits import FreeMemory, PrefillRate, check_memory, servable, steady
 from helexa.neuron.metrics import ModelMetrics
 from helexa.neuron.models.facts import ModelFacts
+from helexa.neuron.plan import tokens_in
 from helexa.neuron.slots import Slots
 from helexa.neuron.watchdog import Watchdog
 from helexa.relay.pool import UpstreamPool
@@ -76,10 +77,13 @@ class ServedModel:
     last_used: float = 0.0
     running: set[Cuttable] = field(default_factory=set)
     slots: Slots = field(init=False)
+    prompt_cache_tokens: int = field(init=False)
     quiet: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.slots = Slots(self._busy_slots, asyncio.get_running_loop().time)
+        plan = self.plan
+        self.prompt_cache_tokens = tokens_in(self.facts, plan.cache_ram_mb, plan.kv_type)
 
     async def _busy_slots(self) -> int:
         """Asked of the engine; one that has died runs nothing."""
@@ -197,6 +201,7 @@ class ServedModel:
             rejected_too_long=figures.rejected_too_long + self.rejected_too_long,
             tok_s_prefill=round(self.prefill.tok_s, 1),
             tok_s_decode=round(self.decode_rate, 1),
+            prompt_cache_tokens=self.prompt_cache_tokens,
         )
 
     def idle_secs(self, now: float) -> float:
