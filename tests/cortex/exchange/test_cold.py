@@ -150,3 +150,26 @@ async def test_a_crowd_is_let_in_as_the_place_has_room_and_nobody_overtakes() ->
         assert [(await each).status for each in asked] == [200] * 12
         assert most <= 6
         assert set(order[:3]) == {"00", "01", "02"}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_request_that_meets_an_unload_waits_for_the_model_instead_of_failing(
+    stream: bool,
+) -> None:
+    async with asleep() as (gateway, node):
+        node.finish_loads = True
+        node.put(model(COLD))
+
+        async def just_unloaded(turn: Any) -> None:
+            if len(node.turns) == 1:
+                node.models.pop(COLD, None)
+                node.push("model", model={"id": COLD, "status": "unloaded"})
+                turn.plain({"error": {"message": "Not here.", "code": "model_not_found"}}, 404)
+            else:
+                await answers(turn)
+
+        node.chat = just_unloaded
+        await until(lambda: gateway.rooms.placer.now(COLD) is not None)
+        got = await gateway.ask({"model": COLD, "stream": stream})
+        assert got.status == 200
+        assert (len(node.turns), node.calls("/models/load")) == (2, 1)

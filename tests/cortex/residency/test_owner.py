@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from helexa.core.errors import InsufficientVram, ServiceUnavailable
+from helexa.core.errors import InsufficientVram, Overloaded, ServiceUnavailable
 from helexa.cortex.fleet.client import HttpNode, Trust
 from helexa.cortex.fleet.fleet import Fleet
 from helexa.cortex.fleet.node import Pace
 from helexa.cortex.profiles import Profile, ProfileFile, Profiles
+from helexa.cortex.residency import waiting
 from helexa.cortex.residency.owner import Residency
 from helexa.cortex.residency.world import Rules
 from helexa.cortex.routing.leases import LeaseTable
@@ -34,9 +35,9 @@ RULES = Rules(min_residency_s=0.0, max_wait_s=10.0)
 
 @asynccontextmanager
 async def residing(
-    *nodes: FakeNode, models: tuple[Profile, ...], rules: Rules = RULES
+    *nodes: FakeNode, models: tuple[Profile, ...], rules: Rules = RULES, pace: Pace = PACE
 ) -> AsyncIterator[Residency]:
-    fleet = Fleet(now=time.time, rng=random.Random(1), pace=PACE)
+    fleet = Fleet(now=time.time, rng=random.Random(1), pace=pace)
     for index, node in enumerate(nodes):
         fleet.add(f"n{index}", node.url, HttpNode(node.url, Trust("gw")))
     clock = asyncio.get_running_loop().time
@@ -72,7 +73,7 @@ async def test_pinned_and_flagged_models_are_loaded_at_the_start_and_others_are_
 ) -> None:
     models = (
         profile("pinned", pinned_on=("n0",)),
-        profile("flagged", prewarm=True),
+        profile("flagged", prewarm=True, quant="Q4_0", source="hf"),
         profile("unflagged", pinned_on=("n0",), prewarm=False),
         profile("plain"),
     )
@@ -82,6 +83,9 @@ async def test_pinned_and_flagged_models_are_loaded_at_the_start_and_others_are_
         node.models.pop("flagged")
         node.push("model", model={"id": "flagged", "status": "unloaded"})
         await asyncio.sleep(0.3)
+        (body,) = [b for _, path, _, b in node.log if path == "/models/load" and "quant" in b]
+        assert body["quant"] == "Q4_0"  # dropping it would load full precision
+        assert body["source"] == "hf"
         assert sorted(calls(node, "/models/load")) == ["flagged", "pinned"]  # an unload stands
 
 
@@ -105,11 +109,12 @@ async def test_what_is_kept_warm_outlives_the_idle_time_and_others_do_not(
         assert set(node.models) == {"warm", "by-hand"}  # nobody could load that one again
 
 
-async def test_a_victim_that_is_busy_by_the_nodes_own_word_stays(
-    fake_node: Starter, model: Model
+@pytest.mark.parametrize("servable", [True, False])
+async def test_a_victim_that_is_busy_by_the_nodes_own_word_stays_servable_or_not(
+    servable: bool, fake_node: Starter, model: Model
 ) -> None:
     models = (profile("used", vram_mb=20_000), profile("new", vram_mb=20_000))
-    async with fake_node(model("used", vram_used_mb=20_000)) as node:
+    async with fake_node(model("used", vram_used_mb=20_000, servable={"ok": servable})) as node:
         node.free_mb = 4_000
         async with residing(node, models=models) as residency:
             node.loads["used"] = {"in_flight": 1, "max_in_flight": 4}  # not on the event stream
@@ -162,3 +167,38 @@ async def test_a_gateway_that_knows_no_node_refuses_instead_of_waiting(fake_node
         await node.stop()
         with pytest.raises(ServiceUnavailable):
             await residency.load_now("one")
+
+
+async def test_a_load_that_ends_while_the_network_is_cut_is_seen_when_it_is_back(
+    fake_node: Starter, model: Model
+) -> None:
+    slow = Pace(poll=0.05, poll_with_events=0.05, timeout=0.5, retry=0.4, retry_longest=0.4)
+    async with fake_node() as node:
+        node.finish_loads = False
+        async with residing(node, models=(profile("one"),), pace=slow) as residency:
+            waiter = residency.join("one", asyncio.get_running_loop().time() + 10)
+            await until(lambda: "one" in node.models)
+            await node.stop()
+            node.models["one"] = model("one")
+            node.epoch += 1  # nothing of what happened is told: the next look has to see it
+            await node.start()
+            await asyncio.wait_for(waiter.turn(), 10)
+            waiter.leave()
+            assert calls(node, "/models/load") == ["one"]
+
+
+async def test_too_many_that_wait_are_refused_and_leave_no_trace(
+    fake_node: Starter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "MOST", 3)
+    async with fake_node() as node:
+        node.finish_loads = False
+        async with residing(node, models=(profile("one"),)) as residency:
+            waiters = [residency.join("one", 1e9) for _ in range(3)]
+            with pytest.raises(Overloaded):
+                residency.join("one", 1e9)
+            for waiter in waiters:
+                waiter.leave()
+                waiter.leave()
+            assert len(residency.room) == 0
+            await until(lambda: not residency.room.lines)

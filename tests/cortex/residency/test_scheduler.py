@@ -62,6 +62,26 @@ def test_a_place_that_is_about_to_go_takes_nothing_new_and_ends_what_runs() -> N
     assert len(world.served["b"]) == 1
 
 
+def test_a_place_that_has_gone_stays_closed_until_everybody_can_see_it() -> None:
+    world = two_that_fit_one_at_a_time()
+    world.arrive("a")
+    world.pass_time(6)
+    world.finish("a")
+    world.pass_time(40)
+    world.arrive("b")
+    world.look()
+    (effect,) = world.pending
+    place = world.places["n", "a"]
+    world.complete(effect)
+    world.places["n", "a"] = place  # the snapshot still lists it
+    place.status = "loaded"
+    world.look()
+    assert ("n", "a") in world.closing()
+    del world.places["n", "a"]
+    world.look()
+    assert ("n", "a") not in world.closing()
+
+
 def test_victims_go_on_when_those_they_would_go_for_have_left() -> None:
     world = two_that_fit_one_at_a_time()
     world.arrive("a")

@@ -19,6 +19,7 @@ import msgspec
 from helexa.core.errors import (
     HelexaError,
     InternalError,
+    ModelNotFound,
     RateLimitExceeded,
     ServiceUnavailable,
     UpstreamConnectionError,
@@ -117,7 +118,9 @@ def _place(exchange: Exchange) -> None:
         last = exchange.placed
         exchange.placed = placer.now(exchange.model, avoid, last.ask if last is not None else None)
         if exchange.placed is None and exchange.error is not None:
-            raise exchange.error  # nobody else has it: what the last one said stands
+            if not isinstance(exchange.error, ModelNotFound):
+                raise exchange.error  # nobody else has it: what the last one said stands
+            exchange.avoid = avoid = None  # its node has just unloaded it: it is asleep again
     if exchange.placed is not None:
         _deliver(exchange, exchange.placed)
         return

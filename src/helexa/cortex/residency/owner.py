@@ -420,6 +420,7 @@ class Residency:
             if self._timed(demand):
                 line.eta_at = times.get(demand.model)
         for line in self._lines():
+            line.count_off()
             lane = self.scheduler.lane_of(line.model)
             if lane is not None and self.learned.timed_here(lane[0], line.model):
                 line.progress = self._progress(lane, line.model, now)

@@ -80,9 +80,11 @@ class Scheduler:
         return next(((n, w) for n, w in self._work.items() if w.model == model), None)
 
     def closing(self) -> set[tuple[str, str]]:
-        """(node, model) that take no new requests, because they are about to go."""
+        """(node, model) that take no new requests: about to go, or gone without anybody having
+        seen it yet."""
         found = {(node, victim) for node, work in self._work.items() for victim in work.victims}
-        return found | {(n, w.leaving) for n, w in self._work.items() if w.leaving is not None}
+        found |= {(n, w.leaving) for n, w in self._work.items() if w.leaving is not None}
+        return found | self._gone
 
     def ordered(self, now: float) -> list[Demand]:
         """The demands as they will be looked at."""

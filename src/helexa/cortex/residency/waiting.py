@@ -55,6 +55,11 @@ class Line:
     waiters: dict[Waiter, None] = field(default_factory=dict)
     released: int = 0
 
+    def count_off(self) -> None:
+        """Tell everybody how many are before them."""
+        for before, waiter in enumerate(self.waiters):
+            waiter.before = before
+
     @property
     def causing(self) -> list[Waiter]:
         """Those who may cause a load."""
@@ -65,10 +70,22 @@ class Waiter:
     """One request's place in a line.
 
     Attributes:
+        before: Requests of its own line that were before it when the owner last looked.
         cold: A load was needed for it.
+        fresh: The owner has not yet compared its deadline with what is known about its turn.
     """
 
-    __slots__ = ("_left", "_line", "_turn", "cold", "deadline", "fresh", "may_load", "since")
+    __slots__ = (
+        "_left",
+        "_line",
+        "_turn",
+        "before",
+        "cold",
+        "deadline",
+        "fresh",
+        "may_load",
+        "since",
+    )
 
     def __init__(
         self,
@@ -85,6 +102,7 @@ class Waiter:
         self.since = since
         self.deadline = deadline
         self.may_load = may_load
+        self.before = len(line.waiters)
         self.cold = False
         self.fresh = True
 
@@ -101,9 +119,8 @@ class Waiter:
     def standing(self, now: float) -> Standing:
         """Its place and when its turn comes."""
         line = self._line
-        before = next((i for i, other in enumerate(line.waiters) if other is self), 0)
         eta = None if line.eta_at is None else round(max(0.0, line.eta_at - now), 1)
-        return Standing(line.ahead + before + 1, eta, line.progress)
+        return Standing(line.ahead + self.before + 1, eta, line.progress)
 
     async def turn(self) -> None:
         """Wait for it.
