@@ -8,8 +8,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from helexa.core.errors import HelexaError, InvalidJson, InvalidRequestBody
+from helexa.core.errors import HelexaError, InvalidRequestBody
 from helexa.wire import errors as wire
+from helexa.wire.bodies import decode_as
 
 T = TypeVar("T")
 _encode = msgspec.json.Encoder(enc_hook=repr).encode
@@ -51,21 +52,8 @@ def rendered(answer: wire.Rendered) -> Response:
 
 
 async def body_as(request: Request, kind: type[T]) -> T:
-    """Decode a request's body; an empty one is an empty object.
-
-    Raises:
-        InvalidJson: It is not JSON.
-        InvalidRequestBody: It is not a ``kind``; ``param`` is the path.
-    """
-    body = await request.body()
-    try:
-        return msgspec.json.decode(body or b"{}", type=kind)
-    except msgspec.ValidationError as error:
-        text, _, path = str(error).partition(" - at `")
-        where = path.rstrip("`").removeprefix("$").removeprefix(".")
-        raise InvalidRequestBody(f"{text}.", param=where or None) from error
-    except msgspec.DecodeError as error:
-        raise InvalidJson(f"The body is not valid JSON: {error}") from error
+    """The request's body, as ``decode_as`` reads it."""
+    return decode_as(await request.body(), kind)
 
 
 def number(request: Request, name: str, default: int, most: int) -> int:

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from helexa.core.errors import HelexaError, InvalidJson, InvalidRequestBody
+from helexa.core.errors import HelexaError
 from helexa.core.fleet import Ack, GrantUpdate, LoadRequest, UnloadRequest
 from helexa.core.ids import IdSource
 from helexa.core.logging import get_logger
@@ -25,6 +25,7 @@ from helexa.neuron.exchange.caller import gateway_of
 from helexa.neuron.registry.entry import R
 from helexa.neuron.service import Node, on_the_wire
 from helexa.wire import errors as wire
+from helexa.wire.bodies import decode_as
 
 T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
@@ -50,21 +51,8 @@ def reply(value: object, status: int = 200) -> Response:
 
 
 async def body_as(request: Request, kind: type[T]) -> T:
-    """Decode a request body.
-
-    Raises:
-        InvalidJson: It is not JSON.
-        InvalidRequestBody: It is not a ``kind``; ``param`` is the path.
-    """
-    body = await request.body()
-    try:
-        return msgspec.json.decode(body or b"{}", type=kind)
-    except msgspec.ValidationError as error:
-        text, _, path = str(error).partition(" - at `")
-        where = path.rstrip("`").removeprefix("$").removeprefix(".")
-        raise InvalidRequestBody(text, param=where or None) from error
-    except msgspec.DecodeError as error:
-        raise InvalidJson(f"The body is not valid JSON: {error}") from error
+    """The request's body, as ``decode_as`` reads it."""
+    return decode_as(await request.body(), kind)
 
 
 class Management(Generic[R]):
