@@ -198,6 +198,8 @@ async def test_counting_is_forwarded_as_it_is_and_costs_nothing() -> None:
     async with fleet(counts, config=KEYS + "hard_cap = 100\n") as (gateway, _):
         got = await gateway.ask(ASK, path=PATH + "/count_tokens", x_api_key="sk-a")
         assert json.loads(got.body) == {"input_tokens": 12}
+        gateway.rooms.app.flush()
+        assert not gateway.rooms.settler.waiting
         await gateway.settled()
         assert gateway.metric("cortex_spend_tokens_total", key="acme-one") == 0
 
