@@ -110,7 +110,6 @@ def codex(setup: Setup) -> str:
         f"model = {_quoted(model.id)}",
         'model_provider = "helexa"',
         *([f"model_context_window = {model.context}"] if model.context else []),
-        *([f"model_max_output_tokens = {model.output}"] if model.output else []),
         "",
         "[model_providers.helexa]",
         'name = "helexa"',

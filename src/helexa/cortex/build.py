@@ -269,7 +269,7 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
         retries=settings.routing.retries,
         slice_tokens=settings.ledger.slice_tokens,
     )
-    keeper = make_keeper(settings.responses, ledger_url, log)
+    keeper = make_keeper(settings.responses, ledger_url, log, metrics.responses_lost.inc)
     responses = Route("responses", CHAT, translate=ResponsesRoute(keeper, time.time).translate)
     routes = inference_routes({b"/v1/responses": responses})
     management = management_app(

@@ -129,6 +129,9 @@ class CortexMetrics:
             "discarded_tokens_total", "Computed by an engine and not billed."
         ).labels()
         self.wasted = counter("wasted_tokens_total", "Billed or computed for nobody.", "reason")
+        self.responses_lost = counter(
+            "responses_lost_total", "Responses that could not be kept."
+        ).labels()
         self.node_up = gauge("node_reachable", "1 while the node answers.", "node")
         self.open_streams = gauge("open_streams", "Streamed answers being relayed.").labels()
         self.rss = gauge("process_resident_memory_bytes", "Resident memory.").labels()

@@ -133,7 +133,7 @@ async def test_a_response_is_continued_fetched_listed_and_deleted(
         url = request.getfixturevalue("postgres_url")
     make = build.make_keeper
     monkeypatch.setattr(
-        "helexa.cortex.build.make_keeper", lambda settings, _, log: make(settings, url, log)
+        "helexa.cortex.build.make_keeper", lambda settings, _, *rest: make(settings, url, *rest)
     )
     async with fleet(speaks, config=TWO_KEYS) as (gateway, [node]):
         ask = {"input": [{"role": "user", "content": "one"}], "instructions": "Be brief."}
@@ -210,7 +210,7 @@ async def test_a_store_that_cannot_be_reached_loses_nothing_but_the_past(
     (tmp_path / "file").write_text("in the way")
     make, url = build.make_keeper, f"sqlite://{tmp_path}/file/ledger.db"
     monkeypatch.setattr(
-        "helexa.cortex.build.make_keeper", lambda settings, _, log: make(settings, url, log)
+        "helexa.cortex.build.make_keeper", lambda settings, _, *rest: make(settings, url, *rest)
     )
     async with fleet(speaks, config=TWO_KEYS) as (gateway, _):
         first = await gateway.ask({"input": "hi"}, path=PATH, x_api_key="sk-a")
@@ -220,6 +220,7 @@ async def test_a_store_that_cannot_be_reached_loses_nothing_but_the_past(
         assert got.status == 503
         assert gateway.rooms.keeper is not None
         assert gateway.rooms.keeper.lost == 1
+        assert gateway.metric("cortex_responses_lost_total") == 1
 
 
 async def test_a_call_and_its_result_go_round() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,8 +20,14 @@ _ANONYMOUS_TTL_S = 3600.0
 _FILE = "responses.db"
 
 
-def make_keeper(settings: ResponsesSettings, ledger_url: str, log: Logger) -> Keeper | None:
-    """Keeps responses beside the ledger; None where ``store`` is off."""
+def make_keeper(
+    settings: ResponsesSettings, ledger_url: str, log: Logger, count: Callable[[], None]
+) -> Keeper | None:
+    """Keeps responses beside the ledger; None where ``store`` is off.
+
+    Args:
+        count: Called for each response that could not be kept.
+    """
     if not settings.store:
         return None
     max_bytes = settings.max_mb * _MB
@@ -33,7 +40,7 @@ def make_keeper(settings: ResponsesSettings, ledger_url: str, log: Logger) -> Ke
         db = connect(beside(ledger_url))
         return SqlShelf(db, db.now, ttl_s=ttl_s, max_bytes=max_bytes)
 
-    return Keeper(keys, anonymous, log)
+    return Keeper(keys, anonymous, log, count)
 
 
 def beside(ledger_url: str) -> str:

@@ -37,17 +37,23 @@ class Keeper:
         keys: Opens the shelf of the keys; called in the thread that then owns it.
         anonymous: Likewise; in memory.
         log: Told of what could not be kept.
+        count: Called for each such response, in any thread.
 
     Attributes:
         lost: Responses that could not be kept.
     """
 
     def __init__(
-        self, keys: Callable[[], Shelf], anonymous: Callable[[], Shelf], log: Logger
+        self,
+        keys: Callable[[], Shelf],
+        anonymous: Callable[[], Shelf],
+        log: Logger,
+        count: Callable[[], None],
     ) -> None:
         self.lost = 0
         self._open = (keys, anonymous)
         self._log = log
+        self._count = count
         self._jobs: queue.Queue[Job | None] = queue.Queue(_MOST_WAITING)
         self._keys: Shelf | None = None
         self._anonymous: Shelf | None = None
@@ -147,6 +153,7 @@ class Keeper:
 
     def _miss(self, why: str) -> None:
         self.lost += 1
+        self._count()
         self._log.warning("a response was not kept", reason=why, lost=self.lost)
 
 
