@@ -32,7 +32,7 @@ from helexa.cortex.exchange.settling import Settler
 from helexa.cortex.fleet.client import HttpNode, Trust, tls_context
 from helexa.cortex.fleet.fleet import Fleet
 from helexa.cortex.fleet.roster import FleetDoor, NodesFile, Roster
-from helexa.cortex.fleet_metrics import derived_gauges
+from helexa.cortex.fleet_metrics import derived_gauges, waiting_gauge
 from helexa.cortex.habits import Habits
 from helexa.cortex.keys.keyring import Keyring
 from helexa.cortex.ledger.base import Settled
@@ -246,6 +246,7 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
     )
     timelines, captures = Timelines(time.time), Captures(time.time, prompt_of(fleet))
     metrics.registry.before_collect(derived_gauges(metrics, fleet, ledger))
+    metrics.registry.before_collect(waiting_gauge(metrics, residency.waiting))
     keyring = _keyring(settings, opened, log)
     desk = Desk(
         keys=keyring.table,

@@ -35,6 +35,17 @@ def derived_gauges(metrics: CortexMetrics, fleet: Snapshots, ledger: Ledger) -> 
     return update
 
 
+def waiting_gauge(
+    metrics: CortexMetrics, waiting: Callable[[], dict[str, int]]
+) -> Callable[[], None]:
+    """A function for ``Registry.before_collect``: the lines, by model."""
+
+    def update() -> None:
+        _set(metrics.model_waiting, {(model,): float(n) for model, n in waiting().items()})
+
+    return update
+
+
 def _models(metrics: CortexMetrics, nodes: tuple[NodeSnapshot, ...]) -> None:
     loads = {
         (model, node.name): state.load

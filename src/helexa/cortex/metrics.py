@@ -113,6 +113,9 @@ class CortexMetrics:
         self.grants_tokens = gauge("grants_tokens", "Tokens held by open grants.", *who)
         self.model_in_flight = gauge("model_in_flight", "Running, by the node's report.", *at)
         self.model_queue_depth = gauge("model_queue_depth", "Waiting, by the node's report.", *at)
+        self.model_waiting = gauge(
+            "model_waiting", "Requests in line for a model to be loaded.", "model"
+        )
         self.model_rejections = counter(
             "model_rejections_total", "Rejected by the node's admission.", *at, "reason"
         )

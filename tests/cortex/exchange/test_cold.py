@@ -90,9 +90,11 @@ async def test_everybody_in_line_has_a_place_and_there_is_one_load() -> None:
             (line,) = residency.room.lines.values()
             now = asyncio.get_running_loop().time()
             assert [w.standing(now).position for w in line.waiters] == [1, 2, 3, 4]
+            assert gateway.metric("cortex_model_waiting", model=COLD) == 4
             await until(lambda: COLD in node.models)
             wake(node)
         assert [a.result().status for a in asked] == [200] * 4
+        assert gateway.metric("cortex_model_waiting", model=COLD) == 0
         assert node.calls("/models/load") == 1
         assert not residency.room
 

@@ -197,6 +197,10 @@ class Residency:
             if (first := next(iter(line.waiters), None)) is not None
         ]
 
+    def waiting(self) -> dict[str, int]:
+        """How many wait for which model."""
+        return {model: len(line.waiters) for model, line in self.room.lines.items()}
+
     def under_way(self, node: str) -> dict[str, object] | None:
         """What we do on a node at the moment."""
         work = self.scheduler.work(node)
