@@ -9,8 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from tests.sdks.conftest import node_modules, python_target
 from tests.system.rig import Stack
+
+from helexa.cli.app import helexa
 
 pytestmark = [pytest.mark.sdks, pytest.mark.timeout(400)]
 
@@ -78,3 +81,16 @@ def test_anthropic_for_node(stack: Stack, cache: Path) -> None:
 def test_ai_sdk(stack: Stack, cache: Path, versions: tuple[str, ...]) -> None:
     said = node(stack, node_modules(cache, *versions, "zod@4"), "ai_sdk.mjs")
     assert said.count("ok ") == 15
+
+
+def test_langchain_with_the_module_we_wrote(stack: Stack, cache: Path, tmp_path: Path) -> None:
+    folder = python_target(cache, "langchain-openai")
+    file = tmp_path / "model.py"
+    asked = ["client-config", "langchain", "--endpoint", stack.url, "--key", "sk-open"]
+    written = CliRunner().invoke(helexa, [*asked, "--output", str(file)])
+    assert written.exit_code == 0, written.output
+    said = run(
+        sys.executable, "-S", str(HERE / "langchain_python.py"), str(file),
+        PYTHONPATH=str(folder), HELEXA_KEY="sk-open",
+    )  # fmt: skip
+    assert said.count("ok ") == 4

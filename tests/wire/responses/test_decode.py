@@ -91,6 +91,7 @@ def test_a_codex_session_is_read_whole() -> None:
     assert request.parallel_tool_calls is False
     assert request.reasoning.enabled is None
     assert request.reasoning.effort is None
+    assert json.loads(encode_chat(request))["prompt_cache_key"] == "k"
 
 
 def test_input_may_be_a_string_and_items_may_be_bare() -> None:

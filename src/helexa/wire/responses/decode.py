@@ -105,7 +105,7 @@ def to_request(
         reasoning=_reasoning(body),
         max_output=body.max_output_tokens,
         template=_given(body.chat_template_kwargs),
-        user=body.safety_identifier or body.user,
+        user=body.prompt_cache_key or body.safety_identifier or body.user,
     )
     return request, names
 

@@ -299,3 +299,53 @@ def test_legacy_prompts_are_texts_or_tokens(served: Served) -> None:
     assert sent(served, "completions", prompt="a", logprobs=2)["logprobs"] == 2
     assert isinstance(refusal(served, "completions", prompt=["a", "b"]), UnsupportedParameter)
     assert isinstance(refusal(served, "completions", prompt="a", echo=True), UnsupportedParameter)
+
+
+HARMONY = ("<|channel|>analysis<|message|>", "<|end|>")
+SCHEMA = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}
+
+
+def test_templates_with_channels_keep_the_engines_own_grammar(served: Served) -> None:
+    found = replace(served, facts=replace(served.facts, think_markers=HARMONY))
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}
+    body = sent(found, response_format=form)
+    assert body["response_format"]["json_schema"]["schema"] == SCHEMA
+    assert "grammar" not in body
+    body = sent(found, tools=[ADD, SUB], tool_choice={"type": "function",
+                                                      "function": {"name": "sub"}})  # fmt: skip
+    assert [tool["function"]["name"] for tool in body["tools"]] == ["sub"]
+    assert body["tool_choice"] == "required"
+    form["json_schema"] = {"name": "x", "schema": {"not": SCHEMA}}
+    assert refusal(found, response_format=form).param == "response_format.json_schema.schema.not"
+
+
+def test_a_prompt_that_ends_inside_a_thought_begins_with_its_end(served: Served) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}
+    markers = ("<think>", "</think>")
+    facts = replace(served.facts, think_markers=markers)
+    opens = "{% if add_generation_prompt %}<|a|><think>\\n{% endif %}"
+    off = sent(replace(served, facts=facts), response_format=form)
+    assert "think" not in off["grammar"]
+    may = sent(replace(served, facts=facts), response_format=form, reasoning_effort="low")
+    assert may["grammar"].startswith('root ::= ("<think>" ')
+    always = replace(facts, thinking_switch=False, chat_template=opens)
+    must = sent(replace(served, facts=always), response_format=form)
+    assert must["grammar"].startswith("root ::= r")
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"response_format": {"type": "xml"}}, "response_format.type"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"schema": 5}}},
+         "response_format.json_schema.schema"),
+        ({"response_format": {"type": "json_object"}, "grammar": "root ::= [a]"}, "grammar"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tool_choice": "always", "tools": [ADD]}, "tool_choice"),
+    ],
+)  # fmt: skip
+def test_formats_and_choices_that_cannot_be_are_refused(
+    served: Served, body: dict[str, Any], param: str
+) -> None:
+    assert refusal(served, **body).param == param

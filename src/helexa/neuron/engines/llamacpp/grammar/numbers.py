@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 
 from helexa.neuron.engines.llamacpp.grammar.text import either, literal
 
@@ -34,6 +35,7 @@ class Bounds:
         return fits and (high is None or (value < high if self.below else value <= high))
 
 
+@lru_cache(256)  # the same few bounds come again and again
 def integer_rule(bounds: Bounds) -> str | None:
     """Integers within; None when there is none."""
     low, high = bounds.low, bounds.high
@@ -50,6 +52,7 @@ def integer_rule(bounds: Bounds) -> str | None:
     return either(parts)
 
 
+@lru_cache(256)
 def number_rule(bounds: Bounds) -> str | None:
     """Decimal numbers within, to 15 places; None when there is none."""
     low, high = bounds.low, bounds.high

@@ -133,6 +133,7 @@ class Grammar:
 
     def __init__(self) -> None:
         self.rules: dict[str, str] = {}
+        self._named: dict[str, str] = {}
         self._fresh = 0
 
     def use(self, name: str) -> str:
@@ -149,9 +150,11 @@ class Grammar:
         return f"r{self._fresh}"
 
     def add(self, body: str) -> str:
-        """A new rule with ``body``; returns its name."""
-        name = self.name()
-        self.rules[name] = body
+        """A rule with ``body``, new unless there is one; returns its name."""
+        name = self._named.get(body)
+        if name is None:
+            name = self._named[body] = self.name()
+            self.rules[name] = body
         return name
 
     def render(self, root: str) -> str:
