@@ -225,6 +225,18 @@ def test_an_image_that_cannot_be_seen_is_a_loud_400(stack: Stack) -> None:
     assert "`messages[0].content[0]`" in str(caught.value)
 
 
+def test_counting_refuses_by_the_same_paths(stack: Stack) -> None:
+    image = {"type": "image", "source": {"type": "url", "url": "https://example.org/a.png"}}
+    wrong: Any = [{"role": "user", "content": "hi"}, {"role": "user", "content": [image]}]
+    with sdk(stack) as client:
+        with pytest.raises(anthropic.BadRequestError, match=r"messages\[1\].content\[0\]"):
+            client.messages.count_tokens(model=SPARK, system="Be brief.", messages=wrong)
+        with pytest.raises(anthropic.BadRequestError, match=r"messages\[0\].role"):
+            client.messages.count_tokens(model=SPARK, messages=[{"role": "robot", "content": "x"}])
+        with pytest.raises(anthropic.NotFoundError):
+            client.messages.count_tokens(model="no/such", messages=ASK)
+
+
 def test_a_thread_is_refused_in_the_way_the_sdk_understands(stack: Stack) -> None:
     with sdk(stack) as client, pytest.raises(anthropic.BadRequestError) as caught:
         client.messages.create(**options(extra_body={"thread": {"type": "create"}}))

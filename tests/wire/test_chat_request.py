@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -21,6 +22,7 @@ from helexa.core.chat import (
 )
 from helexa.wire.chat_request import encode_chat
 
+GOLDEN = Path(__file__).parent / "golden"
 HELLO = (Message("user", (Text("hi"),)),)
 
 
@@ -122,6 +124,30 @@ def test_thinking_is_asked_for_by_effort_or_by_the_templates_switch() -> None:
     assert switched["thinking_budget_tokens"] == 64
     own = encoded(reasoning=Reasoning(enabled=True), template=msgspec.Raw(b'{"a":1}'))
     assert own["chat_template_kwargs"] == {"a": 1, "enable_thinking": True}
+
+
+def test_a_request_with_everything_is_what_the_golden_file_says() -> None:
+    schema = msgspec.Raw(b'{"type":"object"}')
+    request = ChatRequest(
+        model="m",
+        messages=(
+            Message("system", (Text("Be brief."),)),
+            Message("user", (Text("What is it?"), Image("data:image/png;base64,QQ", "low"))),
+            Message("assistant", (Text("I look."),), (ToolCall("a", "f", '{"x": 1}'),), "hm"),
+            Message("tool", (Text("one"),), tool_call_id="a"),
+            Message("user", (Text("And now?"),)),
+        ),
+        stream=True,
+        tools=(Tool("f", "Does it.", schema, strict=True), Tool("g")),
+        tool_choice=ToolChoice("required", ("f",)),
+        parallel_tool_calls=False,
+        format=ResponseFormat("json_schema", "x", schema, strict=True),
+        sampling=Sampling(0.5, 0.9, 40, 7, 0.1, 0.2, ("END",), logprobs=True, top_logprobs=2),
+        reasoning=Reasoning(enabled=True, effort="low", budget=64),
+        max_output=9,
+        user="u",
+    )
+    assert encode_chat(request) + b"\n" == (GOLDEN / "chat_request.json").read_bytes()
 
 
 def test_no_prompt_is_shown_when_a_request_is_printed() -> None:

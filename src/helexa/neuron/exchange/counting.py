@@ -15,8 +15,9 @@ from helexa.neuron.exchange.desk import THREAD_BYTES, Desk
 from helexa.neuron.registry.served import ServedModel
 from helexa.relay.reply import Reply
 from helexa.wire import errors as wire
-from helexa.wire.messages.dialect import count_request, token_count
+from helexa.wire.messages.dialect import token_count, translate_messages
 from helexa.wire.peek import peek
+from helexa.wire.translation import Translation
 
 _JSON = b"content-type: application/json\r\n"
 
@@ -29,6 +30,7 @@ class Counting:
         self._body = body
         self._reply = reply
         self._caller = caller
+        self._translation: Translation | None = None
 
     def start(self) -> asyncio.Task[None]:
         """Begin; given up when the caller leaves."""
@@ -60,12 +62,15 @@ class Counting:
         return await model.engine.count_cleaned(model.address, asked, model.served)
 
     def _asked(self, model: ServedModel) -> EngineRequest:
-        chat, caller = count_request(self._body), self._caller
+        caller = self._caller
+        made = self._translation = translate_messages(self._body, caller.request_id)
         return model.engine.clean(
-            "chat", chat, model.served, caller.request_id, thinking=caller.thinking
+            "chat", made.body, model.served, caller.request_id, thinking=caller.thinking
         )
 
     def _refuse(self, error: HelexaError) -> None:
+        if self._translation is not None:
+            error = self._translation.restated(error)
         rendered = wire.render(error, "anthropic", self._caller.request_id)
         self._reply.send(rendered.status, rendered.lines + self._echo(), rendered.body)
 

@@ -30,15 +30,6 @@ def translate_messages(body: bytes, request_id: str) -> Translation:
     return Translation(encode_chat(asked.request), renderer, asked.names)
 
 
-def count_request(body: bytes) -> bytes:
-    """The chat request whose prompt ``POST /v1/messages/count_tokens`` asks about.
-
-    Raises:
-        HelexaError: What is wrong with it.
-    """
-    return encode_chat(decode_messages(body).request)
-
-
 def token_count(tokens: int) -> bytes:
     """The answer of ``count_tokens``."""
     return msgspec.json.encode({"input_tokens": tokens})
