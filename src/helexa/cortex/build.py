@@ -189,7 +189,9 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
     """Make every room; nothing listens or connects yet."""
     log = get_logger()
     epoch = time.time_ns() // 1_000_000
-    name = f"{socket.gethostname()}-{settings.gateway.listen.rpartition(':')[2]}"
+    # With a port of the system's choice nothing tells us from our neighbours but our process.
+    port = split_listen(settings.gateway.listen)[1] or f"process-{os.getpid()}"
+    name = f"{socket.gethostname()}-{port}"
     found = settings.fleet.resolve(os.environ)
     trust = Trust(f"{name}/{epoch}", found.reveal() if found is not None else None)
     wheel, outbox = Wheel(loop), Outbox(loop)

@@ -25,14 +25,22 @@ class Estate:
 
     Args:
         mine: Our own life.
+        named: Nobody else has our name; see ``lives.claim``.
         now: Epoch seconds by the ledger's clock.
     """
 
     def __init__(
-        self, store: Store, mine: Life, *, lease_s: float, now: Callable[[], float]
+        self,
+        store: Store,
+        mine: Life,
+        *,
+        lease_s: float,
+        now: Callable[[], float],
+        named: bool = True,
     ) -> None:
         self._store = store
         self._mine = mine
+        self._name = mine.gateway if named else None
         self._lease_s = lease_s
         self.now = now
         self._looked = 0.0
@@ -51,11 +59,10 @@ class Estate:
         """
         fresh = self._looked == 0.0 or self._store.shared
         if fresh and time.monotonic() - self._looked >= _LOOK_S:
-            mine, lease_s, alone = self._mine, self._lease_s, not self._store.shared
+            life, name, lease_s = self._mine.life, self._name, self._lease_s
+            alone = not self._store.shared
             self._dead = await self._store.write(
-                lambda db: lives.adopt(
-                    db, mine.life, mine.gateway, lease_s, alone=alone, grace_s=GRACE_S
-                )
+                lambda db: lives.adopt(db, life, name, lease_s, alone=alone, grace_s=GRACE_S)
             )
             self._looked = time.monotonic()
         return list(self._dead)

@@ -46,6 +46,16 @@ def begin(db: Database, gateway: str, epoch: int, lease_s: float) -> Life:
     return Life(int(found[0][0]), gateway, epoch, until)
 
 
+def claim(db: Database, gateway: str) -> bool:
+    """Whether we are the only gateway of our name, so that its earlier lives are dead.
+
+    Held by the connection: the server lets go of it when its process dies.
+    """
+    if db.dialect == "sqlite":
+        return True
+    return bool(db.execute("SELECT pg_try_advisory_lock(hashtext(?))", (gateway,))[0][0])
+
+
 def renew(db: Database, life: int, lease_s: float) -> bool:
     """Renew the leases of a life and of those that it keeps; False if it is another's by now."""
     until = db.now() + lease_s
@@ -60,12 +70,12 @@ def renew(db: Database, life: int, lease_s: float) -> bool:
 
 
 def adopt(
-    db: Database, life: int, gateway: str, lease_s: float, *, alone: bool, grace_s: float
+    db: Database, life: int, gateway: str | None, lease_s: float, *, alone: bool, grace_s: float
 ) -> list[Life]:
     """Become the keeper of lives that have none; all that this life keeps beside itself.
 
     Args:
-        gateway: Our name; earlier lives of it are dead.
+        gateway: Our name if nobody else may have it: earlier lives of it are dead.
         alone: No other gateway uses this ledger: all other lives are dead.
         grace_s: How long after its lease another gateway's life is left alone.
     """
@@ -74,7 +84,7 @@ def adopt(
         "UPDATE lives SET keeper = ?, kept_until = ? WHERE state = 'live' AND life <> ? "
         "AND keeper <> ? AND (kept_until < ? OR CAST(? AS BIGINT) = 1 "
         "OR (gateway = ? AND keeper = life))",
-        (life, now + lease_s, life, life, now - grace_s, int(alone), gateway),
+        (life, now + lease_s, life, life, now - grace_s, int(alone), gateway or ""),
     )
     return [
         Life(int(row[0]), row[1], int(row[2]), float(row[3]))

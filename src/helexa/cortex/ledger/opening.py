@@ -66,8 +66,12 @@ class OpenLedger:
             if url.startswith("sqlite:"):
                 self._lock = hold_alone(sqlite_path(url))
             store = self.store = Store(url, asyncio.get_running_loop())
-            self.life, ahead = store.at_once(
-                lambda db: (lives.begin(db, gateway, epoch, lease_s), db.now() - time.time())
+            self.life, ahead, named = store.at_once(
+                lambda db: (
+                    lives.begin(db, gateway, epoch, lease_s),
+                    db.now() - time.time(),
+                    lives.claim(db, gateway),
+                )
             )
             if store.shared:
                 # All gateways count by the database's clock.
@@ -75,7 +79,7 @@ class OpenLedger:
             self._durable = Durable(
                 store, self.life, lease_s=lease_s, now=now, log=log, lost=self._lost.set
             )
-            self.estate = Estate(store, self.life, lease_s=lease_s, now=now)
+            self.estate = Estate(store, self.life, lease_s=lease_s, now=now, named=named)
         self.now = now
         self.book = Book(now, lease_s=lease_s, hold_wait_s=hold_wait_s, backing=self._durable)
 
