@@ -56,7 +56,12 @@ OK = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r
 async def serving(play: Play) -> AsyncIterator[str]:
     """A server that hands every request's body to ``play``; yields its base URL."""
 
+    handling: set[asyncio.Task[Any]] = set()
+
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        handling.add(task)
         try:
             head = await reader.readuntil(b"\r\n\r\n")
             length = 0
@@ -71,9 +76,10 @@ async def serving(play: Play) -> AsyncIterator[str]:
                 await writer.drain()
 
             await play(body, write)
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
+            handling.discard(task)
             writer.close()
 
     server = await asyncio.start_server(handle, "127.0.0.1", 0)
@@ -81,6 +87,11 @@ async def serving(play: Play) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
+        for task in list(handling):
+            task.cancel()
+        if handling:
+            await asyncio.wait(list(handling), timeout=5)
+        await asyncio.sleep(0)
 
 
 @contextmanager

@@ -35,6 +35,6 @@ def bench() -> None:
 
 def acp() -> None:
     """``helexa-acp``: the same as ``helexa acp``."""
-    from helexa.cli.app import not_yet
+    from helexa.cli.acp import acp_command
 
-    not_yet("acp")
+    acp_command(prog_name="helexa-acp")

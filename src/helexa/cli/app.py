@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Print a ready configuration for a client.",
     ),
     "usage": ("helexa.cli.usage:usage_command", "Tokens and costs by key, account, model, day."),
+    "acp": ("helexa.cli.acp:acp_command", "The fleet as a coding agent in your editor."),
     "doctor": ("helexa.cli.doctor:doctor_command", "What this host has, and what to mend."),
 }
 
@@ -52,9 +53,3 @@ def helexa() -> None:
 
     Start with `helexa up`, then point any OpenAI client at http://127.0.0.1:31313/v1.
     """
-
-
-def not_yet(name: str) -> None:
-    """Say that a command of the plan is not in this version, and leave with status 3."""
-    click.echo(f"helexa {name} is not part of this version of helexa yet", err=True)
-    raise SystemExit(3)

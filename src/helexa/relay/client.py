@@ -215,12 +215,16 @@ class KeptClient:
 async def stream(
     url: str,
     *,
+    body: bytes | None = None,
     headers: Mapping[str, str] | None = None,
     connect_timeout: float = 5.0,
     idle_timeout: float = 60.0,
     tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[bytes | int]:
     """A long answer as it comes: first its status (an int), then pieces of its body.
+
+    Args:
+        body: JSON that is posted; without it the route is only read.
 
     Raises:
         UpstreamConnectionError: No connection, or it broke.
@@ -229,7 +233,9 @@ async def stream(
     connection = None
     try:
         async with asyncio.timeout(connect_timeout):
-            connection, inbox = await _open("GET", url, None, headers or {}, tls, None)
+            connection, inbox = await _open(
+                "GET" if body is None else "POST", url, body, headers or {}, tls, None
+            )
         told = False
         while True:
             if inbox.status and not told:

@@ -1,0 +1,40 @@
+"""Wires the agent: the only place that names concrete classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from helexa.acp.agent import Agent
+from helexa.acp.catalogue import Catalogue
+from helexa.acp.protocol.rpc import Peer
+from helexa.acp.protocol.stdio import open_stdio
+from helexa.acp.providers.http import HttpProvider
+from helexa.acp.sessions.store import SessionStore, sessions_folder
+from helexa.acp.settings import AcpSettings
+from helexa.core.logging import get_logger
+
+
+def catalogue(settings: AcpSettings, environ: Mapping[str, str]) -> Catalogue:
+    """Every endpoint of the settings."""
+    providers = {e.name: HttpProvider(e, e.key(environ)) for e in settings.endpoints}
+    return Catalogue(settings, providers)
+
+
+async def run(settings: AcpSettings, environ: Mapping[str, str], version: str) -> None:
+    """Speak the protocol on stdio until the editor closes it."""
+    log = get_logger(role="acp")
+    lines, out = await open_stdio()
+    agent = Agent(
+        settings,
+        catalogue(settings, environ),
+        SessionStore(sessions_folder(environ)),
+        version,
+        log,
+    )
+    peer = Peer(out, agent.requests(), agent.notifications(), log)
+    agent.connect(peer)
+    try:
+        await peer.run(lines)
+    finally:
+        await agent.aclose()
+        await out.drain()

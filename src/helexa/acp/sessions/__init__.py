@@ -1,0 +1,1 @@
+"""Sessions: what was said and done, kept whole after every turn."""

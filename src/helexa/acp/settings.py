@@ -1,0 +1,151 @@
+"""config.toml of the agent, or the environment alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from helexa.core.settings import Loaded, Secret, SettingsError, load
+
+LOCAL = "http://127.0.0.1:31313/v1"
+PREFIX = "HELEXA_ACP_"
+Wire = Literal["chat", "responses", "messages"]
+_ALIASES: dict[str, Wire] = {
+    "openai-chat": "chat",
+    "openai-responses": "responses",
+    "anthropic-messages": "messages",
+    "chat": "chat",
+    "responses": "responses",
+    "messages": "messages",
+}
+_OWN = ("BASE_URL", "MODEL", "API_KEY", "MAX_TOKENS", "CONTEXT_WINDOW", "SYSTEM_PROMPT_PATH",
+        "LOG_FILE", "CONFIG_PATH")  # fmt: skip
+
+
+class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[[endpoints]]``.
+
+    Args:
+        base_url: With or without ``/v1``.
+        wire_api: The dialect it is spoken to in.
+        default_model: Else its first model that can chat.
+        max_tokens: Output cap of one answer; None leaves it to the endpoint.
+        context_window: Tokens, where the endpoint does not say.
+    """
+
+    name: str
+    base_url: str
+    wire_api: Literal[
+        "chat", "responses", "messages", "openai-chat", "openai-responses", "anthropic-messages"
+    ] = "chat"
+    default_model: str | None = None
+    api_key: Secret | None = None
+    api_key_env: str | None = None
+    max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    context_window: Annotated[int, msgspec.Meta(ge=1)] | None = None
+
+    @property
+    def wire(self) -> Wire:
+        """The dialect's short name."""
+        return _ALIASES[self.wire_api]
+
+    def key(self, environ: Mapping[str, str]) -> str | None:
+        """The key to ask with; None asks without."""
+        if self.api_key is not None:
+            return self.api_key.reveal()
+        return environ.get(self.api_key_env) if self.api_key_env else None
+
+
+class AcpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file.
+
+    Args:
+        default_endpoint: Its name; None is the first.
+        system_prompt_path: Replaces the agent's own instructions.
+        max_rounds: Calls of the model in one turn.
+        command_timeout_secs: For a command that does not name its own.
+    """
+
+    default_endpoint: str | None = None
+    system_prompt_path: Path | None = None
+    endpoints: tuple[Endpoint, ...] = ()
+    max_rounds: Annotated[int, msgspec.Meta(ge=1)] = 50
+    command_timeout_secs: Annotated[float, msgspec.Meta(gt=0)] = 120
+
+
+def default_path(environ: Mapping[str, str]) -> Path:
+    """``$XDG_CONFIG_HOME/helexa-acp/config.toml``."""
+    home = environ.get("XDG_CONFIG_HOME")
+    return (Path(home) if home else Path.home() / ".config") / "helexa-acp" / "config.toml"
+
+
+def load_settings(path: Path | None, environ: Mapping[str, str]) -> Loaded[AcpSettings]:
+    """Read and check.
+
+    Raises:
+        SettingsError: With the key and a way out.
+    """
+    named = path or (Path(environ[f"{PREFIX}CONFIG_PATH"])
+                     if environ.get(f"{PREFIX}CONFIG_PATH") else None)  # fmt: skip
+    loaded = load(
+        AcpSettings,
+        prefix=PREFIX,
+        path=named,
+        default_path=default_path(environ),
+        flags={},
+        environ=environ,
+        reserved=frozenset(f"{PREFIX}{name}" for name in _OWN),
+    )
+    settings = _with_environment(loaded.value, environ)
+    _check(settings)
+    return Loaded(settings, loaded.warnings, loaded.path)
+
+
+def _with_environment(settings: AcpSettings, environ: Mapping[str, str]) -> AcpSettings:
+    """The short names make an endpoint of their own, or change the default one."""
+    given = {name: environ[f"{PREFIX}{name}"] for name in _OWN if environ.get(f"{PREFIX}{name}")}
+    if "SYSTEM_PROMPT_PATH" in given:
+        settings = msgspec.structs.replace(
+            settings, system_prompt_path=Path(given["SYSTEM_PROMPT_PATH"])
+        )
+    if "BASE_URL" in given or not settings.endpoints:
+        first = Endpoint(
+            name="environment" if "BASE_URL" in given else "local",
+            base_url=given.get("BASE_URL", LOCAL),
+            default_model=given.get("MODEL"),
+            api_key=Secret(given["API_KEY"]) if "API_KEY" in given else None,
+            max_tokens=_number(given, "MAX_TOKENS"),
+            context_window=_number(given, "CONTEXT_WINDOW"),
+        )
+        settings = msgspec.structs.replace(settings, endpoints=(first, *settings.endpoints))
+    return settings
+
+
+def _number(given: Mapping[str, str], name: str) -> int | None:
+    if name not in given:
+        return None
+    if not given[name].isdigit() or int(given[name]) < 1:
+        raise SettingsError(f"{PREFIX}{name}: {given[name]!r} is no number of tokens")
+    return int(given[name])
+
+
+def _check(settings: AcpSettings) -> None:
+    names = [endpoint.name for endpoint in settings.endpoints]
+    for name in names:
+        if names.count(name) > 1:
+            raise SettingsError(f"endpoints: the name {name!r} is given twice; names must differ")
+        if ":" in name or not name:
+            raise SettingsError(f"endpoints: {name!r} cannot be a name; it goes before a colon")
+    if settings.default_endpoint is not None and settings.default_endpoint not in names:
+        raise SettingsError(
+            f"default_endpoint: there is no endpoint {settings.default_endpoint!r}; "
+            f"one of {', '.join(names)}"
+        )
+    for endpoint in settings.endpoints:
+        if not endpoint.base_url.startswith(("http://", "https://")):
+            raise SettingsError(
+                f"endpoints: {endpoint.name!r}: {endpoint.base_url!r} is no http:// address"
+            )

@@ -1,0 +1,168 @@
+"""``run_command``: in a terminal of the editor where it offers one, else beside us."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shlex
+import signal
+from typing import Any
+
+from helexa.acp.protocol.rpc import RpcError
+from helexa.acp.protocol.updates import Kind, said, terminal
+from helexa.acp.tools.base import Context, Done, Json, Prepared, ToolTrouble, number, schema, words
+
+MOST_OUTPUT = 30_000
+LONGEST_S = 3600
+_GRACE_S = 2.0
+_SHOW_EVERY_S = 0.3
+
+
+class RunCommand:
+    """``run_command``."""
+
+    name = "run_command"
+    description = (
+        "Run a shell command in the workspace and get its output and exit status. "
+        "It must end by itself and must not ask for input."
+    )
+    parameters = schema(
+        ("command",),
+        command={"type": "string"},
+        timeout_secs={"type": "integer", "description": "It is ended after so long."},
+    )
+    kind: Kind = "execute"
+    reads_only = False
+    in_plan = False
+
+    async def prepare(self, arguments: Json, context: Context) -> Prepared:
+        """See ``Tool``."""
+        command = words(arguments, "command").strip()
+        if not command:
+            raise ToolTrouble("`command` is empty")
+        limit_s = number(arguments, "timeout_secs", int(context.timeout_s), 1, LONGEST_S)
+
+        async def perform() -> Done:
+            if context.editor.offers.terminal:
+                return await _in_terminal(command, limit_s, context)
+            return await _here(command, limit_s, context)
+
+        return Prepared(f"`{command}`", perform, subject=program(command))
+
+
+def program(command: str) -> str:
+    """What "always" is remembered for: the program; nothing where a shell would do more."""
+    if any(mark in command for mark in (";", "|", "&", "`", "$(", ">", "<", "\n")):
+        return command
+    try:
+        parts = shlex.split(command)
+    except ValueError:
+        return command
+    return parts[0] if parts else command
+
+
+async def _in_terminal(command: str, limit_s: float, context: Context) -> Done:
+    """The editor runs it and shows it live; killed and let go of whatever happens."""
+    editor = context.editor
+    made = await editor.ask(
+        "terminal/create",
+        command="/bin/sh",
+        args=["-c", command],
+        cwd=str(context.workspace.home),
+        outputByteLimit=MOST_OUTPUT,
+    )
+    terminal_id = str(made["terminalId"])
+    if context.show is not None:
+        await context.show(content=[terminal(terminal_id)])
+    late = False
+    try:
+        try:
+            async with asyncio.timeout(limit_s):
+                await editor.ask("terminal/wait_for_exit", terminalId=terminal_id)
+        except TimeoutError:
+            late = True
+            await editor.ask("terminal/kill", terminalId=terminal_id)
+        found = await editor.ask("terminal/output", terminalId=terminal_id)
+    except asyncio.CancelledError:
+        with contextlib.suppress(RpcError):
+            await asyncio.shield(editor.ask("terminal/kill", terminalId=terminal_id))
+        raise
+    finally:
+        with contextlib.suppress(RpcError):
+            await asyncio.shield(editor.ask("terminal/release", terminalId=terminal_id))
+    status = (found.get("exitStatus") or {}).get("exitCode")
+    text = str(found.get("output", ""))
+    return _done(text, status, limit_s if late else None, [terminal(terminal_id)])
+
+
+async def _here(command: str, limit_s: float, context: Context) -> Done:
+    """In a process group of its own, so that its children end with it."""
+    process = await asyncio.create_subprocess_exec(
+        "/bin/sh",
+        "-c",
+        command,
+        cwd=context.workspace.home,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
+    )
+    output = _Output()
+    late = False
+    try:
+        async with asyncio.timeout(limit_s):
+            await _follow(process, output, context)
+            await process.wait()
+    except TimeoutError:
+        late = True
+    finally:
+        await asyncio.shield(_end(process))
+    return _done(output.text, process.returncode, limit_s if late else None, None)
+
+
+class _Output:
+    """The newest bytes of an output."""
+
+    def __init__(self) -> None:
+        self._data = b""
+        self._cut = False
+
+    def add(self, data: bytes) -> None:
+        self._data += data
+        if len(self._data) > MOST_OUTPUT:
+            self._data, self._cut = self._data[-MOST_OUTPUT:], True
+
+    @property
+    def text(self) -> str:
+        head = "(the beginning is left out)\n" if self._cut else ""
+        return head + self._data.decode("utf-8", "replace")
+
+
+async def _follow(process: Any, output: _Output, context: Context) -> None:
+    loop = asyncio.get_running_loop()
+    shown = loop.time()
+    while data := await process.stdout.read(65_536):
+        output.add(data)
+        if context.show is not None and loop.time() - shown > _SHOW_EVERY_S:
+            shown = loop.time()
+            await context.show(content=[said(output.text)])
+
+
+async def _end(process: Any) -> None:
+    for number_ in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, number_)
+        if process.returncode is None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_GRACE_S):
+                    await process.wait()
+
+
+def _done(text: str, status: int | None, late: float | None, content: list[Json] | None) -> Done:
+    if late is not None:
+        ending = f"(ended after {late:g} s; it had not finished)"
+    else:
+        ending = f"(exit status {status})"
+    whole = f"{text.rstrip()}\n{ending}".lstrip()
+    return Done.text(whole, content=content, failed=late is not None or bool(status))

@@ -1,0 +1,190 @@
+"""Tools that only look: a file, a folder, names, contents."""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from helexa.acp.protocol.updates import Kind, location
+from helexa.acp.tools.base import Context, Done, Json, Prepared, ToolTrouble, number, schema, words
+
+MOST_LINES = 2000
+MOST_HITS = 200
+MOST_LINE = 500
+_SKIPPED = frozenset((".git", "node_modules", "__pycache__", ".venv", ".mypy_cache", "target"))
+
+
+class ReadFile:
+    """``read_file``."""
+
+    name = "read_file"
+    description = (
+        "Read a text file of the workspace. Lines are numbered from 1; long files come in parts."
+    )
+    parameters = schema(
+        ("path",),
+        path={"type": "string", "description": "Absolute, or relative to the workspace."},
+        offset={"type": "integer", "description": "First line wanted, from 1."},
+        limit={"type": "integer", "description": f"Lines wanted, at most {MOST_LINES}."},
+    )
+    kind: Kind = "read"
+    reads_only = True
+    in_plan = True
+
+    async def prepare(self, arguments: Json, context: Context) -> Prepared:
+        """See ``Tool``."""
+        path = context.workspace.path(words(arguments, "path"))
+        first = number(arguments, "offset", 1, 1, 10**9)
+        count = number(arguments, "limit", MOST_LINES, 1, MOST_LINES)
+
+        async def perform() -> Done:
+            lines = (await context.workspace.read(path)).split("\n")
+            part = lines[first - 1 : first - 1 + count]
+            text = "\n".join(f"{first + i}\t{line[:MOST_LINE]}" for i, line in enumerate(part))
+            left = len(lines) - (first - 1 + len(part))
+            if left > 0:
+                text += f"\n({left} more lines; read on with offset {first + len(part)})"
+            return Done.text(text or "(empty)")
+
+        shown = context.workspace.shown(path)
+        return Prepared(f"Read {shown}", perform, [location(str(path), first)])
+
+
+class ListDir:
+    """``list_dir``."""
+
+    name = "list_dir"
+    description = "List a folder of the workspace; folders end with a slash."
+    parameters = schema((), path={"type": "string", "description": "Default: the workspace."})
+    kind: Kind = "read"
+    reads_only = True
+    in_plan = True
+
+    async def prepare(self, arguments: Json, context: Context) -> Prepared:
+        """See ``Tool``."""
+        path = context.workspace.path(words(arguments, "path", "."))
+
+        async def perform() -> Done:
+            return Done.text(await asyncio.to_thread(_listing, path))
+
+        shown = context.workspace.shown(path)
+        return Prepared(f"List {shown}", perform, [location(str(path))])
+
+
+class Glob:
+    """``glob``."""
+
+    name = "glob"
+    description = "Find files by name, for example src/**/*.py; newest first."
+    parameters = schema(
+        ("pattern",),
+        pattern={"type": "string"},
+        path={"type": "string", "description": "Folder to look in."},
+    )
+    kind: Kind = "search"
+    reads_only = True
+    in_plan = True
+
+    async def prepare(self, arguments: Json, context: Context) -> Prepared:
+        """See ``Tool``."""
+        pattern = words(arguments, "pattern")
+        root = context.workspace.path(words(arguments, "path", "."))
+
+        async def perform() -> Done:
+            found = await asyncio.to_thread(_matching, root, pattern)
+            shown = [context.workspace.shown(path) for path in found[:MOST_HITS]]
+            more = f"\n({len(found) - MOST_HITS} more)" if len(found) > MOST_HITS else ""
+            return Done.text("\n".join(shown) + more if shown else "no file matches")
+
+        return Prepared(f"Find {pattern}", perform)
+
+
+class Grep:
+    """``grep``."""
+
+    name = "grep"
+    description = "Search the files of the workspace for a regular expression (Python's)."
+    parameters = schema(
+        ("pattern",),
+        pattern={"type": "string"},
+        path={"type": "string", "description": "File or folder to look in."},
+        glob={"type": "string", "description": "Only files whose name matches, like *.py"},
+    )
+    kind: Kind = "search"
+    reads_only = True
+    in_plan = True
+
+    async def prepare(self, arguments: Json, context: Context) -> Prepared:
+        """See ``Tool``."""
+        pattern = words(arguments, "pattern")
+        root = context.workspace.path(words(arguments, "path", "."))
+        only = words(arguments, "glob", "*")
+        try:
+            wanted = re.compile(pattern)
+        except re.error as error:
+            raise ToolTrouble(f"`pattern` is no regular expression: {error}") from error
+
+        async def perform() -> Done:
+            hits = await asyncio.to_thread(_hits, root, wanted, only)
+            lines = [
+                f"{context.workspace.shown(path)}:{line}: {text[:MOST_LINE]}"
+                for path, line, text in hits[:MOST_HITS]
+            ]
+            more = "\n(more hits; narrow the pattern)" if len(hits) > MOST_HITS else ""
+            return Done.text("\n".join(lines) + more if lines else "nothing matches")
+
+        return Prepared(f"Search for {pattern}", perform)
+
+
+def _listing(path: Path) -> str:
+    try:
+        entries = sorted(path.iterdir(), key=lambda entry: (entry.is_file(), entry.name))
+    except OSError as error:
+        raise ToolTrouble(f"{path} cannot be listed: {error.strerror}") from error
+    names = [entry.name + ("/" if entry.is_dir() else "") for entry in entries[:MOST_LINES]]
+    return "\n".join(names) or "(empty)"
+
+
+def walk(root: Path) -> Iterator[Path]:
+    """Every file below ``root``, without following links and without what tools leave behind."""
+    if root.is_file():
+        yield root
+        return
+    for folder, folders, names in os.walk(root, followlinks=False):
+        folders[:] = sorted(name for name in folders if name not in _SKIPPED)
+        for name in sorted(names):
+            yield Path(folder) / name
+
+
+def _matching(root: Path, pattern: str) -> list[Path]:
+    anywhere = pattern if "/" in pattern else f"**/{pattern}"
+    wanted = re.compile(_regex(anywhere))
+    found = [p for p in walk(root) if wanted.fullmatch(p.relative_to(root).as_posix())]
+    return sorted(found, key=lambda p: -p.lstat().st_mtime)
+
+
+def _regex(pattern: str) -> str:
+    """A glob as a regular expression; ``**/`` is any folders, also none."""
+    parts = [fnmatch.translate(part)[:-2].replace(".*", "[^/]*") for part in pattern.split("**/")]
+    return "(?:.*/)?".join(parts)
+
+
+def _hits(root: Path, wanted: re.Pattern[str], only: str) -> list[tuple[Path, int, str]]:
+    hits: list[tuple[Path, int, str]] = []
+    for path in walk(root):
+        if not fnmatch.fnmatch(path.name, only) or path.is_symlink():
+            continue
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            continue
+        for i, line in enumerate(text.split("\n"), 1):
+            if wanted.search(line):
+                hits.append((path, i, line.strip()))
+                if len(hits) > MOST_HITS:
+                    return hits
+    return hits

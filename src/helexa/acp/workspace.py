@@ -1,0 +1,124 @@
+"""The files of a session: through the editor where it offers that, else on disk inside the roots.
+
+Nothing outside the roots is touched: paths are resolved with every link in them before they are
+compared, for files that do not exist yet by the nearest folder that does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from helexa.acp.editor import Editor, Gone
+from helexa.acp.protocol.rpc import RpcError
+
+MOST_BYTES = 2 * 1024 * 1024
+
+
+class FileTrouble(Exception):
+    """A file that cannot be had; the message is for the model, and says what would work."""
+
+
+class Workspace:
+    """Reads and writes text files of one session.
+
+    Args:
+        roots: Absolute folders; the first is where relative paths start.
+    """
+
+    def __init__(self, roots: Sequence[Path], editor: Editor) -> None:
+        self.roots = tuple(root.resolve() for root in roots)
+        self._editor = editor
+
+    @property
+    def home(self) -> Path:
+        """Where relative paths start and commands run."""
+        return self.roots[0]
+
+    def path(self, given: str) -> Path:
+        """The absolute path of something inside the roots.
+
+        Raises:
+            FileTrouble: It leads out of them.
+        """
+        raw = Path(given)
+        found = (raw if raw.is_absolute() else self.home / raw).resolve()
+        if not any(found == root or root in found.parents for root in self.roots):
+            names = ", ".join(str(root) for root in self.roots)
+            raise FileTrouble(f"{given} is outside of the workspace; its folders are: {names}")
+        return found
+
+    def shown(self, path: Path) -> str:
+        """A path as people read it."""
+        for root in self.roots:
+            if root in path.parents:
+                return str(path.relative_to(root))
+        return str(path)
+
+    async def read(self, path: Path) -> str:
+        """A file's text, as the user sees it in the editor.
+
+        Raises:
+            FileTrouble: It is missing, no text, or too large.
+        """
+        if self._editor.offers.read:
+            try:
+                return await self._editor.read(str(path))
+            except Gone as error:
+                if not await asyncio.to_thread(path.is_file):
+                    raise FileTrouble(f"{self.shown(path)}: {error}") from error
+        return await asyncio.to_thread(self._read, path)
+
+    async def read_or_none(self, path: Path) -> str | None:
+        """The text, or None where there is no file.
+
+        Raises:
+            FileTrouble: There is one, and it is no text or too large.
+        """
+        there = await asyncio.to_thread(path.exists)
+        if not there and not self._editor.offers.read:
+            return None
+        try:
+            return await self.read(path)
+        except FileTrouble:
+            if there:
+                raise
+            return None
+
+    async def write(self, path: Path, text: str) -> None:
+        """Write a file whole.
+
+        Raises:
+            FileTrouble: It cannot be written.
+        """
+        try:
+            if self._editor.offers.write:
+                await self._editor.write(str(path), text)
+            else:
+                await asyncio.to_thread(_write, path, text)
+        except (RpcError, OSError) as error:
+            raise FileTrouble(f"{self.shown(path)} cannot be written: {error}") from error
+
+    async def remove(self, path: Path) -> None:
+        """Take a file away again (undo of one that was made)."""
+        await asyncio.to_thread(path.unlink, missing_ok=True)
+
+    def _read(self, path: Path) -> str:
+        try:
+            if path.is_dir():
+                raise FileTrouble(f"{self.shown(path)} is a folder; use list_dir")
+            if path.stat().st_size > MOST_BYTES:
+                raise FileTrouble(f"{self.shown(path)} has more than 2 MiB; use grep on it")
+            return path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise FileTrouble(f"there is no file {self.shown(path)}") from None
+        except UnicodeDecodeError:
+            raise FileTrouble(f"{self.shown(path)} is no text file") from None
+        except OSError as error:
+            raise FileTrouble(f"{self.shown(path)} cannot be read: {error.strerror}") from error
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
