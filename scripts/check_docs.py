@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from helexa.acp.settings import AcpSettings
 from helexa.bench.settings import BenchSettings
 from helexa.cli.app import COMMANDS, helexa
 from helexa.cli.cortex import cortex_script
@@ -26,6 +27,7 @@ KINDS = {
     "cortex.toml": CortexSettings,
     "models.toml": Profiles,
     "neuron.toml": NeuronSettings,
+    "helexa-acp.toml": AcpSettings,
     "helexa-bench.toml": BenchSettings,
 }
 LONGEST_DECISION = 40

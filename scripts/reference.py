@@ -12,6 +12,7 @@ from typing import Any, get_args, get_origin
 import click
 import msgspec
 
+from helexa.acp.settings import AcpSettings
 from helexa.bench.settings import BenchSettings
 from helexa.cli.app import helexa
 from helexa.cli.cortex import cortex_script
@@ -43,6 +44,12 @@ FILES = (
         BenchSettings,
         "BENCH_",
         "The bench's settings: `/etc/helexa-bench/helexa-bench.toml`.",
+    ),
+    (
+        "config.toml of acp",
+        AcpSettings,
+        "HELEXA_ACP_",
+        "The editor bridge's settings: `$XDG_CONFIG_HOME/helexa-acp/config.toml`.",
     ),
 )
 
