@@ -21,11 +21,12 @@ import click
 import uvloop
 from kit import report
 from kit.chat import Answer, ask, body
-from kit.fleet import SlowFleet
+from kit.fleet import KEY, SlowFleet
 from kit.node import SPARK
 from kit.process import Failed
 
 LANES, TOKENS = 24, 12
+HEADERS = {"authorization": f"Bearer {KEY}"}
 WORDS = [f"word{index}" for index in range(2000)]
 
 
@@ -59,12 +60,13 @@ class Lanes:
                 if not leave:
                     await self._left_early(payload, rng.random() * 0.2)
                     continue
-            self.answers.append(await ask(self.port, payload, leave_after=leave, within_s=60))
+            answer = await ask(self.port, payload, headers=HEADERS, leave_after=leave, within_s=60)
+            self.answers.append(answer)
 
     async def _left_early(self, payload: bytes, after_s: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(after_s):
-                await ask(self.port, payload)
+                await ask(self.port, payload, headers=HEADERS)
 
     def by_node(self) -> Counter[str]:
         """Answers by the node they came from."""

@@ -18,6 +18,7 @@ import random
 import time
 import timeit
 from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -66,16 +67,21 @@ def simulate(name: str, rate: float, seed: int) -> Summary:
     return summary(simulation.run(customers(rate, SECONDS, seed=seed)), WARM_S)
 
 
-def saturation(seeds: list[int]) -> float:
+def saturation(pool: Executor, seeds: list[int]) -> float:
     """Requests per second that the oracle carries."""
     low, high = 60.0, 260.0
     while high - low > 2:
         middle = (low + high) / 2
-        if mean(simulate("oracle", middle, seed).first_p90 for seed in seeds) <= 1.0:
+        if mean(run.first_p90 for run in simulated(pool, "oracle", middle, seeds)) <= 1.0:
             low = middle
         else:
             high = middle
     return low
+
+
+def simulated(pool: Executor, name: str, rate: float, seeds: list[int]) -> list[Summary]:
+    """One policy and one rate, every seed."""
+    return list(pool.map(simulate, [name] * len(seeds), [rate] * len(seeds), seeds))
 
 
 def mean(values: Iterable[float]) -> float:
@@ -84,14 +90,14 @@ def mean(values: Iterable[float]) -> float:
     return sum(found) / len(found)
 
 
-def curve(found: report.Report, seeds: list[int]) -> None:
+def curve(found: report.Report, pool: Executor, seeds: list[int]) -> None:
     """Every policy at every load, and what is held to a bar."""
-    most = saturation(seeds[:3])
+    most = saturation(pool, seeds[:4])
     rows, p90 = [], dict[tuple[float, str], float]()
     hits = dict[float, float]()
     for load in LOADS:
         for name in POLICIES:
-            runs = [simulate(name, most * load, seed) for seed in seeds]
+            runs = simulated(pool, name, most * load, seeds)
             p90[load, name] = mean(run.first_p90 for run in runs)
             hit = mean(run.hits for run in runs)
             if name == "helexa":
@@ -273,7 +279,8 @@ def main(seeds: int, requests: int, json_file: Path | None) -> None:
     decisions(found)
     placements(found)
     memory(found, requests)
-    curve(found, list(range(1, seeds + 1)))
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        curve(found, pool, list(range(1, seeds + 1)))
     click.echo(f"{time.perf_counter() - began:.0f} s", err=True)
     report.finish(found, json_file)
 

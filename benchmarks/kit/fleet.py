@@ -12,6 +12,8 @@ from kit.node import SPARK, Node
 from kit.process import BENCHMARKS, Process, tree
 
 SLOTS = 8
+KEY = "sk-fleet"
+"""A key with a cap, so that every request has a grant to give back."""
 SETTINGS = """
 [engines.llamacpp]
 slots = {slots}
@@ -55,6 +57,8 @@ class SlowFleet:
         lines += ['metrics_listen = "127.0.0.1:0"']
         for name, node in self.nodes.items():
             lines += ["[[neurons]]", f'name = "{name}"', f'endpoint = "{node.url}"']
+        lines += ["[[entitlements.keys]]", f'key = "{KEY}"', 'account_id = "fleet"']
+        lines += ["hard_cap = 1000000000"]
         (folder / "models.toml").write_text(f'[[models]]\nid = "{SPARK}"\nharness = "llamacpp"\n')
         (folder / "cortex.toml").write_text("\n".join(lines) + "\n")
         command = [sys.executable, "-m", "helexa.cli", "cortex"]

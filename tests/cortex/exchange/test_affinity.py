@@ -167,3 +167,29 @@ async def test_where_there_is_no_other_a_shut_place_is_tried_all_the_same() -> N
         nodes[0].chat = nodes[1].chat = answers
         assert (await gateway.ask({"prompt": "now"})).status == 200
         assert sum(len(node.turns) for node in nodes) == before + 1
+
+
+def asked_in(path: str, name: str, turns: int) -> dict[str, Any]:
+    """The same conversation in another dialect."""
+    chat = conversation(name, turns)["messages"]
+    if path == "/v1/completions":
+        return {"stream": True, "prompt": "\n".join(m["content"] for m in chat)}
+    if path == "/v1/responses":
+        return {"stream": True, "store": False, "input": chat}
+    return {"stream": True, "max_tokens": 9, "system": chat[0]["content"], "messages": chat[1:]}
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/responses", "/v1/messages"])
+async def test_conversations_of_every_dialect_come_back_to_what_is_cached(path: str) -> None:
+    async with fleet(answers, answers, answers, answers) as (gateway, _):
+        for number in range(3):
+            went = []
+            for turns in (1, 2, 3):
+                body, shown = asked_in(path, f"c{number}", turns), f"r-{number}-{turns}"
+                got = await gateway.ask(body, path=path, **{"x-request-id": shown})
+                assert got.status == 200
+                went.append(got.headers[b"x-helexa-node"])
+            assert len(set(went)) == 1
+            await gateway.settled()
+            last = await gateway.get(f"/admin/requests/r-{number}-3")
+            assert last["candidates"][0]["cached_tokens"] > 1000
