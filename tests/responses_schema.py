@@ -77,9 +77,12 @@ def _open_events() -> dict[str, type[BaseModel]]:
 
 
 def _strict(model: type[BaseModel], value: Any) -> None:
-    """By the open schema, which knows functions only."""
+    """By the open schema, which knows functions only, and no schema in a format."""
     value = json.loads(json.dumps(value))
     holder = value.get("response", value)
     if "tools" in holder:
         holder["tools"] = [tool for tool in holder["tools"] if tool["type"] == "function"]
+    form = holder.get("text", {})
+    if isinstance(form, dict) and "schema" in form.get("format", {}):
+        form["format"]["schema"] = None
     model.model_validate_json(json.dumps(value))

@@ -16,6 +16,7 @@ from tests.neuron.system.conftest import SPARK
 from tests.openai_schema import validate
 from tests.system.rig import Stack, StartStack
 from tests.wire.messages import reading
+from tests.wire.responses import reading as responses
 
 CORPUS = Path(__file__).parents[1] / "corpus"
 
@@ -55,6 +56,13 @@ def check(path: str, body: Any, answer: httpx.Response) -> None:
         assert choices[-1]["finish_reason"] in ("stop", "length", "tool_calls")
     elif path == "/chat/completions":
         validate("CreateChatCompletionResponse", answer.json())
+    elif path == "/responses" and stream:
+        payloads = responses.sse(answer.content)
+        responses.check_order(payloads)
+        responses.validate(payloads)
+        assert payloads[-1]["type"] in ("response.completed", "response.incomplete")
+    elif path == "/responses":
+        responses.validate_body(answer.content)
     elif path == "/completions":
         validate("CreateCompletionResponse", answer.json())
     elif path == "/embeddings":

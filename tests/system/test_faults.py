@@ -258,3 +258,21 @@ def test_one_model_is_asked_for_by_its_id_only(start_stack: StartStack) -> None:
     got = until(lambda: (a := stack.ask(chat(max_tokens=3))).status_code == 200 and a)
     assert got.json()["model"] == SPARK
     assert got.headers["x-helexa-cold-start"] == "true"
+
+
+def test_a_kept_response_survives_the_gateways_death(start_stack: StartStack) -> None:
+    stack = start_stack()
+
+    def respond(**more: Any) -> httpx.Response:
+        with stack.client() as client:
+            body = {"model": SPARK, "max_output_tokens": 8, "temperature": 0, **more}
+            return client.post("/v1/responses", json=body)
+
+    made = respond(input="Repeat: house").json()
+    # It is written a moment after its last byte; whatever asks for it waits for that.
+    assert stack.get(f"/v1/responses/{made['id']}")["output"] == made["output"]
+    stack.cortex.stop(signal.SIGKILL)
+    stack.cortex.start()
+    stack.warm()
+    assert stack.get(f"/v1/responses/{made['id']}") == made
+    assert respond(input="Repeat: tree", previous_response_id=made["id"]).status_code == 200

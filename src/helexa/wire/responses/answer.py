@@ -108,7 +108,7 @@ def _format(body: Body) -> Json:
     return {
         "type": "json_schema",
         "name": wanted.name or "response",
-        "description": wanted.description,
+        "description": wanted.description or "",  # one schema wants it, the other a string
         "schema": wanted.schema,
         "strict": bool(wanted.strict),
     }
