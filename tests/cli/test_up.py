@@ -36,6 +36,8 @@ class Up(NamedTuple):
         return os.environ | {
             "OPENAI_BASE_URL": f"{self.line['url']}/v1",
             "OPENAI_API_KEY": "any",
+            "ANTHROPIC_BASE_URL": str(self.line["url"]),
+            "ANTHROPIC_API_KEY": "any",
             "NO_PROXY": "127.0.0.1",
         }
 
