@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 import click
 
-from helexa.cli.door import Door, door_options, open_door
-from helexa.cli.options import json_option, version_option
+from helexa.cli.door import Door, open_door
+from helexa.cli.options import endpoint_options, json_option, version_option
 from helexa.cli.table import bar, table
 
 BAR = 20
@@ -27,7 +27,7 @@ def fleet_group() -> None:
 
 
 @fleet_group.command()
-@door_options
+@endpoint_options
 @json_option
 @version_option
 def status(endpoint: str, key: str | None, as_json: bool) -> None:
@@ -40,7 +40,7 @@ def status(endpoint: str, key: str | None, as_json: bool) -> None:
 @click.argument("model")
 @click.option("--node", help="Load it there.  [default: the best place]")
 @click.option("--no-wait", is_flag=True, help="Do not wait until it is loaded.")
-@door_options
+@endpoint_options
 @json_option
 @version_option
 def load(
@@ -67,7 +67,7 @@ def load(
 @fleet_group.command()
 @click.argument("model")
 @click.option("--node", help="Only from this node.  [default: from all]")
-@door_options
+@endpoint_options
 @json_option
 @version_option
 def unload(model: str, node: str | None, endpoint: str, key: str | None, as_json: bool) -> None:
@@ -83,7 +83,7 @@ def unload(model: str, node: str | None, endpoint: str, key: str | None, as_json
 
 @fleet_group.command()
 @click.argument("node")
-@door_options
+@endpoint_options
 @json_option
 @version_option
 def drain(node: str, endpoint: str, key: str | None, as_json: bool) -> None:
@@ -93,7 +93,7 @@ def drain(node: str, endpoint: str, key: str | None, as_json: bool) -> None:
 
 @fleet_group.command()
 @click.argument("node")
-@door_options
+@endpoint_options
 @json_option
 @version_option
 def undrain(node: str, endpoint: str, key: str | None, as_json: bool) -> None:
@@ -111,7 +111,7 @@ def _drain(door: Door, node: str, *, draining: bool, as_json: bool) -> None:
 @click.argument("name")
 @click.argument("url")
 @click.option("--ca", help="File with the node's own authority, on the gateway's machine.")
-@door_options
+@endpoint_options
 @json_option
 @version_option
 def add(name: str, url: str, ca: str | None, endpoint: str, key: str | None, as_json: bool) -> None:
@@ -126,7 +126,7 @@ def add(name: str, url: str, ca: str | None, endpoint: str, key: str | None, as_
 
 @fleet_group.command()
 @click.argument("name")
-@door_options
+@endpoint_options
 @json_option
 @version_option
 def remove(name: str, endpoint: str, key: str | None, as_json: bool) -> None:
@@ -138,7 +138,7 @@ def remove(name: str, endpoint: str, key: str | None, as_json: bool) -> None:
 
 @fleet_group.command()
 @click.argument("request")
-@door_options
+@endpoint_options
 @json_option
 @version_option
 def explain(request: str, endpoint: str, key: str | None, as_json: bool) -> None:

@@ -12,7 +12,7 @@ from helexa.cli.door import refusal
 from helexa.cli.remote import Unreachable, ask, get_json
 
 PATIENCE_S = 3600.0
-EVERY_S = 0.5
+EVERY_S = 0.25
 
 
 def load_and_watch(
