@@ -3,7 +3,7 @@
 #   make demo    install, start everything, ask one question, show where the time went, stop
 #   make up      the same, but stay up until Ctrl-C
 #   make test    the whole suite
-#   make sdks    the SDKs, the AI SDK, opencode and Codex in several versions against a real stack
+#   make sdks    the SDKs, the AI SDK and coding agents in several versions against a real stack
 #   make check   lint, types, import contracts, docs, packaging
 #   make soak    the long runs that do not fit the suite
 #   make bench   the figures of docs/figures.md, printed
