@@ -61,12 +61,10 @@ def test_answers_occupy_the_cache_too() -> None:
 def test_a_place_that_caches_less_than_we_think_loses_our_trust_and_wins_it_back() -> None:
     index = AffinityIndex()
     cache, ask = index.new(), conversation(1, 10)
-    for _ in range(20):
-        index.learn(cache, ask, 1000, 0, 0)
-    assert cache.trust < 0.02
-    for _ in range(20):
-        index.learn(cache, ask, 1000, 990, 0)
-    assert cache.trust > 0.95
+    for share, trust in ((0.0, 0.05), (1.0, 1.0), (0.5, 0.5)):
+        for _ in range(40):
+            index.learn(cache, ask, 1000 * cache.trust, int(1000 * share), 0)
+        assert abs(cache.trust - trust) < 0.01
 
 
 def test_a_restart_forgets_what_one_place_had() -> None:

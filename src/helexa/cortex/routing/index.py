@@ -30,7 +30,9 @@ UNKNOWN_CAPACITY = 100_000.0
 _TOKEN_BITS = 24
 _TOKENS = (1 << _TOKEN_BITS) - 1
 _LEARNS = 0.2
-_TOLERANCE = 0.1
+_LEAST_TRUST = 0.05
+"""Less would tell nothing apart, and nothing could win it back."""
+
 _SLACK_TOKENS = 64
 """Templates and block sizes make a cached count differ a little from ours."""
 
@@ -147,13 +149,14 @@ class AffinityIndex:
 
         Args:
             ask: Its prompt, as it was placed.
-            believed: Tokens that we thought were cached.
+            believed: Tokens that we expected to be cached, on what trust we had.
             cached: Tokens that were.
             completion: Tokens of the answer; they are in the cache now, behind the prompt.
         """
-        if believed > _SLACK_TOKENS:
-            found = min(1.0, cached / believed)
-            model.trust += _LEARNS * (found - model.trust)
+        held = believed / model.trust
+        if held > _SLACK_TOKENS:
+            found = min(1.0, cached / held)
+            model.trust = max(_LEAST_TRUST, model.trust + _LEARNS * (found - model.trust))
         last = ask.points[-1] if ask.points else None
         value = None if last is None else model.held.get(last)
         if last is not None and value is not None and completion > 0:
