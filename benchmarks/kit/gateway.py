@@ -23,25 +23,39 @@ def key(index: int) -> str:
     return f"sk-benchmark-{index:04d}"
 
 
-def cortex_toml(nodes: Sequence[str], keys: int = KEYS) -> str:
-    """A cortex.toml with ``keys`` uncapped keys in front of ``nodes``."""
-    lines = ["[gateway]", 'listen = "127.0.0.1:0"', 'metrics_listen = "127.0.0.1:0"']
+def cortex_toml(
+    nodes: Sequence[str], keys: int = KEYS, *, cap: int | None = None, lines: str = ""
+) -> str:
+    """A cortex.toml with ``keys`` keys in front of ``nodes``.
+
+    Args:
+        cap: Tokens that each key may spend; None is uncapped.
+        lines: Further sections.
+    """
+    text = ["[gateway]", 'listen = "127.0.0.1:0"', 'metrics_listen = "127.0.0.1:0"']
     for index, url in enumerate(nodes):
-        lines += ["[[neurons]]", f'name = "node-{index}"', f'endpoint = "{url}"']
-    lines += ["[entitlements]", "require_auth = true"] if keys else []
+        text += ["[[neurons]]", f'name = "node-{index}"', f'endpoint = "{url}"']
+    text += ["[entitlements]", "require_auth = true"] if keys else []
     for index in range(keys):
         digest = hashlib.sha256(key(index).encode()).hexdigest()
-        lines += ["[[entitlements.keys]]", f'account_id = "account-{index % 100}"']
-        lines += [f'key_id = "key-{index}"', f'key_sha256 = "{digest}"']
-    return "\n".join(lines) + "\n"
+        text += ["[[entitlements.keys]]", f'account_id = "account-{index % 100}"']
+        text += [f'key_id = "key-{index}"', f'key_sha256 = "{digest}"']
+        text += [] if cap is None else [f"hard_cap = {cap}"]
+    return "\n".join(text) + f"\n{lines}"
 
 
 def start_cortex(
-    scratch: Path, nodes: Sequence[str], *, core: int | None = PROXY_CORE, keys: int = KEYS
+    scratch: Path,
+    nodes: Sequence[str],
+    *,
+    core: int | None = PROXY_CORE,
+    keys: int = KEYS,
+    cap: int | None = None,
+    lines: str = "",
 ) -> tuple[Process, int]:
-    """A gateway in front of ``nodes``; its process and port."""
+    """A gateway in front of ``nodes``; its process and port. See ``cortex_toml``."""
     config = scratch / "cortex.toml"
-    config.write_text(cortex_toml(nodes, keys))
+    config.write_text(cortex_toml(nodes, keys, cap=cap, lines=lines))
     command = [sys.executable, "-m", "helexa.cli", "cortex", f"--config={config}"]
     environ = {"XDG_STATE_HOME": str(scratch / "state")}
     process = Process(command, scratch / "cortex.log", core=core, environ=environ, ready_line=True)

@@ -521,7 +521,8 @@ class Book:
     def _send(self, scope: Scope) -> None:
         assert self._backing is not None  # noqa: S101  # nobody asks without one
         need = None
-        if scope.wanted > scope.free or scope.free < max(0, scope.low):
+        ahead = not self._backing.shared and not scope.leased_at  # nobody else wants it
+        if ahead or scope.wanted > scope.free or scope.free < max(0, scope.low):
             need = max(0, scope.wanted - scope.free)
         self._backing.lease(scope, need, lambda found: self._answered(scope, found))
 

@@ -98,10 +98,10 @@ class Durable:
         caps = tuple(Cap(c.limit - scope.exempt, c.cap.window) for c in scope.caps)
         windows = tuple(state.seconds for state in scope.caps if state.seconds)
         name, block, at, life = scope.name, scope.block, self._now_ms(), self._life
-        tell = self.shared or not scope.known
+        met, tell = scope.known, self.shared or not scope.known
 
         def work(db: Database) -> Leased:
-            if tell:
+            if not met:
                 spend.register(db, name, windows, at)
             gained = None
             if caps and need is not None:
@@ -222,13 +222,14 @@ class Durable:
         self._store.submit(lambda db: lives.renew(db, life, lease_s), renewed)
 
     def _give_back_idle(self, scopes: dict[str, Scope]) -> None:
-        """Free tokens that stood still for a round belong to whoever asks next."""
+        """Free tokens that nobody took for a round belong to whoever asks next, and so does what
+        a busy key has twice over."""
         for scope in scopes.values():
-            idle = min(scope.free, scope.still)
-            scope.still = scope.free - idle
+            idle = scope.free if not scope.used else scope.free - 2 * scope.block
+            scope.used = False
             if idle > 0 and scope.leasing is None:
                 scope.free -= idle
-                scope.low = -1
+                scope.low = min(scope.low, scope.free)
                 self.give_back(scope, idle)
 
     def _fence(self) -> None:

@@ -69,7 +69,7 @@ class Scope:
         wanted: Tokens that waiting requests would like.
         known: The store has told what was spent before.
         leasing: Under way to the store.
-        still: Free tokens a moment ago.
+        used: Something was taken since somebody last looked.
     """
 
     name: str
@@ -86,7 +86,7 @@ class Scope:
     wanted: int = 0
     known: bool = False
     leasing: asyncio.Future[None] | None = None
-    still: int = 0
+    used: bool = False
     requests: int = 0
     prompt: int = 0
     completion: int = 0
@@ -108,6 +108,7 @@ class Scope:
 
     def take(self, tokens: int) -> None:
         """Hold free tokens for a grant."""
+        self.used = True
         self.free -= tokens
         self.held += tokens
         for cap in self.caps:
