@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from helexa.cli.ledger import verify_command
 from helexa.core.settings import SettingsError
 from helexa.cortex.ledger import lives, spend
-from helexa.cortex.ledger.database import Database
+from helexa.cortex.ledger.database import Database, connect
 from helexa.cortex.ledger.schema import migrate
 from helexa.cortex.ledger.spend import Batch, Line
 from helexa.cortex.ledger.tables import STEPS
@@ -103,3 +103,16 @@ def test_a_ledger_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     assert (done.exit_code, done.stdout) == (3, "")
     assert f"there is no ledger at {tmp_path}/none.db" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_backup_that_is_made_while_a_gateway_serves_is_a_whole_ledger(tmp_path: Path) -> None:
+    db = connect(f"sqlite://{tmp_path}/ledger.db")
+    migrate(db, STEPS)
+    life = lives.begin(db, "g", 1, 60).life
+    line = Line("one", 1, life, "settled", 0, "acme", "one", "n", "m", 100, 9, 9)
+    with db.transaction():
+        spend.write_batch(db, life, Batch(1, 0, [line], [], []))
+    db.execute("VACUUM INTO ?", (f"{tmp_path}/backup.db",))
+    db.close()
+    done = CliRunner().invoke(verify_command, ["--url", f"sqlite://{tmp_path}/backup.db"])
+    assert (done.exit_code, "9 tokens spent in 1 requests" in done.stdout) == (0, True)
