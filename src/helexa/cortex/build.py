@@ -218,6 +218,7 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
         ledger,
         lambda node: fleet.api(node),  # noqa: PLW0108  # the fleet is made below
         booked=lambda settled: _booked(metrics, settled),
+        heard=lambda record: desk.observers.heard(record),  # noqa: PLW0108  # so is the desk
         slice_tokens=settings.ledger.slice_tokens,
         lease_s=settings.ledger.lease_secs,
         gateway=name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from helexa.core.fleet import RequestRecord
 from helexa.core.principal import Principal
 from helexa.cortex.capture import Captured, Captures
 from helexa.cortex.timeline import Timelines
@@ -24,6 +25,10 @@ class RequestObservers:
     def finished(self, exchange: Exchange) -> None:
         """Keep the timeline of an ended exchange."""
         self.timelines.record(exchange)
+
+    def heard(self, record: RequestRecord) -> None:
+        """Say in a timeline what only its node could tell."""
+        self.timelines.heard(record)
 
     def watch(self, principal: Principal, model: str, request_id: str) -> Captured | None:
         """A watcher if this request is being captured."""

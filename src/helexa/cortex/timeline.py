@@ -13,29 +13,34 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
+from helexa.core.fleet import RequestRecord
 from helexa.core.principal import Principal
 from helexa.core.usage import Timings, Usage
 from helexa.cortex.routing import explain
 
 if TYPE_CHECKING:
-    from helexa.cortex.exchange.desk import Placed, Times
+    from helexa.cortex.exchange.desk import Placed, Times, Tried
     from helexa.cortex.exchange.exchange import Exchange
+
+T = TypeVar("T")
 
 KEPT = 4096
 
 
-class Timeline(msgspec.Struct, frozen=True, gc=False):
-    """One ended request.
+class Timeline(msgspec.Struct, gc=False):
+    """One ended request; only ``usage`` may still come, with the node's word.
 
     Args:
         request_id: Ours; what nodes and ledger know it by.
         shown_id: What the client was told, which may be its own.
         ended_at: Epoch seconds.
         error: Code and message of what went wrong, if anything did.
+        tried: Candidates that did not answer before the one in ``placed``.
+        cut: Why the answer was ended before the model did, if it was.
         moved: A rotating first line was moved behind the rest of the system prompt.
     """
 
@@ -56,6 +61,8 @@ class Timeline(msgspec.Struct, frozen=True, gc=False):
     timings: Timings | None
     ended_at: float
     moved: bool = False
+    tried: tuple[Tried, ...] = ()
+    cut: str | None = None
 
     def phases(self) -> dict[str, float | None]:
         """Milliseconds per phase; None for a phase that did not happen.
@@ -64,13 +71,15 @@ class Timeline(msgspec.Struct, frozen=True, gc=False):
         it began; it has taken no time.
         """
         times, cold = self.times, self.placed is not None and self.placed.cold
-        waiting = times.ms(times.granted, times.placed)
+        retried = times.retried
+        waiting = times.ms(times.granted + retried, times.placed)
         queued = round(times.queued * 1000, 2)
         start = times.connected or times.placed
         phases = {
             "check": times.ms(times.received, times.granted),
             "queue": (queued or None) if cold or waiting is None else round(waiting + queued, 2),
             "load": waiting if cold else None,
+            "retries": round(retried * 1000, 2) or None,
             "connect": times.ms(times.placed, times.connected),
             "first_byte": times.ms(start, times.first_byte),
             "prefill": times.ms(start + times.queued, times.first),
@@ -113,6 +122,10 @@ class Timeline(msgspec.Struct, frozen=True, gc=False):
             body["prefix"] = self.prefix(usage)
         if self.timings is not None:
             body["timings"] = msgspec.to_builtins(self.timings)
+        if self.tried:
+            body["tried"] = [one._asdict() for one in self.tried]
+        if self.cut is not None:
+            body["cut"] = self.cut
         if self.error is not None:
             body["error"] = {"code": self.error[0], "message": self.error[1]}
         if admin:
@@ -134,11 +147,13 @@ class Timelines:
         kept: How many.
     """
 
-    __slots__ = ("_kept", "_now")
+    __slots__ = ("_early", "_kept", "_now", "_wanting")
 
     def __init__(self, now: Callable[[], float], kept: int = KEPT) -> None:
         self._now = now
         self._kept: deque[Timeline] = deque(maxlen=kept)
+        self._wanting: dict[str, Timeline] = {}
+        self._early: dict[str, RequestRecord] = {}
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -147,7 +162,7 @@ class Timelines:
         """Keep an ended exchange's timeline."""
         error, seen, reply = exchange.error, exchange.seen, exchange.reply
         failed = error is not None and exchange.outcome != "complete"
-        self._kept.append(
+        self.add(
             Timeline(
                 exchange.request_id,
                 exchange.shown_id,
@@ -156,7 +171,7 @@ class Timelines:
                 seen is not None and seen.stream,
                 exchange.principal,
                 exchange.placed,
-                exchange.attempts,
+                exchange.delivered,
                 reply.status,
                 reply.bytes_sent,
                 exchange.outcome,
@@ -167,12 +182,28 @@ class Timelines:
                 exchange.timings,
                 self._now(),
                 exchange.moved,
+                tuple(exchange.tried or ()),
+                exchange.cut,
             )
         )
 
     def add(self, timeline: Timeline) -> None:
         """Keep one timeline; the oldest makes room."""
         self._kept.append(timeline)
+        if timeline.usage is None and timeline.placed is not None:
+            _remember(self._wanting, timeline.request_id, timeline)
+            record = self._early.pop(timeline.request_id, None)
+            if record is not None:
+                self.heard(record)
+
+    def heard(self, record: RequestRecord) -> None:
+        """A node's last word: what a request has cost whose end we did not see."""
+        timeline = self._wanting.get(record.request_id)
+        if timeline is None:
+            _remember(self._early, record.request_id, record)
+        elif timeline.attempts == record.attempt:
+            del self._wanting[record.request_id]
+            timeline.usage = Usage(record.prompt, record.output, record.cached, record.reasoning)
 
     def find(self, request_id: str, principal: Principal | None) -> Timeline | None:
         """The latest request of that id.
@@ -201,3 +232,10 @@ class Timelines:
 
     def __iter__(self) -> Iterator[Timeline]:
         return iter(self._kept)
+
+
+def _remember(things: dict[str, T], name: str, thing: T) -> None:
+    """Keep ``thing`` until it is asked for, or the oldest of too many."""
+    things[name] = thing
+    if len(things) > KEPT:
+        del things[next(iter(things))]

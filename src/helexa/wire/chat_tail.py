@@ -24,6 +24,8 @@ MIDDLE = b"null}]}\n\n"
 """How a batch ends whose last event is a delta without a finish reason. What we look for comes
 after those, so one comparison settles nearly every batch."""
 
+_CUT = re.compile(rb'"helexa":\s?\{"finish":\s?"([a-z_]{1,32})"', re.ASCII)
+
 _FIRST = re.compile(
     rb'"(?:content|reasoning_content|arguments|text|refusal|name)":\s?"(?!")', re.ASCII
 )
@@ -72,6 +74,7 @@ class ChatTail:
         usage, timings: From the usage chunk; None before it.
         stamps: Times of batches in the middle of the stream that are not in ``gaps`` yet; whoever
             adds to them calls ``measure`` when there are ``MOST_STAMPS``.
+        cut: Why the answer was ended before the model did, if it was.
         done: The stream ended with its terminator (kept back: the caller writes it).
         error: The raw data of an error event, also kept back.
     """
@@ -79,6 +82,7 @@ class ChatTail:
     __slots__ = (
         "_bounds",
         "_show_usage",
+        "cut",
         "done",
         "error",
         "first_at",
@@ -98,6 +102,7 @@ class ChatTail:
         self.stamps: list[float] = []
         self.usage: Usage | None = None
         self.timings: Timings | None = None
+        self.cut: str | None = None
         self.done = False
         self.error: bytes | None = None
 
@@ -111,6 +116,8 @@ class ChatTail:
                 return events
         elif _FIRST.search(events) is not None:
             self.first_at = self.last_at = now
+        if b'"helexa"' in events:
+            self.cut = cut_of(events)
         if b'"usage"' in events or b"[DONE]" in events or b'"error"' in events:
             return self._tail(events)
         return events
@@ -161,6 +168,12 @@ class ChatTail:
         self.usage = _usage(chunk.usage)
         self.timings = chunk.timings
         return bool(chunk.choices) or self._show_usage
+
+
+def cut_of(data: bytes) -> str | None:
+    """Why an answer was cut, from the chunk or the whole body that says so; None if none does."""
+    found = _CUT.search(data)
+    return None if found is None else found[1].decode()
 
 
 def plain_usage(body: bytes) -> tuple[Usage | None, Timings | None]:

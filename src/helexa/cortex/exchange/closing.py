@@ -43,7 +43,7 @@ def queue_seconds(exchange: Exchange) -> float:
     placed, times = exchange.placed, exchange.times
     if placed is None or placed.cold:
         return times.queued
-    return times.queued + times.placed - times.granted
+    return times.queued + times.placed - times.granted - times.retried
 
 
 def comment(exchange: Exchange) -> bytes:
@@ -52,7 +52,7 @@ def comment(exchange: Exchange) -> bytes:
     known: dict[str, object] = {"node": placed.node if placed is not None else None}
     known["queue_ms"] = round(queue_seconds(exchange) * 1000, 2)
     if placed is not None and placed.cold:
-        known["load_ms"] = times.ms(times.granted, times.placed)
+        known["load_ms"] = times.ms(times.granted + times.retried, times.placed)
     if timings is not None:
         known["prefill_ms"] = round(timings.prompt_ms, 2)
         known["cached"] = timings.cache_n
@@ -118,7 +118,7 @@ def _count(exchange: Exchange, tail: ChatTail | None) -> None:
         at.queue.observe(queue_seconds(exchange))
     if exchange.placed.cold:
         at.cold_starts.inc()
-        at.load.observe(times.placed - times.granted)
+        at.load.observe(times.placed - times.granted - times.retried)
     if times.first:
         at.first_token.observe(times.first - times.received)
     if usage is not None:
@@ -181,7 +181,7 @@ def _log(exchange: Exchange) -> None:
             status=exchange.reply.status,
             outcome=exchange.outcome,
             code=error.code if error is not None and not complete else None,
-            attempts=exchange.attempts,
+            attempts=exchange.delivered,
             stream=seen.stream if seen is not None else None,
             prompt=usage.prompt if usage is not None else None,
             completion=usage.completion if usage is not None else None,

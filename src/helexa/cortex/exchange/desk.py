@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import msgspec
 
+from helexa.core.fleet import RequestRecord
 from helexa.core.ids import IdSource
 from helexa.core.logging import Logger
 from helexa.core.principal import Principal
@@ -160,6 +161,9 @@ class Observers(Protocol):
     def finished(self, exchange: Exchange) -> None:
         """Keep the timeline of an ended exchange."""
 
+    def heard(self, record: RequestRecord) -> None:
+        """A node's last word about a request."""
+
     def watch(self, principal: Principal, model: str, request_id: str) -> Watcher | None:
         """A watcher if this request is being captured."""
 
@@ -193,11 +197,21 @@ class Desk:
         self.books = Books(closing.close, self.loop)
 
 
+class Tried(NamedTuple):
+    """A candidate that did not answer: where, the code of why, and how long it took (ms)."""
+
+    node: str
+    code: str | None
+    ms: float
+
+
 class Times(msgspec.Struct, gc=False):
     """Times of one request by ``Desk.now`` (seconds); 0 is not yet.
 
     Args:
+        granted: When room was first asked for.
         queued: Not a time but a duration: what the node says it kept the request waiting.
+        retried: A duration, too: spent on candidates that did not answer.
     """
 
     received: float
@@ -209,6 +223,7 @@ class Times(msgspec.Struct, gc=False):
     last: float = 0.0
     ended: float = 0.0
     queued: float = 0.0
+    retried: float = 0.0
 
     def ms(self, start: float, stop: float) -> float | None:
         """Milliseconds between two of them; None unless both happened."""

@@ -30,6 +30,7 @@ from helexa.cortex.exchange.desk import (
     Outcome,
     Placed,
     Times,
+    Tried,
     Watcher,
 )
 from helexa.cortex.exchange.limits import limit_lines
@@ -79,6 +80,7 @@ class Exchange:
         "attempts",
         "avoid",
         "body",
+        "cut",
         "desk",
         "ended",
         "error",
@@ -104,6 +106,7 @@ class Exchange:
         "times",
         "timings",
         "translation",
+        "tried",
         "usage",
         "waiter",
         "watcher",
@@ -133,6 +136,8 @@ class Exchange:
         self.placed: Placed | None = None
         self.avoid: set[str] | None = None
         self.attempts = 0
+        self.tried: list[Tried] | None = None
+        self.cut: str | None = None
         self.attempt: Attempt | None = None
         self.stream: StreamRelay | None = None
         self.tail: ChatTail | None = None
@@ -254,11 +259,11 @@ class Exchange:
         self.attempts += 1
         self.attempt = None
         if self.route.free:
-            self.times.granted = self.desk.now()
+            self.times.granted = self.times.granted or self.desk.now()
             then(self)
             return
         granted = self.desk.ledger.grant(self.principal, self.request_id, self.attempts, self.size)
-        self.times.granted = self.desk.now()
+        self.times.granted = self.times.granted or self.desk.now()
         if type(granted) is Grant:
             self.grant = granted.tokens
             then(self)
@@ -275,6 +280,11 @@ class Exchange:
         if given is None or not given.isdigit() or len(given) > _MOST_DIGITS:
             return None
         return self.times.received + int(given) / 1000
+
+    @property
+    def delivered(self) -> int:
+        """To how many candidates it was sent, the last one included."""
+        return len(self.tried or ()) + (self.placed is not None)
 
     @property
     def relaying(self) -> bool:
@@ -342,7 +352,10 @@ class Exchange:
             self.sent = attempt.connected_at > 0
         stream, self.stream = self.stream, None  # it knows us: a cycle
         if stream is not None:
-            self.tail = stream.tail
+            self.tail = tail = stream.tail
+            if self.outcome != "complete":  # what was seen of it is as true
+                tail.measure()
+                self.times.first, self.times.last = tail.first_at, tail.last_at
         if self.outcome == "refused":
             self.placed = None
         if self.seat is not None:

@@ -28,13 +28,13 @@ from helexa.core.errors import (
 )
 from helexa.core.usage import Usage
 from helexa.cortex.exchange import closing
-from helexa.cortex.exchange.desk import Placed
+from helexa.cortex.exchange.desk import Placed, Tried
 from helexa.cortex.exchange.stream import StreamRelay
 from helexa.relay.answer import Answer, StreamForm
 from helexa.relay.attempt import Attempt
 from helexa.relay.upstream import Failure
 from helexa.wire import errors as wire
-from helexa.wire.chat_tail import plain_usage
+from helexa.wire.chat_tail import cut_of, plain_usage
 from helexa.wire.peek import Peek, edit
 from helexa.wire.prefix import stabilise
 
@@ -116,11 +116,15 @@ def _place(exchange: Exchange) -> None:
     placer, avoid = exchange.desk.placer, exchange.avoid
     if avoid:
         last = exchange.placed
-        exchange.placed = placer.now(exchange.model, avoid, last.ask if last is not None else None)
-        if exchange.placed is None and exchange.error is not None:
+        found = placer.now(exchange.model, avoid, last.ask if last is not None else None)
+        if found is None and exchange.error is not None:
             if not isinstance(exchange.error, ModelNotFound):
-                raise exchange.error  # nobody else has it: what the last one said stands
+                # Nobody else has it: what the last one said stands, and it was no detour.
+                if exchange.tried:
+                    exchange.times.retried -= exchange.tried.pop().ms / 1000
+                raise exchange.error
             exchange.avoid = avoid = None  # its node has just unloaded it: it is asleep again
+        exchange.placed = found
     if exchange.placed is not None:
         _deliver(exchange, exchange.placed)
         return
@@ -229,6 +233,7 @@ def _finish_stream(exchange: Exchange, stream: StreamRelay, node: str) -> Helexa
     tail, times = stream.tail, exchange.times
     tail.measure()
     exchange.usage, exchange.timings = tail.usage, tail.timings
+    exchange.cut = tail.cut
     times.first, times.last = tail.first_at, tail.last_at
     if tail.error is not None:
         return wire.from_wire(502, tail.error)
@@ -241,6 +246,7 @@ def _finish_stream(exchange: Exchange, stream: StreamRelay, node: str) -> Helexa
 def _finish_plain(exchange: Exchange, attempt: Attempt) -> None:
     body, times = attempt.body, exchange.times
     exchange.usage, exchange.timings = plain_usage(body)
+    exchange.cut = cut_of(body)
     times.first = times.first_byte
     times.last = exchange.desk.now()
     if exchange.translation is not None:
@@ -266,11 +272,21 @@ def _refused(exchange: Exchange, error: HelexaError) -> None:
     if exchange.avoid is None:
         exchange.avoid = set()
     exchange.avoid.add(placed.node)
+    _note(exchange, placed.node, error)
     if not exchange.route.free:
         desk.settler.settle(placed.node, exchange.request_id, exchange.attempts, Usage())
     if exchange.stream is not None:
         exchange.stream.renew()
     exchange.hold(_place)
+
+
+def _note(exchange: Exchange, node: str, error: HelexaError) -> None:
+    """Remember a candidate that did not answer, and the time it cost."""
+    took = exchange.desk.now() - exchange.times.placed
+    exchange.times.retried += took
+    if exchange.tried is None:
+        exchange.tried = []
+    exchange.tried.append(Tried(node, error.code, round(took * 1000, 2)))
 
 
 def _again(exchange: Exchange, error: HelexaError) -> bool:

@@ -55,6 +55,7 @@ class Settler:
     Args:
         api: A node's management routes by name; None for a node that is gone.
         booked: Told of every settlement that was made here (for metrics).
+        heard: Told of the records that such settlements go by.
         gateway: Our name; records of other gateways are none of our business.
         epoch: Our life; records of an earlier one are settled by recovery, not here.
     """
@@ -65,6 +66,7 @@ class Settler:
         api: Callable[[str], NodeApi | None],
         *,
         booked: Booked,
+        heard: Callable[[RequestRecord], object] = lambda _: None,
         slice_tokens: int,
         lease_s: float,
         gateway: str,
@@ -73,6 +75,7 @@ class Settler:
         self._ledger = ledger
         self._api = api
         self._booked = booked
+        self._heard = heard
         self._slice = slice_tokens
         self._lease_s = lease_s
         self._gateway = gateway
@@ -151,6 +154,7 @@ class Settler:
                 mail = self._mail.setdefault(node, _NodeMail())
                 self._compare(mail, key, record)
             return
+        self._heard(record)
         usage = Usage(record.prompt, record.output, record.cached, record.reasoning)
         settled = self.settle(node, record.request_id, record.attempt, usage, record.model)
         if settled is not None:
