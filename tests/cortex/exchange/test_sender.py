@@ -16,10 +16,10 @@ WHO = Principal("acme", "one")
 DIGEST = bytes.fromhex("2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b")  # secret
 
 
-def head(secret: bytes = b"secret", **more: bytes) -> Head:
+def head(path: bytes = b"/", secret: bytes = b"secret", **more: bytes) -> Head:
     headers = {b"authorization": b"Bearer " + secret}
     headers |= {name.replace("_", "-").encode(): value for name, value in more.items()}
-    return Head(b"POST", b"/", headers)
+    return Head(b"POST", path, headers)
 
 
 def table(now: list[float], ends: float | None = None) -> KeyTable:
@@ -57,8 +57,12 @@ def test_a_secret_that_ends_is_refused_from_then_on() -> None:
 
 
 def test_thinking_is_the_heads_too() -> None:
-    sender = sender_of(head(x_include_thinking=b"True"), table([0.0]))
-    assert sender.lines.endswith(b"x-include-thinking: true\r\n")
+    for path, line in (
+        (b"/v1/chat/completions", b"x-include-thinking: true\r\n"),
+        (b"/v1/messages", b"x-helexa-thinking: on\r\n"),
+    ):
+        sender = sender_of(head(path, x_include_thinking=b"True"), table([0.0]))
+        assert sender.lines.endswith(line)
 
 
 @pytest.mark.anyio
