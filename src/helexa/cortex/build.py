@@ -47,7 +47,8 @@ from helexa.cortex.metrics_server import serve_metrics
 from helexa.cortex.observers import RequestObservers
 from helexa.cortex.profiles import ProfileFile, Profiles
 from helexa.cortex.prompts import prompt_of
-from helexa.cortex.residency.owner import Hooks, Residency
+from helexa.cortex.residency.acts import Hooks
+from helexa.cortex.residency.owner import Residency
 from helexa.cortex.residency.world import Rules
 from helexa.cortex.responses.build import make_keeper
 from helexa.cortex.responses.keeper import Keeper

@@ -20,6 +20,7 @@ from helexa.core.errors import (
 from helexa.cortex.catalogue import profile_of, resolve
 from helexa.cortex.fleet.snapshot import ModelState, NodeSnapshot
 from helexa.cortex.profiles import Profile
+from helexa.cortex.residency import view
 from helexa.cortex.residency.effects import load_request
 from helexa.cortex.routes.deps import ManagementDeps
 from helexa.cortex.routes.respond import body_as, reply
@@ -92,7 +93,7 @@ class FleetRoutes:
             {
                 "nodes": [self._shown(node) for node in self._deps.fleet.snapshot().nodes],
                 "loading": list(residency.loading),
-                "waiting": residency.lines(),
+                "waiting": view.lines(residency),
                 "wishes": {
                     model: {"may_evict": wish.may_evict, "error": wish.error}
                     for model, wish in residency.wishes.items()
@@ -109,7 +110,7 @@ class FleetRoutes:
             "reachable": node.reachable,
             "leases": deps.leases.open(node.name),
             "origin": deps.roster.origin(node.name),
-            "under_way": deps.residency.under_way(node.name),
+            "under_way": view.under_way(deps.residency, node.name),
             "models": {name: self._model(node, state) for name, state in node.models.items()},
         }
         return shown
@@ -125,7 +126,7 @@ class FleetRoutes:
             "closing": node.name in deps.residency.closing(model),
             "breaker": phase(work.breaker, time.monotonic()),
         }
-        return shown | deps.residency.facts(node.name, model)
+        return shown | view.facts(deps.residency, node.name, model)
 
     # Acting.
 

@@ -19,6 +19,7 @@ from helexa.cortex.fleet.fleet import Fleet
 from helexa.cortex.fleet.snapshot import FleetSnapshot, NodeSnapshot
 from helexa.cortex.profiles import ProfileFile, Profiles
 from helexa.cortex.residency.owner import Residency, not_for_you
+from helexa.cortex.residency.telling import still_loading
 from helexa.cortex.residency.waiting import Waiter
 from helexa.cortex.routing.ask import Ask
 from helexa.cortex.routing.breaker import Kind
@@ -212,7 +213,7 @@ class FleetPlacer:
                 return await self._place(waiter, avoid)
         except TimeoutError:
             standing = waiter.standing(loop.time())
-            raise self._residency.still_loading(model, standing) from None
+            raise still_loading(model, standing) from None
         finally:
             waiter.leave()
 
