@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from helexa.core.errors import InsufficientQuota, RateLimitExceeded
+from helexa.core.errors import InsufficientQuota, RateLimitExceeded, ServiceUnavailable
 from helexa.core.logging import get_logger
 from helexa.core.principal import Cap, Principal, Window
 from helexa.cortex.ledger import lives, spend
@@ -18,6 +18,9 @@ from helexa.cortex.ledger.database import Database, LedgerUnavailable, connect
 from helexa.cortex.ledger.durable import Durable
 from helexa.cortex.ledger.spend import Line
 from helexa.cortex.ledger.store import Store
+
+if TYPE_CHECKING:
+    from tests.postgres import Server
 
 pytestmark = pytest.mark.anyio
 
@@ -361,3 +364,25 @@ async def test_what_one_gateway_does_not_use_the_other_gets(postgres_url: str) -
     finally:
         await one.store.close()
         await two.store.close()
+
+
+async def test_a_database_that_goes_away_is_waited_for_and_nothing_is_lost(
+    postgres_server: Server,
+) -> None:
+    rig = Rig(postgres_server.database(), "one", 1, [START])
+    try:
+        who = hard(100_000)
+        await rig.take(who, "a", 100)
+        postgres_server.stop()
+        # What is free goes on, what would need the store is refused, what was settled waits.
+        assert await rig.take(who, "b", 100) == 100
+        rig.end("a", 100)
+        with pytest.raises(ServiceUnavailable):
+            await rig.take(hard(100_000, "other"), "c", 100)
+        postgres_server.start()
+        await asyncio.wait_for(rig.book.written(), 20)
+        assert await rig.take(hard(100_000, "other"), "c", 100) == 100
+        spent = await rig.store.read(lambda db: db.execute("SELECT scope, spent FROM scopes"))
+        assert dict(spent)["key:k"] == 100
+    finally:
+        await rig.store.close()
