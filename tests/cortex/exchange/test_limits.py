@@ -210,7 +210,8 @@ async def test_answers_tell_what_is_left_of_a_keys_minute_and_tightest_cap() -> 
         first = await gateway.ask({}, x_api_key="sk-both")
         limits = told(first)
         assert (first.status, limits["limit-requests"], limits["limit-tokens"]) == (200, "3", "40")
-        assert (limits["remaining-requests"], limits["reset-requests"]) == ("2", "60s")
+        assert limits["remaining-requests"] == "2"
+        assert 50 <= int(limits["reset-requests"].removesuffix("s")) <= 60
         assert 0 <= int(limits["remaining-tokens"]) <= 40
         await until(lambda: not gateway.rooms.app.running)
         second = told(await gateway.ask({"stream": True}, x_api_key="sk-both"))
