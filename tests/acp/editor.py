@@ -194,7 +194,7 @@ class Session:
     folder: Path
     session_id: str = ""
     state: Any = None
-    messages: list[dict[str, Any]] = field(default_factory=list)
+    messages: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     async def prompt(self, *blocks: Any) -> Any:
         content = [acp.text_block(b) if isinstance(b, str) else b for b in blocks]
@@ -224,11 +224,11 @@ async def connected(
     """The agent, initialised."""
     client = editor or Editor()
     command = [sys.executable, "-m", "helexa.cli", "acp", "--log-level", "info"]
-    seen: list[dict[str, Any]] = []
+    seen: list[tuple[str, dict[str, Any]]] = []
     async with spawn_agent_process(
         cast(Any, client), *command, env=environment(data, url, **more),
         transport_kwargs={"limit": LIMIT}, use_unstable_protocol=True,
-        observers=[lambda event: seen.append(event.message)],
+        observers=[lambda event: seen.append((event.direction.value, event.message))],
     ) as (agent, process):  # fmt: skip
         files = schema.FileSystemCapabilities(read_text_file=read, write_text_file=write)
         answer = await agent.initialize(
