@@ -90,8 +90,8 @@ def direct_ms(port: int, text: str) -> float:
 @click.option("--turns", default=500, show_default=True)
 @report.json_option
 def main(starts: int, turns: int, json_file: Path | None) -> None:
-    command = f"python benchmarks/acp.py --starts {starts} --turns {turns}"
-    found = report.report("acp", "the editor bridge", command)
+    command = f"python benchmarks/editor_bridge.py --starts {starts} --turns {turns}"
+    found = report.report("editor_bridge", "the editor bridge", command)
     with tempfile.TemporaryDirectory(prefix="helexa-bench-") as scratch:
         folder = Path(scratch)
         stub = Stub(folder, "--tokens=20", "--gap-ms=1", "--prefill-ms=20")
