@@ -76,5 +76,8 @@ def _installed(cache: Path, kind: str, packages: tuple[str, ...], command: objec
         shutil.rmtree(made, ignore_errors=True)
         said = (done.stderr or done.stdout).strip().splitlines()
         pytest.skip(f"{' '.join(packages)} cannot be installed: {said[-1] if said else '?'}")
-    made.rename(folder)
+    try:
+        made.rename(folder)
+    except OSError:  # another run has been quicker
+        shutil.rmtree(made, ignore_errors=True)
     return folder
