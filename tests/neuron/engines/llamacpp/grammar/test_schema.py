@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
-from helexa.neuron.engines.llamacpp.grammar import Grammar, Uncompilable, compile_schema
+from helexa.neuron.engines.llamacpp.grammar import Grammar, Uncompilable, compile_schema, until
+from helexa.neuron.engines.llamacpp.grammar.objects import _key_rule
 
 
 def refused(schema: Any) -> str:
@@ -55,3 +57,47 @@ def test_a_schema_that_never_ends_is_refused() -> None:
     for _ in range(200):
         schema = {"type": "array", "items": schema}
     assert refused(schema).startswith("s.items.items")
+
+
+_PIECE = re.compile(r'"((?:[^"\\]|\\.)*)"|(\[(?:[^\]\\]|\\.)*\])|([a-z]+\d*)|(\S)')
+
+
+def expanded(grammar: Grammar, body: str) -> str:
+    """A rule that does not come back to itself, as an expression of Python's."""
+    out = []
+    for literal, kind, name, sign in _PIECE.findall(body):
+        if name:
+            out.append(f"(?:{expanded(grammar, grammar.rules[name])})")
+        elif kind or sign:
+            out.append(kind or sign)
+        else:
+            out.append(re.escape(literal.replace('\\"', '"')))
+    return "".join(out)
+
+
+@pytest.mark.parametrize(
+    ("key", "free"),
+    [("a", False), ("ab", False), ("b", True), ("abc", True), ("", True), ("aa", True)],
+)
+def test_a_further_key_is_none_of_the_declared_ones(key: str, free: bool) -> None:
+    grammar = Grammar()
+    rule = _key_rule(grammar, ["a", "ab"])
+    assert bool(re.fullmatch(expanded(grammar, rule), f'"{key}"')) is free
+
+
+@pytest.mark.parametrize(
+    ("text", "ends"),
+    [("</t>", True), ("a</t>", True), ("<</t>", True), ("</</t>", True), ("</t", False),
+     ("</t>x", False), ("</t></t>", False)],
+)  # fmt: skip
+def test_a_thought_ends_with_its_first_mark(text: str, ends: bool) -> None:
+    grammar = Grammar()
+    state = until(grammar, "</t>")
+    for char in text:  # each rule is a state, each of its options a step
+        steps = [part.split() for part in grammar.rules[state].split(" | ")] if state else []
+        found = next((s for s in steps if re.fullmatch(s[0].strip('"'), char)), None)
+        if found is None:
+            assert not ends
+            return
+        state = found[1] if len(found) > 1 else ""
+    assert (state == "") is ends
