@@ -8,10 +8,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tests.acp.editor import Editor, environment, opened
+from tests.acp.editor import environment, opened
 
 pytest.importorskip("xllamacpp")
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
@@ -66,33 +65,6 @@ async def test_spark_answers_in_the_editor_whatever_the_dialect(
         usage = next(u for u in editor.updates if u.session_update == "usage_update")
         assert usage.used > 100
         assert answer.usage.output_tokens > 0
-
-
-async def test_spark_reads_a_file_edits_it_runs_a_command_and_reports(
-    stack: str, tmp_path: Path
-) -> None:
-    work = tmp_path / "work"
-    work.mkdir()
-    notes = work / "notes.txt"
-    notes.write_text("hello\n")
-    shown: list[Any] = []
-
-    def decide(call: Any) -> str:
-        shown.extend(call.content or [])
-        return "allow_once"
-
-    editor = Editor(answer=decide)
-    async with opened(f"{stack}/v1", tmp_path, work, editor) as session:
-        await session.prompt("Read the file notes.txt.")
-        await session.prompt("In notes.txt replace hello with goodbye.")
-        await session.prompt("Run the command ls.")
-    done = {(call["kind"], call["status"]) for call in editor.calls().values()}
-    assert {("read", "completed"), ("edit", "completed"), ("execute", "completed")} <= done
-    assert notes.read_text() == "goodbye\n"
-    assert [(d.old_text, d.new_text) for d in shown if d.type == "diff"] == [
-        ("hello\n", "goodbye\n")
-    ]
-    assert "notes.txt" in editor.text()
 
 
 def test_the_doctor_says_what_was_found_and_tries_it(stack: str, tmp_path: Path) -> None:

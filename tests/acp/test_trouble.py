@@ -168,7 +168,7 @@ async def test_garbage_and_unknown_tools_are_told_to_the_model(
     results = [m["content"] for m in model.asked[1]["messages"] if m["role"] == "tool"]
     assert "no JSON object" in results[0]
     assert "there is no tool 'fly'" in results[1]
-    assert "give old_text and new_text" in results[2]
+    assert "must be a list" in results[2]
 
 
 async def test_the_same_calls_again_and_again_are_stopped(

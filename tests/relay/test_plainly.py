@@ -189,3 +189,16 @@ def test_an_answer_read_at_once_is_the_answer_read_in_pieces(
         heard.connection.data_received(data[a:b])
     assert heard.head == (200, [(b"content-length", b"%d" % len(body))])
     assert (heard.body, heard.end) == (body, "complete")
+
+
+def test_bytes_behind_a_size_line_that_was_cut_are_not_taken_for_chunks() -> None:
+    heard = Heard(forwards=True)
+    feed = heard.connection.data_received
+    payload = b"ab\r\nb\r\n01234567\n\n!"
+    assert len(payload) == 0x12
+    feed(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\na\n\n\r\n1")
+    rest = b"2\r\n" + payload + b"\r\n"
+    assert whole_chunks(rest)  # by itself it looks like two
+    feed(rest)
+    feed(b"0\r\n\r\n")
+    assert (heard.body, heard.end) == (b"a\n\n" + payload, "complete")

@@ -15,7 +15,6 @@ import pytest
 from tests.acp.editor import Editor, connected, environment, opened
 from tests.acp.model import Model, Reply, serving_model
 from tests.sdks.conftest import node_modules
-from tests.system.rig import Stack
 
 pytest.importorskip("acp")
 pytestmark = [pytest.mark.sdks, pytest.mark.timeout(300)]
@@ -144,28 +143,3 @@ def test_acpx_completes_a_session_with_approvals_and_one_with_denials(
     result = model.asked[1]["messages"][-1]
     assert result["role"] == "tool"
     assert ("did not allow" in result["content"]) == (policy == "--deny-all")
-
-
-def test_spark_edits_a_file_of_a_real_repository_through_acpx(
-    stack: Stack, tmp_path: Path, cache: Path
-) -> None:
-    folder = node_modules(cache, "acpx")
-    work = tmp_path / "repo"
-    work.mkdir()
-    (work / "notes.txt").write_text("hello\n")
-    git = ["git", "-c", "user.name=t", "-c", "user.email=t@t", "-C", str(work)]
-    for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "begin"]):
-        subprocess.run([*git, *words], check=True)
-    agent = shlex.join([sys.executable, "-m", "helexa.cli", "acp"])
-    done = subprocess.run(
-        [
-            str(folder / "node_modules/.bin/acpx"), "--agent", agent, "--cwd", str(work),
-            "--approve-all", "--format", "json", "--timeout", "60", "exec",
-            "In notes.txt replace hello with goodbye.",
-        ],
-        env=environment(tmp_path, f"{stack.url}/v1", HOME=str(tmp_path)),
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert '"type":"diff"' in done.stdout, done.stdout[-2000:] + done.stderr[-2000:]
-    changed = subprocess.run([*git, "diff"], check=True, capture_output=True, text=True).stdout
-    assert "-hello\n+goodbye" in changed

@@ -100,7 +100,7 @@ def swap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swap]:
     (folder / "cortex").mkdir()
     catalogue = "".join(f'[[models]]\nid = "{m}"\nharness = "llamacpp"\n' for m in models)
     config = (
-        f"[residency]\nmin_residency_secs = {RESIDENT_S}\nmax_wait_secs = 60\n"
+        f"[residency]\nmin_residency_secs = {RESIDENT_S}\n"
         f'[[neurons]]\nname = "one"\nendpoint = "{url}"\n'
     )
     cortex = CortexProcess(folder / "cortex", config, catalogue).start()
@@ -154,7 +154,6 @@ def test_a_deadline_that_cannot_be_met_is_refused_at_once_with_place_and_time(sw
     assert error["eta_s"] > 0.5
 
 
-@pytest.mark.timeout(240)  # a machine that is busy while a model loads lengthens its turns
 def test_two_models_that_alternate_are_swapped_at_most_once_a_turn(swap: Swap) -> None:
     """A client for each model that never stops asking: who waits is bounded, and so are swaps."""
     over = threading.Event()
@@ -173,7 +172,7 @@ def test_two_models_that_alternate_are_swapped_at_most_once_a_turn(swap: Swap) -
     clients = [threading.Thread(target=client, args=(m,)) for m in swap.models for _ in range(2)]
     for each in clients:
         each.start()
-    until(lambda: len(swap.said("model unloaded")) >= swaps_before + 3, 200)
+    until(lambda: len(swap.said("model unloaded")) >= swaps_before + 3, 60)
     over.set()
     for each in clients:
         each.join()

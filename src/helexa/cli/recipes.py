@@ -121,10 +121,7 @@ def codex(setup: Setup) -> str:
 
 
 def zed(setup: Setup) -> str:
-    """Members of Zed's ``settings.json``: its own agent's models, and ours as an external agent.
-
-    The key goes into Zed's settings or ``HELEXA_API_KEY``.
-    """
+    """Members of Zed's ``settings.json``; the key goes into its settings or ``HELEXA_API_KEY``."""
     available = [
         {
             "name": model.id,
@@ -146,17 +143,6 @@ def zed(setup: Setup) -> str:
         {
             "language_models": {"openai_compatible": {"helexa": provider}},
             "agent": {"default_model": default},
-            "agent_servers": {
-                "helexa": {
-                    "type": "custom",
-                    "command": "helexa",
-                    "args": ["acp"],
-                    "env": {
-                        "HELEXA_ACP_BASE_URL": setup.url,
-                        "HELEXA_ACP_MODEL": setup.model.id,
-                    },
-                }
-            },
         }
     )
 

@@ -27,30 +27,26 @@ class WriteFile:
         return _change(f"{word} {context.workspace.shown(path)}", path, old, new, context)
 
 
-_EDIT: Json = {
-    "old_text": {"type": "string"},
-    "new_text": {"type": "string"},
-    "replace_all": {"type": "boolean"},
-}
-
-
 class EditFile:
     """``edit_file``."""
 
     name = "edit_file"
     description = (
-        "Change a place of a file: old_text becomes new_text. old_text must occur exactly once "
-        "(give enough of its surroundings) unless replace_all is set. For several places at once "
-        "give edits instead; they are made one after the other."
+        "Change places of a file. Each edit's old_text must occur exactly once (give enough of "
+        "its surroundings) unless replace_all is set; edits are made one after the other."
     )
     parameters = schema(
-        ("path",),
+        ("path", "edits"),
         path={"type": "string"},
-        **_EDIT,
         edits={
             "type": "array",
             "minItems": 1,
-            "items": schema(("old_text", "new_text"), **_EDIT),
+            "items": schema(
+                ("old_text", "new_text"),
+                old_text={"type": "string"},
+                new_text={"type": "string"},
+                replace_all={"type": "boolean"},
+            ),
         },
     )
     kind: Kind = "edit"
@@ -61,10 +57,10 @@ class EditFile:
         """See ``Tool``."""
         path = context.workspace.path(words(arguments, "path"))
         edits = arguments.get("edits")
-        if isinstance(arguments.get("old_text"), str) and edits is None:
+        if isinstance(arguments.get("old_text"), str):  # one edit without its list is understood
             edits = [arguments]
         if not isinstance(edits, list) or not edits:
-            raise ToolTrouble("give old_text and new_text, or `edits`: a list of them")
+            raise ToolTrouble("`edits` must be a list of {old_text, new_text}")
         old = await context.workspace.read(path)
         new = old
         for i, edit in enumerate(edits):

@@ -25,7 +25,7 @@ from helexa.cortex.ledger.base import RequestKey
 from helexa.cortex.ledger.book import Entry
 from helexa.cortex.ledger.database import Database
 from helexa.cortex.ledger.scope import Account, Leased, Scope
-from helexa.cortex.ledger.spend import Batch, Fenced, Line, Sum
+from helexa.cortex.ledger.spend import Batch, Fenced, Line
 from helexa.cortex.ledger.store import Store
 
 FLUSH_S: Final = 0.05
@@ -256,27 +256,13 @@ class Durable:
 
 
 def _batch(pending: _Pending, number: int, at: int, life: int) -> Batch:
-    """What is to be written. Runs on the writer's thread, once per request: kept lean."""
-    rows: list[tuple[object, ...]] = []
-    spent: dict[Account, list[int]] = {}
-    blocks: dict[str, int] = {}
-    for account, last, granted, paying, prompt, completion, overrun, state in pending.entries:
-        who, total = account.principal, prompt + completion
-        rows.append(
-            (
-                last.request_id, last.attempt, life, state, at, who.account_id, who.key_id,
-                last.node, last.model, granted, total, prompt, completion, last.cached,
-                last.reasoning, overrun, 1 if last.estimated else 0,
-            )
-        )  # fmt: skip
-        sums = spent.get(account)
-        if sums is None:
-            sums = spent[account] = [0, 0, 0]
-        sums[0] += 1 if total else 0
-        sums[1] += prompt
-        sums[2] += completion
-        for scope in paying:
-            blocks[scope.name] = blocks.get(scope.name, 0) + total
+    lines, blocks = [], dict[str, int]()
+    for entry in pending.entries:
+        line = _line(entry, at, life)
+        lines.append(line)
+        if line.total:
+            for scope in entry.blocks:
+                blocks[scope.name] = blocks.get(scope.name, 0) + line.total
     running = [
         Line(
             *key, life, "open", at, account.principal.account_id, account.principal.key_id,
@@ -284,23 +270,30 @@ def _batch(pending: _Pending, number: int, at: int, life: int) -> Batch:
         )
         for key, (account, granted, used) in pending.running.items()
     ]  # fmt: skip
-    return Batch(number, at, rows, running, _sums(spent), sorted(blocks.items()))
+    return Batch(number, at, lines, running, sorted(blocks.items()))
 
 
-def _sums(spent: dict[Account, list[int]]) -> list[Sum]:
-    """By scope, in order, what was spent by account."""
-    found: dict[str, Sum] = {}
-    for account, (requests, prompt, completion) in spent.items():
-        for name in (account.own.name, account.shared.name):
-            had = found.get(name, Sum(name, 0, 0, 0, 0))
-            found[name] = Sum(
-                name,
-                had.spent + prompt + completion,
-                had.requests + requests,
-                had.prompt + prompt,
-                had.completion + completion,
-            )
-    return [found[name] for name in sorted(found)]
+def _line(entry: Entry, at: int, life: int) -> Line:
+    last, who = entry.settlement, entry.account.principal
+    return Line(
+        last.request_id,
+        last.attempt,
+        life,
+        entry.state,
+        at,
+        who.account_id,
+        who.key_id,
+        last.node,
+        last.model,
+        entry.granted,
+        entry.prompt + entry.completion,
+        entry.prompt,
+        entry.completion,
+        last.cached,
+        last.reasoning,
+        entry.overrun,
+        int(last.estimated),
+    )
 
 
 def _taken_over() -> ServiceUnavailable:

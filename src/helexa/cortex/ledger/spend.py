@@ -51,33 +51,21 @@ class Line(NamedTuple):
         return f"key:{self.key_id}", f"account:{self.account_id}"
 
 
-class Sum(NamedTuple):
-    """What a scope's requests cost together."""
-
-    scope: str
-    spent: int
-    requests: int
-    prompt: int
-    completion: int
-
-
 class Batch(NamedTuple):
     """What a life writes down at once.
 
     Args:
         number: Grows by one; written once, however often it is tried.
         at: Epoch milliseconds.
-        lines: What ended, as rows of ``requests``.
+        lines: What ended.
         running: What has not, and how far it is.
-        sums: What it cost, by scope.
         blocks: Tokens by the scope whose block pays them.
     """
 
     number: int
     at: int
-    lines: Sequence[Sequence[object]]
+    lines: Sequence[Line]
     running: Sequence[Line]
-    sums: Sequence[Sum]
     blocks: Sequence[tuple[str, int]]
 
 
@@ -225,40 +213,36 @@ def write_batch(db: Database, life: int, batch: Batch) -> None:
         raise Fenced
     insert(db, INSERT, batch.running, ONCE)
     insert(db, INSERT, batch.lines, ONCE)
-    spend(db, batch.sums, batch.at)
+    spend(db, batch.lines, batch.at)
     pay(db, life, batch.blocks)
 
 
-def sums_of(lines: Iterable[Line]) -> list[Sum]:
-    """What ``lines`` cost their keys and accounts."""
-    sums: dict[str, Sum] = {}
+def spend(db: Database, lines: Iterable[Line], at: int) -> None:
+    """Add what ``lines`` cost to their keys and accounts."""
+    sums: dict[str, list[int]] = {}
     for line in lines:
         for scope in line.scopes:
-            _, spent, requests, prompt, completion = sums.get(scope, Sum(scope, 0, 0, 0, 0))
-            sums[scope] = Sum(
-                scope,
-                spent + line.total,
-                requests + (1 if line.total else 0),
-                prompt + line.prompt,
-                completion + line.completion,
-            )
-    return [sums[scope] for scope in sorted(sums)]
-
-
-def spend(db: Database, sums: Sequence[Sum], at: int) -> None:
-    """Add what was spent to keys and accounts."""
+            found = sums.get(scope)
+            if found is None:
+                found = sums[scope] = [0, 0, 0, 0]
+            found[0] += line.total
+            found[1] += 1
+            found[2] += line.prompt
+            found[3] += line.completion
     if not sums:
         return
+    rows = [(scope, *sums[scope]) for scope in sorted(sums)]
+    spent = [(scope, sums[scope][0]) for scope in sorted(sums)]
     insert(
         db,
         "INSERT INTO scopes (scope, spent, requests, prompt, completion)",
-        sums,
+        rows,
         "ON CONFLICT (scope) DO UPDATE SET spent = scopes.spent + excluded.spent, "
         "requests = scopes.requests + excluded.requests, "
         "prompt = scopes.prompt + excluded.prompt, "
         "completion = scopes.completion + excluded.completion",
     )
-    _fill_buckets(db, [(each.scope, each.spent) for each in sums], at)
+    _fill_buckets(db, spent, at)
 
 
 def _fill_buckets(db: Database, rows: Sequence[tuple[str, int]], at: int) -> None:

@@ -5,18 +5,14 @@ Bounded by the catalogue times the fleet; what has left both is forgotten.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from helexa.core.errors import HelexaError, InsufficientVram, ServiceUnavailable, UpstreamFailed
 from helexa.cortex.residency.world import UNKNOWN_LOAD_S
 
 SMOOTHING = 0.5
-REMEMBERED = 5
-"""Loads whose time is kept. The lower median of them is believed: one load that met a busy disk
-neither lengthens turns nor frightens those who wait."""
 FAILED_FOR_S = 10.0
 FAILED_LONGEST_S = 300.0
 FIRM_FOR_S = 60.0
@@ -30,20 +26,13 @@ UNLOAD_S = 0.5
 
 @dataclass(slots=True)
 class _Lesson:
-    told_s: float | None = None
-    loads: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    load_s: float | None = None
+    loads: int = 0
     need_mb: int | None = None
     firm_until: float = 0.0
     failures: int = 0
     blocked_until: float = 0.0
     error: HelexaError | None = None
-
-    @property
-    def load_s(self) -> float | None:
-        """As timed by us, else as the node told."""
-        if self.loads:
-            return sorted(self.loads)[(len(self.loads) - 1) // 2]
-        return self.told_s
 
 
 class Learned:
@@ -87,7 +76,7 @@ class Learned:
     def timed_here(self, node: str, model: str) -> bool:
         """Whether a load of it was timed on that node, by us."""
         lesson = self._lessons.get((node, model))
-        return lesson is not None and bool(lesson.loads)
+        return lesson is not None and lesson.loads > 0
 
     def need_mb(self, node: str, model: str, used_mb: int | None) -> tuple[int | None, bool]:
         """Free memory that a load takes there, and whether the node has just said so.
@@ -124,12 +113,16 @@ class Learned:
     def timed(self, node: str, model: str, seconds: float) -> None:
         """A load has ended well."""
         lesson = self._lessons.setdefault((node, model), _Lesson())
-        lesson.loads.append(seconds)
+        before = lesson.load_s if lesson.loads else None
+        lesson.loads += 1
+        lesson.load_s = seconds if before is None else before + SMOOTHING * (seconds - before)
         lesson.failures, lesson.blocked_until, lesson.error = 0, 0.0, None
 
     def expects(self, node: str, model: str, seconds: float) -> None:
         """The node's own estimate; counts until a load was timed."""
-        self._lessons.setdefault((node, model), _Lesson()).told_s = seconds
+        lesson = self._lessons.setdefault((node, model), _Lesson())
+        if not lesson.loads:
+            lesson.load_s = seconds
 
     def unload_timed(self, seconds: float) -> None:
         """An unload has ended."""

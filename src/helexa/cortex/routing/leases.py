@@ -105,6 +105,5 @@ def _take_over(work: Work, state: ModelState) -> None:
     work.others = max(0, load.in_flight + load.queue_depth - work.open)
     if not work.measured and load.tok_s_prefill > 0:
         work.per_token = 1 / load.tok_s_prefill
-        work.reported = True
     known = load.kv_total_tokens + load.prompt_cache_tokens
     work.cache.capacity = float(known or UNKNOWN_CAPACITY)

@@ -238,10 +238,7 @@ class FleetPlacer:
             return
         ask, placed.ask = placed.ask, None  # what is kept of the request has no use for it
         believed = 0.0 if placed.choice is None else placed.choice.won.cached
-        first = not work.measured
         self.router.learn(model, work, ask, believed, usage, timings)
-        if first and work.measured and model in self._views:
-            self.router.assume(self._views[model].candidates)
 
     def failed(self, placed: Placed, kind: Kind) -> None:
         """A request failed at a place; refusals are no failures."""
@@ -313,7 +310,6 @@ class FleetPlacer:
         decision = self._decision(model, profiles, fleet)
         nodes = decision.nodes if isinstance(decision, Serve) else ()
         candidates = tuple(self._candidate(node, model) for node in nodes)
-        self.router.assume(candidates)
         return _View(decision, candidates, queued=self._residency.queued(model))
 
     def _candidate(self, node: NodeSnapshot, model: str) -> Candidate:

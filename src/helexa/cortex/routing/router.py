@@ -42,19 +42,6 @@ class Router:
         """Tokens per byte of a prompt, as the model's answers have told."""
         return self._per_byte.get(model, 1 / BYTES_PER_TOKEN)
 
-    def assume(self, candidates: Sequence[Candidate]) -> None:
-        """Take places that nobody has measured for as fast as the fastest, so that they are tried.
-
-        Told nothing, a node that joins would look slower than any other, and stay idle.
-        """
-        known = [c.work.per_token for c in candidates if c.work.measured or c.work.reported]
-        if known and len(known) < len(candidates):
-            best = min(known)
-            for candidate in candidates:
-                work = candidate.work
-                if not (work.measured or work.reported):
-                    work.per_token = best
-
     def choose(
         self, candidates: Sequence[Candidate], ask: Ask, avoid: AbstractSet[str] = NOBODY
     ) -> Choice | None:

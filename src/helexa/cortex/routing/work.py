@@ -37,8 +37,7 @@ class Work:
         waiting: Ours whose first token has not come.
         drift: Seconds by which first tokens have come later than predicted, summed up.
         ready_at: When the prefills that we have sent there will be done, seconds.
-        per_token: Seconds to prefill a token: ``measured`` by our own requests, else ``reported``
-            by the node, else taken to be as good as the best that has the model.
+        per_token: Seconds to prefill a token; ``measured`` by our own requests, or the node's word.
         service_s: Seconds a request holds its seat.
         breaker: Its failures in a row; ``shut_until`` is that of the breaker.
         candidate: This place as it stands for a choice; made by the placer.
@@ -55,7 +54,6 @@ class Work:
         "others",
         "per_token",
         "ready_at",
-        "reported",
         "service_s",
         "shut_until",
         "taken",
@@ -71,7 +69,6 @@ class Work:
         self.ready_at = 0.0
         self.per_token = 1 / BOOTSTRAP_PREFILL
         self.measured = False
-        self.reported = False
         self.service_s = SERVICE_S
         self.breaker: Breaker = CLOSED
         self.candidate: Candidate | None = None
