@@ -171,7 +171,7 @@ async def run(requests: int, seconds: float, scratch: Path) -> report.Report:
         async with asyncio.timeout(60):
             while len(fleet.serving()) < 4:
                 await asyncio.sleep(0.05)
-        found.figures.append(await split(fleet, max(480, requests // 10)))
+        found.figures.append(await split(fleet, max(960, requests // 10)))
         found.figures += await cancels(fleet, requests)
         found.figures += await kill(fleet, "node-1", seconds)
         found.figures.append(await join(fleet, "node-4"))
