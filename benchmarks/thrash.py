@@ -87,7 +87,8 @@ async def rota(swap: Swap, turn: float, clock: Standstill) -> float:
 
 async def run(seconds: float, load_s: float, residency: float, scratch: Path) -> report.Report:
     """Start, ask, compare."""
-    command = f"python benchmarks/thrash.py --seconds {seconds:g}"
+    command = f"python benchmarks/thrash.py --seconds {seconds:g} --load-secs {load_s:g}"
+    command += f" --min-residency-secs {residency:g}"
     found = report.report("thrash", "Two models that fit one at a time.", command)
     swap = Swap(scratch, load_s, f"min_residency_secs = {residency}")
     try:
