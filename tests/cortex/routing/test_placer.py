@@ -201,3 +201,18 @@ async def test_names_that_nobody_serves_leave_no_trace(fake_node: Starter, model
                 placer.check(f"nothing{index}", ANONYMOUS)
         placer.check("m", ANONYMOUS)
         assert set(placer._views) <= {"m"}
+
+
+async def test_a_place_that_is_about_to_go_takes_nothing_new_and_is_no_404(
+    fake_node: Starter, model: Model
+) -> None:
+    async with fake_node(model("cold")) as node, placing(node) as placer:
+        assert placer.find("cold", ANONYMOUS)[1] is not None
+        residency = placer._residency
+        residency._closing = {"cold": frozenset({"n0"})}
+        residency.version += 1
+        assert placer.find("cold", ANONYMOUS) == ("cold", None)
+        placer.check("cold", Principal("a", "a", may_load=False))
+        residency._closing = {}
+        residency.version += 1
+        assert placer.find("cold", ANONYMOUS)[1] is not None
