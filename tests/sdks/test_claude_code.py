@@ -35,7 +35,7 @@ def test_a_headless_session_is_answered_with_the_settings_we_wrote(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=270,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
