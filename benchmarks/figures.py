@@ -18,6 +18,7 @@ from kit.report import ROOT, Figure, Machine, Report, TableData
 PAGE = ROOT / "docs" / "figures.md"
 ORDER = (
     "gateway",
+    "ledger",
     "hops",
     "streams",
     "prompt",
@@ -32,6 +33,7 @@ ORDER = (
     "node",
     "fairness",
     "metering",
+    "budgets",
     "chaos",
     "memory_plan",
 )
