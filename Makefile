@@ -80,7 +80,7 @@ web: web/node_modules/.installed
 	cd web && npm run --silent build
 
 web/node_modules/.installed: web/package.json web/package-lock.json
-	cd web && npm ci --no-audit --no-fund --loglevel=error
+	cd web && npm install --no-save --no-audit --no-fund --loglevel=error
 	@touch $@
 
 clean:
