@@ -167,6 +167,9 @@ async def run(requests: int, seconds: float, scratch: Path) -> report.Report:
     command = f"python benchmarks/fleet.py --requests {requests}"
     found = report.report("fleet", "four real nodes under load", command)
     fleet = SlowFleet(scratch, 4)
+    running = asyncio.current_task()
+    if running is not None:  # an exit from within a callback of the loop would be swallowed
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
     try:
         async with asyncio.timeout(60):
             while len(fleet.serving()) < 4:
@@ -188,7 +191,7 @@ def main(requests: int, seconds: float, json_file: Path | None) -> None:
     with tempfile.TemporaryDirectory(prefix="helexa-bench-") as scratch:
         try:
             found = uvloop.run(run(requests, seconds, Path(scratch)))
-        except (Failed, OSError, TimeoutError) as error:
+        except (Failed, OSError, TimeoutError, asyncio.CancelledError) as error:
             raise click.ClickException(str(error) or "nothing came in time") from error
     report.finish(found, json_file)
 

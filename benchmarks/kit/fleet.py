@@ -51,6 +51,14 @@ class SlowFleet:
     def __init__(self, folder: Path, count: int) -> None:
         self.folder = folder
         self.nodes: dict[str, SlowNode] = {}
+        self.gateway: Process | None = None
+        try:
+            self._start(folder, count)
+        except BaseException:  # also SIGTERM: what has been started ends with us
+            self.stop()
+            raise
+
+    def _start(self, folder: Path, count: int) -> None:
         for index in range(count):
             self.start_node(f"node-{index}")
         lines = ['models_config = "models.toml"', "[gateway]", 'listen = "127.0.0.1:0"']
@@ -62,13 +70,13 @@ class SlowFleet:
         (folder / "models.toml").write_text(f'[[models]]\nid = "{SPARK}"\nharness = "llamacpp"\n')
         (folder / "cortex.toml").write_text("\n".join(lines) + "\n")
         command = [sys.executable, "-m", "helexa.cli", "cortex"]
-        self.gateway = Process(
+        self.gateway = gateway = Process(
             [*command, f"--config={folder}/cortex.toml"],
             folder / "cortex.log",
             environ={"XDG_STATE_HOME": str(folder / "state")},
             ready_line=True,
         )
-        self.url: str = self.gateway.ready()["url"]
+        self.url: str = gateway.ready()["url"]
         self.port = int(self.url.rpartition(":")[2])
 
     def start_node(self, name: str) -> SlowNode:
@@ -91,6 +99,7 @@ class SlowFleet:
 
     def stop(self) -> None:
         """End everything."""
-        self.gateway.stop()
+        if self.gateway is not None:
+            self.gateway.stop()
         for node in self.nodes.values():
             node.stop()
