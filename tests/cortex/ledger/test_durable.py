@@ -382,7 +382,8 @@ async def test_a_database_that_goes_away_is_waited_for_and_nothing_is_lost(
         postgres_server.start()
         await asyncio.wait_for(rig.book.written(), 20)
         assert await rig.take(hard(100_000, "other"), "c", 100) == 100
-        spent = await rig.store.read(lambda db: db.execute("SELECT scope, spent FROM scopes"))
-        assert dict(spent)["key:k"] == 100
+        rows = await rig.store.read(lambda db: db.execute("SELECT scope, spent FROM scopes"))
+        spent: dict[Any, Any] = dict(rows)
+        assert spent["key:k"] == 100
     finally:
         await rig.store.close()

@@ -6,9 +6,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -181,6 +182,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 )
                 for name, record in known.items()
             ]  # fmt: skip
+            settled: list[Any] = []
             for _ in range(2):  # read twice, booked once
                 settled = await self.estate.settle([(life, row, "n") for row in rows])
             assert settled == [None] * len(rows)
@@ -197,16 +199,16 @@ class LedgerMachine(RuleBasedStateMachine):
         if self.store is None:
             return
         for who in self.who:
-            for window in self.do(lambda who=who: self.book.usage(who)).windows:
+            for window in self.do(partial(self.book.usage, who)).windows:
                 assert window.spent_tokens + window.open_tokens <= window.hard_cap
         self.run(self.store.read(self._look))
 
     def _look(self, db: Database) -> None:
         with db.snapshot():
-            blocks = dict(
+            blocks: dict[Any, Any] = dict(
                 db.execute("SELECT scope, CAST(SUM(tokens) AS BIGINT) FROM blocks GROUP BY scope")
             )
-            spent = dict(db.execute("SELECT scope, spent FROM scopes"))
+            spent: dict[Any, Any] = dict(db.execute("SELECT scope, spent FROM scopes"))
             buckets = db.execute("SELECT scope, seconds, bucket, tokens FROM buckets")
         at = int(self.now * 1000)
         scopes = {f"key:{who.key_id}": who.caps for who in self.who}
@@ -239,7 +241,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert proof.open == 0
         for who in self.who:
             self.run(self.book.learn([who]))
-            usage = self.do(lambda who=who: self.book.usage(who))
+            usage = self.do(partial(self.book.usage, who))
             assert all(w.open_tokens == 0 for w in usage.windows)
         del held
         self.run(self.store.close())
@@ -250,7 +252,7 @@ class LedgerMachine(RuleBasedStateMachine):
             if record.epoch == self.epoch and not record.final:
                 record.final = True
                 last = Settlement(name, 1, record.used, 0)
-                settled = self.do(lambda last=last: self.book.settle(last))
+                settled = self.do(partial(self.book.settle, last))
                 assert settled is not None
                 self.billed[name] = record.used
 
@@ -260,14 +262,14 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 def _everything(db: Database) -> tuple[Any, dict[str, int], int]:
-    rows = dict(db.execute("SELECT request_id, prompt + completion FROM requests"))
+    rows: dict[Any, Any] = dict(db.execute("SELECT request_id, prompt + completion FROM requests"))
     held = db.execute("SELECT COALESCE(SUM(tokens), 0) FROM blocks")[0][0]
     return verify(db), {name: int(tokens) for name, tokens in rows.items() if tokens}, int(held)
 
 
 def check(urls: Callable[[], str], examples: int) -> None:
     run_state_machine_as_test(
-        lambda: LedgerMachine(urls()),
+        cast(Any, lambda: LedgerMachine(urls())),
         settings=settings(
             max_examples=examples,
             stateful_step_count=25,
