@@ -10,6 +10,7 @@ import acp
 import pytest
 from tests.acp.editor import Editor, connected, environment, opened
 from tests.acp.model import Model, Reply
+from tests.bench.made import Write, serving_in_thread
 
 pytestmark = pytest.mark.anyio
 OVERFLOW = {
@@ -307,3 +308,98 @@ async def test_a_damaged_session_is_refused_and_hides_no_others(
             await session.agent.load_session(cwd=str(work), session_id="broken", mcp_servers=[])
         assert "cannot be read" in str(refused.value)
         assert oct(folder.stat().st_mode)[-3:] == "700"
+
+
+async def test_a_cancelled_request_is_answered_as_cancelled_and_the_session_goes_on(
+    model: Model, tmp_path: Path, work: Path
+) -> None:
+    model.say(Reply("I will", hold=20), "Yes.")
+    async with opened(model.url, tmp_path, work) as session:
+        connection = session.agent._conn
+        content = [{"type": "text", "text": "go"}]
+        params = {"sessionId": session.session_id, "prompt": content}
+        running = asyncio.ensure_future(connection.send_request("session/prompt", params))
+        await session.editor.until(session.editor.text)
+        number = max(m["id"] for way, m in session.messages if way == "outgoing" and "id" in m)
+        await connection.send_notification("$/cancel_request", {"requestId": number})
+        with pytest.raises(acp.RequestError) as cancelled:
+            await asyncio.wait_for(running, 10)
+        assert cancelled.value.code == -32800
+        assert (await session.prompt("still there?")).stop_reason == "end_turn"
+        assert session.editor.text().endswith("Yes.")
+
+
+async def test_a_page_is_fetched_as_text_after_permission(
+    model: Model, tmp_path: Path, work: Path
+) -> None:
+    async def page(_body: dict[str, object], write: Write) -> None:
+        text = b"<html><head><title>x</title></head><body><p>Hello <b>you</b></p></body></html>"
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\nconnection: close\r\n"
+        await write(head + b"content-length: %d\r\n\r\n" % len(text) + text)
+
+    with serving_in_thread(page) as url:
+        model.say(Reply(calls=[("fetch_url", {"url": f"{url}/a"})]), "Read.")
+        async with opened(model.url, tmp_path, work) as session:
+            await session.prompt("fetch it")
+            assert len(session.editor.asked) == 1
+    assert model.asked[1]["messages"][-1]["content"] == "Hello you"
+
+
+@pytest.mark.parametrize("kind", ["http", "sse"])
+async def test_mcp_servers_over_the_network_bring_their_tools_too(
+    model: Model, tmp_path: Path, work: Path, kind: str
+) -> None:
+    pytest.importorskip("mcp")
+    transport = "streamable-http" if kind == "http" else "sse"
+    script = tmp_path / "server.py"
+    script.write_text(
+        "import socket, sys\nfrom mcp.server import MCPServer\n"
+        "with socket.socket() as free:\n    free.bind(('127.0.0.1', 0))\n"
+        "    port = free.getsockname()[1]\nserver = MCPServer('sums')\n"
+        "@server.tool()\ndef add(a: int, b: int) -> int:\n    return a + b\n"
+        "print(port, flush=True)\n"
+        f"server.run('{transport}', host='127.0.0.1', port=port)\n"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(script), stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        port = int(await process.stdout.readline())
+        await reachable(port)
+        path = "mcp" if kind == "http" else "sse"
+        server = {"http": acp.schema.HttpMcpServer, "sse": acp.schema.SseMcpServer}[kind](
+            type=kind, name="sums", url=f"http://127.0.0.1:{port}/{path}", headers=[]
+        )
+        model.say(Reply(calls=[("sums__add", {"a": 2, "b": 3})]), "Five.")
+        async with opened(model.url, tmp_path, work, mcp_servers=[server]) as session:
+            await session.prompt("add")
+    finally:
+        process.kill()
+        await process.wait()
+    assert model.asked[1]["messages"][-1]["content"] == "5"
+
+
+async def reachable(port: int) -> None:
+    """Wait until somebody listens there."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0.05)
+            else:
+                writer.close()
+                return
+
+
+async def test_prices_of_the_catalogue_become_the_cost_of_the_session(
+    model: Model, tmp_path: Path, work: Path
+) -> None:
+    model.models[0]["cost"] = {"input": 10.0, "output": 100.0}
+    async with opened(model.url, tmp_path, work) as session:
+        await session.prompt("hi")
+        usage = [u for u in session.editor.updates if u.session_update == "usage_update"][-1]
+        assert usage.cost.currency == "USD"
+        assert usage.cost.amount == pytest.approx((100 * 10 + 7 * 100) / 1e6)
