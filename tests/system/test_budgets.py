@@ -60,8 +60,10 @@ def test_a_key_with_its_prompt_and_k_tokens_left_gets_k_tokens(
 
 
 def test_a_fan_out_that_wishes_for_far_more_runs_until_the_money_is_gone(stack: Stack) -> None:
+    # First grants are small against the cap, as they are against an agent's: all eight begin
+    # before the first of them could have spent it.
     prompt = stack.ask(endless(1)).json()["usage"]["prompt_tokens"]
-    cap = 8 * prompt + 900
+    cap = 8 * prompt + 4000
     key = new_key(stack, cap, "fan")
     with ThreadPoolExecutor(8) as pool:
         bodies = [long(32_000, stream=bool(number % 2)) for number in range(8)]
