@@ -161,9 +161,11 @@ def test_two_gateways_on_one_postgres_share_a_key_without_overshoot(
             for got in pool.map(ask, range(60)):
                 seen.add(got.status_code)
         assert seen <= {200, 429}
-        # What one holds and does not use, the other gets: in the end nothing is left.
+        # What one holds and does not use, the other gets: in the end too little is left for a
+        # prompt at either of them.
         until(lambda: spent(other, "sk-both") == cap or not ask_more(first, other), 30)
-        assert cap - 30 <= spent(first, "sk-both") == spent(other, "sk-both") <= cap
+        until(lambda: spent(first, "sk-both") == spent(other, "sk-both"), 30)
+        assert cap - 150 <= spent(first, "sk-both") <= cap
     finally:
         assert second.stop() == 0
 
@@ -184,11 +186,8 @@ def spent(stack: Stack, key: str) -> int:
 
 def ask_more(*stacks: Stack) -> bool:
     """Whether any of them still answers."""
-    return any(
-        stack.ask(endless(50), "sk-both").json().get("error", {}).get("code")
-        != "insufficient_quota"
-        for stack in stacks
-    )
+    answers = [stack.ask(endless(50), "sk-both").status_code for stack in stacks]
+    return 200 in answers
 
 
 @pytest.mark.slow  # starts, kills and starts again five processes
