@@ -5,6 +5,7 @@ from pathlib import Path
 
 from helexa.bench.scenarios.build import scenarios
 from helexa.bench.settings import load_settings as load_bench
+from helexa.bench.store.reader import Reader
 from helexa.core.settings import load
 from helexa.cortex.profiles import load_profiles
 from helexa.cortex.settings import load_settings
@@ -49,3 +50,9 @@ def test_the_bench_example_loads_and_its_scenarios_exist() -> None:
     loaded = load_bench(EXAMPLES / "helexa-bench.toml", {}, {})
     assert loaded.warnings == ()
     assert "chat:4096" in [scenario.name for scenario in scenarios(loaded.value.scenarios)]
+
+
+def test_the_example_database_is_readable_and_names_no_host() -> None:
+    cells = Reader(EXAMPLES.parent / "bench.sqlite").latest_cells()
+    assert {cell.target for cell in cells} == {"node", "gateway", "llama.cpp"}
+    assert {cell.host for cell in cells} == {""}
