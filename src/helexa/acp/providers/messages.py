@@ -181,7 +181,7 @@ class MessagesReader:
                 out.append(ToolCallEnded(self._open))
                 self._open = None
             case "message_delta":
-                self._end(event, out)
+                self._end(event)
             case "message_stop":
                 self.over = True
                 out.append(self._finish or Finished("stop"))
@@ -211,8 +211,7 @@ class MessagesReader:
             case "input_json_delta" if delta["partial_json"] and self._open is not None:
                 out.append(ToolCallArguments(self._open, delta["partial_json"]))
 
-    def _end(self, event: Json, out: list[Event]) -> None:
-        del out
+    def _end(self, event: Json) -> None:
         usage = event.get("usage") or {}
         output = usage.get("output_tokens") or 0
         reason = _REASONS.get(event["delta"].get("stop_reason") or "end_turn", "stop")

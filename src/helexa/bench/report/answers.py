@@ -18,8 +18,6 @@ from helexa.bench.stats.verdict import TOGETHER, Compared, Verdict, judge, judge
 from helexa.bench.store.cell import HIGHER_IS_BETTER, METRICS, Cell
 from helexa.bench.store.reader import ALL, Lines
 
-_SHOWN = ("answer_ms", "first_token_ms", "decode_rate", "throughput")
-
 
 class CellAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """A cell with its medians; ``verdict`` against the build before it."""

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from helexa.bench.row import CellKey, DeviceState, ModelFacts, Provenance, Result, Run
-from helexa.bench.store.cell import METRICS, Cell, samples_of
+from helexa.bench.store.cell import METRICS, samples_of
 from helexa.bench.store.schema import RUN_COLUMNS, StoreError, migrate, unusable
 
 KEPT_SAMPLES = 40
@@ -226,6 +226,3 @@ def from_row(row: Mapping[str, Any] | sqlite3.Row) -> Run:
         id=row["id"],
         **states,
     )
-
-
-__all__ = ["Cell", "Store", "cell_key", "connect", "from_row", "to_row"]

@@ -1,6 +1,6 @@
 """What a key may still spend, and what it has spent.
 
-``base`` is the door: grants are asked for, extended while tokens flow, and settled once. A store
-behind it is in memory (``memory``) or durable. This room must not know HTTP, nodes or models; it
-counts tokens.
+``base`` is the door: grants are asked for, extended while tokens flow, and settled once. ``book``
+answers from blocks of tokens that a store has durably set aside; ``durable`` keeps the two in step.
+This room must not know HTTP, nodes or models; it counts tokens.
 """
