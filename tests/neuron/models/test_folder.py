@@ -20,6 +20,7 @@ def test_both_forms_of_the_built_in_model_agree() -> None:
                  "kv_elements", "feed_forward", "heads"):  # fmt: skip
         assert getattr(folder, name) == getattr(file, name), name
     assert folder.format == "safetensors"
+    assert inspect(safetensors_dir(), "m") == folder
 
 
 def test_a_truncated_weight_file_says_what_it_needs(tmp_path: Path) -> None:

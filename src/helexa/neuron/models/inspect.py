@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from helexa.neuron.models.facts import ModelFacts
+from helexa.neuron.models.folder import inspect_folder
 from helexa.neuron.models.ggml import FILE_TYPES
 from helexa.neuron.models.gguf import BadModelFile, Gguf, read_gguf
 from helexa.neuron.models.layers import Cache, read_cache
@@ -22,15 +23,17 @@ _REPACKED = frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4"})
 
 
 def inspect(path: Path, model_id: str) -> ModelFacts:
-    """Facts of the model whose file (any shard) is ``path``.
+    """Facts of the model whose file (any shard) or folder is ``path``.
 
     Args:
-        path: A ``.gguf`` file.
+        path: A ``.gguf`` file, or a folder of safetensors files.
         model_id: The id it will be served under.
 
     Raises:
         BadModelFile: The file is missing, truncated, or not a model; with the reason.
     """
+    if path.is_dir():
+        return inspect_folder(path, model_id)
     projector = find_projector(path)
     header = read_gguf(path)
     facts = facts_of(header, model_id, can_see=projector is not None)
