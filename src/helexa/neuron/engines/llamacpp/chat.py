@@ -6,8 +6,12 @@ from typing import Any
 
 import msgspec
 
-from helexa.core.errors import UnsupportedParameter
 from helexa.neuron.engines.base import Meter, Served
+from helexa.neuron.engines.conversation import (
+    refuse_what_cannot_be,
+    repair_message,
+    system_to_the_front,
+)
 from helexa.neuron.engines.llamacpp.constrain import constrain
 from helexa.neuron.engines.llamacpp.forced import CallReader, Delta, Heads
 from helexa.neuron.engines.llamacpp.stream import Choice, ChoiceState, known_finish
@@ -18,9 +22,7 @@ from helexa.neuron.engines.request import (
     check_tools,
     set_thinking,
     take_cap,
-    wrong,
 )
-from helexa.neuron.models.template import system_first
 
 _TEXT = b'{"content":"'
 _REASONING = b'{"reasoning_content":"'
@@ -35,7 +37,6 @@ _NOT_FOR_CLIENTS = (
     "return_tokens", "reasoning_format", "reasoning_in_content", "parse_tool_calls",
     "response_fields", "lora", "__verbose", "sse_ping_interval",
 )  # fmt: skip
-_INSTRUCTS = ("system", "developer")
 
 
 def prepare(body: Json, served: Served, thinking: bool, *, grammars: bool = True) -> Heads | None:
@@ -49,10 +50,10 @@ def prepare(body: Json, served: Served, thinking: bool, *, grammars: bool = True
     """
     messages = check_messages(body, served)
     check_tools(body)
-    _refuse_what_cannot_be(body)
+    refuse_what_cannot_be(body)
     for message in messages:
-        _repair_message(message, served)
-    _system_to_the_front(body, served)
+        repair_message(message, served)
+    system_to_the_front(body, served)
     set_thinking(body, served, thinking)
     heads = constrain(body, served, grammars=grammars)
     for name in _NOT_FOR_CLIENTS:
@@ -64,62 +65,6 @@ def prepare(body: Json, served: Served, thinking: bool, *, grammars: bool = True
     body["timings_per_token"] = True
     body["verbose"] = bool(body.get("stop"))  # the last chunk then says which of them ended it
     return heads
-
-
-def _refuse_what_cannot_be(body: Json) -> None:
-    modalities = body.get("modalities")
-    if isinstance(modalities, list) and set(modalities) - {"text"}:
-        raise UnsupportedParameter(
-            f"`modalities` is {modalities!r}; only text is produced.", param="modalities"
-        )
-    if not isinstance(body.get("logprobs", False), bool):
-        raise wrong("logprobs", "a boolean", body["logprobs"])
-    for old, new in (("functions", "tools"), ("function_call", "tool_choice")):
-        if old in body:
-            raise UnsupportedParameter(f"`{old}` is not supported; use `{new}`.", param=old)
-
-
-def _repair_message(message: Json, served: Served) -> None:
-    template = served.facts.chat_template or ""
-    if message["role"] == "developer" and "developer" not in template:
-        message["role"] = "system"
-    for call in message.get("tool_calls") or ():
-        function = call["function"]
-        function["arguments"] = _arguments(function.get("arguments"))
-        call.setdefault("type", "function")
-
-
-def _arguments(value: Any) -> str:
-    """Arguments as the JSON text llama.cpp parses for the template; what a model once left
-    unfinished is shown to it as a string."""
-    if value is None or value == "":
-        return "{}"
-    if not isinstance(value, str):
-        return msgspec.json.encode(value).decode()
-    try:
-        msgspec.json.decode(value)
-    except msgspec.DecodeError:
-        return msgspec.json.encode({"unparsed": value}).decode()
-    return value
-
-
-def _system_to_the_front(body: Json, served: Served) -> None:
-    """Merge several or late system and developer messages where the template would refuse or
-    lose them, and only there: moving them costs the cached prefix."""
-    messages: list[Json] = body["messages"]
-    late = any(message["role"] in _INSTRUCTS for message in messages[1:])
-    if not late or not system_first(served.facts.chat_template or ""):
-        return
-    told = [message for message in messages if message["role"] in _INSTRUCTS]
-    rest = [message for message in messages if message["role"] not in _INSTRUCTS]
-    merged = "\n\n".join(_text(message["content"]) for message in told)
-    body["messages"] = [{"role": told[0]["role"], "content": merged}, *rest]
-
-
-def _text(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    return "\n".join(part.get("text", "") for part in content)
 
 
 class ChatDialect:

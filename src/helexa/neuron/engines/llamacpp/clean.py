@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from helexa.core.errors import UnsupportedOperation
+from helexa.neuron.engines import vectors
 from helexa.neuron.engines.base import EngineRequest, Served
-from helexa.neuron.engines.llamacpp import chat, text, vectors
+from helexa.neuron.engines.llamacpp import chat, text
 from helexa.neuron.engines.llamacpp.stream import StreamCleaner
 from helexa.neuron.engines.render import Envelope
 from helexa.neuron.engines.request import Json, decode

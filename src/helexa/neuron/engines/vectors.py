@@ -1,6 +1,6 @@
-"""Embeddings and rerank on llama.cpp: plain answers, counted by their usage.
+"""Embeddings and rerank: plain answers, counted by their usage.
 
-What llama.cpp does not do itself is done to its answer: fewer dimensions, the documents beside
+What engines do not do themselves is done to their answers: fewer dimensions, the documents beside
 their scores.
 """
 
