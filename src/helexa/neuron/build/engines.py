@@ -14,8 +14,11 @@ from helexa.neuron.engines.base import Engine
 from helexa.neuron.engines.llamacpp.build import LlamaCppBuild, inspect_build
 from helexa.neuron.engines.llamacpp.engine import LlamaCpp
 from helexa.neuron.hardware import Hardware
-from helexa.neuron.models.sources import BuiltIn, LocalFiles, Source, Sources
 from helexa.neuron.settings import NeuronSettings
+from helexa.neuron.sources.base import Source
+from helexa.neuron.sources.builtin import BuiltIn
+from helexa.neuron.sources.local import LocalFiles
+from helexa.neuron.sources.sources import Sources
 
 HARNESSES = ("llamacpp",)
 

@@ -18,12 +18,12 @@ from helexa.neuron.build.resident import assemble
 from helexa.neuron.engines.supervisor import SupervisorSettings
 from helexa.neuron.events import Bus
 from helexa.neuron.models.inspect import inspect
-from helexa.neuron.models.sources import Sources
 from helexa.neuron.registry.loader import ModelLoader
 from helexa.neuron.registry.served import ServedModel
 from helexa.neuron.registry.table import Registry
 from helexa.neuron.service import Node, on_the_wire
 from helexa.neuron.settings import DefaultModel
+from helexa.neuron.sources.sources import Sources
 
 
 def assemble_node(parts: Parts, log: Logger) -> Node[ServedModel]:

@@ -26,10 +26,11 @@ from helexa.neuron.engines.supervisor import (
     SupervisorSettings,
 )
 from helexa.neuron.models.facts import ModelFacts
-from helexa.neuron.models.sources import Sources
 from helexa.neuron.registry.experience import Experience
 from helexa.neuron.registry.served import ServedModel
 from helexa.neuron.registry.table import LoadWatch
+from helexa.neuron.sources.listing import Progress
+from helexa.neuron.sources.sources import Sources
 
 _LOCATED, _PLANNED = 0.6, 0.7
 """Shares of a load's progress: most of it is fetching files."""
@@ -91,12 +92,12 @@ class ModelLoader:
             HelexaError: Its file is broken, no engine can run it, its engine failed.
         """
         watch.progress(0.0, None)
-        path = await self.sources.locate(
-            spec.model_id,
-            source=spec.source,
-            quant=spec.quant,
-            progress=lambda done: watch.progress(_LOCATED * done, None),
-        )
+
+        def fetched(progress: Progress) -> None:
+            watch.progress(_LOCATED * progress.fraction, progress.eta_s)
+
+        listing = await self.sources.describe(spec.model_id, source=spec.source, quant=spec.quant)
+        path = await self.sources.fetch(listing, fetched)
         facts = await asyncio.to_thread(self.inspect, path, spec.model_id)
         host = await asyncio.to_thread(self.host)
         engine = choose(self.engines, spec.harness, facts, host)

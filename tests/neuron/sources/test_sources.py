@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from helexa.core.errors import InvalidRequestBody, ModelNotFound
-from helexa.neuron.models.sources import BuiltIn, LocalFiles, ModelRef, Sources, parse_model_id
+from helexa.neuron.sources.builtin import BuiltIn
+from helexa.neuron.sources.ids import ModelRef, parse_model_id
+from helexa.neuron.sources.local import LocalFiles
+from helexa.neuron.sources.sources import Sources
 
 SCHEMES = frozenset({"hf", "file"})
 pytestmark = pytest.mark.anyio
@@ -69,7 +72,10 @@ async def test_the_quant_picks_among_several_files(sources: Sources, tmp_path: P
         (folder / name).write_bytes(b"x")
     found = await sources.locate(f"{folder}/", quant="q4_k_m")
     assert found.name == "m-Q4_K_M-00001-of-00002.gguf"
-    with pytest.raises(ModelNotFound, match=r"2 files.*m-Q8_0\.gguf"):
+    assert (await sources.locate(f"{folder}/")) == found, "the usual one when none is named"
+    (folder / "m-Q4_K_M-00001-of-00002.gguf").rename(folder / "m-Q6_K.gguf")
+    (folder / "m-Q4_K_M-00002-of-00002.gguf").unlink()
+    with pytest.raises(ModelNotFound, match=r"2 models, and none was named.*m-Q8_0\.gguf"):
         await sources.locate(f"{folder}/")
     with pytest.raises(ModelNotFound, match="has no file of quant Q2_K"):
         await sources.locate(f"{folder}/", quant="Q2_K")
@@ -90,3 +96,20 @@ async def test_a_folder_of_safetensors_is_taken_whole(sources: Sources, tmp_path
     (folder / "config.json").write_text("{}")
     (folder / "model.safetensors").write_bytes(b"x")
     assert await sources.locate(str(folder)) == folder
+
+
+async def test_a_listing_says_what_is_here_before_anything_is_fetched(
+    sources: Sources, tmp_path: Path
+) -> None:
+    folder = tmp_path / "several"
+    folder.mkdir()
+    for name in ("m-Q8_0.gguf", "m-Q4_0.gguf", "mmproj-m-F16.gguf", "README.md"):
+        (folder / name).write_bytes(name.encode())
+    listing = await sources.describe("org/m", source=str(folder), quant="Q4_0")
+    assert (listing.name, listing.scheme, listing.quant) == ("org/m", "file", "Q4_0")
+    assert [file.name for file in listing.files] == ["mmproj-m-F16.gguf", "m-Q4_0.gguf"]
+    assert (listing.bytes_total, listing.bytes_missing) == (28, 0)
+    assert listing.path == folder / "m-Q4_0.gguf"
+    assert listing.quants == ("Q4_0", "Q8_0")
+    assert await sources.peek(listing, "m-Q4_0.gguf", 2, 4) == b"Q4_0"
+    assert await sources.peek(listing, "m-Q4_0.gguf", 7, 100) == b"gguf"
