@@ -127,3 +127,16 @@ def test_without_a_key_none_is_asked_for(stack: Stack) -> None:
     )
     found = json.loads(text(stack, "opencode", key=None))
     assert found["provider"]["helexa"]["options"]["apiKey"] == "any"
+
+
+def test_pi_and_llm_get_every_model_with_what_it_can(stack: Stack) -> None:
+    told = limit(stack)
+    [model, *_] = json.loads(text(stack, "pi"))["providers"]["helexa"]["models"]
+    assert model["id"] == SPARK
+    assert model["contextWindow"] == told["context"]
+    assert model["input"] == ["text"]
+    lines = text(stack, "llm").splitlines()
+    assert f'- model_id: "{SPARK}"' in lines
+    assert "  supports_tools: true" in lines
+    assert "  api_key_name: helexa" in lines
+    assert "  api_key_name: helexa" not in text(stack, "llm", key=None).splitlines()

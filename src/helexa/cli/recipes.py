@@ -198,6 +198,46 @@ def qwen_code(setup: Setup) -> str:
     return _json({"security": {"auth": auth}, "model": {"name": setup.model.id}})
 
 
+def pi(setup: Setup) -> str:
+    """``~/.pi/agent/models.json``."""
+    provider = {
+        "baseUrl": setup.url,
+        "api": "openai-completions",
+        "apiKey": KEY_VARIABLE if setup.key else NO_KEY,  # read as a variable's name if it is one
+        "models": [_pi_model(model) for model in setup.models],
+    }
+    return _json({"providers": {"helexa": provider}})
+
+
+def _pi_model(model: Model) -> Json:
+    out: Json = {"id": model.id, "reasoning": model.reasoning}
+    out["input"] = ["text", "image"] if model.vision else ["text"]
+    if model.context and model.output:
+        out |= {"contextWindow": model.context, "maxTokens": model.output}
+    if model.cost:
+        names = {"input": "input", "output": "output",
+                 "cacheRead": "cache_read", "cacheWrite": "cache_write"}  # fmt: skip
+        out["cost"] = {theirs: model.cost.get(ours) or 0 for theirs, ours in names.items()}
+    return out
+
+
+def llm(setup: Setup) -> str:
+    """``extra-openai-models.yaml`` of simonw's ``llm``; its key is ``llm keys set helexa``."""
+    blocks = []
+    for model in setup.models:
+        lines = [
+            f"- model_id: {_quoted(model.id)}",
+            f"  model_name: {_quoted(model.id)}",
+            f"  api_base: {_quoted(setup.url)}",
+            *(["  api_key_name: helexa"] if setup.key else []),
+            "  supports_schema: true",
+            *(["  supports_tools: true"] if model.tools else []),
+            *(["  vision: true"] if model.vision else []),
+        ]
+        blocks.append("\n".join(lines) + "\n")
+    return "".join(blocks)
+
+
 def langchain(setup: Setup) -> str:
     """A module with a chat model."""
     lines = [
@@ -272,6 +312,8 @@ RECIPES: dict[str, Recipe] = {
     "aider": Recipe(".aider.conf.yml of the project", aider, keeps_key=True),
     "aider-models": Recipe(".aider.model.metadata.json of the project", aider_models),
     "qwen-code": Recipe("~/.qwen/settings.json", qwen_code, keeps_key=True),
+    "pi": Recipe("~/.pi/agent/models.json", pi),
+    "llm": Recipe('extra-openai-models.yaml in `dirname "$(llm logs path)"`', llm),
     "langchain": Recipe("a Python module", langchain),
     "openai": Recipe("a Python module", openai_sdk),
     "anthropic": Recipe("a Python module", anthropic_sdk),
