@@ -49,25 +49,75 @@ def test_the_switch_is_named() -> None:
     assert read_template(marked).switch is None
 
 
-@pytest.mark.skipif(not SHIPPED.is_dir(), reason="the templates of other models are not here")
-@pytest.mark.parametrize(("name", "tools", "opening", "switch"), [
-    ("Qwen-Qwen3-0.6B", True, "<think>", "enable_thinking"),
-    ("Qwen3-Coder", True, None, None),
-    ("Qwen3.5-4B", True, "<think>", "enable_thinking"),
-    # It renders calls and results but never the offered tools: an engine would drop them.
-    ("deepseek-ai-DeepSeek-V3.1", False, "<think>", "enable_thinking"),
-    ("mistralai-Mistral-Nemo-Instruct-2407", True, None, None),
-    ("openai-gpt-oss-120b", True, "<|channel|>analysis<|message|>", None),
+def test_a_prompt_that_may_begin_inside_the_think_block_is_known() -> None:
+    marked = "{{ m.content.split('</think>') }}{% if add_generation_prompt %}"
+    assert read_template(marked + "{{ '<think>\\n' }}{% endif %}").opens
+    assert read_template(marked + "<|assistant|><think>{% endif %}").opens
+    assert not read_template(marked + "{{ '<think></think>' }}{% endif %}").opens
+    assert not read_template("{{ '<think></think>' }}" + PLAIN).opens
+
+
+def test_how_hard_to_think_is_asked_for_in_levels() -> None:
+    asks = "{% if reasoning_effort == 'max' or reasoning_effort in ('none', 'low') %}{% endif %}"
+    found = read_template(asks)
+    assert (found.effort, found.levels) == ("reasoning_effort", ("max", "none", "low"))
+    passed_on = read_template("{{ 'Effort: ' + thinking_effort }}")
+    assert (passed_on.effort, passed_on.levels) == ("thinking_effort", ("low", "medium", "high"))
+    assert read_template("{{ message.reasoning_effort }}").effort is None
+
+
+def test_places_for_pictures_and_sounds_are_seen() -> None:
+    assert read_template("{{ '<|vision_start|>' }}").images
+    assert read_template("{% if item.type == 'input_audio' %}<|audio|>{% endif %}").audio
+    assert not read_template("{# <image> <|audio|> #}" + PLAIN).images
+
+
+def test_tags_inside_strings_and_mappings_end_no_code() -> None:
+    source = "{{ '}}' + tools }}{% set x = '%}' if enable_thinking %}{{ {'a': {}} }}<think></think>"
+    found = read_template(source)
+    assert (found.tools, found.switch) == (True, "enable_thinking")
+
+
+@pytest.mark.parametrize("piece", [
+    "{#", "{{", "{%", "{", "'", "{{ '", "{{ (", "raise_exception(", "{% for m in ",
+    "{% for m in messages %}{{", "{{ '\\", "{# #}", "{{ tools }}", "<think>", "role", " " * 7,
 ])  # fmt: skip
-def test_templates_as_models_ship_them(
-    name: str, tools: bool, opening: str | None, switch: str | None
-) -> None:
-    traits = read_template((SHIPPED / f"{name}.jinja").read_text("utf-8"))
-    assert (traits.tools, traits.markers and traits.markers[0], traits.switch) == (
-        tools,
-        opening,
-        switch,
+def test_a_hostile_template_is_read_in_linear_time_and_never_run(piece: str) -> None:
+    source = piece * (500_000 // len(piece))
+    read_template(source)  # quadratic would take hours, and the suite ends a test long before
+    system_first(source)
+
+
+def test_a_template_that_would_never_end_is_only_read() -> None:
+    bomb = (
+        "{% for a in range(10**9) %}{% for b in range(10**9) %}{{ tools }}{% endfor %}{% endfor %}"
     )
+    assert read_template(bomb).tools
+    assert read_template("{{ ''.__class__.__mro__[1].__subclasses__() }}") == TemplateTraits()
+
+
+CHATML = ("<think>", "</think>")
+HARMONY = ("<|channel|>analysis<|message|>", "<|end|>")
+
+
+@pytest.mark.skipif(not SHIPPED.is_dir(), reason="the templates of other models are not here")
+@pytest.mark.parametrize(("name", "traits"), [
+    # Renders offered tools; an empty think block is written when thinking is off.
+    ("Qwen-Qwen3-0.6B", TemplateTraits(True, CHATML, "enable_thinking")),
+    # Tools as XML; does not think.
+    ("Qwen3-Coder", TemplateTraits(True)),
+    # Thinks unless told not to, and then the prompt itself opens the block; has places for images.
+    ("Qwen3.5-4B", TemplateTraits(True, CHATML, "enable_thinking", opens=True, images=True)),
+    # Renders calls and results but never the offered tools: an engine would drop them. With the
+    # switch on the prompt opens the block.
+    ("deepseek-ai-DeepSeek-V3.1", TemplateTraits(False, CHATML, "enable_thinking", opens=True)),
+    ("mistralai-Mistral-Nemo-Instruct-2407", TemplateTraits(True)),
+    # Passes the effort on as it is; says in a comment that it defaults to medium.
+    ("openai-gpt-oss-120b", TemplateTraits(
+        True, HARMONY, effort="reasoning_effort", levels=("low", "medium", "high"))),
+])  # fmt: skip
+def test_templates_as_models_ship_them(name: str, traits: TemplateTraits) -> None:
+    assert read_template((SHIPPED / f"{name}.jinja").read_text("utf-8")) == traits
 
 
 @pytest.mark.parametrize(

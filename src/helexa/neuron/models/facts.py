@@ -48,6 +48,14 @@ class ModelFacts(msgspec.Struct, frozen=True):
         merges: Merges of the tokenizer (they cost memory of their own).
         thinking_variable: The template variable that switches thinking, if there is one.
         projector: The file with the image encoder beside the model.
+        model_type: The family's name in ``config.json``; empty for GGUF.
+        quant_method: How quantised weights are stored, as engines call it (``awq``, ``fp8`` …).
+        unsupported: What the model could do and no engine here offers, for example ``audio``.
+        refusal: Why it is no model for us, in words; None for those that can be served.
+        thinks_first: The generation prompt may open the think block; without a
+            ``thinking_variable`` it always does, and thinking cannot be turned off.
+        effort_levels: What ``reasoning_effort`` may be; empty when the template does not ask.
+        sampling: The model's own defaults (``generation_config.json``).
         files: All files of the model, projector included.
     """
 
@@ -86,6 +94,13 @@ class ModelFacts(msgspec.Struct, frozen=True):
     thinking_variable: str | None = None
     projector: Path | None = None
     files: tuple[Path, ...] = ()
+    model_type: str = ""
+    quant_method: str | None = None
+    unsupported: tuple[str, ...] = ()
+    refusal: str | None = None
+    thinks_first: bool = False
+    effort_levels: tuple[str, ...] = ()
+    sampling: dict[str, float] = {}
 
     def elements_per_token(self) -> int:
         """K and V elements one more token costs in the layers that grow."""

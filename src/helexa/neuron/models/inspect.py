@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from helexa.neuron.models.documents import MOST_TEMPLATE
 from helexa.neuron.models.facts import ModelFacts
 from helexa.neuron.models.folder import inspect_folder
 from helexa.neuron.models.ggml import FILE_TYPES
@@ -63,7 +64,7 @@ def facts_of(header: Gguf, model_id: str, *, can_see: bool = False) -> ModelFact
             f"context {context}. Name the file that holds the model's weights."
         )
     cache = read_cache(header, architecture, layers)
-    template = header.text("tokenizer.chat_template")
+    template = _template(header)
     traits = read_template(template) if template else TemplateTraits()
     pooling = _pooling(header, architecture)
     return ModelFacts(
@@ -100,8 +101,21 @@ def facts_of(header: Gguf, model_id: str, *, can_see: bool = False) -> ModelFact
         repack_bytes=_repacked(header),
         merges=header.length("tokenizer.ggml.merges"),
         thinking_variable=traits.switch,
+        unsupported=("audio",) if traits.audio else (),
+        thinks_first=traits.opens,
+        effort_levels=traits.levels,
         files=header.paths,
     )
+
+
+def _template(header: Gguf) -> str | None:
+    template = header.text("tokenizer.chat_template")
+    if template is not None and len(template) > MOST_TEMPLATE:
+        raise BadModelFile(
+            f"model file {header.paths[0]} cannot be used: its chat template has {len(template)} "
+            f"characters, more than the {MOST_TEMPLATE} that any has. Name another model."
+        )
+    return template
 
 
 def _pooling(header: Gguf, architecture: str) -> str | None:
