@@ -6,7 +6,6 @@ is repaired; what is not is told to the model, never dropped.
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -14,8 +13,11 @@ from typing import Any
 import msgspec
 
 from helexa.core.chat import Message, Text, Tool
+from helexa.wire.parsers.markers import Markers
+from helexa.wire.parsers.repair import Unreadable, closed, read_json
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
+_OPENING = Markers([OPEN])
 _FENCE = re.compile(r"^```\w*\s*|\s*```$")
 
 
@@ -67,7 +69,7 @@ class Visible:
         if at >= 0:
             shown, self._held = self._held[:at], ""
             return shown
-        keep = _overlap(self._held)
+        keep = _OPENING.overlap(self._held)
         shown = self._held[: len(self._held) - keep]
         self._held = self._held[len(self._held) - keep :]
         return shown
@@ -76,14 +78,6 @@ class Visible:
         """What was held back and turned out to be no call."""
         held, self._held = self._held, ""
         return held
-
-
-def _overlap(text: str) -> int:
-    """How many characters at the end of ``text`` could begin a call."""
-    for length in range(min(len(OPEN) - 1, len(text)), 0, -1):
-        if OPEN.startswith(text[-length:]):
-            return length
-    return 0
 
 
 def calls(text: str) -> list[tuple[str, str]]:
@@ -108,32 +102,9 @@ def repaired(body: str) -> Any:
     Returns:
         The value, or None.
     """
-    for attempt in (body, _without_commas(body), _closed(_without_commas(body))):
+    for attempt in (body, closed(body)):
         try:
-            return msgspec.json.decode(attempt)
-        except msgspec.DecodeError:
+            return read_json(attempt)
+        except Unreadable:
             continue
-    try:
-        return ast.literal_eval(body)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None
-
-
-def _without_commas(body: str) -> str:
-    return re.sub(r",\s*([}\]])", r"\1", body)
-
-
-def _closed(body: str) -> str:
-    """With its open strings, lists and objects closed."""
-    stack: list[str] = []
-    inside = escaped = False
-    for char in body:
-        if inside:
-            inside, escaped = (char != '"' or escaped), char == "\\" and not escaped
-        elif char == '"':
-            inside = True
-        elif char in "{[":
-            stack.append("}" if char == "{" else "]")
-        elif char in "}]" and stack:
-            stack.pop()
-    return body + ('"' if inside else "") + "".join(reversed(stack))
+    return None

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from helexa.wire.parsers.balanced import Balanced
+
 Delta = dict[str, Any]
 
 
@@ -52,10 +54,8 @@ class CallReader:
     plain: bool = False
     _held: str = ""
     _index: int = -1
-    _depth: int = 0
     _inside: bool = False
-    _string: bool = False
-    _escape: bool = False
+    _value: Balanced = field(default_factory=Balanced)
     _out: list[Delta] = field(default_factory=list)
 
     def feed(self, text: str) -> list[Delta]:
@@ -92,33 +92,20 @@ class CallReader:
     def _begin(self, name: str) -> None:
         self.called = self._inside = True
         self._index += 1
-        self._depth = 0
+        self._value = Balanced()
         function = {"name": name, "arguments": ""}
         call = {"index": self._index, "id": self.call_id(self._index), "type": "function"}
         self._out.append({"tool_calls": [{**call, "function": function}]})
 
     def _arguments(self, text: str) -> str:
         """Up to the brace that closes the object."""
-        for at, char in enumerate(text):
-            if self._string:
-                if self._escape:
-                    self._escape = False
-                elif char == "\\":
-                    self._escape = True
-                elif char == '"':
-                    self._string = False
-            elif char == '"':
-                self._string = True
-            elif char in "{[":
-                self._depth += 1
-            elif char in "}]":
-                self._depth -= 1
-                if self._depth == 0:
-                    self._inside = False
-                    self._piece(text[: at + 1])
-                    return text[at + 1 :]
-        self._piece(text)
-        return ""
+        end = self._value.feed(text)
+        if end is None:
+            self._piece(text)
+            return ""
+        self._inside = False
+        self._piece(text[:end])
+        return text[end:]
 
     def _piece(self, text: str) -> None:
         call = {"index": self._index, "function": {"arguments": text}}
