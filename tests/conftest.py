@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,6 +30,21 @@ def own_logging() -> Iterator[None]:
     root.handlers[:] = before
     root.setLevel(level)
     logging.captureWarnings(capture=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model of random weights per kind, each in a folder of its own.
+
+    ``vision`` (with its image encoder), ``embedder``, ``reranker``.
+    """
+    pytest.importorskip("gguf")
+    script = Path(__file__).parents[1] / "scripts/tiny_models.py"
+    folder = tmp_path_factory.mktemp("tiny")
+    kinds = ("vision", "embedder", "reranker")
+    words = [word for kind in kinds for word in ("--shape", kind)]
+    subprocess.run([sys.executable, str(script), *words, "--out", str(folder)], check=True)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from helexa.core.errors import ContextLengthExceeded
 from helexa.core.fleet import Limit
@@ -99,10 +100,23 @@ def test_the_refusal_names_the_limit_that_is_enforced() -> None:
 
 
 def test_a_short_body_needs_no_count() -> None:
-    assert not needs_count(1000, 6144, None)
-    assert not needs_count(300, 6144, 512)
-    assert needs_count(500, 6144, 512)
-    assert needs_count(6100, 6144, None)
+    assert not needs_count(6144, 6144, None)
+    assert not needs_count(512, 6144, 512)
+    assert needs_count(513, 6144, 512)
+    assert needs_count(6145, 6144, None)
+
+
+def test_many_short_inputs_need_no_count_but_for_their_grant() -> None:
+    assert not needs_count(60_000, 512, None, longest=400)
+    assert needs_count(60_000, 512, None, longest=600)
+    assert needs_count(60_000, 512, 10_000, longest=400)
+
+
+def test_a_model_that_answers_nothing_reads_a_whole_context() -> None:
+    embedder = replace(facts(2048), capabilities=("embeddings",))
+    assert derive(embedder, plan(2048), SETTINGS, 800) == Limit(2048, 2048, 0)
+    ranking = replace(plan(2048), rerank=True)
+    assert derive(facts(2048), ranking, SETTINGS, 800) == Limit(2048, 2048, 0)
 
 
 def test_servable_is_the_check_requests_meet() -> None:

@@ -86,11 +86,14 @@ class ContextLengthExceeded(RequestRefused):
 
     code = "context_length_exceeded"
 
-    def __init__(self, prompt_len: int, maximum: int) -> None:
+    def __init__(self, prompt_len: int, maximum: int, param: str = "messages") -> None:
+        what, cure = "the prompt", "Shorten the messages."
+        if param != "messages":  # one of several inputs
+            what, cure = f"`{param}`", "Shorten it, or split it."
         super().__init__(
             f"This model's maximum context length is {maximum} tokens, "
-            f"but the prompt has {prompt_len}. Shorten the messages.",
-            param="messages",
+            f"but {what} has {prompt_len}. {cure}",
+            param=param,
             prompt_len=prompt_len,
             max=maximum,
         )

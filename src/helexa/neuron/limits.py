@@ -51,14 +51,16 @@ def derive(
 
     Returns:
         ``context = input + output``; ``output`` is the longest answer, whatever the prompt, so
-        that it fits beside the longest one. A request that asks for more is lowered to it.
+        that it fits beside the longest one. A request that asks for more is lowered to it. A
+        model that makes vectors or scores answers nothing, so all of its context is input.
     """
     fits = min(facts.context_native or plan.context, plan.context)
     context = fits
     if settings.enabled:
         reachable = int(settings.target_prefill_latency_secs * prefill_tok_s) // STEP * STEP
         context = min(fits, max(LEAST_CONTEXT, reachable))
-    output = min(settings.output_reserve_tokens, context // RESERVE_PART)
+    answers = "text" in facts.capabilities and not plan.rerank
+    output = min(settings.output_reserve_tokens, context // RESERVE_PART) if answers else 0
     prompt = context - output
     if max_prompt_tokens is not None:
         prompt = min(prompt, max_prompt_tokens)
@@ -79,19 +81,19 @@ def check_prompt(prompt_tokens: int, limit: Limit) -> ContextLengthExceeded | No
     return ContextLengthExceeded(prompt_tokens, limit.input)
 
 
-def needs_count(
-    body_bytes: int, limit_input: int, grant: int | None, template_tokens: int = TEMPLATE_TOKENS
-) -> bool:
+def needs_count(most: int, limit_input: int, grant: int | None, longest: int | None = None) -> bool:
     """Whether a prompt must be counted before it is admitted.
 
-    A token is at least one byte, so a short enough body can exceed neither the limit nor the
+    A token is at least one byte, so a short enough text can exceed neither the limit nor the
     grant, and the engine's first progress event is the count.
 
     Args:
+        most: Tokens that it cannot exceed.
         grant: Tokens granted by the gateway; None is unlimited.
+        longest: The same of the longest of several inputs, to each of which the limit applies.
     """
-    most = body_bytes + template_tokens
-    return most > limit_input or (grant is not None and most > grant)
+    single = most if longest is None else longest
+    return single > limit_input or (grant is not None and most > grant)
 
 
 class FreeMemory(msgspec.Struct, frozen=True):

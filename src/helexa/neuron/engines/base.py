@@ -31,6 +31,9 @@ from helexa.core.fleet import Device, DeviceReading
 from helexa.core.usage import Timings, Usage
 from helexa.neuron.models.facts import ModelFacts
 
+UNCOUNTED = 1 << 62
+"""More tokens than any limit or grant: such a prompt is always counted before it is admitted."""
+
 
 class Verdict(msgspec.Struct, frozen=True):
     """Can this engine run this model on this host? ``reason`` is a code, ``detail`` words."""
@@ -200,6 +203,9 @@ class EngineRequest:
             engine's plain body in any pieces; ``whole()`` is then the answer.
         stream: The client asked for a stream; otherwise it gets ``cleaner.whole()``.
         choices: Answers asked for at once (``n``); each takes a slot of the engine.
+        most: Tokens that the prompt cannot exceed, all inputs together; None is one a byte of
+            the body. ``UNCOUNTED`` where bytes say nothing (images).
+        longest: The same of the longest single input, where there are several.
     """
 
     method: str
@@ -210,6 +216,8 @@ class EngineRequest:
     stream: bool = True
     events: bool = True
     choices: int = 1
+    most: int | None = None
+    longest: int | None = None
 
 
 @dataclass(slots=True)
@@ -283,7 +291,12 @@ class Engine(Protocol):
         """
 
     async def count_cleaned(self, address: Address, asked: EngineRequest, served: Served) -> int:
-        """Exact prompt tokens of a request that was cleaned already (chat or text completion)."""
+        """Exact prompt tokens of a request that was cleaned already, all its inputs together.
+
+        Raises:
+            ContextLengthExceeded: One of several inputs is too long by itself; ``param`` says
+                which.
+        """
 
     async def render(self, address: Address, body: bytes, served: Served) -> str:
         """The prompt that the model's template makes of a chat request, for whoever debugs it.

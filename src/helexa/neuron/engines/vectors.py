@@ -10,7 +10,7 @@ import base64
 import math
 from array import array
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -26,12 +26,28 @@ from helexa.neuron.engines.request import Json, wrong
 Amend = Callable[[dict[str, Any]], None]
 """Changes a decoded answer in place."""
 
+EXTRA_TOKENS = 8
+"""More than a tokenizer adds around one input, or one pair."""
 
-def prepare_embeddings(body: Json, served: Served) -> Amend | None:
+
+class Prepared(NamedTuple):
+    """A request that was checked.
+
+    Args:
+        amend: What is left to do to the answer.
+        most, longest: As of ``EngineRequest``.
+    """
+
+    amend: Amend | None
+    most: int
+    longest: int
+
+
+def prepare_embeddings(body: Json, served: Served) -> Prepared:
     """Check an embeddings request; texts, token ids, and either in a list.
 
-    Returns:
-        What is left to do to the answer.
+    Raises:
+        RequestRefused: With the path of what is wrong, for example ``input[1]``.
     """
     if not served.plan.embeddings:
         raise UnsupportedOperation(f"{served.model_id} is not loaded to make embeddings.")
@@ -44,6 +60,22 @@ def prepare_embeddings(body: Json, served: Served) -> Amend | None:
         raise InvalidRequestBody("`input` is empty.", param="input")
     if isinstance(given, list):
         _check_batch(given)
+    sizes = [_most_tokens(item) for _, item in inputs_of(given)]
+    return Prepared(_amend_embeddings(body, served), sum(sizes), max(sizes))
+
+
+def inputs_of(given: Any) -> list[tuple[str, Any]]:
+    """Each input of a checked request (a text, or a list of token ids) under its path."""
+    if isinstance(given, str) or type(given[0]) is int:
+        return [("input", given)]
+    return [(f"input[{index}]", item) for index, item in enumerate(given)]
+
+
+def _most_tokens(item: Any) -> int:
+    return (len(item.encode()) if isinstance(item, str) else len(item)) + EXTRA_TOKENS
+
+
+def _amend_embeddings(body: Json, served: Served) -> Amend | None:
     encoding = body.get("encoding_format", "float")
     if encoding not in ("float", "base64"):
         raise InvalidRequestBody(
@@ -70,6 +102,8 @@ def _check_batch(given: list[Any]) -> None:
     for index, item in enumerate(given):
         if type(item) is not kind:
             raise wrong(f"input[{index}]", "of one kind with the others", item)
+        if item == "":
+            raise InvalidRequestBody(f"`input[{index}]` is empty.", param=f"input[{index}]")
         if kind is list and not (item and all(type(token) is int for token in item)):
             raise wrong(f"input[{index}]", "a list of token ids", item)
 
@@ -86,16 +120,19 @@ def _shorten(answer: dict[str, Any], dimensions: int) -> None:
         item["embedding"] = base64.b64encode(scaled).decode() if packed else scaled.tolist()
 
 
-def prepare_rerank(body: Json, served: Served) -> Amend | None:
+def prepare_rerank(body: Json, served: Served) -> Prepared:
     """Check a rerank request: a query and documents (strings, or objects with ``text``).
 
-    Returns:
-        What is left to do to the answer.
+    Raises:
+        RequestRefused: With the path of what is wrong, for example ``documents[1]``.
     """
     if not served.plan.rerank:
         raise UnsupportedOperation(f"{served.model_id} is not loaded to rerank.")
-    if not isinstance(body.get("query"), str):
-        raise wrong("query", "a string", body.get("query"))
+    query = body.get("query")
+    if not isinstance(query, str):
+        raise wrong("query", "a string", query)
+    if not query:
+        raise InvalidRequestBody("`query` is empty.", param="query")
     documents = body.get("documents")
     if not isinstance(documents, list) or not documents:
         raise wrong("documents", "a list with at least one document", documents)
@@ -107,9 +144,10 @@ def prepare_rerank(body: Json, served: Served) -> Amend | None:
     most = body.get("top_n")
     if most is not None and (type(most) is not int or most < 1):
         raise InvalidRequestBody("`top_n` must be a whole number from 1.", param="top_n")
-    if not body.pop("return_documents", False):
-        return None
-    return lambda answer: _add_documents(answer, texts)
+    shown = body.pop("return_documents", False)
+    amend: Amend | None = (lambda answer: _add_documents(answer, texts)) if shown else None
+    pairs = [len(query.encode()) + _most_tokens(text) for text in texts]
+    return Prepared(amend, sum(pairs), max(pairs))
 
 
 def _add_documents(answer: dict[str, Any], texts: list[Any]) -> None:

@@ -135,9 +135,9 @@ class Exchange:
         self.as_is = self.translation is None and self.inline is None
         asked = self.asked = await self._clean(model)
         self._begin(model, asked)
-        prompt, exact = await prompt_tokens(model, self.route, asked, self.grant.gate)
+        prompt, exact = await prompt_tokens(model, asked, self.grant.gate)
         if exact:
-            await self._room_for_prompt(prompt)
+            await self._room_for_prompt(prompt, prompt + asked.events)  # and for one token more
         seat = await self._sit(model, prompt, asked.choices)
         self.times.seated = self.desk.loop.time()
         if self.answer is not None:
@@ -175,12 +175,12 @@ class Exchange:
             form = StreamForm(_SSE + self._echo(), awake, commit, waiting_secs=1.0)
             self.answer = Answer(self.reply, form, desk.wheel, desk.loop)
 
-    async def _room_for_prompt(self, prompt: int) -> None:
+    async def _room_for_prompt(self, prompt: int, needed: int) -> None:
         """A prompt that exceeds the grant waits for a raise like an answer at its edge."""
-        if self.grant.gate.fits(prompt + 1):
+        if self.grant.gate.fits(needed):
             return
-        self.say_low(prompt + 1)
-        if not await self.grant.room_for(prompt + 1, self.desk.grants.wait_ms / 1000):
+        self.say_low(needed)
+        if not await self.grant.room_for(needed, self.desk.grants.wait_ms / 1000):
             raise RateLimitExceeded(
                 f"The prompt has {prompt} tokens; the budget has room for "
                 f"{self.grant.gate.granted}.",

@@ -41,26 +41,27 @@ def engine_request(
     if route == "completions":
         return _text(body, served, request_id, created)
     if route == "embeddings":
-        amend = vectors.prepare_embeddings(body, served)
+        prepared = vectors.prepare_embeddings(body, served)
     elif route == "rerank":
-        amend = vectors.prepare_rerank(body, served)
+        prepared = vectors.prepare_rerank(body, served)
     else:
         raise UnsupportedOperation(f"{served.model_id} does not serve {route}.")
     return EngineRequest(
         method="POST",
         path="/v1/" + route,
         body=msgspec.json.encode(body),
-        cleaner=vectors.PlainCleaner(served, amend),
+        cleaner=vectors.PlainCleaner(served, prepared.amend),
         stream=False,
         events=False,
+        most=prepared.most,
+        longest=prepared.longest,
     )
 
 
 def _chat(
     body: Json, served: Served, request_id: str, created: int, thinking: bool, *, grammars: bool
 ) -> EngineRequest:
-    if served.plan.rerank or "text" not in served.facts.capabilities:
-        raise UnsupportedOperation(f"{served.model_id} does not chat.")
+    _check_answers(served)
     stream = bool(body.get("stream", False))
     choices = body.get("n", 1)
     heads = chat.prepare(body, served, thinking, grammars=grammars)
@@ -73,7 +74,13 @@ def _chat(
     )
 
 
+def _check_answers(served: Served) -> None:
+    if served.plan.rerank or "text" not in served.facts.capabilities:
+        raise UnsupportedOperation(f"{served.model_id} makes no text; it cannot chat.")
+
+
 def _text(body: Json, served: Served, request_id: str, created: int) -> EngineRequest:
+    _check_answers(served)
     stream = bool(body.get("stream", False))
     choices = body.get("n", 1)
     text.prepare(body, served)

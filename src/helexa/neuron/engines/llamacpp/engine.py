@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import msgspec
 
@@ -30,8 +28,8 @@ from helexa.neuron.engines.base import (
     Verdict,
 )
 from helexa.neuron.engines.environ import engine_environ
-from helexa.neuron.engines.http import ask
-from helexa.neuron.engines.llamacpp import clean
+from helexa.neuron.engines.http import Answer, ask
+from helexa.neuron.engines.llamacpp import clean, counting
 from helexa.neuron.engines.llamacpp.build import LlamaCppBuild, installed_version
 from helexa.neuron.engines.llamacpp.config import ServerConfig
 from helexa.neuron.engines.llamacpp.errors import map_error
@@ -41,10 +39,22 @@ from helexa.neuron.models.facts import ModelFacts
 _CHILD = "helexa.neuron.engines.llamacpp.child"
 _CUDA_WHEELS = "https://xorbitsai.github.io/xllamacpp/whl/cu128"
 _PROBE_TIMEOUT_S = 60.0
-_COUNT_PATH = "/v1/chat/completions/input_tokens"
+_PROBES: tuple[tuple[str, dict[str, object]], ...] = (
+    (
+        "/completion",
+        {
+            "prompt": "Hello",
+            "n_predict": 1,
+            "n_probs": 1,
+            "temperature": 0.0,
+            "cache_prompt": False,
+        },
+    ),
+    ("/v1/rerank", {"query": "Hello", "documents": ["Hello"]}),
+    ("/v1/embeddings", {"input": "Hello"}),
+)
+"""A question per kind of model; a server refuses those that are not for its own."""
 _RENDER_PATH = "/apply-template"
-_TEXT_PATH = "/v1/completions"
-_THREAD_BYTES = 256 * 1024
 
 
 class _Slot(msgspec.Struct):
@@ -52,19 +62,6 @@ class _Slot(msgspec.Struct):
 
     is_processing: bool = False
     n_prompt_tokens: int = 0  # output included
-
-
-class _Prompt(msgspec.Struct):
-    """What of a text completion is counted."""
-
-    prompt: str | list[int]
-
-
-async def off_loop(size: int, do: Callable[..., Any], *args: object, **kwargs: object) -> Any:
-    """``do`` here, or in a thread where ``size`` bytes would hold the loop up."""
-    if size < _THREAD_BYTES:
-        return do(*args, **kwargs)
-    return await asyncio.to_thread(do, *args, **kwargs)
 
 
 def new_key() -> str:
@@ -181,12 +178,7 @@ class LlamaCpp:
 
     async def count_cleaned(self, address: Address, asked: EngineRequest, served: Served) -> int:
         """Exact prompt tokens of what will be sent, thinking switch and repairs included."""
-        if asked.path == _TEXT_PATH:
-            return await self._count_text(address, asked.body, served)
-        answer = await ask(address, "POST", _COUNT_PATH, asked.body)
-        if answer.status != 200:
-            raise self.error(answer.status, answer.body, served)
-        return int(answer.json()["input_tokens"])
+        return await counting.count(address, asked, served)
 
     async def render(self, address: Address, body: bytes, served: Served) -> str:
         """The rendered prompt, from llama.cpp's own ``/apply-template``."""
@@ -195,19 +187,6 @@ class LlamaCpp:
         if answer.status != 200:
             raise self.error(answer.status, answer.body, served)
         return str(answer.json()["prompt"])
-
-    async def _count_text(self, address: Address, body: bytes, served: Served) -> int:
-        """A legacy prompt goes through the tokenizer only, or is a list of tokens already."""
-        prompt = (await off_loop(len(body), msgspec.json.decode, body, type=_Prompt)).prompt
-        if isinstance(prompt, list):
-            return len(prompt)
-        asked = await off_loop(
-            len(body), msgspec.json.encode, {"content": prompt, "add_special": True}
-        )
-        answer = await ask(address, "POST", "/tokenize", asked)
-        if answer.status != 200:
-            raise self.error(answer.status, answer.body, served)
-        return len((await off_loop(len(body), msgspec.json.decode, answer.body))["tokens"])
 
     async def load(self, address: Address) -> LoadFigures:
         """From the slots: running requests and the cells they hold."""
@@ -273,19 +252,12 @@ def _engine_env(plan: Plan) -> dict[str, str]:
 
 
 async def _sane(address: Address, model_id: str) -> None:
-    """Ask for one token, or for a vector or a score where the model gives no tokens."""
-    body = {
-        "prompt": "Hello",
-        "n_predict": 1,
-        "n_probs": 1,
-        "temperature": 0.0,
-        "cache_prompt": False,
-    }
-    answer = await ask(address, "POST", "/completion", body, timeout_s=_PROBE_TIMEOUT_S)
-    if answer.status == 501:
-        answer = await ask(
-            address, "POST", "/v1/embeddings", {"input": "Hello"}, timeout_s=_PROBE_TIMEOUT_S
-        )
+    """Ask for one token, or for a score or a vector where the model gives no tokens."""
+    answer = Answer(0, b"")
+    for path, body in _PROBES:
+        answer = await ask(address, "POST", path, body, timeout_s=_PROBE_TIMEOUT_S)
+        if not _not_for_this(answer):
+            break
     if answer.status != 200:
         text = answer.body[:200].decode("utf-8", "replace")
         raise ServiceUnavailable(f"{model_id} loaded but gave no token: {text}")
@@ -296,12 +268,19 @@ async def _sane(address: Address, model_id: str) -> None:
         )
 
 
+def _not_for_this(answer: Answer) -> bool:
+    """The model does something else: it was loaded to rank or to embed, or is an encoder."""
+    return answer.status == 501 or b"does not support logits" in answer.body
+
+
 def _finite(body: bytes) -> bool:
-    """Whether every probability or component of a sanity answer is a finite number."""
+    """Whether every probability, score or component of a sanity answer is a finite number."""
     try:
         answer = json.loads(body)
         if "completion_probabilities" in answer:
             return all(_number(token["logprob"]) for token in answer["completion_probabilities"])
+        if "results" in answer:
+            return all(_number(result["relevance_score"]) for result in answer["results"])
         return all(_number(x) for row in answer["data"] for x in row["embedding"])
     except (ValueError, KeyError, TypeError):
         return False

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from helexa.core.errors import InsufficientVram
 from helexa.neuron.engines.base import Host, Plan
 from helexa.neuron.models.facts import ModelFacts
 from helexa.neuron.plan import Room, Wanted, fit
@@ -30,6 +31,9 @@ AHEAD_CELLS = 32
 """In a shared pool: more than a slot makes while its last token is on its way to be counted."""
 _BATCH_EMBED = 512
 """An input to embed has to fit one chunk, so there cancelling is the slower of the two."""
+_WHOLE_CPU, _WHOLE_GPU = 2048, 8192
+"""The longest input of a model that only makes vectors or scores, unless ``ctx`` asks for more:
+its activations are all held at once, and grow with it."""
 
 
 def make_plan(facts: ModelFacts, host: Host, wanted: Mapping[str, object]) -> Plan:
@@ -52,12 +56,45 @@ def make_plan(facts: ModelFacts, host: Host, wanted: Mapping[str, object]) -> Pl
     threads = asked.threads or threads_for(facts, host.cores)
     asked = msgspec.structs.replace(asked, threads=threads)
     batch = extra.get("batch") or given.get("batch") or prefill_chunk(facts, host, asked)
-    vectors = asked.embeddings or asked.rerank
-    batch = max(int(batch), asked.slots or 1, _BATCH_EMBED if vectors else 1)
+    whole_chunks = asked.embeddings or asked.rerank or facts.projector is not None
+    batch = max(int(batch), asked.slots or 1, _BATCH_EMBED if whole_chunks else 1)
     asked = msgspec.structs.replace(
         asked, batch=batch, ahead_cells=AHEAD_CELLS if asked.unified else 0
     )
+    if takes_whole(facts, rerank=asked.rerank):
+        return _fit_whole(facts, host, asked, room)
     return fit(facts, host, asked, room)
+
+
+def takes_whole(facts: ModelFacts, *, rerank: bool) -> bool:
+    """Whether the model does nothing but vectors or scores, each of an input that has to be
+    computed in one piece; only pooling by the last token lets llama.cpp cut it."""
+    return facts.pooling != "last" and (rerank or "text" not in facts.capabilities)
+
+
+def longest_input(facts: ModelFacts, plan: Plan) -> int:
+    """Tokens of the longest single input that the engine makes a vector or a score of."""
+    return plan.context if facts.pooling == "last" else min(plan.context, plan.batch)
+
+
+def _fit_whole(facts: ModelFacts, host: Host, asked: Wanted, room: Room) -> Plan:
+    """One chunk holds the longest input, so the context is the chunk; half of it where memory is
+    short, down to ``_BATCH_EMBED``.
+
+    Raises:
+        InsufficientVram: The weights, or a context that was asked for, do not fit.
+    """
+    gpus = any(device.kind != "cpu" for device in host.devices) and asked.gpu_layers != 0
+    most = max(asked.batch, _WHOLE_GPU if gpus else _WHOLE_CPU)
+    size = min(facts.context_native or _BATCH_EMBED, asked.ctx or most)
+    while True:
+        tried = msgspec.structs.replace(asked, ctx=size, batch=max(size, asked.slots or 1))
+        try:
+            return fit(facts, host, tried, room)
+        except InsufficientVram:
+            if asked.ctx is not None or size <= _BATCH_EMBED:
+                raise
+            size = max(_BATCH_EMBED, size // 2)
 
 
 def _members(given: Mapping[str, Any], kind: type[msgspec.Struct]) -> dict[str, Any]:
