@@ -100,7 +100,10 @@ async def test_a_prompt_beyond_what_is_left_is_told_whether_waiting_helps(
         assert await spent(gateway) == 9
 
 
-async def test_a_grant_that_runs_low_is_raised_as_far_as_there_is_room() -> None:
+@pytest.mark.parametrize(("needed", "more"), [(0, 100), (3, 100), (250, 345)])
+async def test_a_grant_that_runs_low_is_raised_by_what_it_lacks_and_a_slice(
+    needed: int, more: int
+) -> None:
     go = asyncio.Event()
 
     async def long(turn: Turn) -> None:
@@ -108,23 +111,23 @@ async def test_a_grant_that_runs_low_is_raised_as_far_as_there_is_room() -> None
         low = {"request_id": turn.headers["x-request-id"], "attempt": 1, "granted": granted}
         turn.open()
         turn.send(delta("x"))
-        turn.node.push("grant_low", **low, used=granted - 5)
+        turn.node.push("grant_low", **low, used=granted - 5, needed=needed)
         await go.wait()
         turn.send(FINISH)
         turn.send(usage(7, granted))
         turn.send(DONE)
         turn.close()
 
-    async with fleet(long, config=capped(400, slice_tokens=100)) as (gateway, [node]):
+    async with fleet(long, config=capped(4000, slice_tokens=100)) as (gateway, [node]):
         async with client(gateway.port) as raw:
             raw.send(request(STREAM, **SK_A))
             await until(lambda: node.calls("/requests/grants"))
             (body,) = [b for _, path, _, b in node.log if path == "/requests/grants"]
             granted = int(node.turns[0].headers["x-helexa-grant"])
             assert body == [
-                {"request_id": node.turns[0].headers["x-request-id"], "granted": granted + 100}
+                {"request_id": node.turns[0].headers["x-request-id"], "granted": granted + more}
             ]
-            assert gateway.rooms.ledger.snapshot().keys[0].tokens == granted + 100
+            assert gateway.rooms.ledger.snapshot().keys[0].tokens == granted + more
             go.set()
             assert (await raw.answer()).body.endswith(DONE)
         await gateway.settled()

@@ -366,6 +366,60 @@ async def test_what_one_gateway_does_not_use_the_other_gets(postgres_url: str) -
         await two.store.close()
 
 
+async def test_the_last_tokens_go_to_the_gateway_that_can_use_them(postgres_url: str) -> None:
+    one, two = (Rig(postgres_url, name, 1, [START]) for name in ("one", "two"))
+    try:
+        assert await one.take(hard(1000), "a", 900) == 900
+        one.end("a", 100)  # 800 are free there, and stay until they are idle or wanted
+        await one.book.written()
+        assert await two.take(hard(1000), "b", 900) == 900
+        assert await two.extend("b", 900, 1000) == 900
+        two.end("b", 700)
+        assert await one.take(hard(1000), "c", 300) == 200
+        one.end("c", 200)
+        await one.book.written()
+        await two.book.written()
+        for rig in (one, two):
+            with pytest.raises(InsufficientQuota):
+                await rig.take(hard(1000), "d", 1)
+    finally:
+        await one.store.close()
+        await two.store.close()
+
+
+async def test_a_running_request_is_extended_with_what_lies_in_another_gateways_block(
+    postgres_url: str,
+) -> None:
+    one, two = (Rig(postgres_url, name, 1, [START]) for name in ("one", "two"))
+    try:
+        assert await one.take(hard(1000), "a", 500) == 500
+        assert await two.take(hard(1000), "b", 500) == 500
+        two.end("b", 50)
+        assert await one.extend("a", 490, 950) == 950
+    finally:
+        await one.store.close()
+        await two.store.close()
+
+
+async def test_of_two_gateways_that_are_short_of_each_others_tokens_one_gets_them_all(
+    postgres_url: str,
+) -> None:
+    one, two = (Rig(postgres_url, name, 1, [START]) for name in ("one", "two"))
+    try:
+        for rig in (one, two):
+            await rig.take(hard(1000), f"{rig.life.life}", 500)
+            rig.end(f"{rig.life.life}", 0)
+        answers = await asyncio.gather(
+            one.take(hard(1000), "a", 900), two.take(hard(1000), "b", 900), return_exceptions=True
+        )
+        granted = sorted(answer for answer in answers if isinstance(answer, int))
+        assert granted[-1] == 900
+        assert sum(granted) <= 1000
+    finally:
+        await one.store.close()
+        await two.store.close()
+
+
 async def test_a_database_that_goes_away_is_waited_for_and_nothing_is_lost(
     postgres_server: Server,
 ) -> None:

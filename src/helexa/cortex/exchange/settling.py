@@ -170,7 +170,8 @@ class Settler:
 
     def on_grant_low(self, node: str, event: GrantLow) -> None:
         """A node asks for more: raise the grant as far as there is room, and tell it."""
-        wanted = max(event.granted, event.used) + self._slice
+        # A prompt of many more tokens than were estimated lacks more than one slice.
+        wanted = max(event.granted, event.used + event.needed) + self._slice
         answer = self._ledger.extend(event.request_id, event.attempt, event.used, wanted)
         if isinstance(answer, Awaitable):
             task = asyncio.ensure_future(answer)

@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import Awaitable, Callable, Container, Iterable
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import Final
 
-from helexa.core.errors import HelexaError, RateLimitExceeded, ServiceUnavailable
-from helexa.core.principal import Cap, Principal
+from helexa.core.errors import HelexaError, RateLimitExceeded
+from helexa.core.principal import Principal
+from helexa.cortex.ledger.backing import Backing, Entry
 from helexa.cortex.ledger.base import (
     Grant,
     KeyHolds,
@@ -32,63 +32,12 @@ from helexa.cortex.ledger.base import (
     Settlement,
     TokenRoom,
 )
-from helexa.cortex.ledger.scope import Account, Kind, Leased, Scope
+from helexa.cortex.ledger.blocks import Blocks, ring
+from helexa.cortex.ledger.scope import Account, Scope
 from helexa.cortex.ledger.window import CapState
 
 HELD_RETRY_AFTER_S: Final = 2.0
-ASK_AGAIN_S: Final = 0.05
-"""Other gateways give back what they do not use; nobody tells us when."""
-
-_ROUNDS: Final = 3
 LEARN_S: Final = 3.0
-MOST_BLOCK: Final = 1 << 20
-BUSY_S: Final = 0.5
-"""A block that lasts less is followed by one of twice the size."""
-
-
-class Entry(NamedTuple):
-    """What one ended grant has cost, for the store.
-
-    Args:
-        granted: None for an uncapped key.
-        blocks: Scopes whose block pays.
-        state: ``settled``, or ``expired`` at the last count heard of.
-    """
-
-    account: Account
-    settlement: Settlement
-    granted: int | None
-    blocks: tuple[Scope, ...]
-    prompt: int
-    completion: int
-    overrun: int
-    state: str
-
-
-class Backing(Protocol):
-    """A store, as the book uses it. Nothing here waits."""
-
-    shared: bool
-
-    def may_grant(self) -> bool:
-        """False once another gateway may have been given what is ours."""
-
-    def lease(
-        self, scope: Scope, need: int | None, done: Callable[[Leased | Exception], None]
-    ) -> None:
-        """Ask for a block, with at least ``need`` tokens if there are; None only looks."""
-
-    def give_back(self, scope: Scope, tokens: int) -> None:
-        """Return free tokens, which have been subtracted already."""
-
-    def settled(self, entry: Entry) -> None:
-        """Write it down soon."""
-
-    def heard(self, key: RequestKey, account: Account, granted: int, used: int) -> None:
-        """Write down soon how far a running request is."""
-
-    async def written(self) -> None:
-        """See ``Ledger.written``."""
 
 
 @dataclass(slots=True)
@@ -119,12 +68,11 @@ class Book:
     __slots__ = (
         "_accounts",
         "_backing",
+        "_blocks",
         "_hold_wait_s",
         "_lease_s",
         "_now",
         "_open",
-        "_scopes",
-        "_waiters",
         "estimated",
         "overrun",
     )
@@ -142,8 +90,7 @@ class Book:
         self._hold_wait_s = hold_wait_s
         self._backing = backing
         self._accounts: dict[str, Account] = {}
-        self._scopes: dict[str, Scope] = {}
-        self._waiters: dict[str, deque[asyncio.Future[None]]] = {}
+        self._blocks = Blocks(now, backing)
         self._open: dict[RequestKey, _Open] = {}
         self.overrun = 0
         self.estimated = 0
@@ -164,7 +111,7 @@ class Book:
         if not account.scopes:
             return self._opened(key, account, None)
         want = max(1, estimate)
-        if account.room() >= want and (self._backing is None or self._backing.may_grant()):
+        if account.room() >= want and self._blocks.may_grant():
             return self._opened(key, account, want)
         return self._short(key, account, want)
 
@@ -182,7 +129,7 @@ class Book:
         if row.tokens is None:
             return None
         account, more = row.account, to - row.tokens
-        if more > _room(row) and self._more_to_lease(account, now):
+        if more > _room(row) and self._blocks.more(account, now):
             return self._extend_later(key, row, to)
         return self._extended(key, row, to)
 
@@ -215,6 +162,10 @@ class Book:
         if self._backing is not None:
             await self._backing.written()
 
+    def refresh(self) -> None:
+        """Others have given back or spent what is shared: ask how things stand."""
+        self._blocks.refresh()
+
     # ── what is known ───────────────────────────────────────────────────────────────────────
 
     def check_room(self, principal: Principal, tokens: int) -> None:
@@ -235,7 +186,7 @@ class Book:
             return
         ask = [s for s in scopes if not s.known or (s.caps and self._backing.shared)]
         if ask:
-            await asyncio.wait([self._ask(scope) for scope in ask], timeout=LEARN_S)
+            await asyncio.wait([self._blocks.ask(scope) for scope in ask], timeout=LEARN_S)
 
     def usage(self, principal: Principal) -> KeyUsage:
         """See ``Ledger.usage``."""
@@ -290,7 +241,7 @@ class Book:
     @property
     def scopes(self) -> dict[str, Scope]:
         """Every scope that was met, by name."""
-        return self._scopes
+        return self._blocks.scopes
 
     # ── keys and their scopes ───────────────────────────────────────────────────────────────
 
@@ -299,10 +250,13 @@ class Book:
         account = self._accounts.get(principal.key_id)
         if account is not None and account.principal is principal:
             return account
-        own = self._scope("key", principal.key_id, principal.caps)
-        shared = self._scope("account", principal.account_id, principal.account_caps)
+        own = self._blocks.scope("key", principal.key_id, principal.caps)
+        shared = self._blocks.scope("account", principal.account_id, principal.account_caps)
         scopes = tuple(scope for scope in (own, shared) if scope.caps)
-        waiters = self._waiters.setdefault((shared if shared.caps else own).name, deque())
+        waiters = (shared if shared.caps else own).waiters
+        if own.waiters is not waiters:
+            ring(own.waiters, everybody=True)
+            own.waiters = waiters
         fresh = Account(principal, own, shared, scopes, waiters)
         if account is not None:
             fresh.grants, fresh.held = account.grants, account.held
@@ -310,24 +264,6 @@ class Book:
         self._cover(fresh)
         _wake(fresh)
         return fresh
-
-    def _scope(self, kind: Kind, name: str, caps: tuple[Cap, ...]) -> Scope:
-        """The scope, with the caps that it has by now."""
-        full, backing = f"{kind}:{name}", self._backing
-        scope = self._scopes.get(full)
-        if scope is None:
-            scope = self._scopes[full] = Scope(full, kind, known=backing is None)
-            if backing is not None:
-                self._ask(scope)
-        scope.bind(caps)
-        if backing is None:
-            scope.known = True
-        if scope.caps and scope.free > 0:  # a cap was lowered: less than that may be ours
-            surplus = min(scope.free, max(0, -scope.leasable(self._now())))
-            scope.free -= surplus
-            if surplus and backing is not None:
-                backing.give_back(scope, surplus)
-        return scope
 
     def _cover(self, account: Account) -> None:
         """Let open grants of an account bind scopes that have been given caps meanwhile."""
@@ -346,9 +282,7 @@ class Book:
         if tokens is not None:
             account.held += tokens
             for scope in account.scopes:
-                scope.take(tokens)
-                if scope.free < scope.low:
-                    self._ask(scope)
+                self._blocks.take(scope, tokens)
         row = self._open[key] = _Open(
             account,
             account.scopes if tokens is not None else (),
@@ -362,34 +296,19 @@ class Book:
         now = self._now()
         if all(scope.known for scope in account.scopes):
             account.refuse_if_spent(now)
-        if self._more_to_lease(account, now):
+        if self._blocks.more(account, now):
             return self._granted_later(key, account, want)
         room = account.room()
         if room > 0:
             return self._opened(key, account, min(room, want))
         return self._granted_later(key, account, want)
 
-    def _more_to_lease(self, account: Account, now: float) -> bool:
-        """Whether the store may have more than what is free; without one, it is free now."""
-        backing = self._backing
-        if backing is None:
-            for scope in account.scopes:
-                scope.free += max(0, scope.leasable(now))
-            return False
-        unknown = not all(scope.known for scope in account.scopes)
-        return (
-            unknown
-            or backing.shared
-            or not backing.may_grant()
-            or account.reach(now) > account.room()
-        )
-
     async def _granted_later(self, key: RequestKey, account: Account, want: int) -> Grant:
         loop = asyncio.get_running_loop()
         deadline: float | None = None
         try:
             while True:
-                await self._lease(account, want)
+                await self._blocks.lease(account, want)
                 now, room = self._now(), account.room()
                 if room > 0:
                     row = self._open.get(key)
@@ -401,25 +320,10 @@ class Book:
                         f"All tokens left of {account.whose()} open requests. Wait for one to end.",
                         retry_after_s=HELD_RETRY_AFTER_S,
                     )
-                await self._woken(account, deadline - loop.time())
+                await self._blocks.woken(account, deadline - loop.time())
         finally:
             # Whoever leaves passes the word on: there may be room for the next one too.
             _wake(account)
-
-    async def _woken(self, account: Account, most_s: float) -> None:
-        """Wait for room to be freed, here or, for all we know, elsewhere."""
-        if self._backing is not None and self._backing.shared:
-            most_s = min(most_s, ASK_AGAIN_S)
-        future = asyncio.get_running_loop().create_future()
-        account.waiters.append(future)
-        try:
-            async with asyncio.timeout(most_s):
-                await future
-        except TimeoutError:
-            pass
-        finally:
-            with contextlib.suppress(ValueError):
-                account.waiters.remove(future)
 
     # ── extending ───────────────────────────────────────────────────────────────────────────
 
@@ -430,9 +334,7 @@ class Book:
             row.account.held += more
             row.tokens += more
             for scope in row.scopes:
-                scope.take(more)
-                if scope.free < scope.low:
-                    self._ask(scope)
+                self._blocks.take(scope, more)
         if self._backing is not None:
             row.told = True
             self._backing.heard(key, row.account, row.tokens, row.used)
@@ -440,7 +342,7 @@ class Book:
 
     async def _extend_later(self, key: RequestKey, row: _Open, to: int) -> int | None:
         with contextlib.suppress(HelexaError):  # then as far as what is free goes
-            await self._lease(row.account, to - (row.tokens or 0))
+            await self._blocks.lease(row.account, to - (row.tokens or 0))
         return self._extended(key, row, to) if self._open.get(key) is row else None
 
     # ── ending ──────────────────────────────────────────────────────────────────────────────
@@ -466,6 +368,8 @@ class Book:
                 held = row.tokens if scope in row.scopes and row.tokens is not None else None
                 scope.end(held, billed, now)
             _wake(current)
+            for scope in account.scopes:
+                self._blocks.left(scope)
         if self._backing is not None and (reported or row.told):
             overrun = reported - billed
             self._backing.settled(
@@ -473,89 +377,6 @@ class Book:
             )
         who = account.principal
         return Settled(who.account_id, who.key_id, prompt, completion, reported - billed)
-
-    # ── asking the store ────────────────────────────────────────────────────────────────────
-
-    async def _lease(self, account: Account, want: int) -> None:
-        """Have the store add to what is free until that is ``want``, or there is no more.
-
-        Raises:
-            ServiceUnavailable: It cannot just now.
-        """
-        for _ in range(_ROUNDS):  # the first may answer a question asked before we came
-            await self._lease_once(account, want)
-            room = account.room()
-            if room >= want or account.reach(self._now()) <= room:
-                return
-
-    async def _lease_once(self, account: Account, want: int) -> None:
-        if self._backing is None:
-            self._more_to_lease(account, self._now())
-            return
-        if not self._backing.may_grant():
-            raise ServiceUnavailable("The gateway has lost touch with its ledger.", retry_after_s=2)
-        now, shared = self._now(), self._backing.shared
-        short = [
-            scope
-            for scope in account.scopes
-            if not scope.known or (scope.free < want and (shared or scope.leasable(now) > 0))
-        ]
-        for scope in short:
-            scope.wanted += want
-        try:
-            for scope in short:
-                await asyncio.shield(self._ask(scope))
-        finally:
-            for scope in short:
-                scope.wanted -= want
-
-    def _ask(self, scope: Scope) -> asyncio.Future[None]:
-        """The question that is under way, or a new one; asked at the end of the loop's round, so
-        that all who want something are heard."""
-        if scope.leasing is None:
-            loop = asyncio.get_running_loop()
-            scope.leasing = loop.create_future()
-            loop.call_soon(self._send, scope)
-        return scope.leasing
-
-    def _send(self, scope: Scope) -> None:
-        assert self._backing is not None  # noqa: S101  # nobody asks without one
-        need = None
-        ahead = not self._backing.shared and not scope.leased_at  # nobody else wants it
-        if ahead or scope.wanted > scope.free or scope.free < max(0, scope.low):
-            need = max(0, scope.wanted - scope.free)
-        self._backing.lease(scope, need, lambda found: self._answered(scope, found))
-
-    def refresh(self) -> None:
-        """Others have given back or spent what is shared: ask how things stand."""
-        for scope in self._scopes.values():
-            if scope.caps:
-                scope.known = False
-                self._ask(scope)
-
-    def _answered(self, scope: Scope, found: Leased | Exception) -> None:
-        future, scope.leasing = scope.leasing, None
-        now = self._now()
-        if isinstance(found, Leased):
-            if found.tokens:
-                lasted, scope.leased_at = now - scope.leased_at, now
-                if lasted < BUSY_S:
-                    scope.block = min(2 * scope.block, MOST_BLOCK)
-            scope.leased(found, now)
-            _ring(self._waiters.get(scope.name, deque()), everybody=True)
-        if future is None or future.done():
-            return
-        if isinstance(found, Leased):
-            future.set_result(None)
-            return
-        future.set_exception(
-            found
-            if isinstance(found, HelexaError)
-            else ServiceUnavailable(
-                "The gateway's ledger cannot be used just now.", retry_after_s=2
-            )
-        )
-        future.exception()  # seen, also when nobody waits
 
 
 def _grant(key: RequestKey, row: _Open) -> Grant:
@@ -569,13 +390,4 @@ def _room(row: _Open) -> int:
 
 def _wake(account: Account) -> None:
     # All of them when keys share caps: room that one key may not use, another may.
-    _ring(account.waiters, everybody=bool(account.shared.caps))
-
-
-def _ring(waiters: deque[asyncio.Future[None]], *, everybody: bool) -> None:
-    for _ in range(len(waiters)):
-        future = waiters.popleft()
-        if not future.done():
-            future.set_result(None)
-            if not everybody:
-                return
+    ring(account.waiters, everybody=bool(account.shared.caps))

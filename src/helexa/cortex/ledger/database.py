@@ -59,6 +59,14 @@ class Database(Protocol):
     def snapshot(self) -> AbstractContextManager[None]:
         """Everything inside reads the same state; nobody waits for it. Not nested."""
 
+    def notify(self, text: str) -> None:
+        """Say something to all who listen, once the transaction is durable; nobody does where the
+        ledger is not shared. Raises as ``execute``."""
+
+    def notified(self, wait_s: float) -> list[str]:
+        """What others have said since we first listened; waits for it for so long. Raises as
+        ``execute``."""
+
     def now(self) -> float:
         """Epoch seconds by the clock that all gateways of this ledger share."""
 

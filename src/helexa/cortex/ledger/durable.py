@@ -21,8 +21,8 @@ from helexa.core.errors import ServiceUnavailable
 from helexa.core.logging import Logger
 from helexa.core.principal import Cap
 from helexa.cortex.ledger import lives, spend
+from helexa.cortex.ledger.backing import Entry, Neighbours
 from helexa.cortex.ledger.base import RequestKey
-from helexa.cortex.ledger.book import Entry
 from helexa.cortex.ledger.database import Database
 from helexa.cortex.ledger.scope import Account, Leased, Scope
 from helexa.cortex.ledger.spend import Batch, Fenced, Line
@@ -32,6 +32,8 @@ FLUSH_S: Final = 0.05
 RETRY_S: Final = 0.5
 IDLE_S: Final = 1.0
 """Where other gateways want it too, free tokens that nobody took for so long are given back."""
+
+_WANTED, _FREED = "wanted", "freed"
 
 GRACE_S: Final = 5.0
 """Between the end of a life's lease and its tokens going to others."""
@@ -71,7 +73,7 @@ class Durable:
     ) -> None:
         self.shared = store.shared
         self._store = store
-        self._life = life.life
+        self.life = life.life
         self._lease_s = lease_s
         self._now = now
         self._log = log
@@ -91,13 +93,29 @@ class Durable:
         """See ``Backing.may_grant``; a ledger of our own is nobody else's, whatever happens."""
         return not self.shared or (not self._fenced and time.monotonic() < self._may_grant_until)
 
+    def hear(self, neighbours: Neighbours) -> None:
+        """See ``Backing.hear``; what was said while nobody listened is made up for by asking."""
+
+        def heard(text: str) -> None:
+            life, word, scope = text.split(" ", 2)
+            if int(life) == self.life:
+                return
+            if word == _WANTED:
+                neighbours.wanted(scope, int(life))
+            elif word == _FREED:
+                neighbours.freed(scope)
+
+        if self.shared:
+            self._store.listen(heard)
+
     def lease(
         self, scope: Scope, need: int | None, done: Callable[[Leased | Exception], None]
     ) -> None:
         """See ``Backing.lease``."""
         caps = tuple(Cap(c.limit - scope.exempt, c.cap.window) for c in scope.caps)
         windows = tuple(state.seconds for state in scope.caps if state.seconds)
-        name, block, at, life = scope.name, scope.block, self._now_ms(), self._life
+        name, at, life = scope.name, self._now_ms(), self.life
+        block = 0 if scope.short(self._now()) else scope.block
         met, tell = scope.known, self.shared or not scope.known
 
         def work(db: Database) -> Leased:
@@ -106,6 +124,8 @@ class Durable:
             gained = None
             if caps and need is not None:
                 gained = spend.lease(db, life, name, caps, need, block, at)
+                if gained < need:
+                    db.notify(f"{life} {_WANTED} {name}")
             state = spend.state_of(db, life, name, windows, at) if tell else None
             return Leased(gained, state)
 
@@ -113,8 +133,14 @@ class Durable:
 
     def give_back(self, scope: Scope, tokens: int) -> None:
         """See ``Backing.give_back``."""
-        life, name = self._life, scope.name
-        self._store.submit(lambda db: spend.give_back(db, life, name, tokens), _ignore)
+        life, name, short = self.life, scope.name, scope.short(self._now())
+
+        def work(db: Database) -> None:
+            spend.give_back(db, life, name, tokens)
+            if short:
+                db.notify(f"{life} {_FREED} {name}")
+
+        self._store.submit(work, _ignore)
 
     def settled(self, entry: Entry) -> None:
         """See ``Backing.settled``."""
@@ -153,7 +179,7 @@ class Durable:
         self._write()
 
     def _write(self) -> None:
-        pending, number, at, life = self._writing, self._number, self._now_ms(), self._life
+        pending, number, at, life = self._writing, self._number, self._now_ms(), self.life
         if pending is None:
             return
 
@@ -218,7 +244,7 @@ class Durable:
             else:
                 self._log.warning("ledger: cannot renew our lease", why=str(outcome))
 
-        life, lease_s = self._life, self._lease_s
+        life, lease_s = self.life, self._lease_s
         self._store.submit(lambda db: lives.renew(db, life, lease_s), renewed)
 
     def _give_back_idle(self, scopes: dict[str, Scope]) -> None:
@@ -251,7 +277,7 @@ class Durable:
         """
         await self.written()
         if clean and not self._fenced:
-            life, at = self._life, self._now_ms()
+            life, at = self.life, self._now_ms()
             await self._store.write(lambda db: lives.end(db, life, life, at, away=False))
 
 

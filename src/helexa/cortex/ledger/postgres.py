@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import psycopg
 
 CONNECT_S = 5
+_CHANNEL = "helexa_ledger"
 _WRITERS = 7_310_001  # any number: whoever writes a ledger holds it
 
 
@@ -42,6 +43,7 @@ class PostgresDatabase:
         self._shown = masked(url)
         self._texts: dict[str, bytes] = {}
         self._connection: psycopg.Connection[Row] | None = None
+        self._listening: psycopg.Connection[Row] | None = None
         self._open()
 
     def execute(self, sql: str, params: Sequence[object] = ()) -> list[Row]:
@@ -83,6 +85,19 @@ class PostgresDatabase:
         finally:
             with suppress(self._driver.Error):
                 inside.__exit__(None, None, None)
+
+    def notify(self, text: str) -> None:
+        """See ``Database.notify``."""
+        self.execute("SELECT pg_notify(?, ?)", (_CHANNEL, text))
+
+    def notified(self, wait_s: float) -> list[str]:
+        """See ``Database.notified``."""
+        with self._foreign_errors():
+            connection = self._open()
+            if connection is not self._listening:
+                connection.execute(f"LISTEN {_CHANNEL}")
+                self._listening = connection
+            return [n.payload for n in connection.notifies(timeout=wait_s, stop_after=1)]
 
     def now(self) -> float:
         """See ``Database.now``."""

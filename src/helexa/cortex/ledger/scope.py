@@ -70,6 +70,8 @@ class Scope:
         known: The store has told what was spent before.
         leasing: Under way to the store.
         used: Something was taken since somebody last looked.
+        short_until: Until then another gateway is short of it (epoch seconds).
+        waiters: Requests that found all room held; those of one account wait in one line.
     """
 
     name: str
@@ -87,6 +89,8 @@ class Scope:
     known: bool = False
     leasing: asyncio.Future[None] | None = None
     used: bool = False
+    short_until: float = 0.0
+    waiters: deque[asyncio.Future[None]] = field(default_factory=deque)
     requests: int = 0
     prompt: int = 0
     completion: int = 0
@@ -136,6 +140,10 @@ class Scope:
         pending = self.pending
         self.pending = (pending[0] - requests, pending[1] - prompt, pending[2] - completion)
         self.exempt = min(self.exempt, self.pending[1] + self.pending[2])
+
+    def short(self, now: float) -> bool:
+        """Whether another gateway has just been short of it."""
+        return now < self.short_until
 
     def leasable(self, now: float) -> int:
         """Tokens that could still be added to what is free; below 0 when a cap was lowered."""

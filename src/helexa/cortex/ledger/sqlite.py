@@ -89,6 +89,14 @@ class SqliteDatabase:
         finally:
             self._connection.rollback()
 
+    def notify(self, text: str) -> None:
+        """See ``Database.notify``: this file is ours alone."""
+
+    def notified(self, wait_s: float) -> list[str]:
+        """See ``Database.notified``."""
+        time.sleep(wait_s)
+        return []
+
     def now(self) -> float:
         """See ``Database.now``."""
         return time.time()

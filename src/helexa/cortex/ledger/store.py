@@ -1,9 +1,10 @@
-"""The ledger's threads: one that writes, in groups, and one that reads, so the loop never waits.
+"""The ledger's threads: one writes, in groups, one reads, one listens; the loop never waits.
 
 ::
 
     loop ──job──▶ ┌ writer: all that waits ─▶ one transaction ─▶ one sync ┐ ──outcomes──▶ loop
-                  └ reader: long queries on a connection of its own       ┘
+                  ├ reader: long queries on a connection of its own       ┤
+                  └ ear: what other gateways of a shared ledger say       ┘
 
 What a job has written is durable when its outcome comes. If one job of a group fails, the group
 is undone and each job is tried alone, so that nobody pays for another's mistake.
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from helexa.core.errors import ServiceUnavailable
+from helexa.core.settings import SettingsError
 from helexa.cortex.ledger.database import Database, LedgerUnavailable, connect
 from helexa.cortex.ledger.schema import Step, migrate
 from helexa.cortex.ledger.tables import STEPS
@@ -30,6 +32,8 @@ Done = Callable[[Any], object]
 """Gets a job's result, or the exception it raised."""
 
 CLOSE_S: Final = 10.0
+_LISTEN_S: Final = 0.25
+_DEAF_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +120,8 @@ class Store:
         self._reading: Database | None = None
         self._writer = _Worker("ledger writer", loop, self._write)
         self._reader = _Worker("ledger reader", loop, self._read)
-        self._closed = False
+        self._closed = threading.Event()
+        self._ear: threading.Thread | None = None
 
     @property
     def shared(self) -> bool:
@@ -158,13 +163,39 @@ class Store:
         """
         return await self._result(self._reader, work)
 
+    def listen(self, heard: Callable[[str], object]) -> None:
+        """Tell ``heard``, on the loop, what gateways of this ledger say, on a third connection.
+
+        A connection that breaks is made anew; what is said meanwhile is missed.
+        """
+        self._ear = threading.Thread(
+            target=self._hear, args=(heard,), name="ledger ear", daemon=True
+        )
+        self._ear.start()
+
+    def _hear(self, heard: Callable[[str], object]) -> None:
+        db: Database | None = None
+        while not self._closed.is_set():
+            try:
+                db = db or connect(self._url)
+                for text in db.notified(_LISTEN_S):
+                    self._loop.call_soon_threadsafe(heard, text)
+            except (LedgerUnavailable, SettingsError):
+                self._closed.wait(_DEAF_S)
+            except RuntimeError:
+                break  # the loop is closed
+        if db is not None:
+            db.close()
+
     async def close(self) -> None:
         """Finish what was asked for and let go of the ledger; idempotent."""
-        if self._closed:
+        if self._closed.is_set():
             return
-        self._closed = True
+        self._closed.set()
         await self._writer.close()
         await self._reader.close()
+        if self._ear is not None:
+            await asyncio.to_thread(self._ear.join, CLOSE_S)
         self._db.close()
         if self._reading is not None:
             self._reading.close()
