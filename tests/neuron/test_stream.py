@@ -237,10 +237,26 @@ def test_a_cancel_during_prefill_bills_what_was_processed() -> None:
     assert (s.billed().prompt, s.billed().output) == (4, 0)
 
 
+def test_an_end_whose_count_does_not_fit_goes_out_whole_and_only_the_grant_is_billed() -> None:
+    s = stream(100)
+    s.push(PROGRESS + event())
+    step = s.push(event(200) + FINISH + DONE)
+    assert (step.edge, step.out) == ("grant", b"")
+    assert s.blocked
+    assert s.cut("length", "budget") == event(200) + FINISH + DONE
+    assert s.billed().prompt + s.billed().output <= 100
+
+
+LAST_WORDS = b'data: {"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"length"}]}\n\n'
+LAST_TEXT = b'data: {"choices":[{"text":"x","finish_reason":"length"}]}\n\n'
+NO_TEXT = b'data: {"choices":[{"text":"","finish_reason":"length"}]}\n\n'
+
+
 @pytest.mark.parametrize(
     ("raw", "costs"),
-    [(event(), True), (FINISH, False), (DONE, False), (PROGRESS, False)],
-)
+    [(event(), True), (FINISH, False), (DONE, False), (PROGRESS, False), (LAST_WORDS, True),
+     (LAST_TEXT, True), (NO_TEXT, False)],
+)  # fmt: skip
 def test_only_deltas_cost(raw: bytes, costs: bool) -> None:
     assert may_cost(raw) is costs
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from tests.relay.rig import (
@@ -120,3 +121,18 @@ async def test_a_kept_client_makes_its_calls_over_one_connection() -> None:
         pool.close()
     with pytest.raises(UpstreamConnectionError):
         await kept.call("GET", listener.url + "/echo", None, {}, 5.0)
+
+
+async def test_a_unix_socket_is_called_whatever_host_the_url_names(tmp_path: Path) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        line = head.split(b"\r\n")[0]
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(line), line))
+        writer.close()
+
+    path = str(tmp_path / "s")
+    async with await asyncio.start_unix_server(answer, path):
+        found = await request_json("GET", "http://engine/health", uds=path)
+    assert (found.status, found.body) == (200, b"GET /health HTTP/1.1")
+    with pytest.raises(UpstreamConnectionError):
+        await request_json("GET", "http://engine/", uds=str(tmp_path / "nobody"))

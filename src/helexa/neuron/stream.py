@@ -140,10 +140,12 @@ class AnswerStream:
     def cut(self, finish: str, why: str) -> bytes:
         """End the answer here; returns its closing events.
 
-        What the engine computed beyond this point is counted as thrown away.
+        What the engine computed beyond this point is counted as thrown away. An answer whose end
+        is here, and only its count does not fit, goes out whole: what is over is ours to bear.
         """
+        ended = self._unsent if self.cleaner.done else b""
         self.abandon()
-        return self.cleaner.close(finish, why)
+        return ended or self.cleaner.close(finish, why)
 
     def abandon(self) -> None:
         """Nobody reads on: what is held counts as thrown away."""
@@ -281,13 +283,11 @@ def events_in(events: bytes) -> int:
 def may_cost(event: bytes) -> bool:
     """Whether an event of an OpenAI-style stream can carry a token.
 
-    Progress, the closing chunk (empty delta or a finish reason), usage and ``[DONE]`` do not.
+    Progress, usage, ``[DONE]`` and a closing chunk without text do not.
     """
     if b'"delta":{' in event:
-        empty = b'"delta":{}' in event
-        ends = b'"finish_reason":"' in event
-        return not (empty or ends)
-    return b'"text":"' in event and b'"finish_reason":"' not in event
+        return b'"delta":{}' not in event
+    return b'"text":"' in event and not (b'"text":""' in event and b'"finish_reason":"' in event)
 
 
 def tokens_in(events: bytes, before: int) -> int:

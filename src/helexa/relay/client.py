@@ -113,6 +113,10 @@ def _encoded(body: object) -> bytes | None:
     return body if body is None or isinstance(body, bytes) else msgspec.json.encode(body)
 
 
+def _fresh() -> UpstreamConnection:
+    return UpstreamConnection(lambda _c, _keep: None)
+
+
 async def _open(
     method: str,
     url: str,
@@ -120,20 +124,24 @@ async def _open(
     headers: Mapping[str, str],
     tls: ssl.SSLContext | None,
     max_body: int | None,
+    uds: str | None = None,
 ) -> tuple[UpstreamConnection, _Inbox]:
     origin, target = parse_url(url)
     head = _head(method, origin, target, body, {"connection": "close", **headers})
     loop = asyncio.get_running_loop()
-    context = tls
-    if origin.tls and tls is None:  # reads every root certificate: milliseconds
-        context = await asyncio.to_thread(ssl.create_default_context)
-    _, connection = await loop.create_connection(
-        lambda: UpstreamConnection(lambda _c, _keep: None),
-        origin.host,
-        origin.port,
-        ssl=context if origin.tls else None,
-        server_hostname=origin.host if origin.tls else None,
-    )
+    if uds is not None:
+        _, connection = await loop.create_unix_connection(_fresh, uds)
+    else:
+        context = tls
+        if origin.tls and tls is None:  # reads every root certificate: milliseconds
+            context = await asyncio.to_thread(ssl.create_default_context)
+        _, connection = await loop.create_connection(
+            _fresh,
+            origin.host,
+            origin.port,
+            ssl=context if origin.tls else None,
+            server_hostname=origin.host if origin.tls else None,
+        )
     inbox = _Inbox(connection, max_body)
     connection.send(head, body or b"", inbox)
     return connection, inbox
@@ -148,6 +156,7 @@ async def request_json(
     timeout: float = 5.0,  # noqa: ASYNC109  # the callers' one knob
     tls: ssl.SSLContext | None = None,
     max_body: int = 64 * 1024 * 1024,
+    uds: str | None = None,
 ) -> Response:
     """Call ``url`` and return the whole answer, whatever its status.
 
@@ -155,6 +164,7 @@ async def request_json(
         body: Encoded as JSON; bytes are sent as they are; None sends none.
         timeout: Seconds for everything together.
         max_body: Largest answer, bytes; a larger one is an ``UpstreamConnectionError``.
+        uds: Path of a Unix socket to connect to, whatever host ``url`` names.
 
     Raises:
         UpstreamConnectionError: No connection, or it broke.
@@ -164,7 +174,7 @@ async def request_json(
     connection = None
     try:
         async with asyncio.timeout(timeout):
-            connection, inbox = await _open(method, url, data, headers or {}, tls, max_body)
+            connection, inbox = await _open(method, url, data, headers or {}, tls, max_body, uds)
             while not inbox.ended:
                 inbox.news.clear()
                 await inbox.news.wait()

@@ -42,7 +42,9 @@ async def ask(
     url = f"http://{address.host}:{address.port}{path}"
     headers = {"authorization": f"Bearer {address.api_key}"}
     try:
-        answer = await request_json(method, url, body, headers=headers, timeout=timeout_s)
+        answer = await request_json(
+            method, url, body, headers=headers, timeout=timeout_s, uds=address.uds
+        )
     except UpstreamTimeout:
         raise UpstreamTimeout(f"The engine did not answer within {timeout_s:g} s.") from None
     except UpstreamConnectionError:

@@ -105,7 +105,8 @@ class Delivery:
     def close(self, finish: str, why: str) -> None:
         """Cut the answer here and let go of the engine."""
         stream = self.stream
-        if not self._open or self._exchange.reply.ended or stream.cleaner.done:
+        ended = stream.cleaner.done and not stream.blocked
+        if not self._open or self._exchange.reply.ended or ended:
             return
         self._deliver("cut", stream.cut(finish, why))
         self._stop()

@@ -1,0 +1,120 @@
+"""A client's request on its way into an OpenAI-compatible engine, paired with its cleaner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from helexa.core.errors import UnsupportedOperation
+from helexa.neuron.engines import vectors
+from helexa.neuron.engines.base import EngineRequest, Served
+from helexa.neuron.engines.compatible.chat import ChatDialect
+from helexa.neuron.engines.compatible.habits import Habits
+from helexa.neuron.engines.compatible.reader import MakeReader
+from helexa.neuron.engines.compatible.request import prepare_chat, prepare_text
+from helexa.neuron.engines.compatible.stream import Dialect, StreamCleaner, guess_tokens
+from helexa.neuron.engines.compatible.text import TextDialect
+from helexa.neuron.engines.render import Envelope
+from helexa.neuron.engines.request import Json, decode
+
+Shape = Callable[[Json, Served], MakeReader | None]
+"""An engine's last word on a prepared chat request, in place; and what reads its answer."""
+
+
+class Cleaning(msgspec.Struct, frozen=True):
+    """How one engine cleans requests.
+
+    Args:
+        shape: Called with every prepared chat request.
+        created: Unix seconds for the answers.
+    """
+
+    habits: Habits
+    shape: Shape
+    created: Callable[[], int]
+
+    def request(
+        self, route: str, raw: bytes, served: Served, request_id: str, *, thinking: bool = False
+    ) -> EngineRequest:
+        """Decode, check, repair and pair.
+
+        Raises:
+            RequestRefused: The request is wrong, or the model cannot do it.
+        """
+        body = decode(raw)
+        body["model"] = served.model_id
+        if route == "chat":
+            return self._chat(body, served, request_id, thinking)
+        if route == "completions":
+            return self._text(body, served, request_id)
+        return self._vectors(route, body, served)
+
+    def _chat(self, body: Json, served: Served, request_id: str, thinking: bool) -> EngineRequest:
+        _must(served, "chat")
+        stream, choices = bool(body.get("stream", False)), body.get("n", 1)
+        prepare_chat(body, served, thinking, self.habits)
+        reader = self.shape(body, served)
+        envelope = Envelope(
+            f"chatcmpl-{request_id}", self.created(), served.model_id, "chat.completion"
+        )
+        dialect = ChatDialect(envelope, not stream, reader)
+        return self._streamed("chat", body, served, envelope, dialect, stream, choices)
+
+    def _text(self, body: Json, served: Served, request_id: str) -> EngineRequest:
+        _must(served, "complete text")
+        stream, choices = bool(body.get("stream", False)), body.get("n", 1)
+        prepare_text(body, served, self.habits)
+        envelope = Envelope(
+            f"cmpl-{request_id}", self.created(), served.model_id, "text_completion"
+        )
+        dialect = TextDialect(envelope, not stream)
+        return self._streamed("completions", body, served, envelope, dialect, stream, choices)
+
+    def _streamed(
+        self,
+        route: str,
+        body: Json,
+        served: Served,
+        envelope: Envelope,
+        dialect: Dialect,
+        stream: bool,
+        choices: int,
+    ) -> EngineRequest:
+        encoded = msgspec.json.encode(body)
+        cleaner = StreamCleaner(
+            envelope,
+            dialect,
+            served,
+            continuous=self.habits.continuous,
+            prompt_guess=guess_tokens(encoded),
+        )
+        path = self._path(route, served)
+        return EngineRequest("POST", path, encoded, cleaner, stream=stream, choices=choices)
+
+    def _vectors(self, route: str, body: Json, served: Served) -> EngineRequest:
+        if route == "embeddings":
+            amend = vectors.prepare_embeddings(body, served)
+        elif route == "rerank":
+            amend = vectors.prepare_rerank(body, served)
+        else:
+            raise UnsupportedOperation(f"{served.model_id} does not serve {route}.")
+        return EngineRequest(
+            "POST",
+            self._path(route, served),
+            msgspec.json.encode(body),
+            vectors.PlainCleaner(served, amend),
+            stream=False,
+            events=False,
+        )
+
+    def _path(self, route: str, served: Served) -> str:
+        path = self.habits.paths.get(route)
+        if path is None:
+            raise UnsupportedOperation(f"{served.model_id} does not serve {route}.")
+        return path
+
+
+def _must(served: Served, what: str) -> None:
+    if served.plan.rerank or "text" not in served.facts.capabilities:
+        raise UnsupportedOperation(f"{served.model_id} does not {what}.")

@@ -1,0 +1,80 @@
+"""A client's request as an OpenAI-compatible engine gets it: checked, repaired, always a stream.
+
+Works in place on the decoded body, so that unknown members survive.
+"""
+
+from __future__ import annotations
+
+from helexa.core.errors import InvalidRequestBody, UnsupportedParameter
+from helexa.neuron.engines.base import Served
+from helexa.neuron.engines.compatible.habits import Habits
+from helexa.neuron.engines.conversation import (
+    refuse_what_cannot_be,
+    repair_message,
+    system_to_the_front,
+)
+from helexa.neuron.engines.request import (
+    Json,
+    check_messages,
+    check_tools,
+    set_thinking,
+    take_cap,
+    wrong,
+)
+
+
+def prepare_chat(body: Json, served: Served, thinking: bool, habits: Habits) -> None:
+    """A chat request that the engine can render and answer.
+
+    Raises:
+        RequestRefused: With the path of what is wrong.
+    """
+    messages = check_messages(body, served)
+    check_tools(body)
+    refuse_what_cannot_be(body)
+    for message in messages:
+        repair_message(message, served)
+    system_to_the_front(body, served)
+    if habits.kwargs:
+        set_thinking(body, served, thinking)
+    _finish(body, served, habits)
+
+
+def prepare_text(body: Json, served: Served, habits: Habits) -> None:
+    """A text completion: one prompt, as text or token ids.
+
+    Raises:
+        RequestRefused: With the path of what is wrong.
+    """
+    prompt = body.get("prompt")
+    if prompt is None:
+        raise InvalidRequestBody("The request has no `prompt`.", param="prompt")
+    if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str):
+        prompt = body["prompt"] = prompt[0]
+    tokens = isinstance(prompt, list) and all(type(token) is int for token in prompt)
+    if not isinstance(prompt, str) and not tokens:
+        if isinstance(prompt, list):
+            raise UnsupportedParameter("Send one `prompt` per request.", param="prompt")
+        raise wrong("prompt", "a string", prompt)
+    if "logprobs" in body and type(body["logprobs"]) is not int:
+        raise wrong("logprobs", "an integer", body["logprobs"])
+    body.pop("best_of", None)
+    if body.pop("echo", False):
+        raise UnsupportedParameter("`echo` is not supported.", param="echo")
+    _finish(body, served, habits)
+
+
+def _finish(body: Json, served: Served, habits: Habits) -> None:
+    """What is the node's to say: caps, the stream and its usage; nothing that steps around it."""
+    for name in sorted(habits.refused.keys() & body.keys()):
+        if body[name] not in (False, 0, ""):
+            raise UnsupportedParameter(f"`{name}` is not supported. {habits.refused[name]}",
+                                       param=name)  # fmt: skip
+        del body[name]
+    for name in habits.barred & body.keys():
+        del body[name]
+    body[habits.cap] = take_cap(body, served)
+    body["stream"] = True
+    body["stream_options"] = {"include_usage": True}
+    if habits.continuous:
+        body["stream_options"]["continuous_usage_stats"] = True

@@ -1,0 +1,257 @@
+"""The stream of an OpenAI-compatible engine: decoded, counted, handed to its dialect.
+
+An engine that tells its usage with every chunk is counted exactly after each of them, whatever
+text it holds back; of any other, a chunk with something in it is taken for one token, until the
+usage at the end corrects that.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from helexa.core.errors import HelexaError, UpstreamConnectionError
+from helexa.neuron.engines.base import Meter, Served
+from helexa.neuron.engines.compatible.chunks import (
+    FINISHES,
+    Choice,
+    ChoiceState,
+    Chunk,
+    ChunkUsage,
+    Metrics,
+    decode_chunk,
+)
+from helexa.neuron.engines.compatible.errors import EngineError, map_engine_error, read_error
+from helexa.neuron.engines.render import DONE, Envelope
+
+_DATA = b"data:"
+
+
+class Dialect(Protocol):
+    """How a choice's chunks look in the answer (chat or legacy text)."""
+
+    def prefix(self, index: int) -> bytes:
+        """Bytes before a delta of choice ``index``."""
+
+    def carries(self, choice: Choice) -> bool:
+        """Whether a chunk holds any of the answer."""
+
+    def event(self, choice: Choice, state: ChoiceState, meter: Meter) -> bytes:
+        """Clean bytes of one choice of one chunk; sets ``state.kind``."""
+
+    def finish(self, state: ChoiceState, why: str | None) -> bytes:
+        """The finish chunk of a choice."""
+
+    def whole(self, state: ChoiceState) -> dict[str, object]:
+        """The choice of a plain answer."""
+
+
+class StreamCleaner:
+    """Cleans and counts one request's stream; see ``base.Cleaner``.
+
+    Args:
+        continuous: Usage comes with every chunk.
+        prompt_guess: Prompt tokens until the engine says how many there are.
+        clock: Monotonic seconds, for engines that do not say how long they took.
+    """
+
+    def __init__(
+        self,
+        envelope: Envelope,
+        dialect: Dialect,
+        served: Served,
+        *,
+        continuous: bool = False,
+        prompt_guess: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.meter = Meter()
+        self.finish_reason: str | None = None
+        self.failed: HelexaError | None = None
+        self.done = False
+        self._envelope = envelope
+        self._dialect = dialect
+        self._served = served
+        self._continuous = continuous
+        self._guess = prompt_guess
+        self._clock = clock
+        self._first_at: float | None = None
+        self._why: str | None = None
+        self._choices: dict[int, ChoiceState] = {}
+
+    def feed(self, events: bytes) -> bytes:
+        """Clean events for the whole engine events ``events``."""
+        if events.find(b"\n") == len(events) - 2 and events.startswith(_DATA):  # the usual case
+            return b"" if self.done else self._data(events[5:-2])
+        return b"".join([self._event(event) for event in events.split(b"\n\n") if event])
+
+    def close(self, finish: str, why: str | None) -> bytes:
+        """End the answer ourselves with the counts as they stand."""
+        if self.done:
+            return b""
+        self._why = why
+        out = []
+        for state in self._states():
+            if state.finish is None:
+                state.finish = finish
+                out.append(self._dialect.finish(state, why))
+        self.finish_reason = finish
+        return b"".join(out) + self._terminate()
+
+    def whole(self) -> bytes:
+        """The plain answer for everything fed so far."""
+        choices = [self._dialect.whole(state) for state in self._states()]
+        return self._envelope.whole(choices, self.meter, self._why)
+
+    def _states(self) -> list[ChoiceState]:
+        """What there is of every choice, in order; of the first at least."""
+        if not self._choices:
+            self._state(0)
+        return [state for _, state in sorted(self._choices.items())]
+
+    def _state(self, index: int) -> ChoiceState:
+        state = self._choices.get(index)
+        if state is None:
+            state = self._choices[index] = ChoiceState(index, self._dialect.prefix(index))
+        return state
+
+    def _terminate(self) -> bytes:
+        self.done = True
+        return self._envelope.usage(self.meter) + DONE
+
+    # ── events ──────────────────────────────────────────────────────────────────────────────
+
+    def _event(self, event: bytes) -> bytes:
+        """One event; of its lines only data counts (an ``event: error`` says so in its data)."""
+        if self.done:
+            return b""
+        lines = event.replace(b"\r", b"").split(b"\n")
+        data = [line[len(_DATA) :].strip() for line in lines if line.startswith(_DATA)]
+        if data:
+            return self._data(b"\n".join(data))
+        names = (b":", b"event:", b"id:", b"retry:")
+        if all(not line or line.startswith(names) for line in lines):
+            return b""
+        return self._fail(self._garbage())
+
+    def _data(self, data: bytes) -> bytes:
+        if data.strip() == b"[DONE]":
+            return self._engine_done()
+        try:
+            chunk = decode_chunk(data)
+        except ValueError:  # msgspec's errors are among them
+            return self._fail(self._garbage())
+        if chunk.error and bytes(chunk.error) != b"null":
+            return self._error(read_error(chunk.error))
+        return self._chunk(chunk)
+
+    def _error(self, found: EngineError) -> bytes:
+        return self._fail(map_engine_error(found, found.status or 500, self._served))
+
+    def _garbage(self) -> HelexaError:
+        return UpstreamConnectionError(
+            f"The engine of {self._served.model_id} sent something that is not an answer."
+        )
+
+    def _fail(self, error: HelexaError) -> bytes:
+        self.failed = error
+        self.done = True
+        return b""
+
+    def _engine_done(self) -> bytes:
+        states = self._states()
+        if any(state.finish is None for state in states):
+            return self._fail(self._garbage())
+        self.finish_reason = states[0].finish
+        return self._terminate()
+
+    def _chunk(self, chunk: Chunk) -> bytes:
+        usage, choices = chunk.usage, chunk.choices or []
+        if usage is not None:
+            self._prompt(usage)
+        elif choices and not self.meter.prompt_known:
+            self._guessed()
+        out = b"".join([self._choice(choice, usage) for choice in choices])
+        if usage is not None and not (self._continuous and choices):
+            self._total(usage)
+        if chunk.metrics is not None:
+            self._timed(chunk.metrics)
+        return out
+
+    def _choice(self, choice: Choice, usage: ChunkUsage | None) -> bytes:
+        if choice.finish_reason is not None and choice.finish_reason not in FINISHES:
+            return self._fail(UpstreamConnectionError(
+                f"The engine of {self._served.model_id} gave the answer up.")
+            )  # fmt: skip
+        state = self._state(choice.index)
+        fresh = self._fresh(choice, state, usage)
+        if choice.finish_reason is not None and isinstance(choice.stop_reason, str):
+            state.stop = choice.stop_reason
+        out = self._dialect.event(choice, state, self.meter)
+        if usage is None or usage.completion_tokens_details is None:
+            self._own_reasoning(state, fresh)
+        return out
+
+    # ── counts ──────────────────────────────────────────────────────────────────────────────
+
+    def _fresh(self, choice: Choice, state: ChoiceState, usage: ChunkUsage | None) -> int:
+        """Tokens that this chunk has brought, taken."""
+        if self._continuous and usage is not None:
+            fresh = (usage.completion_tokens or 0) - state.taken
+            details = usage.completion_tokens_details
+            if details is not None and details.reasoning_tokens is not None:
+                self.meter.reasoning += details.reasoning_tokens - state.thought
+                state.thought = details.reasoning_tokens
+        else:
+            fresh = 1 if self._dialect.carries(choice) else 0
+        if fresh:
+            now = self._clock()
+            self._first_at = now if self._first_at is None else self._first_at
+            self.meter.predicted_ms = (now - self._first_at) * 1000
+        state.taken += fresh
+        self.meter.output += fresh
+        return fresh
+
+    def _own_reasoning(self, state: ChoiceState, fresh: int) -> None:
+        """Reasoning tokens of an engine that does not count them: those of its deltas, with what
+        was held back before."""
+        state.pending += fresh
+        if state.kind == "reasoning":
+            self.meter.reasoning += state.pending
+        if state.kind:
+            state.pending = 0
+
+    def _guessed(self) -> None:
+        self.meter.prompt = self.meter.prompt_processed = self._guess
+        self.meter.prompt_known = True
+
+    def _prompt(self, usage: ChunkUsage) -> None:
+        meter, details = self.meter, usage.prompt_tokens_details
+        meter.prompt = meter.prompt_processed = usage.prompt_tokens
+        meter.prompt_known = True
+        if details is not None and details.cached_tokens is not None:
+            meter.cached = details.cached_tokens
+
+    def _total(self, usage: ChunkUsage) -> None:
+        """The engine's last word on all choices."""
+        meter, details = self.meter, usage.completion_tokens_details
+        if usage.completion_tokens is not None:
+            meter.output = usage.completion_tokens
+        if details is not None and details.reasoning_tokens is not None:
+            meter.reasoning = details.reasoning_tokens
+        meter.reasoning = min(meter.reasoning, meter.output)
+
+    def _timed(self, metrics: Metrics) -> None:
+        if metrics.time_to_first_token_ms is not None:
+            self.meter.prompt_ms = metrics.time_to_first_token_ms
+        if metrics.generation_time_ms is not None:
+            self.meter.predicted_ms = metrics.generation_time_ms
+
+
+def guess_tokens(body: bytes) -> int:
+    """Prompt tokens of a request nobody has counted: a quarter of its bytes, rather too few."""
+    return max(1, len(body) // 4)
+
+
+__all__ = ["StreamCleaner", "guess_tokens"]
