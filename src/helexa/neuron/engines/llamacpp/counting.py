@@ -21,7 +21,7 @@ from helexa.neuron.engines.base import Address, EngineRequest, Served
 from helexa.neuron.engines.http import ask
 from helexa.neuron.engines.llamacpp.errors import map_error
 from helexa.neuron.engines.llamacpp.planning import longest_input
-from helexa.neuron.engines.llamacpp.vectors import inputs_of
+from helexa.neuron.engines.vectors import inputs_of
 
 _CHAT = "/v1/chat/completions"
 _TEXT = "/v1/completions"
