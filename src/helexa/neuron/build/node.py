@@ -12,13 +12,14 @@ from helexa.core import build_info
 from helexa.core.fleet import LoadRequest, ModelEntry
 from helexa.core.logging import Logger
 from helexa.neuron.activation import Activator
-from helexa.neuron.build.engines import make_sources, wishes
+from helexa.neuron.build.engines import make_sources
 from helexa.neuron.build.parts import Parts
 from helexa.neuron.build.resident import assemble
+from helexa.neuron.build.scouting import make_scout
 from helexa.neuron.engines.supervisor import SupervisorSettings
 from helexa.neuron.events import Bus
-from helexa.neuron.models.inspect import inspect
 from helexa.neuron.registry.loader import ModelLoader
+from helexa.neuron.registry.scout import Scout
 from helexa.neuron.registry.served import ServedModel
 from helexa.neuron.registry.table import Registry
 from helexa.neuron.service import Node, on_the_wire
@@ -30,7 +31,10 @@ def assemble_node(parts: Parts, log: Logger) -> Node[ServedModel]:
     """The node around ``parts``."""
     settings, loop = parts.settings, parts.loop
     found = make_sources(settings, log)
-    loader = _loader(parts, found)
+    scout = make_scout(
+        settings, found, parts.engines, parts.hardware.refresh, parts.experience, loop.time
+    )
+    loader = _loader(parts, scout)
 
     def on_model(entry: ModelEntry) -> None:
         bus.publish("model", {"model": entry})
@@ -84,18 +88,13 @@ def assemble_node(parts: Parts, log: Logger) -> Node[ServedModel]:
     return node
 
 
-def _loader(parts: Parts, found: Sources) -> ModelLoader:
-    settings = parts.settings
+def _loader(parts: Parts, scout: Scout) -> ModelLoader:
     return ModelLoader(
-        engines=parts.engines,
-        sources=found,
-        host=parts.hardware.refresh,
+        scout=scout,
         used_by=parts.hardware.used_by,
-        inspect=inspect,
-        wishes=partial(wishes, settings),
         assemble=partial(assemble, parts),
         experience=parts.experience,
-        supervision=SupervisorSettings(start_deadline_s=settings.life.load_secs),
+        supervision=SupervisorSettings(start_deadline_s=parts.settings.life.load_secs),
         state_dir=parts.folder,
         clock=parts.loop.time,
     )

@@ -137,13 +137,21 @@ def gather(where: str, sizes: Mapping[str, int], read: Callable[[str], bytes]) -
     """
     found = Documents(where, sizes, {})
     texts = {}
-    for name in SMALL_FILES:
-        if name not in sizes:
-            continue
-        if sizes[name] > MOST_BYTES:
+    for name in gathered(sizes):
+        if oversized(sizes[name]):
             raise found.bad(name, f"it has {sizes[name]} bytes, more than any file of its kind")
         try:
             texts[name] = read(name)
         except OSError as error:
             raise found.bad(name, f"it cannot be read ({error.strerror})") from error
     return Documents(where, sizes, texts)
+
+
+def gathered(sizes: Mapping[str, int]) -> list[str]:
+    """Which of the files are read."""
+    return [name for name in SMALL_FILES if name in sizes]
+
+
+def oversized(size: int) -> bool:
+    """Whether a file is larger than any of its kind."""
+    return size > MOST_BYTES

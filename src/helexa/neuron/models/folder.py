@@ -23,7 +23,7 @@ from helexa.neuron.models.context import context_of
 from helexa.neuron.models.documents import Documents, read_documents
 from helexa.neuron.models.facts import ModelFacts
 from helexa.neuron.models.gguf import BadModelFile
-from helexa.neuron.models.quantised import quantised
+from helexa.neuron.models.quantised import Quantised, quantised
 from helexa.neuron.models.template import TemplateTraits, read_template
 
 _MAX_HEADER = 100 << 20
@@ -90,7 +90,7 @@ def folder_facts(documents: Documents, weights: Weights, model_id: str, folder: 
         format="safetensors",
         architecture=next(iter(config.words("architectures")), config.text("model_type")),
         model_type=config.text("model_type"),
-        parameters=weights.elements or _elements_of(weights.size, stored.bits or 16),
+        parameters=weights.elements or _elements_of(weights.size, stored),
         weight_bytes=weights.size,
         layers=layers,
         kv_layers=cache.global_layers,
@@ -187,9 +187,9 @@ def _sampling(documents: Documents) -> dict[str, float]:
     return {name: value for name, value in found.items() if value}
 
 
-def _elements_of(size: int, bits: int) -> int:
+def _elements_of(size: int, stored: Quantised) -> int:
     """About how many weights so many bytes are."""
-    return size * 8 // bits
+    return size * 8 // (stored.bits or (32 if stored.name == "F32" else 16))
 
 
 def _weights(file: Path) -> Weights:

@@ -15,8 +15,10 @@ Source: ggml's ``docs/gguf.md``.
 
 from __future__ import annotations
 
+import io
 import re
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -106,11 +108,38 @@ def read_gguf(path: Path) -> Gguf:
         BadModelFile: Missing, truncated (with the bytes it needs and has), not GGUF, a version or
             a tensor type we do not know, or counts no real file has.
     """
-    parts = [_read_file(p) for p in shards(path)]
+    return joined([_read_file(p) for p in shards(path)])
+
+
+def read_prefix(path: Path, size: int, prefix: bytes) -> Gguf | int:
+    """The header of one file of which only the beginning is at hand; pure.
+
+    Args:
+        path: Its name, for messages and the result.
+        size: Bytes of the whole file.
+        prefix: The first bytes of it.
+
+    Returns:
+        The header, or how many bytes of the file it takes at the least.
+
+    Raises:
+        BadModelFile: The file as a whole cannot be right.
+    """
+    try:
+        return _Reader(path, Cursor(io.BytesIO(prefix), size)).read()
+    except OutOfBytesError as short:
+        if short.needs > size:
+            raise _truncated(path, short) from short
+        return short.needs
+
+
+def joined(parts: Sequence[Gguf]) -> Gguf:
+    """The header of a split model, from those of all its shards in order."""
     first = parts[0]
-    tensors = tuple(t for part in parts for t in part.tensors)
-    return Gguf(
-        tuple(p for part in parts for p in part.paths), first.version, first.metadata, tensors
+    return msgspec.structs.replace(
+        first,
+        paths=tuple(p for part in parts for p in part.paths),
+        tensors=tuple(t for part in parts for t in part.tensors),
     )
 
 
@@ -140,15 +169,19 @@ def _read_file(path: Path) -> Gguf:
         with path.open("rb", buffering=0) as file:
             return _Reader(path, Cursor(file, size)).read()
     except OutOfBytesError as short:
-        raise BadModelFile(
-            f"model file {path} is truncated: its header needs at least "
-            f"{short.needs} bytes, the file has {short.has}. Fetch it again."
-        ) from short
+        raise _truncated(path, short) from short
     except OSError as error:
         raise BadModelFile(
             f"model file {path} cannot be read: {error.strerror}. "
             "Check the path and its permissions."
         ) from error
+
+
+def _truncated(path: Path, short: OutOfBytesError) -> BadModelFile:
+    return BadModelFile(
+        f"model file {path} is truncated: its header needs at least "
+        f"{short.needs} bytes, the file has {short.has}. Fetch it again."
+    )
 
 
 class _Reader:

@@ -2,8 +2,8 @@
 
 ::
 
-    locate ─▶ inspect ─▶ choose engine ─▶ plan (live free memory) ─▶ process ready ─▶ ServedModel
-    files      header                        InsufficientVram           log tail on failure
+    find ─▶ fetch ─▶ plan (live free memory) ─▶ process ready ─▶ ServedModel
+    engine     files     InsufficientVram           log tail on failure
 
 Each step raises an error of the tree that says why; nothing is left running behind a failure.
 """
@@ -11,14 +11,15 @@ Each step raises an error of the tree that says why; nothing is left running beh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
-from helexa.core.errors import HelexaError, InvalidRequestBody, ServiceUnavailable
+import msgspec
+
+from helexa.core.errors import HelexaError
 from helexa.core.fleet import LoadRequest
-from helexa.neuron.engines.base import Address, Engine, Host, Plan
+from helexa.neuron.engines.base import Address, Engine, Plan
 from helexa.neuron.engines.supervisor import (
     EngineChange,
     EngineProcess,
@@ -27,10 +28,10 @@ from helexa.neuron.engines.supervisor import (
 )
 from helexa.neuron.models.facts import ModelFacts
 from helexa.neuron.registry.experience import Experience
+from helexa.neuron.registry.scout import Found, Scout, lesson_key
 from helexa.neuron.registry.served import ServedModel
 from helexa.neuron.registry.table import LoadWatch
-from helexa.neuron.sources.listing import Progress
-from helexa.neuron.sources.sources import Sources
+from helexa.neuron.sources.listing import Progress, Report
 
 _LOCATED, _PLANNED = 0.6, 0.7
 """Shares of a load's progress: most of it is fetching files."""
@@ -51,32 +52,19 @@ class Running:
     learned: Callable[[float], object]
 
 
-class Wishes(Protocol):
-    """The operator's settings for an engine and a model."""
-
-    def __call__(self, engine: str, spec: LoadRequest) -> dict[str, object]: ...
-
-
 @dataclass(slots=True)
 class ModelLoader:
     """The effect behind ``Registry.load``.
 
     Args:
-        engines: By name, in order of preference.
-        host: A fresh snapshot of the host (blocking).
+        scout: Finds out what a model is and who runs it.
         used_by: Device memory that processes hold, in MiB per device (blocking).
-        inspect: Reads a model's header (blocking).
-        wishes: What the operator wants of an engine.
         assemble: Makes the served model around a running engine.
         state_dir: For engine logs and records.
     """
 
-    engines: Mapping[str, Engine]
-    sources: Sources
-    host: Callable[[], Host]
+    scout: Scout
     used_by: Callable[[Sequence[int]], dict[int, int]]
-    inspect: Callable[[Path, str], ModelFacts]
-    wishes: Wishes
     assemble: Callable[[Running], ServedModel]
     experience: Experience
     supervision: SupervisorSettings
@@ -96,16 +84,24 @@ class ModelLoader:
         def fetched(progress: Progress) -> None:
             watch.progress(_LOCATED * progress.fraction, progress.eta_s)
 
-        listing = await self.sources.describe(spec.model_id, source=spec.source, quant=spec.quant)
-        path = await self.sources.fetch(listing, fetched)
-        facts = await asyncio.to_thread(self.inspect, path, spec.model_id)
-        host = await asyncio.to_thread(self.host)
-        engine = choose(self.engines, spec.harness, facts, host)
-        lesson = self.experience.of(_key(spec, path))
-        known = {"prefill_tok_s": lesson.prefill_tok_s, "correction": lesson.correction}
-        plan = engine.plan(facts, host, self.wishes(engine.name, spec) | known)
-        watch.progress(_PLANNED, lesson.load_secs)
-        return await self._run(spec, engine, facts, plan, watch, path)
+        found = await self.scout.find(spec)
+        self.scout.engine(found, spec)
+        if found.listing.path is None:
+            self.scout.plan(found, spec, found.host)  # nobody fetches in vain what does not fit
+            found = await self._fetched(found, fetched)
+        engine = self.scout.engine(found, spec)
+        host = await asyncio.to_thread(self.scout.host)
+        plan = self.scout.plan(found, spec, host)
+        key = lesson_key(found.listing)
+        watch.progress(_PLANNED, self.experience.of(key).load_secs)
+        return await self._run(spec, engine, found.facts, plan, watch, key)
+
+    async def _fetched(self, found: Found, report: Report) -> Found:
+        """The same model once its files are here."""
+        path = await self.scout.sources.fetch(found.listing, report)
+        listing = msgspec.structs.replace(found.listing, path=path, bytes_missing=0)
+        facts = await asyncio.to_thread(self.scout.known.inspect, path, listing.name)
+        return msgspec.structs.replace(found, listing=listing, facts=facts)
 
     async def _run(
         self,
@@ -114,7 +110,7 @@ class ModelLoader:
         facts: ModelFacts,
         plan: Plan,
         watch: LoadWatch,
-        path: Path,
+        key: str,
     ) -> ServedModel:
         model: ServedModel | None = None
 
@@ -141,8 +137,8 @@ class ModelLoader:
             await _stopped(process)
             raise
         memory = await self._measured(process, plan)
-        self._learn(spec, path, plan, memory, self.clock() - started)
-        lesson = self.experience.of(_key(spec, path))
+        self._learn(key, plan, memory, self.clock() - started)
+        lesson = self.experience.of(key)
         model = self.assemble(
             Running(
                 spec,
@@ -153,7 +149,7 @@ class ModelLoader:
                 plan,
                 max(0, memory),
                 lesson.prefill_tok_s,
-                lambda rate: self.experience.learn(_key(spec, path), prefill_tok_s=round(rate, 1)),
+                lambda rate: self.experience.learn(key, prefill_tok_s=round(rate, 1)),
             )
         )
         return model
@@ -165,22 +161,15 @@ class ModelLoader:
         held = await asyncio.to_thread(self.used_by, [process.pid])
         return sum(amount for index, amount in held.items() if index in plan.devices)
 
-    def _learn(
-        self, spec: LoadRequest, path: Path, plan: Plan, memory_mb: int, load_secs: float
-    ) -> None:
+    def _learn(self, key: str, plan: Plan, memory_mb: int, load_secs: float) -> None:
         predicted = sum(plan.memory_mb.values()) - plan.cache_ram_mb
-        before = self.experience.of(_key(spec, path)).correction
+        before = self.experience.of(key).correction
         correction = memory_mb / predicted * before if predicted > 0 and memory_mb > 0 else before
         self.experience.learn(
-            _key(spec, path),
+            key,
             correction=round(min(2.0, max(0.5, correction)), 3),
             load_secs=round(load_secs, 3),
         )
-
-
-def _key(spec: LoadRequest, path: Path) -> str:
-    """One model file under one id; another file is another lesson."""
-    return f"{spec.model_id}|{path.name}"
 
 
 async def _stopped(process: EngineProcess) -> None:
@@ -194,28 +183,4 @@ async def _stopped(process: EngineProcess) -> None:
                 raise
 
 
-def choose(
-    engines: Mapping[str, Engine], harness: str | None, facts: ModelFacts, host: Host
-) -> Engine:
-    """The engine for a model: the one that was asked for, or the first that can run it; pure.
-
-    Raises:
-        InvalidRequestBody: There is no engine of that name.
-        ServiceUnavailable: None can run it here; ``reason`` is the first one's code.
-    """
-    if harness is not None and harness not in engines:
-        raise InvalidRequestBody(
-            f"There is no engine '{harness}' on this node; it has {', '.join(engines)}.",
-            param="harness",
-        )
-    refusals: list[tuple[str, str]] = []
-    for name in [harness] if harness is not None else engines:
-        verdict = engines[name].can_run(facts, host)
-        if verdict.ok:
-            return engines[name]
-        refusals.append((name, verdict.detail or verdict.reason or "cannot run it"))
-    said = "; ".join(f"{name}: {why}" for name, why in refusals)
-    raise ServiceUnavailable(f"No engine of this node can run {facts.model_id}: {said}")
-
-
-__all__ = ["HelexaError", "ModelLoader", "Running", "choose"]
+__all__ = ["HelexaError", "ModelLoader", "Running"]

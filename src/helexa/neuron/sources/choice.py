@@ -50,7 +50,7 @@ class Choice(msgspec.Struct, frozen=True):
     Args:
         files: Companions first, then the weights in the order of their shards.
         quant: Of the chosen GGUF files.
-        quants: What there is to choose from.
+        quants: What there is to choose from, beside a folder of safetensors too.
         first: The weights' first file; None for a folder of safetensors.
     """
 
@@ -76,7 +76,7 @@ def choose_files(where: str, names: Sequence[str], quant: str | None) -> Choice:
     if groups and not (folder and (quant is None or not _matches(groups, quant))):
         return _gguf(where, names, groups, quant)
     if folder:
-        return Choice(folder)
+        return Choice(folder, quants=_quants(groups))
     raise ModelNotFound(_no_model(where, names), param="model_id")
 
 
@@ -94,7 +94,7 @@ def _gguf(
     where: str, names: Sequence[str], groups: dict[str, list[str]], asked: str | None
 ) -> Choice:
     labels = {stem: quant_in(stem) for stem in groups}
-    quants = tuple(dict.fromkeys(label or stem for stem, label in labels.items()))
+    quants = _quants(groups)
     wanted = list(groups) if asked is None else _matches(groups, asked)
     if asked is None and len(wanted) > 1:
         wanted = [stem for stem in wanted if labels[stem] == USUAL]
@@ -104,6 +104,11 @@ def _gguf(
     label = labels[wanted[0]]
     projector = _projector(names, shards[0])
     return Choice((*projector, *shards), label, quants, shards[0])
+
+
+def _quants(groups: Iterable[str]) -> tuple[str, ...]:
+    """What there is in GGUF, by quant or by name."""
+    return tuple(dict.fromkeys(quant_in(stem) or stem for stem in groups))
 
 
 def _gguf_groups(names: Iterable[str]) -> dict[str, list[str]]:

@@ -94,18 +94,20 @@ class Cleaning(msgspec.Struct, frozen=True):
 
     def _vectors(self, route: str, body: Json, served: Served) -> EngineRequest:
         if route == "embeddings":
-            amend = vectors.prepare_embeddings(body, served)
+            prepared = vectors.prepare_embeddings(body, served)
         elif route == "rerank":
-            amend = vectors.prepare_rerank(body, served)
+            prepared = vectors.prepare_rerank(body, served)
         else:
             raise UnsupportedOperation(f"{served.model_id} does not serve {route}.")
         return EngineRequest(
             "POST",
             self._path(route, served),
             msgspec.json.encode(body),
-            vectors.PlainCleaner(served, amend),
+            vectors.PlainCleaner(served, prepared.amend),
             stream=False,
             events=False,
+            most=prepared.most,
+            longest=prepared.longest,
         )
 
     def _path(self, route: str, served: Served) -> str:

@@ -1,0 +1,137 @@
+"""What a node finds out about a model before it fetches or starts anything."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from tests.neuron.elsewhere import Elsewhere
+from tests.neuron.models import families as known
+from tests.neuron.models.families import write_folder
+
+from helexa.core.errors import InsufficientVram, ServiceUnavailable, UnsupportedOperation
+from helexa.core.fleet import LoadRequest
+from helexa.neuron.engines.base import Engine, Host
+from helexa.neuron.engines.llamacpp.engine import LlamaCpp
+from helexa.neuron.models.inspect import inspect
+from helexa.neuron.registry.experience import Experience
+from helexa.neuron.registry.known import KnownFacts, Read
+from helexa.neuron.registry.scout import Scout
+from helexa.neuron.sources.local import LocalFiles
+from helexa.neuron.sources.sources import Sources
+from helexa.spark import gguf_path
+
+CPU = Host((), (), 8192, 4096, 2)
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Elsewhere:
+    (tmp_path / "hub" / "org" / "m").mkdir(parents=True)
+    return Elsewhere(tmp_path / "hub")
+
+
+def scout(hub: Elsewhere, tmp_path: Path, host: Host = CPU) -> Scout:
+    sources = Sources({"hub": hub, "file": LocalFiles()}, "hub")
+    engines: dict[str, Engine] = {"llamacpp": LlamaCpp({})}
+    return Scout(
+        sources=sources,
+        known=KnownFacts(sources, inspect, time.monotonic),
+        engines=engines,
+        host=lambda: host,
+        wishes=lambda _engine, _spec: {},
+        experience=Experience(tmp_path / "experience.json"),
+    )
+
+
+def spark_as(folder: Path, *names: str) -> None:
+    for name in names:
+        shutil.copy(gguf_path(), folder / name)
+
+
+def test_a_model_is_known_without_fetching_it(hub: Elsewhere, tmp_path: Path) -> None:
+    spark_as(hub.folder / "org/m", "m-Q8_0.gguf", "m-Q4_K_M.gguf")
+    one = scout(hub, tmp_path)
+    found = asyncio.run(one.find(LoadRequest("org/m", quant="q8_0")))
+    assert found.choice.engine == "llamacpp"
+    assert (found.listing.quant, found.facts.layers) == ("Q8_0", inspect(gguf_path(), "m").layers)
+    assert one.plan(found, LoadRequest("org/m"), found.host).context > 0
+    assert hub.fetched == []
+
+
+def test_a_header_is_read_once_until_its_file_changes(hub: Elsewhere, tmp_path: Path) -> None:
+    spark_as(hub.folder / "org/m", "m.gguf")
+    one = scout(hub, tmp_path)
+
+    async def thrice() -> None:
+        for _ in range(3):
+            await one.find(LoadRequest("org/m"))
+
+    asyncio.run(thrice())
+    assert len(hub.peeked) == 1
+    hub.revision = "r2"
+    asyncio.run(thrice())
+    assert len(hub.peeked) == 2
+
+
+def test_a_file_here_is_read_again_when_its_time_has_changed(tmp_path: Path) -> None:
+    path = Path(shutil.copy(gguf_path(), tmp_path / "m.gguf"))
+    sources = Sources({"file": LocalFiles()}, "file")
+    read: list[Path] = []
+
+    def noted(file: Path, name: str) -> object:
+        read.append(file)
+        return inspect(file, name)
+
+    facts = KnownFacts(sources, noted, time.monotonic)  # type: ignore[arg-type]
+
+    async def look() -> Read:
+        return await facts.of(await sources.describe(str(path)))
+
+    first = asyncio.run(look())
+    assert asyncio.run(look()) == first
+    assert len(read) == 1
+    os.utime(path, (1, 1))
+    asyncio.run(look())
+    assert len(read) == 2
+
+
+def test_of_a_model_in_both_formats_the_one_that_runs_here_is_taken(
+    hub: Elsewhere, tmp_path: Path
+) -> None:
+    place = write_folder(hub.folder / "org/m", known.LLAMA_3_1_8B)
+    spark_as(place, "m-Q8_0.gguf", "m-Q4_K_M.gguf")
+    found = asyncio.run(scout(hub, tmp_path).find(LoadRequest("org/m")))
+    assert (found.facts.format, found.listing.quant) == ("gguf", "Q4_K_M")
+    assert "GGUF is taken" in found.note
+
+
+def test_safetensors_alone_are_refused_with_what_would_help(hub: Elsewhere, tmp_path: Path) -> None:
+    write_folder(hub.folder / "org/m", known.LLAMA_3_1_8B)
+    one = scout(hub, tmp_path)
+    spec = LoadRequest("org/m")
+    found = asyncio.run(one.find(spec))
+    with pytest.raises(ServiceUnavailable, match=r"llama\.cpp runs GGUF.*Take a GGUF of it"):
+        one.engine(found, spec)
+
+
+def test_speech_is_refused_before_a_byte_of_it_is_fetched(hub: Elsewhere, tmp_path: Path) -> None:
+    write_folder(hub.folder / "org/m", known.WHISPER)
+    one = scout(hub, tmp_path)
+    spec = LoadRequest("org/m")
+    with pytest.raises(UnsupportedOperation, match="turns speech into text"):
+        one.engine(asyncio.run(one.find(spec)), spec)
+    assert hub.fetched == []
+
+
+def test_what_does_not_fit_is_known_before_it_is_fetched(hub: Elsewhere, tmp_path: Path) -> None:
+    spark_as(hub.folder / "org/m", "m.gguf")
+    tiny = Host((), (), 64, 32, 1)
+    one = scout(hub, tmp_path, tiny)
+    spec = LoadRequest("org/m")
+    found = asyncio.run(one.find(spec))
+    with pytest.raises(InsufficientVram):
+        one.plan(found, spec, found.host)
