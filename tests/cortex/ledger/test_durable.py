@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,11 +11,13 @@ import pytest
 from helexa.core.errors import InsufficientQuota, RateLimitExceeded, ServiceUnavailable
 from helexa.core.logging import get_logger
 from helexa.core.principal import Cap, Principal, Window
-from helexa.cortex.ledger import lives, spend
+from helexa.cortex.ledger import leasing, lives, spend
 from helexa.cortex.ledger.base import Grant, Settlement
 from helexa.cortex.ledger.book import Book
 from helexa.cortex.ledger.database import Database, LedgerUnavailable, connect
 from helexa.cortex.ledger.durable import Durable
+from helexa.cortex.ledger.leasing import Ask
+from helexa.cortex.ledger.scope import Leased
 from helexa.cortex.ledger.spend import Line
 from helexa.cortex.ledger.store import Store
 
@@ -122,6 +124,28 @@ async def test_blocks_shrink_as_the_cap_nears_and_the_last_token_is_granted(star
     rig.end("c", 1)
     with pytest.raises(InsufficientQuota):
         await rig.take(who, "d", 1)
+
+
+async def test_first_grants_of_many_keys_are_asked_for_together_and_each_is_exact(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig, questions = start(), list[int]()
+    ask = leasing.lease
+
+    def counted(db: Database, life: int, asks: Sequence[Ask], at: int) -> list[Leased]:
+        questions.append(len(asks))
+        return ask(db, life, asks, at)
+
+    monkeypatch.setattr(leasing, "lease", counted)
+    window = Window("rolling", 60)
+    keys = [
+        Principal("acme", f"k{n}", caps=(Cap(10 * n), Cap(9 * n, window)) if n % 2 else (Cap(n),))
+        for n in range(1, 41)
+    ]
+    found = await asyncio.gather(*(rig.take(who, who.key_id, 5000) for who in keys))
+    assert list(found) == [9 * n if n % 2 else n for n in range(1, 41)]
+    assert questions[0] >= 40
+    assert len(questions) <= 4
 
 
 async def test_spend_survives_an_orderly_stop_and_nothing_stays_held(

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from helexa.cli.ledger import verify_command
 from helexa.core.settings import SettingsError
-from helexa.cortex.ledger import lives, spend
+from helexa.cortex.ledger import leasing, lives, spend
 from helexa.cortex.ledger.database import Database, connect
 from helexa.cortex.ledger.schema import migrate
 from helexa.cortex.ledger.spend import Batch, Line
@@ -30,7 +30,7 @@ def db(connection: Connect) -> Database:
     at = int(time.time() * 1000)
     with db.transaction():
         life = lives.begin(db, "g", 1, 60).life
-        spend.register(db, "key:one", [60], at)
+        leasing.register(db, [("key:one", [60])], at)
         lines = [
             Line(f"{key}{n}", 1, life, "settled", at, "acme", key, "n", "m", 100, n, n, 2 * n)
             for key in ("one", "two")

@@ -28,7 +28,7 @@ ASK_AGAIN_S: Final = 0.05
 """Other gateways say when they give back; what their requests have spent they do not."""
 
 MOST_BLOCK: Final = 1 << 20
-BUSY_S: Final = 0.5
+BUSY_S: Final = 5.0
 """A block that lasts less is followed by one of twice the size."""
 
 SHORT_S: Final = 1.0

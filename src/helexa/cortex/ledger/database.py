@@ -76,16 +76,17 @@ class Database(Protocol):
 
 def insert(
     db: Database, head: str, rows: Sequence[Sequence[object]], tail: str = "", *, most: int = 64
-) -> None:
-    """Insert many rows with few statements, which is what an insert costs.
+) -> list[Row]:
+    """Insert many rows with few statements, which is what an insert costs; what they return.
 
     Args:
         head: For example ``INSERT INTO t (a, b)``; the values follow it.
         tail: What follows the values, for example ``ON CONFLICT DO NOTHING``.
         most: Rows of one statement. Only powers of two up to it are ever prepared.
     """
+    found: list[Row] = []
     if not rows:
-        return
+        return found
     one = "(" + ",".join("?" * len(rows[0])) + ")"
     most = min(most, MOST_PARAMETERS // len(rows[0]))
     at = 0
@@ -93,8 +94,9 @@ def insert(
         size = min(most, 1 << ((len(rows) - at).bit_length() - 1))
         chunk = rows[at : at + size]
         sql = f"{head} VALUES {','.join([one] * size)} {tail}"
-        db.execute(sql, [value for row in chunk for value in row])
+        found += db.execute(sql, [value for row in chunk for value in row])
         at += size
+    return found
 
 
 def connect(url: str) -> Database:

@@ -20,10 +20,11 @@ from typing import Any, Final
 from helexa.core.errors import ServiceUnavailable
 from helexa.core.logging import Logger
 from helexa.core.principal import Cap
-from helexa.cortex.ledger import lives, spend
+from helexa.cortex.ledger import leasing, lives, spend
 from helexa.cortex.ledger.backing import Entry, Neighbours
 from helexa.cortex.ledger.base import RequestKey
 from helexa.cortex.ledger.database import Database
+from helexa.cortex.ledger.leasing import Ask
 from helexa.cortex.ledger.scope import Account, Leased, Scope
 from helexa.cortex.ledger.spend import Batch, Fenced, Line
 from helexa.cortex.ledger.store import Store
@@ -82,6 +83,8 @@ class Durable:
         self._collecting = _Pending()
         self._writing: _Pending | None = None
         self._armed = False
+        self._asks: list[tuple[Ask, Callable[[Leased | Exception], None]]] = []
+        self._asking = False
         self._number = 0
         self._at = 0
         self._may_grant_until = time.monotonic() + lease_s
@@ -114,29 +117,42 @@ class Durable:
         """See ``Backing.lease``."""
         caps = tuple(Cap(c.limit - scope.exempt, c.cap.window) for c in scope.caps)
         windows = tuple(state.seconds for state in scope.caps if state.seconds)
-        name, at, life = scope.name, self._now_ms(), self.life
         block = 0 if scope.short(self._now()) else scope.block
-        met, tell = scope.known, self.shared or not scope.known
+        tell = self.shared or not scope.known
+        self._asks.append((Ask(scope.name, caps, need, block, windows, scope.known, tell), done))
+        if not self._asking:
+            self._asking = True
+            self._loop.call_soon(self._ask)
 
-        def work(db: Database) -> Leased:
-            if not met:
-                spend.register(db, name, windows, at)
-            gained = None
-            if caps and need is not None:
-                gained = spend.lease(db, life, name, caps, need, block, at)
-                if gained < need:
-                    db.notify(f"{life} {_WANTED} {name}")
-            state = spend.state_of(db, life, name, windows, at) if tell else None
-            return Leased(gained, state)
+    def _ask(self) -> None:
+        """All that is asked in a round of the loop, or while the last question was answered, is
+        one question."""
+        asks, self._asks = self._asks, []
+        at, life, questions = self._now_ms(), self.life, [ask for ask, _ in asks]
 
-        self._store.submit(work, done)
+        def work(db: Database) -> list[Leased]:
+            found = leasing.lease(db, life, questions, at)
+            for ask, answer in zip(questions, found, strict=True):
+                if ask.need is not None and answer.tokens is not None and answer.tokens < ask.need:
+                    db.notify(f"{life} {_WANTED} {ask.scope}")
+            return found
+
+        def answered(outcome: Any) -> None:
+            failed = isinstance(outcome, BaseException)
+            for at, (_, done) in enumerate(asks):
+                done(outcome if failed else outcome[at])
+            self._asking = bool(self._asks)
+            if self._asking:
+                self._ask()
+
+        self._store.submit(work, answered)
 
     def give_back(self, scope: Scope, tokens: int) -> None:
         """See ``Backing.give_back``."""
         life, name, short = self.life, scope.name, scope.short(self._now())
 
         def work(db: Database) -> None:
-            spend.give_back(db, life, name, tokens)
+            leasing.give_back(db, life, name, tokens)
             if short:
                 db.notify(f"{life} {_FREED} {name}")
 

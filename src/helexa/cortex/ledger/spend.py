@@ -1,4 +1,4 @@
-"""The statements that move tokens. Each debit is one conditional statement.
+"""The statements that write down what was spent. For those that give tokens see ``leasing``.
 
 Whatever is done here runs inside a transaction, and transactions of one ledger follow one another
 (SQLite has one writer; on PostgreSQL they hold a lock), so what a statement sees is the truth.
@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from helexa.core.principal import Cap
 from helexa.cortex.ledger.database import Database, insert
-from helexa.cortex.ledger.scope import ScopeState
-from helexa.cortex.ledger.window import BUCKETS, bucket_of
+from helexa.cortex.ledger.window import BUCKETS
 
 
 class Fenced(Exception):
@@ -77,120 +75,6 @@ INSERT: Final = f"INSERT INTO requests ({_COLUMNS})"  # our own column names
 ONCE: Final = (
     f"ON CONFLICT (request_id, attempt) DO UPDATE SET {_CHANGES} WHERE requests.state = 'open'"
 )
-
-
-# ── scopes and blocks ───────────────────────────────────────────────────────────────────────
-
-
-def register(db: Database, scope: str, windows: Iterable[int], at: int) -> None:
-    """Make a scope and its windows known; a new window is filled with what was spent in it."""
-    db.execute("INSERT INTO scopes (scope) VALUES (?) ON CONFLICT DO NOTHING", (scope,))
-    kind, _, name = scope.partition(":")
-    for seconds in windows:
-        if db.execute(
-            "INSERT INTO windows (scope, seconds) VALUES (?, ?) ON CONFLICT DO NOTHING "
-            "RETURNING seconds",
-            (scope, seconds),
-        ):
-            since = at - seconds * 1000 * (BUCKETS + 1) // BUCKETS
-            text = _FILL.format(column="key_id" if kind == "key" else "account_id")
-            db.execute(text, (scope, seconds, seconds, name, since))
-
-
-_FILL: Final = (
-    "INSERT INTO buckets (scope, seconds, bucket, tokens) "  # noqa: S608  # a column of ours
-    f"SELECT ?, CAST(? AS BIGINT), (at * {BUCKETS}) / (CAST(? AS BIGINT) * 1000), "
-    "CAST(SUM(prompt + completion) AS BIGINT) FROM requests "
-    "WHERE {column} = ? AND at >= ? AND state <> 'open' GROUP BY 3"
-)
-
-
-def lease(
-    db: Database, life: int, scope: str, caps: Sequence[Cap], need: int, block: int, at: int
-) -> int:
-    """Add to a life's block of a scope, as far as all its caps allow; returns how much.
-
-    Args:
-        need: Tokens that are waited for.
-        block: What is taken beyond that if the cap is far: at most a quarter of the room.
-        at: Epoch milliseconds.
-    """
-    room, values = _room(scope, caps, at)
-    before = _block(db, life, scope)
-    found = db.execute(
-        "INSERT INTO blocks (scope, life, tokens) "  # noqa: S608  # no value is in the text
-        "SELECT ?, CAST(? AS BIGINT), CASE WHEN room < want THEN room ELSE want END FROM ("
-        "SELECT room, CASE WHEN part > CAST(? AS BIGINT) THEN part ELSE CAST(? AS BIGINT) END "
-        "AS want FROM ("
-        "SELECT room, CASE WHEN room / 4 < CAST(? AS BIGINT) THEN room / 4 "
-        f"ELSE CAST(? AS BIGINT) END AS part FROM ({room}) AS a) AS b) AS c "
-        "WHERE room > 0 AND want > 0 "
-        "ON CONFLICT (scope, life) DO UPDATE SET tokens = blocks.tokens + excluded.tokens "
-        "RETURNING tokens",
-        (scope, life, need, need, block, block, *values),
-    )
-    return int(found[0][0]) - before if found else 0
-
-
-def _room(scope: str, caps: Sequence[Cap], at: int) -> tuple[str, list[object]]:
-    """A query for what the tightest cap leaves beside all blocks, and its parameters."""
-    parts: list[str] = []
-    values: list[object] = [scope]
-    for cap in caps:
-        seconds = cap.window.seconds if cap.window.kind == "rolling" else None
-        if seconds is None:
-            parts.append(
-                "SELECT CAST(? AS BIGINT) - "
-                "(SELECT COALESCE(MAX(spent), 0) FROM scopes WHERE scope = ?) AS room"
-            )
-            values += [cap.tokens, scope]
-        else:
-            parts.append(
-                "SELECT CAST(? AS BIGINT) - (SELECT COALESCE(SUM(tokens), 0) FROM buckets "
-                "WHERE scope = ? AND seconds = ? AND bucket >= ?) AS room"
-            )
-            values += [cap.tokens, scope, seconds, bucket_of(at, seconds) - BUCKETS]
-    text = (
-        "SELECT CAST(MIN(room) - (SELECT COALESCE(SUM(tokens), 0) FROM blocks WHERE scope = ?) "  # noqa: S608  # no value is in the text
-        f"AS BIGINT) AS room FROM ({' UNION ALL '.join(parts)}) AS rooms"
-    )
-    return text, values
-
-
-def give_back(db: Database, life: int, scope: str, tokens: int) -> None:
-    """Return free tokens of a block."""
-    db.execute(
-        "UPDATE blocks SET tokens = tokens - ? WHERE scope = ? AND life = ?", (tokens, scope, life)
-    )
-
-
-def state_of(db: Database, life: int, scope: str, windows: Iterable[int], at: int) -> ScopeState:
-    """How a scope stands, for the gateway's own picture of it."""
-    found = db.execute(
-        "SELECT spent, requests, prompt, completion FROM scopes WHERE scope = ?", (scope,)
-    )
-    spent, requests, prompt, completion = found[0] if found else (0, 0, 0, 0)
-    others = db.execute(
-        "SELECT CAST(COALESCE(SUM(tokens), 0) AS BIGINT) FROM blocks WHERE scope = ? AND life <> ?",
-        (scope, life),
-    )
-    buckets = {
-        seconds: tuple(
-            (int(bucket), int(tokens))
-            for bucket, tokens in db.execute(
-                "SELECT bucket, tokens FROM buckets WHERE scope = ? AND seconds = ? "
-                "AND bucket >= ? ORDER BY bucket",
-                (scope, seconds, bucket_of(at, seconds) - BUCKETS),
-            )
-        )
-        for seconds in windows
-    }
-    return ScopeState(spent, int(others[0][0]), requests, prompt, completion, buckets)
-
-
-def _block(db: Database, life: int, scope: str) -> int:
-    found = db.execute("SELECT tokens FROM blocks WHERE scope = ? AND life = ?", (scope, life))
-    return int(found[0][0]) if found else 0
 
 
 # ── what was spent ──────────────────────────────────────────────────────────────────────────
