@@ -26,7 +26,7 @@ class Text(msgspec.Struct, frozen=True, tag="text"):
 
 
 class Image(msgspec.Struct, frozen=True, tag="image"):
-    """A picture: a ``data:`` URL, or an address that the engine may fetch.
+    """A picture: a ``data:`` URL. An address is refused where it is read: nobody fetches it.
 
     Args:
         detail: ``auto``, ``low`` or ``high``; None where the client did not say.

@@ -16,16 +16,15 @@ from helexa.core.errors import (
     InvalidRequestBody,
     MissingModelField,
     UnsupportedParameter,
-    VisionUnsupported,
 )
 from helexa.neuron.engines.base import Served
+from helexa.neuron.engines.images import KINDS, TYPES, Images
 
 Json = dict[str, Any]
 Check = Callable[[Any], bool]
 
 ROLES = frozenset(("system", "developer", "user", "assistant", "tool", "function"))
 CAPS = ("max_completion_tokens", "max_tokens")
-_SEEING = frozenset(("image_url", "input_image", "image"))
 
 
 def _is_int(value: Any) -> bool:
@@ -111,8 +110,11 @@ def json_type(value: Any) -> str:
     return names.get(type(value), type(value).__name__)
 
 
-def check_messages(body: Json, served: Served) -> list[Json]:
+def check_messages(body: Json, served: Served, image_kinds: tuple[str, ...] = KINDS) -> list[Json]:
     """The messages, each with a known role and content of a known form; repaired in place.
+
+    Args:
+        image_kinds: What the engine decodes.
 
     Raises:
         InvalidRequestBody: With a path such as ``messages[0].role``.
@@ -125,13 +127,13 @@ def check_messages(body: Json, served: Served) -> list[Json]:
         raise wrong("messages", "a list", messages)
     if not messages:
         raise InvalidRequestBody("`messages` is empty; send at least one.", param="messages")
-    sees = "vision" in served.facts.capabilities
+    images = Images(served.model_id, "vision" in served.facts.capabilities, image_kinds)
     for index, message in enumerate(messages):
-        _check_message(message, f"messages[{index}]", sees, served.model_id)
+        _check_message(message, f"messages[{index}]", images)
     return messages
 
 
-def _check_message(message: Any, path: str, sees: bool, model_id: str) -> None:
+def _check_message(message: Any, path: str, images: Images) -> None:
     if not isinstance(message, dict):
         raise wrong(path, "an object", message)
     role = message.get("role")
@@ -147,7 +149,7 @@ def _check_message(message: Any, path: str, sees: bool, model_id: str) -> None:
         _repair_absent_content(message, path, role)
     elif isinstance(content, list):
         for index, part in enumerate(content):
-            _check_part(part, f"{path}.content[{index}]", sees, model_id)
+            _check_part(part, f"{path}.content[{index}]", images)
     elif not isinstance(content, str):
         raise wrong(path + ".content", "a string or a list of parts", content)
     if message.get("tool_calls") is None:
@@ -163,7 +165,7 @@ def _repair_absent_content(message: Json, path: str, role: str) -> None:
     message["content"] = ""
 
 
-def _check_part(part: Any, path: str, sees: bool, model_id: str) -> None:
+def _check_part(part: Any, path: str, images: Images) -> None:
     if not isinstance(part, dict):
         raise wrong(path, "an object", part)
     kind = part.get("type")
@@ -175,15 +177,12 @@ def _check_part(part: Any, path: str, sees: bool, model_id: str) -> None:
             raise wrong(path + ".text", "a string", text)
         part.clear()
         part.update(type="text", text=text)
-    elif kind in _SEEING:
-        if not sees:
-            raise VisionUnsupported(
-                f"{model_id} cannot see images (`{path}`). Use a model with the vision capability.",
-                param=path,
-            )
+    elif kind in TYPES:
+        images.take(part, path)
     else:
         raise UnsupportedParameter(
-            f"`{path}` has the type {kind[:40]!r}, which {model_id} cannot read.", param=path
+            f"`{path}` has the type {kind[:40]!r}, which {images.model_id} cannot read.",
+            param=path,
         )
 
 

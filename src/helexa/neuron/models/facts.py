@@ -48,6 +48,7 @@ class ModelFacts(msgspec.Struct, frozen=True):
         merges: Merges of the tokenizer (they cost memory of their own).
         thinking_variable: The template variable that switches thinking, if there is one.
         projector: The file with the image encoder beside the model.
+        projector_bytes: Memory of that encoder: its weights, and the activations of one picture.
         model_type: The family's name in ``config.json``; empty for GGUF.
         quant_method: How quantised weights are stored, as engines call it (``awq``, ``fp8`` …).
         unsupported: What the model could do and no engine here offers, for example ``audio``.
@@ -93,6 +94,7 @@ class ModelFacts(msgspec.Struct, frozen=True):
     merges: int = 0
     thinking_variable: str | None = None
     projector: Path | None = None
+    projector_bytes: int = 0
     files: tuple[Path, ...] = ()
     model_type: str = ""
     quant_method: str | None = None

@@ -16,6 +16,7 @@ from helexa.neuron.models.folder import inspect_folder
 from helexa.neuron.models.ggml import FILE_TYPES
 from helexa.neuron.models.gguf import BadModelFile, Gguf, read_gguf
 from helexa.neuron.models.layers import Cache, read_cache
+from helexa.neuron.models.projector import find_projector
 from helexa.neuron.models.template import TemplateTraits, read_template
 
 _POOLING = {0: "none", 1: "mean", 2: "cls", 3: "last", 4: "rank"}
@@ -35,20 +36,22 @@ def inspect(path: Path, model_id: str) -> ModelFacts:
     """
     if path.is_dir():
         return inspect_folder(path, model_id)
-    projector = find_projector(path)
     header = read_gguf(path)
-    facts = facts_of(header, model_id, can_see=projector is not None)
-    files = (*header.paths, projector) if projector else header.paths
-    return msgspec.structs.replace(facts, projector=projector, files=files)
+    facts = facts_of(header, model_id)
+    projector = find_projector(path, facts.embedding_dim)
+    if projector is None:
+        return facts
+    can = facts.capabilities
+    return msgspec.structs.replace(
+        facts,
+        capabilities=(*can, "vision") if projector.sees and "text" in can else can,
+        projector=projector.path,
+        projector_bytes=projector.memory_bytes,
+        files=(*header.paths, projector.path),
+    )
 
 
-def find_projector(path: Path) -> Path | None:
-    """The image encoder beside ``path``: the first ``mmproj*.gguf`` of its folder."""
-    beside = sorted(path.parent.glob("*mmproj*.gguf"))
-    return next((p for p in beside if p != path), None)
-
-
-def facts_of(header: Gguf, model_id: str, *, can_see: bool = False) -> ModelFacts:
+def facts_of(header: Gguf, model_id: str) -> ModelFacts:
     """The facts a header holds; pure.
 
     Raises:
@@ -85,7 +88,7 @@ def facts_of(header: Gguf, model_id: str, *, can_see: bool = False) -> ModelFact
         sliding_window=cache.window or None,
         windowed_layers=cache.window_layers,
         chat_template=template,
-        capabilities=_capabilities(header, traits, pooling, cache, can_see=can_see),
+        capabilities=_capabilities(header, traits, pooling, cache),
         think_markers=traits.markers,
         thinking_switch=traits.switch == "enable_thinking",
         pooling=pooling,
@@ -124,13 +127,13 @@ def _pooling(header: Gguf, architecture: str) -> str | None:
 
 
 def _capabilities(
-    header: Gguf, traits: TemplateTraits, pooling: str | None, cache: Cache, *, can_see: bool
+    header: Gguf, traits: TemplateTraits, pooling: str | None, cache: Cache
 ) -> tuple[str, ...]:
     if pooling == "rank" or any(t.name.startswith("cls.output") for t in header.tensors):
         return ("rerank",)
     if pooling in ("mean", "cls", "last") or cache.encoder:
         return ("embeddings",)
-    extras = (("tools", traits.tools), ("reasoning", bool(traits.markers)), ("vision", can_see))
+    extras = (("tools", traits.tools), ("reasoning", bool(traits.markers)))
     return ("text", *(name for name, has in extras if has))
 
 

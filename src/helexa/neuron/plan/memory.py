@@ -2,7 +2,7 @@
 
 ::
 
-    weights ─ every tensor as stored
+    weights ─ every tensor as stored; the image encoder, with what it computes in
     KV      ─ cells × elements × bytes, windowed layers their window, states per slot
     compute ─ one prefill chunk's activations and mask, logits, and the process itself
 
@@ -30,7 +30,7 @@ class MemoryEstimate(msgspec.Struct, frozen=True):
     """MiB, rounded up.
 
     Args:
-        weights_mb: All tensors.
+        weights_mb: All tensors, and the image encoder.
         kv_mb: Keys and values, and the states of recurrent layers.
         compute_mb: Activations, mask, logits and the process.
         total_mb: Their sum.
@@ -62,7 +62,7 @@ def predict_memory(
     process = _process_bytes(facts)
     compute = _compute_bytes(facts, batch, _padded(context)) + slots * facts.vocab * _FLOAT
     parts = (
-        facts.weight_bytes,
+        facts.weight_bytes + facts.projector_bytes,
         kv_bytes(
             facts, context=context, slots=slots, kv_type=kv_type, unified=unified, batch=batch
         ),

@@ -31,6 +31,9 @@ _EMPTY = frozenset((b"{}", b"", b"null", b'{"content":""}', b'{"reasoning_conten
 _ROLE = b'{"role":"assistant"}'
 _END = b',"finish_reason":null}]}\n\n'
 
+IMAGE_KINDS = ("png", "jpeg", "gif", "bmp")
+"""What it decodes by itself; for others it would start a program."""
+
 # Members of llama.cpp's own that would step around the node: slots, caches, caps, raw output.
 _NOT_FOR_CLIENTS = (
     "id_slot", "cache_prompt", "n_keep", "n_discard", "n_indent", "t_max_prompt_ms",
@@ -48,7 +51,7 @@ def prepare(body: Json, served: Served, thinking: bool, *, grammars: bool = True
     Raises:
         RequestRefused: With the path of what is wrong.
     """
-    messages = check_messages(body, served)
+    messages = check_messages(body, served, IMAGE_KINDS)
     check_tools(body)
     refuse_what_cannot_be(body)
     for message in messages:

@@ -6,7 +6,8 @@ import msgspec
 
 from helexa.core.errors import UnsupportedOperation
 from helexa.neuron.engines import vectors
-from helexa.neuron.engines.base import EngineRequest, Served
+from helexa.neuron.engines.base import UNCOUNTED, EngineRequest, Served
+from helexa.neuron.engines.images import any_image
 from helexa.neuron.engines.llamacpp import chat, text
 from helexa.neuron.engines.llamacpp.stream import StreamCleaner
 from helexa.neuron.engines.render import Envelope
@@ -70,7 +71,13 @@ def _chat(
     cleaner = StreamCleaner(envelope, dialect, served)
     encoded = msgspec.json.encode(body)
     return EngineRequest(
-        "POST", "/v1/chat/completions", encoded, cleaner, stream=stream, choices=choices
+        "POST",
+        "/v1/chat/completions",
+        encoded,
+        cleaner,
+        stream=stream,
+        choices=choices,
+        most=UNCOUNTED if any_image(body["messages"]) else None,
     )
 
 

@@ -75,6 +75,11 @@ def map_engine_error(found: EngineError, status: int, served: Served) -> HelexaE
             "the vision capability.",
             param="messages",
         )
+    if "load image or audio" in lowered:
+        return InvalidRequestBody(
+            "An image cannot be decoded: its header is sound, its pixels are not.",
+            param="messages",
+        )
     if status == 503 or found.type == "unavailable_error":
         return ModelLoading(f"{served.model_id} is still loading.", retry_after_s=2)
     if found.type == "not_supported_error" or status == 501:
