@@ -150,6 +150,28 @@ def test_a_model_sees_only_with_its_projector(
     assert facts.files == (path, projector)
 
 
+def test_a_projector_belongs_to_the_model_whose_width_it_projects_to(
+    make_gguf: MakeGguf, model_metadata: Metadata
+) -> None:
+    path = make_gguf(metadata=model_metadata("qwen2vl"))
+    width = inspect(path, "m").embedding_dim
+    of_another = {"general.architecture": "clip", "clip.vision.projection_dim": width + 8}
+    make_gguf("mmproj-a.gguf", metadata=of_another)
+    assert inspect(path, "m").projector is None
+    own = make_gguf("mmproj-b.gguf", metadata={**of_another, "clip.vision.projection_dim": width})
+    assert inspect(path, "m").projector == own
+
+
+def test_an_encoder_of_sound_makes_no_model_see(
+    make_gguf: MakeGguf, model_metadata: Metadata
+) -> None:
+    path = make_gguf(metadata=model_metadata("qwen2"))
+    metadata = {"general.architecture": "clip", "clip.has_vision_encoder": False}
+    hears = make_gguf("mmproj-a.gguf", metadata=metadata)
+    facts = inspect(path, "m")
+    assert (facts.projector, "vision" in facts.capabilities) == (hears, False)
+
+
 def test_a_projector_alone_is_not_a_model(make_gguf: MakeGguf) -> None:
     with pytest.raises(BadModelFile, match="not a language model: clip"):
         inspect(make_gguf(metadata={"general.architecture": "clip"}), "m")

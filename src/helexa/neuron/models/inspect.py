@@ -16,7 +16,7 @@ from helexa.neuron.models.folder import inspect_folder
 from helexa.neuron.models.ggml import FILE_TYPES
 from helexa.neuron.models.gguf import BadModelFile, Gguf, read_gguf
 from helexa.neuron.models.layers import Cache, read_cache
-from helexa.neuron.models.projector import find_projector
+from helexa.neuron.models.projector import Projector, find_projector
 from helexa.neuron.models.template import TemplateTraits, read_template
 
 _POOLING = {0: "none", 1: "mean", 2: "cls", 3: "last", 4: "rank"}
@@ -39,15 +39,18 @@ def inspect(path: Path, model_id: str) -> ModelFacts:
     header = read_gguf(path)
     facts = facts_of(header, model_id)
     projector = find_projector(path, facts.embedding_dim)
-    if projector is None:
-        return facts
+    return facts if projector is None else with_projector(facts, projector)
+
+
+def with_projector(facts: ModelFacts, projector: Projector) -> ModelFacts:
+    """The facts of a model that is loaded with an encoder: of images, or of something else."""
     can = facts.capabilities
     return msgspec.structs.replace(
         facts,
         capabilities=(*can, "vision") if projector.sees and "text" in can else can,
         projector=projector.path,
         projector_bytes=projector.memory_bytes,
-        files=(*header.paths, projector.path),
+        files=(*facts.files, projector.path),
     )
 
 

@@ -20,7 +20,8 @@ from helexa.neuron.models.documents import Documents, gathered, oversized
 from helexa.neuron.models.facts import ModelFacts
 from helexa.neuron.models.folder import Weights, folder_facts
 from helexa.neuron.models.gguf import BadModelFile, Gguf, joined, read_prefix
-from helexa.neuron.models.inspect import facts_of
+from helexa.neuron.models.inspect import facts_of, with_projector
+from helexa.neuron.models.projector import Projector
 
 FIRST_BYTES = 1 << 20
 MOST_BYTES = 64 << 20
@@ -51,12 +52,12 @@ async def remote_facts(model: Remote, peek: Peek) -> ModelFacts:
         return await _folder(model, peek)
     parts = [await _header(model.where, name, size, peek) for name, size in shards]
     # A header of a hundred thousand strings takes a moment to go over.
-    facts = await asyncio.to_thread(
-        facts_of, joined(parts), model.model_id, can_see=bool(projectors)
-    )
-    projector = Path(projectors[0]) if projectors else None
+    facts = await asyncio.to_thread(facts_of, joined(parts), model.model_id)
+    if projectors:
+        size = dict(model.files)[projectors[0]]
+        facts = with_projector(facts, Projector(Path(projectors[0]), 0, True, size))
     files = tuple(Path(name) for name, _ in model.files)
-    return msgspec.structs.replace(facts, projector=projector, files=files)
+    return msgspec.structs.replace(facts, files=files)
 
 
 async def _folder(model: Remote, peek: Peek) -> ModelFacts:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from tests.pictures import part, png
 
 from helexa.core.errors import (
     HelexaError,
@@ -41,7 +42,7 @@ def refusal(served: Served, route: str = "chat", /, **body: Any) -> HelexaError:
 
 
 def image() -> dict[str, Any]:
-    return {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    return part(png())
 
 
 @pytest.mark.parametrize(
