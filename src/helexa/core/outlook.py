@@ -11,7 +11,7 @@ import msgspec
 from helexa.core.fleet import Limit, Shortage
 
 
-class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):
+class Candidate(msgspec.Struct, frozen=True):
     """One engine and whether it would run the model.
 
     Args:
@@ -29,7 +29,7 @@ class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):
     why: str = ""
 
 
-class MemoryUse(msgspec.Struct, frozen=True, omit_defaults=True):
+class MemoryUse(msgspec.Struct, frozen=True):
     """One device, or the host (index -1), and what the model would take of it (MiB).
 
     Args:
@@ -58,7 +58,7 @@ class MemoryUse(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.free_mb - self.usable_mb
 
 
-class Download(msgspec.Struct, frozen=True, omit_defaults=True):
+class Download(msgspec.Struct, frozen=True):
     """What has to be fetched first.
 
     Args:
@@ -83,7 +83,7 @@ class Download(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.disk_free is None or self.bytes_missing <= self.disk_free
 
 
-class Thinking(msgspec.Struct, frozen=True, omit_defaults=True):
+class Thinking(msgspec.Struct, frozen=True):
     """How the model reasons.
 
     Args:
@@ -97,14 +97,14 @@ class Thinking(msgspec.Struct, frozen=True, omit_defaults=True):
     levels: list[str] = []
 
 
-class Nearest(msgspec.Struct, frozen=True, omit_defaults=True):
+class Nearest(msgspec.Struct, frozen=True):
     """A step that would make it fit: what it is, and the exact lines that do it."""
 
     what: str
     lines: list[str] = []
 
 
-class Outlook(msgspec.Struct, frozen=True, omit_defaults=True):
+class Outlook(msgspec.Struct, frozen=True):
     """What would become of a model.
 
     Args:

@@ -27,6 +27,7 @@ from helexa.core.fleet import (
 from helexa.neuron.activation import Activator
 from helexa.neuron.events import Bus
 from helexa.neuron.grants import Grant
+from helexa.neuron.outlook import Foreteller
 from helexa.neuron.registry.entry import R
 from helexa.neuron.registry.table import Registry
 
@@ -121,6 +122,8 @@ class Node(Generic[R]):
 
     Args:
         normalise: Takes the scheme off a load's model id and makes it its source.
+        foreteller: Says what would become of models that are not loaded.
+        defaults: Boot-time models as they are to be loaded.
     """
 
     name: str
@@ -135,6 +138,8 @@ class Node(Generic[R]):
     clock: Callable[[], float]
     started: float
     normalise: Callable[[LoadRequest], LoadRequest]
+    foreteller: Foreteller
+    defaults: tuple[LoadRequest, ...] = ()
     requests: RunningRequests = field(default_factory=RunningRequests)
 
     def version(self) -> NodeVersion:
@@ -154,6 +159,16 @@ class Node(Generic[R]):
     def models(self) -> list[ModelEntry]:
         """``GET /models``; cached values only."""
         return self.registry.listings()
+
+    def spec_of(self, model_id: str, quant: str | None, source: str | None) -> LoadRequest:
+        """How a model would be loaded when no more than this is said: as it is or was here, else
+        as the settings have it."""
+        named = self.normalise(LoadRequest(model_id, quant=quant, source=source))
+        known = [e.spec for e in self.registry.entries() if e.model_id == named.model_id]
+        known += [spec for spec in self.defaults if spec.model_id == named.model_id]
+        if not known or quant is not None or named.source is not None:
+            return named
+        return known[0]
 
     def snapshot(self) -> dict[str, object]:
         """The first event of ``/events``."""

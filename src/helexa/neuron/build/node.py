@@ -15,7 +15,7 @@ from helexa.neuron.activation import Activator
 from helexa.neuron.build.engines import make_sources
 from helexa.neuron.build.parts import Parts
 from helexa.neuron.build.resident import assemble
-from helexa.neuron.build.scouting import make_scout
+from helexa.neuron.build.scouting import make_foreteller, make_scout
 from helexa.neuron.engines.supervisor import SupervisorSettings
 from helexa.neuron.events import Bus
 from helexa.neuron.registry.loader import ModelLoader
@@ -56,7 +56,7 @@ def assemble_node(parts: Parts, log: Logger) -> Node[ServedModel]:
     )
 
     async def load(spec: LoadRequest) -> ModelEntry:
-        return await registry.load(_normalised(found, spec))
+        return await registry.load(normalised(found, spec))
 
     activator = Activator(
         [_load_request(m) for m in settings.default_models],
@@ -83,7 +83,14 @@ def assemble_node(parts: Parts, log: Logger) -> Node[ServedModel]:
         hardware=parts.hardware,
         clock=loop.time,
         started=loop.time(),
-        normalise=lambda spec: _normalised(found, spec),
+        normalise=lambda spec: normalised(found, spec),
+        foreteller=make_foreteller(
+            settings,
+            parts.clamps,
+            scout,
+            lambda: [r.model_id for r in registry.residents()],
+        ),
+        defaults=tuple(normalised(found, _load_request(m)) for m in settings.default_models),
     )
     return node
 
@@ -104,7 +111,7 @@ def _load_request(model: DefaultModel) -> LoadRequest:
     return LoadRequest(**msgspec.structs.asdict(model))
 
 
-def _normalised(found: Sources, spec: LoadRequest) -> LoadRequest:
+def normalised(found: Sources, spec: LoadRequest) -> LoadRequest:
     """``hf:org/name`` is served as ``org/name`` and loaded from ``hf``."""
     ref = found.parse(spec.model_id)
     if ref.scheme is None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
+from helexa.core.fleet import Limit
 from helexa.neuron.build.engines import wishes
-from helexa.neuron.engines.base import Engine, Host
+from helexa.neuron.engines.base import Engine, Host, Plan
+from helexa.neuron.limits import derive
+from helexa.neuron.models.facts import ModelFacts
 from helexa.neuron.models.inspect import inspect
+from helexa.neuron.outlook import Foreteller
 from helexa.neuron.registry.experience import Experience
 from helexa.neuron.registry.known import KnownFacts
 from helexa.neuron.registry.scout import Scout
-from helexa.neuron.settings import NeuronSettings
+from helexa.neuron.settings import Clamps, NeuronSettings
 from helexa.neuron.sources.sources import Sources
 
 
@@ -37,4 +41,27 @@ def make_scout(
         wishes=partial(wishes, settings),
         experience=experience,
         listed={name: engine.models for name, engine in settings.engines.command.items()},
+    )
+
+
+def make_foreteller(
+    settings: NeuronSettings, clamps: Clamps, scout: Scout, loaded: Callable[[], list[str]]
+) -> Foreteller:
+    """What says what would become of models.
+
+    Args:
+        loaded: Ids of what is loaded now.
+    """
+    limits = settings.context_limit
+
+    def limit(facts: ModelFacts, plan: Plan, prefill_tok_s: float | None) -> Limit:
+        rate = prefill_tok_s or limits.bootstrap_prefill_tok_per_sec
+        return derive(facts, plan, limits, rate, clamps.max_prompt_tokens)
+
+    return Foreteller(
+        scout=scout,
+        limit=limit,
+        disk=lambda _listing: None,
+        loaded=loaded,
+        headroom_mb=limits.activation_headroom_mb,
     )

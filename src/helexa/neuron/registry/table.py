@@ -116,6 +116,10 @@ class Registry(Generic[R]):
             raise ModelNotFound(f"The model '{model_id}' is not loaded on this node.")
         return entry
 
+    def entries(self) -> list[Entry[R]]:
+        """Everything in the table."""
+        return list(self._entries.values())
+
     def listings(self) -> list[ModelEntry]:
         """The body of ``/models``."""
         return [entry.listing() for entry in self._entries.values()]

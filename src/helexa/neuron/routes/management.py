@@ -37,6 +37,9 @@ RenderPrompt = Callable[[str, bytes], Awaitable[str]]
 """From a loaded model and a chat request's body to the prompt its template makes."""
 
 GATEWAY = "x-helexa-gateway"
+_KNOWN = ("capabilities", "tool_call", "reasoning", "limit", "unsupported", "thinking", "pooling",
+          "context_native", "format", "quant", "quants")  # fmt: skip
+"""What is told of a model that is not loaded; the limit is that of a load now."""
 
 
 class DrainRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -80,16 +83,26 @@ class Management(Generic[R]):
         return reply({"url": self._node.url})
 
     async def capabilities(self, request: Request) -> Response:
-        entry = self._node.registry.get(request.path_params["model_id"]).listing()
-        return reply(
-            {
+        """Of what is loaded as it was loaded, of anything else from its files alone."""
+        model_id, asked = request.path_params["model_id"], request.query_params
+        entry = next((e for e in self._node.models() if e.id == model_id), None)
+        if entry is not None and entry.capabilities:
+            told: dict[str, object] = {
                 "id": entry.id,
                 "capabilities": entry.capabilities,
                 "tool_call": entry.tool_call,
                 "reasoning": entry.reasoning,
                 "limit": entry.limit,
             }
-        )
+            return reply(told)
+        spec = self._node.spec_of(model_id, asked.get("quant"), asked.get("source"))
+        found = await self._node.foreteller.known(spec)
+        return reply({"id": model_id, **{name: getattr(found, name) for name in _KNOWN}})
+
+    async def plan(self, request: Request) -> Response:
+        """What would become of a model if it were loaded now."""
+        spec = self._node.normalise(await body_as(request, LoadRequest))
+        return reply(await self._node.foreteller.outlook(spec))
 
     async def render(self, request: Request) -> Response:
         """What the model gets to read; for captures, so that a template can be debugged."""
@@ -164,6 +177,7 @@ def routes(node: Node[R], exposition: Exposition, render: RenderPrompt) -> list[
         Route("/health", do.health),
         Route("/models", do.models),
         Route("/models/load", do.load, methods=["POST"]),
+        Route("/models/plan", do.plan, methods=["POST"]),
         Route("/models/unload", do.unload, methods=["POST"]),
         Route("/models/{model_id:path}/endpoint", do.endpoint),
         Route("/models/{model_id:path}/capabilities", do.capabilities),

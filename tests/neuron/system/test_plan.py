@@ -1,0 +1,71 @@
+"""A node foretells what would become of models, and then does it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.neuron.models import families as known
+from tests.neuron.models.families import write_folder
+
+from helexa.neuron.models.synthetic import Shape, write_model
+
+SMALL = Shape(layers=4, embedding=256, feed_forward=512, heads=4, kv_heads=2, head_dim=64,
+              vocab=1024, context=2048)  # fmt: skip
+SPARK = "helexa/spark"
+
+
+def test_a_load_becomes_what_was_foretold(start_node: Callable[..., Any], tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m-Q8_0.gguf", SMALL)
+    node = start_node("[engines.llamacpp]\nslots = 2\n")
+    told = node.post("/models/plan", {"model_id": str(path)}).json()
+    assert (told["ok"], told["engine"], told["slots"]) == (True, "llamacpp", 2)
+    assert node.get("/models") == []
+    cold = node.get(f"/models/{path}/capabilities")
+    loaded = node.load(str(path))
+    assert loaded["limit"] == told["limit"] == cold["limit"]
+    assert loaded["capabilities"] == told["capabilities"] == cold["capabilities"]
+    warm = node.get(f"/models/{path}/capabilities")
+    assert {name: cold[name] for name in warm} == warm
+
+
+def test_what_cannot_be_run_is_foretold_with_the_loads_own_words(
+    start_node: Callable[..., Any], tmp_path: Path
+) -> None:
+    folder = write_folder(tmp_path / "m", known.WHISPER)
+    node = start_node("")
+    told = node.post("/models/plan", {"model_id": str(folder)}).json()
+    refused = node.post("/models/load", {"model_id": str(folder)})
+    assert refused.status_code == 400
+    assert refused.json()["error"]["code"] == told["reason"] == "unsupported_operation"
+    assert refused.json()["error"]["message"] == told["detail"]
+
+
+def test_capabilities_of_a_model_that_is_nowhere_are_a_404(
+    start_node: Callable[..., Any],
+) -> None:
+    node = start_node("")
+    answer = node.client.get("/models//nowhere/at/all/capabilities")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+    body = {"model_id": SPARK, "quantum": 1}
+    assert node.post("/models/plan", body).status_code == 400
+
+
+def test_the_doctor_asks_a_node_elsewhere(start_node: Callable[..., Any]) -> None:
+    node = start_node("[engines.llamacpp]\nslots = 3\n", secret="shh")
+
+    def doctor(*more: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "helexa.cli", "doctor", SPARK, "--endpoint", node.url]
+        return subprocess.run(
+            [*command, *more], capture_output=True, text=True, timeout=60, check=False
+        )
+
+    told = json.loads(doctor("--key", "shh", "--json").stdout)
+    assert (told["ok"], told["slots"]) == (True, 3)
+    refused = doctor("--key", "wrong")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "key" in refused.stderr
