@@ -67,7 +67,6 @@ class Peek(msgspec.Struct, frozen=True):
 _decode = msgspec.json.Decoder(_Head).decode
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _WHERE = re.compile(r" - at `\$\.?(.*)`$")
-_IMAGE = re.compile(rb'"(?:image_url|input_image|image)"')
 
 
 def peek(body: bytes) -> Peek:
@@ -104,11 +103,6 @@ def peek(body: bytes) -> Peek:
         tools=head.tools,
         hint=head.prompt_cache_key or head.metadata,
     )
-
-
-def images(body: bytes) -> int:
-    """How many images the body seems to carry; an estimate that only sizes a first grant."""
-    return len(_IMAGE.findall(body)) if b"image" in body else 0
 
 
 def wrong_type(error: msgspec.ValidationError) -> InvalidRequestBody:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.pictures import BLUE, RED, part, png
 
 from helexa.cortex.routing.ask import Ask
 from helexa.cortex.routing.prompt import IMAGE_BYTES, MOST_POINTS, STRIDE, ask_of
@@ -134,7 +135,20 @@ def test_a_body_of_another_shape_is_no_error_of_routing(odd: dict[str, Any]) -> 
 def test_an_image_counts_for_a_few_tokens_whatever_its_bytes() -> None:
     url = "data:image/png;base64," + "A" * 100_000
     picture = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}
-    assert ask(picture).size == IMAGE_BYTES
+    assert IMAGE_BYTES < ask(picture).size < IMAGE_BYTES + 200
+    both = {"role": "user", "content": [*picture["content"], *picture["content"]]}
+    assert 2 * IMAGE_BYTES < ask(both).size < 2 * IMAGE_BYTES + 400
+
+
+def test_two_images_of_one_text_are_two_prompts() -> None:
+    def seen(image: bytes) -> Any:
+        text = {"type": "text", "text": "What is it?"}
+        return ask({"role": "user", "content": [text, part(image)]}, HELLO)
+
+    large = png(40, 40) + bytes(5000)
+    assert seen(large).points == seen(large).points
+    assert common(seen(large), seen(large[:-1] + b"x")) == 0
+    assert common(seen(png(colour=RED)), seen(png(colour=BLUE))) == 0
 
 
 def test_points_are_bounded() -> None:

@@ -98,6 +98,7 @@ class Placer(Protocol):
         seen: Peek,
         headers: Mapping[bytes, bytes],
         ask: Ask | None = None,
+        need: str = "text",
     ) -> tuple[str, Placed | None]:
         """The concrete id behind a name, and the best node that can take it at once.
 
@@ -105,12 +106,16 @@ class Placer(Protocol):
             seen: The request; its prompt says who may have computed some of it before.
             headers: The client's, names in lower case.
             ask: What ``seen`` asks for, if it was read in a thread.
+            need: What the model must be able to do; see ``routing.able``.
 
         Raises:
-            ModelNotFound, Forbidden, ServiceUnavailable: What needs no waiting to be refused.
+            ModelNotFound, Forbidden, ServiceUnavailable, UnsupportedOperation, VisionUnsupported:
+                What needs no waiting to be refused.
         """
 
-    def now(self, model: str, avoid: AbstractSet[str], ask: Ask | None) -> Placed | None:
+    def now(
+        self, model: str, avoid: AbstractSet[str], ask: Ask | None, need: str = "text"
+    ) -> Placed | None:
         """The best node that can take the request at once."""
 
     async def later(
@@ -120,6 +125,7 @@ class Placer(Protocol):
         avoid: AbstractSet[str],
         deadline: float | None,
         told: Callable[[Waiter], object],
+        need: str = "text",
     ) -> Placed:
         """Wait for a node that can, loading the model if need be.
 

@@ -47,7 +47,8 @@ from helexa.relay.reply import Reply
 from helexa.relay.request import Request
 from helexa.wire import errors as wire
 from helexa.wire.chat_tail import ChatTail
-from helexa.wire.peek import Peek, images, peek
+from helexa.wire.images import images
+from helexa.wire.peek import Peek, peek
 from helexa.wire.translation import Translation
 
 T = TypeVar("T")
@@ -88,6 +89,7 @@ class Exchange:
         "lease",
         "model",
         "moved",
+        "need",
         "outcome",
         "placed",
         "principal",
@@ -132,6 +134,7 @@ class Exchange:
         self.ask: Ask | None = None
         self.translation: Translation | None = None
         self.moved = False
+        self.need = route.need
         self.grant: int | None = None
         self.placed: Placed | None = None
         self.avoid: set[str] | None = None
@@ -237,8 +240,10 @@ class Exchange:
         desk, principal = self.desk, self.principal
         self.seen = seen
         # A key may be given an alias or the id behind it.
+        carried = images(self.body)
+        self.need = "vision" if carried.number else self.route.need
         self.model, self.placed = desk.placer.find(
-            seen.model, principal, seen, self.request.headers, self.ask
+            seen.model, principal, seen, self.request.headers, self.ask, self.need
         )
         if self.translation is not None:
             self.translation.begin(self.model)
@@ -247,8 +252,8 @@ class Exchange:
             watcher.request(self.request.body, self.body)
         if principal.capped and not self.route.free:
             self.size = estimate(
-                len(self.body),
-                images(self.body),
+                len(self.body) - carried.size,
+                carried.number,
                 slice_tokens=desk.slice_tokens,
                 output_cap=seen.output_cap,
             )

@@ -67,6 +67,7 @@ class Route(NamedTuple):
         keep_alive: Makes one keep-alive in the dialect's form.
         translate: For dialects that nodes do not speak; None forwards the client's bytes.
         free: Costs nothing: neither granted nor settled.
+        need: What a model must be able to do; see ``routing.able``.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Route(NamedTuple):
     keep_alive: Callable[[], bytes] = _comment
     translate: Translate | None = None
     free: bool = False
+    need: str = "text"
 
 
 def _messages(asked: Asked) -> Translation:
@@ -85,8 +87,8 @@ def _messages(asked: Asked) -> Translation:
 _ROUTES = (
     Route("chat", b"/v1/chat/completions"),
     Route("completions", b"/v1/completions"),
-    Route("embeddings", b"/v1/embeddings", streams=False),
-    Route("rerank", b"/v1/rerank", streams=False),
+    Route("embeddings", b"/v1/embeddings", streams=False, need="embeddings"),
+    Route("rerank", b"/v1/rerank", streams=False, need="rerank"),
     Route("count", b"/v1/messages/count_tokens", "anthropic", streams=False, free=True),
 )
 

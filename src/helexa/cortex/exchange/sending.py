@@ -116,7 +116,8 @@ def _place(exchange: Exchange) -> None:
     placer, avoid = exchange.desk.placer, exchange.avoid
     if avoid:
         last = exchange.placed
-        found = placer.now(exchange.model, avoid, last.ask if last is not None else None)
+        ask = last.ask if last is not None else None
+        found = placer.now(exchange.model, avoid, ask, exchange.need)
         if found is None and exchange.error is not None:
             if not isinstance(exchange.error, ModelNotFound):
                 # Nobody else has it: what the last one said stands, and it was no detour.
@@ -134,6 +135,7 @@ def _place(exchange: Exchange) -> None:
         avoid or frozenset(),
         exchange.deadline(),
         told=exchange.in_line,
+        need=exchange.need,
     )
     exchange.later(waiting, lambda placed: _deliver(exchange, placed))
 

@@ -21,6 +21,7 @@ from helexa.cortex.profiles import ProfileFile, Profiles
 from helexa.cortex.residency.owner import Residency, not_for_you
 from helexa.cortex.residency.telling import still_loading
 from helexa.cortex.residency.waiting import Waiter
+from helexa.cortex.routing import able
 from helexa.cortex.routing.ask import Ask
 from helexa.cortex.routing.breaker import Kind
 from helexa.cortex.routing.decide import NOBODY, SOON_S, Decision, Refuse, Serve, Wait, Wake, decide
@@ -29,20 +30,27 @@ from helexa.cortex.routing.prompt import ask_of
 from helexa.cortex.routing.rank import Candidate
 from helexa.cortex.routing.router import Router
 from helexa.cortex.routing.work import Lease
+from helexa.wire.images import first_image
 from helexa.wire.peek import Peek
 
 
 class _View:
     """One model as decided for one generation."""
 
-    __slots__ = ("candidates", "decision", "queued", "unready")
+    __slots__ = ("candidates", "decision", "lacking", "queued", "unready")
 
     def __init__(
-        self, decision: Decision, candidates: tuple[Candidate, ...], *, queued: bool
+        self,
+        decision: Decision,
+        candidates: tuple[Candidate, ...],
+        *,
+        queued: bool,
+        lacking: frozenset[str] = frozenset(),
     ) -> None:
         self.decision = decision
         self.candidates = candidates
         self.queued = queued
+        self.lacking = lacking
         self.unready = not isinstance(decision, Serve)
 
 
@@ -83,6 +91,7 @@ class FleetPlacer:
         seen: Peek | None = None,
         headers: Mapping[bytes, bytes] | None = None,
         ask: Ask | None = None,
+        need: str = "text",
     ) -> tuple[str, Placed | None]:
         """Resolve, check and place at once: what nearly every request needs and no more.
 
@@ -92,18 +101,22 @@ class FleetPlacer:
             headers: The client's.
             ask: What ``seen`` asks for, where that has been found out already (long prompts are
                 read in a thread).
+            need: What the model must be able to do.
 
         Returns:
             The concrete id, and the best node that can take it now; None means ``later``.
 
         Raises:
-            HelexaError: As ``check``.
+            HelexaError: As ``check``; ``UnsupportedOperation`` or ``VisionUnsupported`` when it
+                cannot do what is needed, naming models that can.
         """
         current = self._profiles.current
         model = current.aliases.get(name, name)
         view = self._view(model)
         if principal.models or view.unready:
             self.check(model, principal)
+        if need in view.lacking:
+            view = self._ably(model, view, need, principal, seen)
         if view.queued:
             return model, None
         if len(view.candidates) < 2:
@@ -138,15 +151,22 @@ class FleetPlacer:
             raise not_for_you(model)
 
     def now(
-        self, model: str, avoid: AbstractSet[str] = NOBODY, ask: Ask | None = None
+        self,
+        model: str,
+        avoid: AbstractSet[str] = NOBODY,
+        ask: Ask | None = None,
+        need: str = "text",
     ) -> Placed | None:
         """The best node that can take the request at once.
 
         Args:
             avoid: Nodes that have just failed it.
             ask: Its prompt, where known.
+            need: What the model must be able to do.
         """
         view = self._view(model)
+        if need in view.lacking:
+            view = self._able(model, view, need)
         if len(view.candidates) < 2:
             return self._only(view, avoid)
         return self._best(model, view, avoid, ask)
@@ -189,6 +209,7 @@ class FleetPlacer:
         avoid: AbstractSet[str],
         deadline: float | None,
         told: Callable[[Waiter], object] = lambda _: None,
+        need: str = "text",
     ) -> Placed:
         """Wait for a node that can, loading the model if need be.
 
@@ -210,7 +231,7 @@ class FleetPlacer:
         told(waiter)
         try:
             async with asyncio.timeout_at(limit):
-                return await self._place(waiter, avoid)
+                return await self._place(waiter, avoid, need, principal)
         except TimeoutError:
             standing = waiter.standing(loop.time())
             raise still_loading(model, standing) from None
@@ -252,11 +273,16 @@ class FleetPlacer:
         decision = self._decide(model, NOBODY)
         return (decision.progress, decision.eta_s) if isinstance(decision, Wait) else (None, None)
 
-    async def _place(self, waiter: Waiter, avoid: AbstractSet[str]) -> Placed:
+    async def _place(
+        self, waiter: Waiter, avoid: AbstractSet[str], need: str, principal: Principal
+    ) -> Placed:
         """The place of somebody whose turn has come."""
         while True:
             await waiter.turn()
-            placed = self.now(waiter.model, avoid)
+            view = self._view(waiter.model)
+            if need in view.lacking:  # now that it is loaded, its node tells
+                self._ably(waiter.model, view, need, principal)
+            placed = self.now(waiter.model, avoid, None, need)
             if placed is not None:
                 placed.cold = waiter.cold
                 return placed
@@ -310,7 +336,45 @@ class FleetPlacer:
         decision = self._decision(model, profiles, fleet)
         nodes = decision.nodes if isinstance(decision, Serve) else ()
         candidates = tuple(self._candidate(node, model) for node in nodes)
-        return _View(decision, candidates, queued=self._residency.queued(model))
+        told = [able.told_by(node, model) for node in nodes]
+        if isinstance(decision, Wake):
+            told.append(decision.profile.capabilities)
+        return _View(
+            decision,
+            candidates,
+            queued=self._residency.queued(model),
+            lacking=able.lacking(told),
+        )
+
+    def _able(self, model: str, view: _View, need: str) -> _View:
+        """The view without the places that cannot do what is needed."""
+        nodes = view.decision.nodes if isinstance(view.decision, Serve) else ()
+        fit = {node.name for node in nodes if able.can(able.told_by(node, model), need)}
+        candidates = tuple(found for found in view.candidates if found.node in fit)
+        return _View(view.decision, candidates, queued=view.queued)
+
+    def _ably(
+        self, model: str, view: _View, need: str, principal: Principal, seen: Peek | None = None
+    ) -> _View:
+        """As ``_able``, where there has to be one.
+
+        Args:
+            seen: The request, for the path of an image in it.
+
+        Raises:
+            UnsupportedOperation, VisionUnsupported: None of them can.
+        """
+        path = None
+        if need == "vision" and seen is not None:
+            path = first_image(seen.prompt)
+            if path is None:
+                return view  # what looked like an image was none
+        found = self._able(model, view, need)
+        if not found.candidates:
+            fleet, profiles = self._fleet.snapshot(), self._profiles.current
+            others = able.who_can(need, profiles, fleet, principal)
+            raise able.cannot(model, need, others, path)
+        return found
 
     def _candidate(self, node: NodeSnapshot, model: str) -> Candidate:
         """Made anew only when the place has changed: a fleet changes with every report."""

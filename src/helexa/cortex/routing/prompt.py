@@ -21,6 +21,7 @@ from hashlib import sha256
 import msgspec
 
 from helexa.cortex.routing.ask import Ask
+from helexa.wire.images import images
 from helexa.wire.peek import Peek
 from helexa.wire.prefix import stable_prefix
 
@@ -110,7 +111,8 @@ class _Chain:
     def add(self, piece: bytes) -> None:
         """Go on with a message; a point at its end and after every ``STRIDE`` bytes."""
         if len(piece) > IMAGE_BYTES and b";base64," in piece:
-            self._point(piece, IMAGE_BYTES)
+            carried = images(piece)  # hashed with the rest, so that no two are taken for one
+            self._point(piece, len(piece) - carried.size + carried.number * IMAGE_BYTES)
         elif len(piece) <= STRIDE:
             self._point(piece, len(piece))
         else:
