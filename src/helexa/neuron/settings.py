@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -30,6 +30,9 @@ RESERVED = frozenset((MAX_PROMPT_TOKENS, MIN_FREE_VRAM_MB))
 
 LOOPBACK = "127.0.0.1"
 EVERYWHERE = "0.0.0.0"
+
+
+Parsers = Literal["auto", "none", "tagged", "mistral", "llama", "deepseek"]
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -79,14 +82,42 @@ class CommandSettings(_Section, frozen=True):
     """``[engines.command.<name>]``: any OpenAI-compatible server.
 
     Args:
-        command: Command line with ``{port}``, ``{model}`` and ``{key}`` places.
+        command: Command line with places such as ``{port}`` and ``{model}``; see
+            ``helexa.neuron.engines.command.places``.
         health: Path that answers 200 when it is ready.
-        models: Ids it serves.
+        models: Ids it serves, before any other engine; empty is every model that none other takes.
+        env: Added to the server's environment; places are filled here too.
+        model_name: What the server calls the model, with places.
+        members: Added to the body of every request.
+        unsupported: Members of a request that the server ignores: clients are told so.
+        parsers: How its text is read for thoughts and tool calls: ``auto`` (as the chat template
+            teaches), ``none``, ``tagged``, ``mistral``, ``llama`` or ``deepseek``.
+        cuts_at_stop: It ends an answer before a stop string; false where it ignores them or leaves
+            them in the text.
+        continuous_usage: It knows ``stream_options.continuous_usage_stats``.
+        tokenize: Path where it counts a prompt's tokens: ``/tokenize`` as vLLM does, or one that
+            ends in ``/input_tokens`` and takes the request itself.
+        key_name: Name of the key in ``{env_file}``.
+        slots: Requests that run at once.
+        context: Tokens of context per slot; None is what fits.
+        embeddings: Serve embeddings beside chat.
     """
 
     command: list[str]
     health: str = "/health"
     models: list[str] = []
+    env: dict[str, str] = {}
+    model_name: str = "{served_id}"
+    members: dict[str, Any] = {}
+    unsupported: list[str] = []
+    parsers: Parsers = "auto"
+    cuts_at_stop: bool = True
+    continuous_usage: bool = False
+    tokenize: str | None = None
+    key_name: str = "API_KEY"
+    slots: Annotated[int, msgspec.Meta(ge=1)] = 1
+    context: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    embeddings: bool = False
 
 
 class EnginesSettings(_Section, frozen=True):

@@ -247,7 +247,15 @@ def test_without_tools_and_thoughts_nothing_waits() -> None:
     assert reader.end() == []
 
 
-def test_a_reader_whose_engine_tells_thoughts_apart_reads_text() -> None:
+def test_thoughts_that_the_engine_tells_apart_are_only_trimmed() -> None:
     reader = AnswerReader(BOTH, THINK, thinking=True)
-    reader.stop_reading_thoughts()
-    assert merged([*reader.feed("yes <think>"), *reader.end()]) == [("text", "yes <think>")]
+    events = [*reader.feed_thought("\nso "), *reader.feed_thought("it is\n")]
+    events += [*reader.feed("\n\nyes <think> "), *reader.feed(tagged('{"name": "now"}'))]
+    events += [*reader.feed_thought("\n\n"), *reader.feed("\nno"), *reader.end()]
+    expected = [
+        ("thought", "so it is"),
+        ("text", "yes <think>"),
+        ("call", "now", "{}"),
+        ("text", "\nno"),
+    ]
+    assert merged(events) == expected

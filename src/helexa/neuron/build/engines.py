@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from helexa import spark
 from helexa.core.fleet import LoadRequest
 from helexa.core.logging import Logger
+from helexa.core.settings import SettingsError
 from helexa.neuron.engines.base import Engine
+from helexa.neuron.engines.command.engine import CommandEngine
 from helexa.neuron.engines.llamacpp.build import LlamaCppBuild, inspect_build
 from helexa.neuron.engines.llamacpp.engine import LlamaCpp
 from helexa.neuron.hardware import Hardware
@@ -23,16 +25,37 @@ from helexa.neuron.sources.sources import Sources
 HARNESSES = ("llamacpp",)
 
 
+def harnesses(settings: NeuronSettings) -> list[str]:
+    """Names of the engines, for whoever asks what the node can run."""
+    return [*HARNESSES, *settings.engines.command]
+
+
 def make_engines(
     settings: NeuronSettings, hardware: Hardware, environ: Mapping[str, str]
 ) -> dict[str, Engine]:
-    """The engines by name."""
+    """The engines by name.
+
+    Raises:
+        SettingsError: A command of the operator's cannot be used.
+    """
     llama = LlamaCpp(
         environ,
         _llama_build(hardware, environ),
         cpu_only=settings.engines.llamacpp.gpu_layers == 0,
     )
-    return {llama.name: llama}
+    return {llama.name: llama} | _command_engines(settings, environ)
+
+
+def _command_engines(settings: NeuronSettings, environ: Mapping[str, str]) -> dict[str, Engine]:
+    """The operator's own; an unlisted model goes to one of them only by name."""
+    for name in set(settings.engines.command) & set(HARNESSES):
+        raise SettingsError(
+            f"engines.command.{name} has the name of a built-in engine; give it another"
+        )
+    return {
+        name: CommandEngine(name, section, environ)
+        for name, section in settings.engines.command.items()
+    }
 
 
 def _llama_build(hardware: Hardware, environ: Mapping[str, str]) -> LlamaCppBuild | None:

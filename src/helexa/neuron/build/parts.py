@@ -11,7 +11,7 @@ from pathlib import Path
 
 from helexa.core.errors import HelexaError
 from helexa.core.settings import Secret
-from helexa.neuron.build.engines import HARNESSES, make_engines
+from helexa.neuron.build.engines import harnesses, make_engines
 from helexa.neuron.engines.base import Engine
 from helexa.neuron.hardware import Hardware
 from helexa.neuron.housekeeping import Changes
@@ -57,7 +57,7 @@ def gather(settings: NeuronSettings, environ: Mapping[str, str]) -> Parts:
     limit = clamps(environ)
     hardware = Hardware.of_this_host(
         environ,
-        harnesses=list(HARNESSES),
+        harnesses=harnesses(settings),
         max_prompt_tokens=limit.max_prompt_tokens,
         budget_mb=settings.memory.host_mb,
     )

@@ -138,7 +138,8 @@ class Meter:
     """Counts of one request as its stream goes by; only the cleaner writes it.
 
     ``output`` counts every token taken from the engine (reasoning included, all choices).
-    ``prompt_known`` turns true with the engine's first progress event or usage.
+    ``prompt_known`` turns true with the engine's first progress event or usage. ``estimated``
+    marks counts that the engine never gave: a token for every delta, the prompt by its bytes.
     """
 
     prompt: int = 0
@@ -149,6 +150,7 @@ class Meter:
     prompt_known: bool = False
     prompt_ms: float = 0.0
     predicted_ms: float = 0.0
+    estimated: bool = False
 
     def usage(self) -> Usage:
         """The counts as they stand."""

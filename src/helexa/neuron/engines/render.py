@@ -18,8 +18,9 @@ _encode = msgspec.json.encode
 
 
 def usage_dict(meter: Meter) -> dict[str, Any]:
-    """The ``usage`` member."""
+    """The ``usage`` member; ``estimated`` is said where the engine gave no counts."""
     return {
+        **({"estimated": True} if meter.estimated else {}),
         "prompt_tokens": meter.prompt,
         "completion_tokens": meter.output,
         "total_tokens": meter.prompt + meter.output,

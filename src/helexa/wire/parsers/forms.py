@@ -29,7 +29,6 @@ Read = Callable[[str, Tools], list[Call]]
 
 _BARE_KEYS = ("name", "type", "function", "arguments", "parameters")
 _BARE_START = re.compile(r'\{\s*(?:"(\w*)("?))?')
-_LITERAL = re.compile(r"'((?:\\.|[^'\\])*)'" + r'|"((?:\\.|[^"\\])*)"', re.DOTALL)
 _NAME = re.compile(r"[A-Za-z_][\w.\-]*(?:\[[A-Z_]*(?:\][\w\-]*)?)*\s*")
 
 
@@ -213,13 +212,3 @@ def forms_of(template: str | None) -> tuple[Form, ...]:
     text = template or ""
     found = [form for marker, forms in _TEACHES if marker in text for form in forms]
     return tuple(dict.fromkeys(found)) or (TAGGED, FUNCTION)
-
-
-def opens_thought(template: str | None, marker: str) -> bool:
-    """Whether a chat template ends its prompt with an opened thought (when thinking is on)."""
-    _, prompts, tail = (template or "").rpartition("add_generation_prompt")
-    return bool(prompts) and any(
-        literal.replace("\\n", "").rstrip().endswith(marker)
-        for pair in _LITERAL.findall(tail)
-        for literal in pair
-    )

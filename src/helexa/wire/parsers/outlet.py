@@ -54,7 +54,9 @@ class Outlet:
         self._events.append(TextDelta(words))
 
     def begin_thought(self) -> None:
-        """A thought begins; white space before the first word is not the answer's."""
+        """A thought begins or goes on; white space before the first word is not the answer's."""
+        if self._inside:
+            return
         if self.said:
             self._release()
         self._blanks = ""
@@ -70,8 +72,9 @@ class Outlet:
             self._events.append(ReasoningDelta(words))
 
     def end_thought(self) -> None:
-        """It is over."""
-        self._blanks = ""
+        """It is over, if there was one."""
+        if self._inside:
+            self._blanks = ""
         self._inside = False
 
     def call(self, call_id: str, name: str, arguments: str) -> None:

@@ -37,7 +37,7 @@ class AnswerReader:
     """
 
     __slots__ = ("_bare", "_call_id", "_close", "_extent", "_form", "_forms", "_held", "_open",
-                 "_out", "_step", "_think", "_tools")  # fmt: skip
+                 "_out", "_step", "_think", "_told", "_tools")  # fmt: skip
 
     def __init__(
         self,
@@ -57,6 +57,7 @@ class AnswerReader:
         self._call_id = call_id
         self._out = Outlet(trims=bool(forms))
         self._held = ""
+        self._told = False  # by the engine what is a thought
         self._form: Form | None = None
         self._extent: Extent | None = None
         self._step: _Step = self._start
@@ -71,6 +72,8 @@ class AnswerReader:
 
     def feed(self, text: str) -> list[ReaderEvent]:
         """The events of a delta."""
+        if self._told:
+            self._out.end_thought()
         self._held += text
         while self._step(False):
             pass
@@ -83,13 +86,16 @@ class AnswerReader:
         self._out.end()
         return self._out.take()
 
-    def stop_reading_thoughts(self) -> None:
-        """The engine tells thoughts apart itself: what comes as text is text."""
-        self._close = Markers(())
-        self._open = Markers(self._forms)
-        if self._step in (self._reopened, self._thought):
-            self._out.end_thought()
+    def feed_thought(self, text: str) -> list[ReaderEvent]:
+        """The events of a delta that the engine itself calls a thought; from now on what comes as
+        text is text."""
+        if not self._told:
+            self._told = True
+            self._open = Markers(self._forms)
             self._step = self._start
+        self._out.begin_thought()
+        self._out.thought(text)
+        return self._out.take()
 
     def _start(self, final: bool) -> bool:
         """Before the first word: a call without a marker may come."""

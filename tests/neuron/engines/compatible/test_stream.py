@@ -245,6 +245,9 @@ class Shouts:
         kind = "reasoning_content" if whole.startswith("!") else "content"
         return [{kind: whole}]
 
+    def thought(self, text: str) -> list[Delta]:
+        return [{"reasoning_content": text.strip()}] if text.strip() else []
+
     def end(self) -> list[Delta]:
         function = {"name": "f", "arguments": self.held}
         return [{"tool_calls": [{"index": 0, "id": self.name(0), "function": function}]}]
@@ -261,6 +264,82 @@ def test_a_reader_makes_thoughts_and_calls_of_text(served: Served) -> None:
     assert deltas(clean)[-2]["tool_calls"][0]["function"] == {"name": "f", "arguments": "{}?"}
     assert cleaner.finish_reason == "tool_calls"
     assert (cleaner.meter.output, cleaner.meter.reasoning) == (4, 2)
+
+
+def test_what_a_reader_holds_is_told_when_we_cut_the_answer(served: Served) -> None:
+    cleaner = make(served, SILENT, shape=lambda _body, _served: Shouts)
+    cleaner.feed(event({"content": "{}?"}))
+    closing = as_json(cleaner.close("length", "budget"))
+    assert closing[0]["choices"][0]["delta"]["tool_calls"][0]["function"]["arguments"] == "{}?"
+    assert closing[1]["choices"][0]["finish_reason"] == "length"
+
+
+def test_a_reader_also_gets_what_the_engine_calls_reasoning(served: Served) -> None:
+    cleaner = make(served, SILENT, shape=lambda _body, _served: Shouts)
+    clean = cleaner.feed(event({"reasoning_content": "\n"}) + event({"content": "well"}))
+    assert deltas(clean) == [{"role": "assistant"}, {"content": "well"}]
+    assert cleaner.meter.reasoning == 0
+
+
+def test_a_stream_without_terminator_ends_with_its_usage(served: Served) -> None:
+    plain = cleaning(Habits(done=False))
+    raw = b'{"model":"m","messages":[{"role":"user","content":"a"}],"stream":true}'
+    ends = event({}, counts(9, 4), finish="stop"), event({}, finish="stop") + last(counts(9, 4))
+    for end in ends:
+        cleaner = plain.request("chat", raw, served, "abc").cleaner
+        clean = cleaner.feed(event({"content": "a"})) + cleaner.feed(end)
+        assert cleaner.done
+        assert clean.endswith(DONE)
+        assert as_json(clean)[-1]["usage"]["completion_tokens"] == 4
+
+
+def stopping(served: Served, route: str, *stops: str) -> Cleaner:
+    body: dict[str, Any] = {"model": "m", "stream": True, "stop": list(stops)}
+    chat = {"messages": [{"role": "user", "content": "a"}]}
+    body |= chat if route == "chat" else {"prompt": "a"}
+    plain = cleaning(Habits(stops=False, done=False))
+    return plain.request(route, json.dumps(body).encode(), served, "abc").cleaner
+
+
+def test_a_stop_string_that_the_engine_leaves_in_the_text_is_taken_out(served: Served) -> None:
+    cleaner = stopping(served, "chat", "tree")
+    clean = b"".join(cleaner.feed(event({"content": text})) for text in ("house t", "ree"))
+    clean += cleaner.feed(event({}, counts(9, 4), finish="stop"))
+    chunks = as_json(clean)
+    assert text_of(chunks) == "house "
+    assert chunks[-2]["choices"][0]["stop_reason"] == "tree"
+    assert chunks[-1]["usage"]["completion_tokens"] == 4
+    text = stopping(served, "completions", "b")
+    said = text.feed(event(None, text="ab") + event(None, text="", finish="length"))
+    assert [c["choices"][0]["text"] for c in as_json(said)] == ["a", ""]
+    assert text.finish_reason is None  # its usage is still to come
+
+
+def test_an_engine_that_writes_on_behind_a_stop_string_is_not_waited_for(served: Served) -> None:
+    cleaner = stopping(served, "chat", "tree")
+    clean = b"".join(cleaner.feed(event({"content": text})) for text in ("a tr", "ee b", " c", "d"))
+    chunks = as_json(clean)
+    assert text_of(chunks) == "a "
+    assert (cleaner.done, cleaner.finish_reason) == (True, "stop")
+    assert chunks[-1]["usage"]["estimated"] is True
+
+
+def test_what_may_begin_a_stop_string_is_told_at_the_end(served: Served) -> None:
+    cleaner = stopping(served, "chat", "tree", "")
+    clean = cleaner.feed(event({"content": "a tr"}) + event({}, counts(9, 2), finish="stop"))
+    assert text_of(as_json(clean)) == "a tr"
+    assert "stop_reason" not in as_json(clean)[-2]["choices"][0]
+
+
+def test_counts_that_the_engine_never_gave_are_called_estimated(served: Served) -> None:
+    cleaner = make(served, SILENT)
+    clean = cleaner.feed(event({"content": "a"}) + event({}, finish="stop") + DONE)
+    found = as_json(clean)[-1]["usage"]
+    assert (found["estimated"], found["completion_tokens"]) == (True, 1)
+    assert found["prompt_tokens"] > 0
+    exact = make(served, SILENT)
+    exact.feed(event({"content": "a"}) + event({}, finish="stop") + last(counts(9, 1)))
+    assert "estimated" not in as_json(exact.feed(DONE))[-1]["usage"]
 
 
 def test_log_probabilities_have_the_members_of_the_schema(served: Served) -> None:

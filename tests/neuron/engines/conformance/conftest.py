@@ -2,54 +2,56 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
+from tests.neuron.engines.candidates import CANDIDATES, Candidate
 from tests.neuron.engines.driving import Case, Start, running
 
-from helexa import spark
-from helexa.neuron.engines.base import Engine
-from helexa.neuron.engines.fake.engine import FakeEngine
-from helexa.neuron.engines.llamacpp.engine import LlamaCpp
-from helexa.neuron.models.facts import ModelFacts
-from helexa.neuron.models.inspect import inspect
 
-WANTED: dict[str, object] = {"slots": 4, "extra": {"unified": True}}
-
-
-def make_engine(name: str) -> Engine:
-    if name == "fake":
-        return FakeEngine(os.environ)
-    return LlamaCpp(os.environ)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=found.marks) for name, found in CANDIDATES.items()],
+)
+def candidate(request: pytest.FixtureRequest) -> Candidate:
+    return CANDIDATES[str(request.param)]
 
 
-@pytest.fixture(scope="session")
-def facts() -> ModelFacts:
-    return inspect(spark.gguf_path(), spark.MODEL_ID)
+@pytest.fixture(autouse=True)
+def what_it_lacks(request: pytest.FixtureRequest, candidate: Candidate) -> None:
+    """Skips a test that the engine cannot pass, with the reason."""
+    reason = candidate.lacks.get(request.node.originalname)
+    if reason is not None:
+        pytest.skip(f"{candidate.name}: {reason}")
 
 
-@pytest.fixture(scope="module", params=["llamacpp", "fake"])
-def engine_name(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+def begin(candidate: Candidate, folder: Path, **more: object) -> AbstractAsyncContextManager[Case]:
+    wanted = {**candidate.wanted, **more}
+    return running(
+        candidate.make(folder, wanted),
+        candidate.model(),
+        folder,
+        wanted,
+        candidate.settings,
+        tells_load=candidate.tells_load,
+    )
 
 
 @pytest.fixture(scope="module")
 async def case(
-    engine_name: str, facts: ModelFacts, tmp_path_factory: pytest.TempPathFactory
+    candidate: Candidate, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Case]:
-    state = tmp_path_factory.mktemp("state")
-    async with running(make_engine(engine_name), facts, state, WANTED) as found:
+    async with begin(candidate, tmp_path_factory.mktemp("state")) as found:
         yield found
 
 
 @pytest.fixture
-def start(engine_name: str, facts: ModelFacts, tmp_path: Path) -> Start:
+def start(candidate: Candidate, tmp_path: Path) -> Start:
     """Starts a process of the test's own, for what it does not survive."""
 
-    def begin(**wanted: object) -> AbstractAsyncContextManager[Case]:
-        return running(make_engine(engine_name), facts, tmp_path, {**WANTED, **wanted})
+    def anew(**wanted: object) -> AbstractAsyncContextManager[Case]:
+        return begin(candidate, tmp_path, **wanted)
 
-    return begin
+    return anew

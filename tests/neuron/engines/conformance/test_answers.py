@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from tests.neuron.engines.candidates import Candidate
 from tests.neuron.engines.driving import Case, Start, as_json, text_of, user
 
 from helexa.core.errors import ContextLengthExceeded
@@ -42,7 +43,6 @@ SCHEMA = {
     "additionalProperties": False,
 }
 FORMAT = {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": SCHEMA}}
-THOUGHT = 'root ::= "<think>\\nyes, so\\n</think>\\n\\nwell"'
 
 
 def usage(chunks: list[dict[str, Any]]) -> dict[str, Any]:
@@ -106,9 +106,10 @@ async def test_a_plain_answer_is_the_stream_put_together(case: Case) -> None:
     assert answer["usage"]["completion_tokens"] == exchange.request.cleaner.meter.output
 
 
-async def test_reasoning_is_a_channel_of_its_own_and_is_counted(case: Case) -> None:
-    asked = {"grammar": THOUGHT, "chat_template_kwargs": {"enable_thinking": True}}
-    exchange = await case.say("What is it?", max_tokens=40, **asked)
+async def test_reasoning_is_a_channel_of_its_own_and_is_counted(
+    case: Case, candidate: Candidate
+) -> None:
+    exchange = await case.say("What is it?", **candidate.thoughtful)
     chunks = as_json(exchange.clean)
     assert text_of(chunks, "reasoning_content")
     assert text_of(chunks)

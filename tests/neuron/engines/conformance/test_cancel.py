@@ -6,6 +6,7 @@ import asyncio
 import re
 
 import pytest
+from tests.neuron.engines.candidates import Candidate
 from tests.neuron.engines.driving import Case, Exchange, as_json, user
 
 pytestmark = pytest.mark.anyio
@@ -24,24 +25,26 @@ async def freed_after(case: Case, exchange: Exchange) -> float:
     return loop.time() - left
 
 
-async def test_leaving_while_decoding_frees_the_slot(case: Case) -> None:
+async def test_leaving_while_decoding_frees_the_slot(case: Case, candidate: Candidate) -> None:
     cleaner_waits = 5
-    exchange = await case.send({**user("Count."), "stream": True, **endless(case)})
+    exchange = await case.send({**user("Count."), "stream": True, **candidate.endless})
     await exchange.begin()
     await exchange.until(lambda: exchange.request.cleaner.meter.output >= cleaner_waits)
     assert await freed_after(case, exchange) < WITHIN_S
 
 
-async def test_leaving_a_plain_answer_frees_the_slot_as_fast(case: Case) -> None:
-    exchange = await case.send({**user("Count."), **endless(case)})
+async def test_leaving_a_plain_answer_frees_the_slot_as_fast(
+    case: Case, candidate: Candidate
+) -> None:
+    exchange = await case.send({**user("Count."), **candidate.endless})
     assert exchange.request.stream is False
     await exchange.begin()
     await exchange.until(lambda: exchange.request.cleaner.meter.output >= 5)
     assert await freed_after(case, exchange) < WITHIN_S
 
 
-async def test_leaving_during_the_prompt_frees_the_slot(case: Case) -> None:
-    exchange = await case.send({**user(LONG), "stream": True, "fake": {"prefill_s": 0.05}})
+async def test_leaving_during_the_prompt_frees_the_slot(case: Case, candidate: Candidate) -> None:
+    exchange = await case.send({**user(LONG), "stream": True, **candidate.slow})
     await exchange.begin()
     meter = exchange.request.cleaner.meter
     await exchange.until(lambda: meter.prompt_known)
@@ -51,8 +54,10 @@ async def test_leaving_during_the_prompt_frees_the_slot(case: Case) -> None:
     assert meter.prompt > meter.prompt_processed
 
 
-async def test_an_answer_closed_by_us_ends_cleanly_with_its_counts(case: Case) -> None:
-    exchange = await case.send({**user("Count."), "stream": True, **endless(case)})
+async def test_an_answer_closed_by_us_ends_cleanly_with_its_counts(
+    case: Case, candidate: Candidate
+) -> None:
+    exchange = await case.send({**user("Count."), "stream": True, **candidate.endless})
     await exchange.begin()
     cleaner = exchange.request.cleaner
     await exchange.until(lambda: cleaner.meter.output >= 4)
@@ -69,7 +74,9 @@ async def test_an_answer_closed_by_us_ends_cleanly_with_its_counts(case: Case) -
     await case.free()
 
 
-async def test_the_meter_is_the_engines_own_count_after_every_event(case: Case) -> None:
+async def test_the_meter_is_the_engines_own_count_after_every_event(
+    case: Case, candidate: Candidate
+) -> None:
     exchange = await case.send({**user("Repeat: one two three"), "stream": True, "max_tokens": 8})
     await exchange.begin()
     meter = exchange.request.cleaner.meter
@@ -78,9 +85,3 @@ async def test_the_meter_is_the_engines_own_count_after_every_event(case: Case) 
         assert meter.output == max(counted, default=0)
     exchange.drop()
     await case.free()
-
-
-def endless(case: Case) -> dict[str, object]:
-    """Members that make an answer long: a grammar for real engines, an order for the fake."""
-    grammar = 'root ::= ("a" | " ")*'
-    return {"grammar": grammar, "max_tokens": 2000, "fake": {"count": 100_000}, "ignore_eos": True}

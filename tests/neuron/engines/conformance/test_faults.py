@@ -8,24 +8,17 @@ import signal
 from pathlib import Path
 
 import pytest
+from tests.neuron.engines.candidates import Candidate
 from tests.neuron.engines.driving import Case, Exchange, Start, user
 
 from helexa.neuron.engines.http import ask
 
 pytestmark = pytest.mark.anyio
 
-ENDLESS = {
-    "stream": True,
-    "grammar": 'root ::= ("a" | " ")*',
-    "max_tokens": 2000,
-    "ignore_eos": True,
-    "fake": {"count": 100_000},
-}
 
-
-async def begin(case: Case) -> Exchange:
+async def begin(case: Case, candidate: Candidate) -> Exchange:
     """A long answer of which some tokens have come."""
-    exchange = await case.send({**user("Go on."), **ENDLESS})
+    exchange = await case.send({**user("Go on."), "stream": True, **candidate.endless})
     await exchange.begin()
     await exchange.until(lambda: exchange.request.cleaner.meter.output >= 3)
     return exchange
@@ -45,9 +38,11 @@ async def ends(exchange: Exchange) -> None:
     exchange.drop()
 
 
-async def test_a_killed_engine_takes_its_request_along_and_comes_back(start: Start) -> None:
+async def test_a_killed_engine_takes_its_request_along_and_comes_back(
+    start: Start, candidate: Candidate
+) -> None:
     async with start() as case:
-        exchange = await begin(case)
+        exchange = await begin(case, candidate)
         before = case.address
         assert case.process.pid is not None
         os.kill(case.process.pid, signal.SIGKILL)
@@ -62,9 +57,11 @@ async def test_a_killed_engine_takes_its_request_along_and_comes_back(start: Sta
         assert states == ["starting", "ready", "recovering", "ready"]
 
 
-async def test_a_hung_engine_is_ended_by_the_watchdog_and_comes_back(start: Start) -> None:
+async def test_a_hung_engine_is_ended_by_the_watchdog_and_comes_back(
+    start: Start, candidate: Candidate
+) -> None:
     async with start() as case:
-        exchange = await begin(case)
+        exchange = await begin(case, candidate)
         assert case.process.pid is not None
         os.kill(case.process.pid, signal.SIGSTOP)
         case.process.kill("no progress for 60 s")
@@ -74,9 +71,11 @@ async def test_a_hung_engine_is_ended_by_the_watchdog_and_comes_back(start: Star
         assert died.reason == "the engine was ended: no progress for 60 s"
 
 
-async def test_a_busy_engine_is_unloaded_within_its_bound(start: Start) -> None:
+async def test_a_busy_engine_is_unloaded_within_its_bound(
+    start: Start, candidate: Candidate
+) -> None:
     async with start() as case:
-        exchange = await begin(case)
+        exchange = await begin(case, candidate)
         pid = case.process.pid
         assert pid is not None
         async with asyncio.timeout(3):
@@ -86,7 +85,9 @@ async def test_a_busy_engine_is_unloaded_within_its_bound(start: Start) -> None:
         await ends(exchange)
 
 
-async def test_a_stopped_engine_is_unloaded_within_its_bound(start: Start) -> None:
+async def test_a_stopped_engine_is_unloaded_within_its_bound(
+    start: Start, candidate: Candidate
+) -> None:
     async with start() as case:
         pid = case.process.pid
         assert pid is not None
@@ -96,14 +97,16 @@ async def test_a_stopped_engine_is_unloaded_within_its_bound(start: Start) -> No
         assert is_gone(pid)
 
 
-async def test_a_key_is_demanded(start: Start) -> None:
+async def test_a_key_is_demanded(start: Start, candidate: Candidate) -> None:
     async with start() as case:
         address = type(case.address)(port=case.address.port, api_key="guessed")
         answer = await ask(address, "POST", "/v1/chat/completions", user("hi"))
         assert answer.status == 401
 
 
-async def test_neither_argv_nor_environment_hold_the_key(start: Start) -> None:
+async def test_neither_argv_nor_environment_hold_the_key(
+    start: Start, candidate: Candidate
+) -> None:
     async with start() as case:
         folder = Path(f"/proc/{case.process.pid}")
         key = case.address.api_key.encode()

@@ -49,7 +49,7 @@ class ChatDialect:
         delta = choice.delta or _NO_DELTA
         thought = delta.reasoning_content or delta.reasoning
         if thought:
-            out += self._delta({"reasoning_content": thought}, choice, state)
+            out += self._thought(thought, choice, state)
         if delta.content:
             out += self._text(delta.content, choice, state)
         if delta.refusal:
@@ -62,14 +62,25 @@ class ChatDialect:
             out += self.finish(state, None)
         return out
 
-    def _text(self, text: str, choice: Choice, state: ChoiceState) -> bytes:
-        if self._make_reader is None:
-            return self._delta({"content": text}, choice, state)
-        reader = self._readers.get(state.index)
+    def _thought(self, text: str, choice: Choice, state: ChoiceState) -> bytes:
+        reader = self._reader(state)
         if reader is None:
+            return self._delta({"reasoning_content": text}, choice, state)
+        return b"".join([self._read(delta, choice, state) for delta in reader.thought(text)])
+
+    def _text(self, text: str, choice: Choice, state: ChoiceState) -> bytes:
+        reader = self._reader(state)
+        if reader is None:
+            return self._delta({"content": text}, choice, state)
+        return b"".join([self._read(delta, choice, state) for delta in reader.feed(text)])
+
+    def _reader(self, state: ChoiceState) -> Reader | None:
+        """The choice's reader, where there are any."""
+        reader = self._readers.get(state.index)
+        if reader is None and self._make_reader is not None:
             reader = self._make_reader(self._envelope.call_ids(state.index))
             self._readers[state.index] = reader
-        return b"".join([self._read(delta, choice, state) for delta in reader.feed(text)])
+        return reader
 
     def _held(self, state: ChoiceState) -> bytes:
         """What a reader still holds when its choice ends."""
@@ -133,8 +144,10 @@ class ChatDialect:
         return self._envelope.chunk(members)
 
     def finish(self, state: ChoiceState, why: str | None) -> bytes:
-        """The finish chunk; ``why`` says what of ours cut the answer."""
+        """The finish chunk, behind what a reader still held; ``why`` says what of ours cut the
+        answer."""
         start = b"" if state.opened else self._role(state, Meter())
+        start += self._held(state)
         choice: Json = {"index": state.index, "delta": {}}
         if state.stop is not None:
             choice["stop_reason"] = state.stop

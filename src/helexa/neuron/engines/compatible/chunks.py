@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from helexa.wire.parsers.stops import StopText
+
 NOTHING = msgspec.Raw(b"")
 _NONE = (b"", b"null")
 
@@ -86,6 +88,7 @@ class ChoiceState:
         kind: What the last clean deltas were: ``content``, ``reasoning``, ``calls`` or nothing.
         stop: The client's text that ended it.
         calls: Tool calls that have been opened, by index.
+        cut: Looks for the client's stop strings, where the engine does not.
     """
 
     index: int
@@ -98,6 +101,7 @@ class ChoiceState:
     stop: str | None = None
     opened: bool = False
     calls: set[int] = field(default_factory=set)
+    cut: StopText | None = None
     deltas: list[msgspec.Raw] = field(default_factory=list)
     logprobs: list[msgspec.Raw] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)

@@ -43,7 +43,8 @@ class Cleaning(msgspec.Struct, frozen=True):
             RequestRefused: The request is wrong, or the model cannot do it.
         """
         body = decode(raw)
-        body["model"] = served.model_id
+        name = self.habits.model
+        body["model"] = served.model_id if name is None else name(served)
         if route == "chat":
             return self._chat(body, served, request_id, thinking)
         if route == "completions":
@@ -87,6 +88,8 @@ class Cleaning(msgspec.Struct, frozen=True):
             dialect,
             served,
             continuous=self.habits.continuous,
+            ends_with_done=self.habits.done,
+            stops=() if self.habits.stops else _stops(body),
             prompt_guess=guess_tokens(encoded),
         )
         path = self._path(route, served)
@@ -115,6 +118,12 @@ class Cleaning(msgspec.Struct, frozen=True):
         if path is None:
             raise UnsupportedOperation(f"{served.model_id} does not serve {route}.")
         return path
+
+
+def _stops(body: Json) -> tuple[str, ...]:
+    """The client's stop strings."""
+    given = body.get("stop") or ()
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def _must(served: Served, what: str) -> None:

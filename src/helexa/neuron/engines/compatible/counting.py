@@ -1,6 +1,7 @@
-"""Prompt tokens of a cleaned request, asked of the engine's own ``/tokenize``.
+"""Prompt tokens of a cleaned request, asked of the engine.
 
-vLLM's form, which others have taken over: messages, tools and template arguments, or a text.
+Two forms are about: vLLM's ``/tokenize``, which gets messages, tools and template arguments, or a
+text; and OpenAI's ``…/input_tokens`` (llama.cpp has it too), which gets the chat request itself.
 """
 
 from __future__ import annotations
@@ -33,8 +34,13 @@ async def prompt_tokens(
     prompt = body.get("prompt")
     if isinstance(prompt, list):
         return len(prompt)
-    if habits.tokenize is None:
+    if habits.tokenize is None or (prompt is not None and _whole(habits.tokenize)):
         return guess_tokens(asked.body)
+    if _whole(habits.tokenize):
+        answer = await ask(address, "POST", habits.tokenize, asked.body)
+        if answer.status != 200:
+            raise _refusal(answer.status, answer.body, served)
+        return int(answer.json()["input_tokens"])
     question = (
         _chat_question(body) if prompt is None else {"model": body["model"], "prompt": prompt}
     )
@@ -42,6 +48,11 @@ async def prompt_tokens(
     if answer.status != 200:
         raise _refusal(answer.status, answer.body, served)
     return int(answer.json()["count"])
+
+
+def _whole(path: str) -> bool:
+    """Whether the path takes the request as it is."""
+    return path.endswith("/input_tokens")
 
 
 def _chat_question(body: Json) -> Json:

@@ -24,10 +24,14 @@ from helexa.core.errors import (
 from helexa.neuron.engines.base import Served
 
 _MOST = 400
-_CONTEXT = re.compile(r"maximum (?:context|model) length (?:is|of) (\d+)", re.IGNORECASE)
+_CONTEXT = re.compile(
+    r"(?:maximum (?:context|model) length (?:is|of) |exceeds the available context size \()(\d+)",
+    re.IGNORECASE,
+)
 _PROMPT = (
     re.compile(r"prompt contains(?: at least)? (\d+)"),
     re.compile(r"request has (\d+) input tokens"),
+    re.compile(r"request \((\d+) tokens\)"),
     re.compile(r"\((\d+) in the messages"),
     re.compile(r"requested (\d+) tokens"),
     re.compile(r"prompt \((?:length|total) ?:? ?(\d+)"),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import msgspec
+
+from helexa.neuron.engines.base import Served
 
 PATHS: Mapping[str, str] = MappingProxyType(
     {
@@ -27,7 +30,12 @@ class Habits(msgspec.Struct, frozen=True):
         cap: The member that caps the answer.
         kwargs: It hands ``chat_template_kwargs`` to the template.
         barred: Members of its own that would step around the node; they are left out.
-        refused: Members that it takes and we do not, with what to do instead.
+        refused: Members that it takes and we do not, or ignores, with what to do instead; values
+            that ask for nothing (``n = 1``, ``tool_choice = "auto"``) are left out instead.
+        members: Added to every request.
+        model: What it calls the model; None is the served id.
+        stops: It ends an answer before the client's stop strings; otherwise the node does.
+        done: Its streams end with ``[DONE]``; otherwise with the usage.
         paths: Where it serves ``chat``, ``completions``, ``embeddings``, ``rerank``.
         tokenize: Where it counts; None where it does not.
     """
@@ -37,5 +45,9 @@ class Habits(msgspec.Struct, frozen=True):
     kwargs: bool = True
     barred: frozenset[str] = frozenset()
     refused: Mapping[str, str] = {}
+    members: Mapping[str, Any] = {}
+    model: Callable[[Served], str] | None = None
+    stops: bool = True
+    done: bool = True
     paths: Mapping[str, str] = PATHS
     tokenize: str | None = None

@@ -23,6 +23,9 @@ class Reader(Protocol):
     def feed(self, text: str) -> list[Delta]:
         """What ``text`` adds; empty while it may still become a marker."""
 
+    def thought(self, text: str) -> list[Delta]:
+        """What a piece adds that the engine itself calls reasoning."""
+
     def end(self) -> list[Delta]:
         """What was held back, when the choice has ended."""
 

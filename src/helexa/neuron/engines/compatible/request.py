@@ -5,6 +5,8 @@ Works in place on the decoded body, so that unknown members survive.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from helexa.core.errors import InvalidRequestBody, UnsupportedParameter
 from helexa.neuron.engines.base import Served
 from helexa.neuron.engines.compatible.habits import Habits
@@ -22,6 +24,16 @@ from helexa.neuron.engines.request import (
     wrong,
 )
 
+_UNASKED: Mapping[str, tuple[object, ...]] = {
+    "n": (1,),
+    "tool_choice": ("auto",),
+    "parallel_tool_calls": (True,),
+    "response_format": ({"type": "text"},),
+    "top_p": (1,),
+    "logit_bias": ({}, []),
+}
+"""Values of members that change nothing."""
+
 
 def prepare_chat(body: Json, served: Served, thinking: bool, habits: Habits) -> None:
     """A chat request that the engine can render and answer.
@@ -35,6 +47,9 @@ def prepare_chat(body: Json, served: Served, thinking: bool, habits: Habits) -> 
     for message in messages:
         repair_message(message, served)
     system_to_the_front(body, served)
+    if "tool_choice" in habits.refused and body.get("tool_choice") == "none":
+        for name in ("tools", "tool_choice"):  # it calls what it is shown
+            body.pop(name, None)
     if habits.kwargs:
         set_thinking(body, served, thinking)
     _finish(body, served, habits)
@@ -67,12 +82,13 @@ def prepare_text(body: Json, served: Served, habits: Habits) -> None:
 def _finish(body: Json, served: Served, habits: Habits) -> None:
     """What is the node's to say: caps, the stream and its usage; nothing that steps around it."""
     for name in sorted(habits.refused.keys() & body.keys()):
-        if body[name] not in (False, 0, ""):
+        if body[name] not in (False, 0, "", *_UNASKED.get(name, ())):
             raise UnsupportedParameter(f"`{name}` is not supported. {habits.refused[name]}",
                                        param=name)  # fmt: skip
         del body[name]
     for name in habits.barred & body.keys():
         del body[name]
+    body |= habits.members
     body[habits.cap] = take_cap(body, served)
     body["stream"] = True
     body["stream_options"] = {"include_usage": True}

@@ -24,6 +24,7 @@ from helexa.neuron.engines.compatible.chunks import (
 )
 from helexa.neuron.engines.compatible.errors import EngineError, map_engine_error, read_error
 from helexa.neuron.engines.render import DONE, Envelope
+from helexa.wire.parsers.stops import StopText
 
 _DATA = b"data:"
 
@@ -52,6 +53,8 @@ class StreamCleaner:
 
     Args:
         continuous: Usage comes with every chunk.
+        ends_with_done: ``[DONE]`` is the end; otherwise the last usage may be.
+        stops: Texts that end the answer, where the engine does not look for them.
         prompt_guess: Prompt tokens until the engine says how many there are.
         clock: Monotonic seconds, for engines that do not say how long they took.
     """
@@ -63,6 +66,8 @@ class StreamCleaner:
         served: Served,
         *,
         continuous: bool = False,
+        ends_with_done: bool = True,
+        stops: tuple[str, ...] = (),
         prompt_guess: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -74,10 +79,14 @@ class StreamCleaner:
         self._dialect = dialect
         self._served = served
         self._continuous = continuous
+        self._ends_with_done = ends_with_done
+        self._stops = stops
         self._guess = prompt_guess
         self._clock = clock
         self._first_at: float | None = None
         self._why: str | None = None
+        self._stopped = False  # at a stop string, by us
+        self._told = False  # by the engine what it has cost
         self._choices: dict[int, ChoiceState] = {}
 
     def feed(self, events: bytes) -> bytes:
@@ -113,11 +122,14 @@ class StreamCleaner:
     def _state(self, index: int) -> ChoiceState:
         state = self._choices.get(index)
         if state is None:
-            state = self._choices[index] = ChoiceState(index, self._dialect.prefix(index))
+            cut = StopText(self._stops) if self._stops else None
+            state = ChoiceState(index, self._dialect.prefix(index), cut=cut)
+            self._choices[index] = state
         return state
 
     def _terminate(self) -> bytes:
         self.done = True
+        self.meter.estimated = not self._told
         return self._envelope.usage(self.meter) + DONE
 
     # ── events ──────────────────────────────────────────────────────────────────────────────
@@ -161,7 +173,7 @@ class StreamCleaner:
 
     def _engine_done(self) -> bytes:
         states = self._states()
-        if any(state.finish is None for state in states):
+        if not self._finished():
             return self._fail(self._garbage())
         self.finish_reason = states[0].finish
         return self._terminate()
@@ -177,7 +189,14 @@ class StreamCleaner:
             self._total(usage)
         if chunk.metrics is not None:
             self._timed(chunk.metrics)
+        last = self._stopped or (usage is not None and not self._ends_with_done)
+        if last and self._finished() and not self.done:
+            out += self._engine_done()
         return out
+
+    def _finished(self) -> bool:
+        """Whether every choice that began has ended."""
+        return all(state.finish is not None for state in self._states())
 
     def _choice(self, choice: Choice, usage: ChunkUsage | None) -> bytes:
         if choice.finish_reason is not None and choice.finish_reason not in FINISHES:
@@ -188,10 +207,27 @@ class StreamCleaner:
         fresh = self._fresh(choice, state, usage)
         if choice.finish_reason is not None and isinstance(choice.stop_reason, str):
             state.stop = choice.stop_reason
+        if state.cut is not None:
+            self._cut(state.cut, choice, state)
         out = self._dialect.event(choice, state, self.meter)
         if usage is None or usage.completion_tokens_details is None:
             self._own_reasoning(state, fresh)
         return out
+
+    def _cut(self, cut: StopText, choice: Choice, state: ChoiceState) -> None:
+        """Take the text from a stop string on out of a chunk; an engine that goes on writing
+        behind one is not waited for."""
+        if cut.hit is not None and choice.finish_reason is None and self._dialect.carries(choice):
+            choice.finish_reason, self._stopped = "stop", True
+        rest = cut.end if choice.finish_reason is not None else str
+        if choice.text is not None:
+            choice.text = cut.feed(choice.text) + rest()
+        elif choice.delta is not None:
+            choice.delta.content = cut.feed(choice.delta.content or "") + rest()
+        if cut.hit is not None:
+            state.stop = cut.hit
+            if choice.finish_reason == "length":
+                choice.finish_reason = "stop"
 
     # ── counts ──────────────────────────────────────────────────────────────────────────────
 
@@ -228,6 +264,7 @@ class StreamCleaner:
 
     def _prompt(self, usage: ChunkUsage) -> None:
         meter, details = self.meter, usage.prompt_tokens_details
+        self._told = True
         meter.prompt = meter.prompt_processed = usage.prompt_tokens
         meter.prompt_known = True
         if details is not None and details.cached_tokens is not None:
