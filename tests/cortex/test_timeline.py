@@ -7,7 +7,8 @@ from typing import Any
 from helexa.core.principal import ANONYMOUS, Principal
 from helexa.core.usage import Timings, Usage
 from helexa.cortex.exchange.desk import Placed, Times
-from helexa.cortex.timeline import Timeline, Timelines
+from helexa.cortex.timeline import Timeline
+from helexa.cortex.timelines import Timelines
 
 ACME = Principal("acme", "acme-key")
 

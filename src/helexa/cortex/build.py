@@ -64,7 +64,7 @@ from helexa.cortex.settings import (
     NeuronSettings,
     split_listen,
 )
-from helexa.cortex.timeline import Timelines
+from helexa.cortex.timelines import Timelines
 from helexa.cortex.usage import UsageBook, keep_for
 from helexa.relay.asgi import AsgiBridge
 from helexa.relay.attempt import Deadlines

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from helexa.core.fleet import RequestRecord
 from helexa.core.principal import Principal
 from helexa.cortex.capture import Captured, Captures
-from helexa.cortex.timeline import Timelines
+from helexa.cortex.timelines import Timelines
 
 if TYPE_CHECKING:
     from helexa.cortex.exchange.exchange import Exchange

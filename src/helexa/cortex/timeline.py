@@ -1,7 +1,4 @@
-"""Where a request's time went and why it went where it did, kept for a while.
-
-One object per ended request, holding references to what the exchange has anyway; it is rendered
-when somebody asks. The memory is bounded by the number kept.
+"""Where a request's time went and why it went where it did, rendered when somebody asks.
 
 ::
 
@@ -11,24 +8,16 @@ when somebody asks. The memory is bounded by the number kept.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from helexa.core.fleet import RequestRecord
 from helexa.core.principal import Principal
 from helexa.core.usage import Timings, Usage
 from helexa.cortex.routing import explain
 
 if TYPE_CHECKING:
     from helexa.cortex.exchange.desk import Placed, Times, Tried
-    from helexa.cortex.exchange.exchange import Exchange
-
-T = TypeVar("T")
-
-KEPT = 4096
 
 
 class Timeline(msgspec.Struct, gc=False):
@@ -137,105 +126,3 @@ class Timeline(msgspec.Struct, gc=False):
             if placed is not None and placed.choice is not None:
                 body["candidates"] = explain.candidates(placed.choice)
         return body
-
-
-class Timelines:
-    """The last requests, newest last.
-
-    Args:
-        now: Epoch seconds.
-        kept: How many.
-    """
-
-    __slots__ = ("_early", "_kept", "_now", "_wanting")
-
-    def __init__(self, now: Callable[[], float], kept: int = KEPT) -> None:
-        self._now = now
-        self._kept: deque[Timeline] = deque(maxlen=kept)
-        self._wanting: dict[str, Timeline] = {}
-        self._early: dict[str, RequestRecord] = {}
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def record(self, exchange: Exchange) -> None:
-        """Keep an ended exchange's timeline."""
-        error, seen, reply = exchange.error, exchange.seen, exchange.reply
-        failed = error is not None and exchange.outcome != "complete"
-        self.add(
-            Timeline(
-                exchange.request_id,
-                exchange.shown_id,
-                exchange.route.name,
-                exchange.model,
-                seen is not None and seen.stream,
-                exchange.principal,
-                exchange.placed,
-                exchange.delivered,
-                reply.status,
-                reply.bytes_sent,
-                exchange.outcome,
-                # Not the error itself: its traceback would keep the request's body alive.
-                (error.code, error.message) if failed and error is not None else None,
-                exchange.times,
-                exchange.usage,
-                exchange.timings,
-                self._now(),
-                exchange.moved,
-                tuple(exchange.tried or ()),
-                exchange.cut,
-            )
-        )
-
-    def add(self, timeline: Timeline) -> None:
-        """Keep one timeline; the oldest makes room."""
-        self._kept.append(timeline)
-        if timeline.usage is None and timeline.placed is not None:
-            _remember(self._wanting, timeline.request_id, timeline)
-            record = self._early.pop(timeline.request_id, None)
-            if record is not None:
-                self.heard(record)
-
-    def heard(self, record: RequestRecord) -> None:
-        """A node's last word: what a request has cost whose end we did not see."""
-        timeline = self._wanting.get(record.request_id)
-        if timeline is None:
-            _remember(self._early, record.request_id, record)
-        elif timeline.attempts == record.attempt:
-            del self._wanting[record.request_id]
-            timeline.usage = Usage(record.prompt, record.output, record.cached, record.reasoning)
-
-    def find(self, request_id: str, principal: Principal | None) -> Timeline | None:
-        """The latest request of that id.
-
-        Args:
-            request_id: Ours, or the one that the client was told.
-            principal: Only this key's requests; None for any.
-        """
-        for kept in reversed(self._kept):
-            if request_id in (kept.shown_id, kept.request_id) and (
-                principal is None or kept.principal.key_id == principal.key_id
-            ):
-                return kept
-        return None
-
-    def latest(
-        self, limit: int, model: str | None = None, key: str | None = None
-    ) -> list[Timeline]:
-        """The newest requests first, of one model or of one key if so asked."""
-        found = (
-            kept
-            for kept in reversed(self._kept)
-            if model in (None, kept.model) and key in (None, kept.principal.key_id)
-        )
-        return [kept for kept, _ in zip(found, range(limit), strict=False)]
-
-    def __iter__(self) -> Iterator[Timeline]:
-        return iter(self._kept)
-
-
-def _remember(things: dict[str, T], name: str, thing: T) -> None:
-    """Keep ``thing`` until it is asked for, or the oldest of too many."""
-    things[name] = thing
-    if len(things) > KEPT:
-        del things[next(iter(things))]

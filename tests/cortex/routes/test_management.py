@@ -38,7 +38,8 @@ from helexa.cortex.routes.management import management_app
 from helexa.cortex.routing.leases import LeaseTable
 from helexa.cortex.seats import KeySeats
 from helexa.cortex.settings import NeuronSettings
-from helexa.cortex.timeline import Timeline, Timelines
+from helexa.cortex.timeline import Timeline
+from helexa.cortex.timelines import Timelines
 
 if TYPE_CHECKING:
     from tests.cortex.fake_node import FakeNode

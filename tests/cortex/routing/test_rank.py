@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from helexa.cortex.routing import breaker as breakers
 from helexa.cortex.routing.ask import Ask
 from helexa.cortex.routing.breaker import CLOSED
+from helexa.cortex.routing.choice import RECORDED, Predicted
 from helexa.cortex.routing.index import AffinityIndex
-from helexa.cortex.routing.rank import RECORDED, Candidate, choose, predict
+from helexa.cortex.routing.rank import Candidate, choose
 from helexa.cortex.routing.work import Work
 
 
@@ -25,6 +26,12 @@ def place(
 
 def prompt(tokens: int = 1000, seed: int = 1) -> Ask:
     return Ask((seed,), (tokens,), tokens, seed, 1.0)
+
+
+def predict(places: list[Candidate], ask: Ask, now: float) -> list[Predicted]:
+    choice = choose(places, ask, now)
+    assert choice is not None
+    return choice.field
 
 
 def winner(places: list[Candidate], ask: Ask | None = None, now: float = 0.0) -> str:

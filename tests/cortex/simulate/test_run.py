@@ -15,7 +15,8 @@ from helexa.core.settings import SettingsError
 from helexa.cortex.residency.world import Rules
 from helexa.cortex.routing import rank
 from helexa.cortex.routing.ask import Ask
-from helexa.cortex.routing.rank import Candidate, Choice
+from helexa.cortex.routing.choice import Choice
+from helexa.cortex.routing.rank import Candidate
 from helexa.cortex.simulate.fleet import FleetSpec, ModelSpec, NodeSpec, read
 from helexa.cortex.simulate.policies import Blind, Homes, Oracle, Policy, Routed
 from helexa.cortex.simulate.report import summary
@@ -40,8 +41,8 @@ async def test_simulated_and_real_runs_share_the_decision(
     def last(
         candidates: Sequence[Candidate], ask: Ask, now: float, avoid: AbstractSet[str] = NOBODY
     ) -> Choice:
-        everybody = rank.predict(candidates, ask, now, avoid)
-        return Choice(max(everybody, key=lambda p: p.candidate.node), everybody)
+        _, parts, _ = rank.predict(candidates, ask, now, avoid)
+        return Choice(max(candidates, key=lambda c: c.node), 0.0, candidates, parts)
 
     def simulated() -> set[str]:
         return nodes_of(Simulation(FleetSpec(), Routed).run(customers(20.0, 3.0)))

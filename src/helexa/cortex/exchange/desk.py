@@ -27,7 +27,7 @@ from helexa.cortex.residency.waiting import Waiter
 from helexa.cortex.routing import explain
 from helexa.cortex.routing.ask import Ask
 from helexa.cortex.routing.breaker import Kind
-from helexa.cortex.routing.rank import Choice
+from helexa.cortex.routing.choice import Choice
 from helexa.cortex.routing.work import Work
 from helexa.cortex.seats import KeySeats
 from helexa.relay.attempt import Deadlines

@@ -19,7 +19,7 @@ from helexa.cortex.residency.owner import Residency
 from helexa.cortex.responses.keeper import Keeper
 from helexa.cortex.routing.leases import LeaseTable
 from helexa.cortex.seats import KeySeats
-from helexa.cortex.timeline import Timelines
+from helexa.cortex.timelines import Timelines
 from helexa.cortex.usage import UsageBook
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from helexa.cortex.routing.rank import Choice, Predicted
+from helexa.cortex.routing.choice import Choice, Predicted
 
 
 def why(choice: Choice) -> str:
@@ -26,7 +26,7 @@ def why(choice: Choice) -> str:
 def candidates(choice: Choice) -> list[dict[str, object]]:
     """Every candidate with its prediction, best first; seconds, tokens."""
     field = sorted(choice.field, key=lambda p: p.cost)
-    rows = [_row(predicted, won=predicted.candidate is choice.won.candidate) for predicted in field]
+    rows = [_row(predicted, won=predicted.candidate is choice.winner) for predicted in field]
     rows += [{"node": node, "out": reason} for node, reason in choice.out]
     return rows
 

@@ -37,16 +37,18 @@ from helexa.wire.peek import Peek
 class _View:
     """One model as decided for one generation."""
 
-    __slots__ = ("candidates", "decision", "lacking", "queued", "unready")
+    __slots__ = ("candidates", "decision", "lacking", "model", "queued", "unready")
 
     def __init__(
         self,
+        model: str,
         decision: Decision,
         candidates: tuple[Candidate, ...],
         *,
         queued: bool,
         lacking: frozenset[str] = frozenset(),
     ) -> None:
+        self.model = model  # its one name: what is kept of a request shares it
         self.decision = decision
         self.candidates = candidates
         self.queued = queued
@@ -111,8 +113,8 @@ class FleetPlacer:
                 cannot do what is needed, naming models that can.
         """
         current = self._profiles.current
-        model = current.aliases.get(name, name)
-        view = self._view(model)
+        view = self._view(current.aliases.get(name, name))
+        model = view.model
         if principal.models or view.unready:
             self.check(model, principal)
         if need in view.lacking:
@@ -190,7 +192,7 @@ class FleetPlacer:
         choice = self.router.choose(view.candidates, ask, avoid)
         if choice is None:
             return None
-        found = choice.won.candidate
+        found = choice.winner
         work = found.work
         return Placed(
             found.node,
@@ -258,7 +260,7 @@ class FleetPlacer:
             self.router.gave_up(work)
             return
         ask, placed.ask = placed.ask, None  # what is kept of the request has no use for it
-        believed = 0.0 if placed.choice is None else placed.choice.won.cached
+        believed = 0.0 if placed.choice is None else placed.choice.cached
         self.router.learn(model, work, ask, believed, usage, timings)
 
     def failed(self, placed: Placed, kind: Kind) -> None:
@@ -340,6 +342,7 @@ class FleetPlacer:
         if isinstance(decision, Wake):
             told.append(decision.profile.capabilities)
         return _View(
+            model,
             decision,
             candidates,
             queued=self._residency.queued(model),
@@ -351,7 +354,7 @@ class FleetPlacer:
         nodes = view.decision.nodes if isinstance(view.decision, Serve) else ()
         fit = {node.name for node in nodes if able.can(able.told_by(node, model), need)}
         candidates = tuple(found for found in view.candidates if found.node in fit)
-        return _View(view.decision, candidates, queued=view.queued)
+        return _View(model, view.decision, candidates, queued=view.queued)
 
     def _ably(
         self, model: str, view: _View, need: str, principal: Principal, seen: Peek | None = None

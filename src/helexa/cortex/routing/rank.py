@@ -18,11 +18,9 @@ from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from hashlib import blake2b
 from heapq import nsmallest
-from operator import attrgetter
-
-import msgspec
 
 from helexa.cortex.routing.ask import Ask
+from helexa.cortex.routing.choice import PARTS, RECORDED, Choice
 from helexa.cortex.routing.work import Work
 
 NOBODY: frozenset[str] = frozenset()
@@ -42,9 +40,6 @@ MEMORY_S = 60.0
 NEAR, NEAR_S = 1.02, 0.00005
 """Predictions this near each other are equal: rates are measured, and every gateway should
 choose alike."""
-
-RECORDED = 16
-"""Candidates whose prediction is kept for whoever asks why."""
 
 _MASK = (1 << 32) - 1
 _MASK64 = (1 << 64) - 1
@@ -76,48 +71,31 @@ class Candidate:
         return f"Candidate({self.node!r}, {work.open}+{work.others} of {self.capacity})"
 
 
-class Predicted(msgspec.Struct, gc=False):
-    """A candidate's time to first token in seconds, and what it is made of.
-
-    Out of the collector's sight, like the choice: thousands are kept with their timelines, and a
-    young collection that looks at each of them holds the loop for milliseconds.
-
-    Args:
-        cached: Tokens, not seconds.
-    """
-
-    cost: float
-    candidate: Candidate
-    wait: float
-    cached: float
-    prefill: float
-    displaces: float
-
-
-class Choice(msgspec.Struct, gc=False):
-    """The winner, the field it won against, and who was left out (node, why)."""
-
-    won: Predicted
-    field: Sequence[Predicted]
-    out: tuple[tuple[str, str], ...] = ()
-
-
 def predict(
     candidates: Sequence[Candidate], ask: Ask, now: float, avoid: AbstractSet[str] = NOBODY
-) -> list[Predicted]:
+) -> tuple[list[float], list[float], list[Candidate]]:
     """Every candidate's time to first token; those to avoid or shut are left out.
+
+    Plain numbers, because this is the longest loop of a request: an object for each candidate
+    costs as much as its prediction.
 
     Args:
         now: Seconds, on the clock of the leases.
         avoid: Nodes that have just failed this request.
+
+    Returns:
+        The costs; the ``PARTS`` of each prediction, one after the other; who was left out.
     """
     points = ask.points
     first = points[0] if points else None
     tokens = ask.size * ask.per_byte
-    found = []
+    costs: list[float] = []
+    parts: list[float] = []
+    out: list[Candidate] = []
     for candidate in candidates:
         work = candidate.work
         if work.shut_until > now or (avoid and candidate.node in avoid):
+            out.append(candidate)
             continue
         share = candidate.share
         busy = (work.open + work.others) * share
@@ -125,54 +103,60 @@ def predict(
         if wait < 0.0:  # noqa: PLR1730  # a call for each candidate of each request
             wait = 0.0
         if busy >= 1.0:
-            seat = (busy - 1.0 + share) * work.service_s
-            wait = max(wait, seat)
+            wait = max(wait, (busy - 1.0 + share) * work.service_s)
         cache = work.cache
-        if first in cache.held:
-            cached = cache.match(ask) * cache.trust
-            new = (tokens - cached) * work.per_token
-        else:
-            cached = 0.0
-            new = tokens * work.per_token
+        cached = cache.match(ask) * cache.trust if first in cache.held else 0.0
+        new = (tokens - cached) * work.per_token
         prefill = new * (1.0 + busy)
         displaces = DISPLACED * new * cache.fill * (MEMORY_S / (MEMORY_S + now - cache.oldest))
         cost = wait + prefill + displaces + busy * FULL_S + candidate.load_s
-        found.append(Predicted(cost, candidate, wait, cached, prefill, displaces))
-    return found
+        costs.append(cost)
+        parts += (cost, wait, cached, prefill, displaces)
+    return costs, parts, out
 
 
 def choose(
     candidates: Sequence[Candidate], ask: Ask, now: float, avoid: AbstractSet[str] = NOBODY
 ) -> Choice | None:
     """The candidate with the least predicted time to first token; None when all are out."""
-    found = predict(candidates, ask, now, avoid)
-    if not found:
+    costs, parts, out = predict(candidates, ask, now, avoid)
+    if not costs:
         return None
-    won = found[0]
-    if len(found) > 1:
-        limit = min([p.cost for p in found]) * NEAR + NEAR_S
-        near = [p for p in found if p.cost <= limit]
-        won = near[0]
-        if len(near) > 1:
-            mixed, highest = mix(ask.seed), -1
-            for p in near:
-                hashed = (mixed ^ p.candidate.salt) * _GOLDEN & _MASK
-                if hashed > highest:
-                    won, highest = p, hashed
-        if len(found) > RECORDED:
-            found = nsmallest(RECORDED, found, key=attrgetter("cost"))
-    if len(found) < len(candidates) <= RECORDED:
-        return Choice(won, found, tuple(_left_out(candidates, now, avoid)))
-    return Choice(won, found)
+    field = candidates if not out else [c for c in candidates if c not in out]
+    won = _least(field, costs, ask.seed)
+    winner, cached = field[won], parts[PARTS * won + 2]
+    if len(costs) > RECORDED:
+        best = nsmallest(RECORDED, range(len(costs)), key=costs.__getitem__)
+        field = [field[at] for at in best]
+        parts = [part for at in best for part in parts[PARTS * at : PARTS * (at + 1)]]
+    if out and len(candidates) <= RECORDED:
+        return Choice(winner, cached, field, parts, tuple(_left_out(out, now, avoid)))
+    return Choice(winner, cached, field, parts)
+
+
+def _least(field: Sequence[Candidate], costs: list[float], seed: int) -> int:
+    """Who costs least; the highest hash among those that are as good as it."""
+    least = min(costs)
+    limit = least * NEAR + NEAR_S
+    near = [at for at, cost in enumerate(costs) if cost <= limit]
+    if len(near) == 1:
+        return near[0]
+    won, highest = costs.index(least), -1
+    mixed = mix(seed)
+    for at in near:
+        hashed = (mixed ^ field[at].salt) * _GOLDEN & _MASK
+        if hashed > highest:
+            won, highest = at, hashed
+    return won
 
 
 def _left_out(
-    candidates: Sequence[Candidate], now: float, avoid: AbstractSet[str]
+    out: Sequence[Candidate], now: float, avoid: AbstractSet[str]
 ) -> Iterator[tuple[str, str]]:
-    for candidate in candidates:
+    for candidate in out:
         if candidate.node in avoid:
             yield candidate.node, "has just failed this request"
-        elif candidate.work.shut_until > now:
+        else:
             left = candidate.work.shut_until - now
             how = "half-open" if candidate.work.breaker.probing else "open"
             yield candidate.node, f"breaker {how}, {left:.1f} s"

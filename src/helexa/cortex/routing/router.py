@@ -14,8 +14,9 @@ from helexa.cortex.routing import breaker as breakers
 from helexa.cortex.routing import rank
 from helexa.cortex.routing.ask import Ask
 from helexa.cortex.routing.breaker import CLOSED, Kind
+from helexa.cortex.routing.choice import Choice
 from helexa.cortex.routing.leases import LeaseTable
-from helexa.cortex.routing.rank import NOBODY, Candidate, Choice
+from helexa.cortex.routing.rank import NOBODY, Candidate
 from helexa.cortex.routing.work import Lease, Work
 
 BYTES_PER_TOKEN = 4.0
@@ -58,7 +59,7 @@ class Router:
 
     def take(self, choice: Choice, ask: Ask) -> Lease:
         """The request goes there: count it as work, and its prompt as cached."""
-        work, cached = choice.won.candidate.work, choice.won.cached
+        work, cached = choice.winner.work, choice.cached
         if ask.points:
             self.leases.index.touch(work.cache, ask, self.now())
         new = ask.size * ask.per_byte - cached

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from helexa.core.usage import Timings, Usage
+from helexa.cortex.routing.choice import Choice
 from helexa.cortex.routing.leases import LeaseTable
-from helexa.cortex.routing.rank import Candidate, Choice
+from helexa.cortex.routing.rank import Candidate
 from helexa.cortex.routing.router import Router
 from helexa.cortex.routing.work import Lease
 from helexa.cortex.simulate.place import Place, Run
@@ -46,7 +47,7 @@ class Routed:
         if choice is None:
             raise RuntimeError("a choice among no places")
         self._out[run] = choice, self.router.take(choice, run.ask)
-        won = choice.won.candidate
+        won = choice.winner
         return next(p for p, c in zip(places, candidates, strict=True) if c is won)
 
     def first(self, run: Run, now: float) -> None:  # noqa: ARG002
@@ -61,8 +62,8 @@ class Routed:
         new = max(1, asked.tokens - run.cached)
         usage = Usage(asked.tokens, asked.output, run.cached)
         timings = Timings(new, run.cached, new / place.spec.prefill * 1000)
-        work = choice.won.candidate.work
-        self.router.learn(asked.model, work, run.ask, choice.won.cached, usage, timings)
+        work = choice.winner.work
+        self.router.learn(asked.model, work, run.ask, choice.cached, usage, timings)
 
     def _candidate(self, place: Place) -> Candidate:
         """As the gateway would make it of the node's report."""

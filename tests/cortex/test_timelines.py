@@ -1,0 +1,135 @@
+"""What is kept of a request in bytes tells the same as its timeline would."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from helexa.core.principal import Principal
+from helexa.core.usage import Timings, Usage
+from helexa.cortex.exchange.desk import Placed, Times, Tried
+from helexa.cortex.exchange.exchange import Exchange
+from helexa.cortex.routing.choice import Choice
+from helexa.cortex.routing.rank import Candidate
+from helexa.cortex.routing.work import Work
+from helexa.cortex.timeline import Timeline
+from helexa.cortex.timelines import Packed, Timelines, pack, timeline_of
+
+OURS = "req_" + "abcdefghijkmnpqrabcdefghij"
+WHO = Principal("account", "key")
+PLACES = tuple(Candidate(f"n{at}", 8, Work()) for at in range(16))
+
+seconds = st.floats(0, 1e9)
+counts = st.integers(0, 2**32 - 1)
+predicted = st.floats(0, 1e6, width=32)  # what is kept of a prediction has that width
+
+
+@st.composite
+def choices(draw: st.DrawFn) -> Choice:
+    field = PLACES[: draw(st.integers(2, 16))]
+    parts = draw(st.lists(predicted, min_size=5 * len(field), max_size=5 * len(field)))
+    won = draw(st.integers(0, len(field) - 1))
+    return Choice(field[won], parts[5 * won + 2], field, parts)
+
+
+@st.composite
+def exchanges(draw: st.DrawFn) -> Exchange:
+    choice = draw(st.none() | choices())
+    node = "n0" if choice is None else choice.winner.node
+    among = 1 if choice is None else len(choice.candidates)
+    return exchange(
+        shown_id=draw(st.just(OURS) | st.text(max_size=128)),
+        seen=draw(st.none() | st.builds(SimpleNamespace, stream=st.booleans())),
+        placed=Placed(
+            node, draw(counts), draw(counts), among, cold=draw(st.booleans()), choice=choice
+        ),
+        times=draw(st.builds(Times, *[seconds] * 10)),
+        usage=draw(st.builds(Usage, *[counts] * 4)),
+        timings=draw(st.none() | st.builds(Timings, counts, counts, seconds, counts, seconds)),
+        moved=draw(st.booleans()),
+        delivered=draw(st.integers(1, 3)),
+        reply=SimpleNamespace(status=200, bytes_sent=draw(st.integers(0, 2**40))),
+    )
+
+
+def exchange(**more: Any) -> Exchange:
+    fields: dict[str, Any] = {
+        "request_id": OURS,
+        "shown_id": OURS,
+        "route": SimpleNamespace(name="chat"),
+        "model": "m",
+        "principal": WHO,
+        "seen": None,
+        "placed": Placed("n0"),
+        "outcome": "complete",
+        "error": None,
+        "tried": None,
+        "cut": None,
+        "times": Times(1.0),
+        "usage": Usage(1, 2),
+        "timings": None,
+        "moved": False,
+        "delivered": 1,
+        "reply": SimpleNamespace(status=200, bytes_sent=7),
+    }
+    return cast("Exchange", SimpleNamespace(**{**fields, **more}))
+
+
+def told(timeline: Timeline) -> object:
+    """Everything that anybody can ask a timeline for."""
+    return timeline.render(admin=True), timeline.times, timeline.usage, timeline.timings
+
+
+@settings(max_examples=40)
+@given(ended=exchanges(), at=seconds)
+def test_an_ordinary_request_is_kept_in_bytes_that_tell_the_same(
+    ended: Exchange, at: float
+) -> None:
+    packed = pack(ended, at)
+    assert packed is not None
+    whole = timeline_of(ended, at)
+    assert told(packed.timeline()) == told(whole)
+    assert (packed.request_id, packed.shown_id) == (whole.request_id, whole.shown_id)
+    assert len(packed.numbers) <= 200 + 20 * 16
+
+
+def test_what_bytes_cannot_tell_is_kept_whole() -> None:
+    place = PLACES[0]
+    shut = Choice(place, 0.0, [place], [0.0] * 5, (("n9", "breaker open, 1.0 s"),))
+    for more in (
+        {"outcome": "cancelled"},
+        {"usage": None},
+        {"placed": None},
+        {"tried": [Tried("n1", "service_unavailable", 3.0)]},
+        {"cut": "budget"},
+        {"placed": Placed("n0", choice=shut)},
+        {"usage": Usage(2**40, 1)},  # more than any prompt has
+        {"usage": Usage(-1, 1)},
+        {"request_id": "req_short"},
+    ):
+        assert pack(exchange(**more), 1.0) is None
+
+
+def test_both_kinds_are_found_and_listed_together() -> None:
+    kept = Timelines(lambda: 5.0, kept=3)
+    for number in range(4):
+        own = f"req_{number:026d}"
+        kept.record(
+            exchange(
+                request_id=own, shown_id=f"mine-{number}", cut="budget" if number % 2 else None
+            )
+        )
+    assert [type(one) for one in kept._kept] == [Timeline, Packed, Timeline]
+    assert [one.shown_id for one in kept.latest(9)] == ["mine-3", "mine-2", "mine-1"]
+    assert [one.shown_id for one in kept] == ["mine-1", "mine-2", "mine-3"]
+    for number in (1, 2, 3):
+        for name in (f"req_{number:026d}", f"mine-{number}"):
+            found = kept.find(name, WHO)
+            assert found is not None
+            assert found.shown_id == f"mine-{number}"
+    assert kept.find("mine-0", None) is None
+    assert kept.find("mine-2", Principal("account", "other")) is None
+    assert kept.latest(9, key="other") == []
