@@ -55,7 +55,7 @@ class Shape:
 SHAPES = {
     "tiny": Shape(2048, 192, 4, 4, 2, 64, 512, 8192),
     "qwen3-0.6b": Shape(151_936, 1024, 28, 16, 8, 128, 3072, 40_960),
-    "vision": Shape(1024, 128, 2, 2, 1, 64, 256, 4096, sees=True, loud=0.3),
+    "vision": Shape(1024, 128, 2, 2, 1, 64, 256, 16_384, sees=True, loud=0.3),
 }
 
 

@@ -174,6 +174,7 @@ def starter(factory: pytest.TempPathFactory) -> Iterator[StartStack]:
         load: bool = True,
         secret: str = SECRET,
         debug: bool = False,
+        models: str = MODELS,
     ) -> Stack:
         folder = factory.mktemp("stack")
         for name in ("node", "cortex"):
@@ -185,7 +186,7 @@ def starter(factory: pytest.TempPathFactory) -> Iterator[StartStack]:
             f'[[neurons]]\nname = "one"\nendpoint = "{neuron.url}"\n'
         )
         words = ("--log-level", "debug") if debug else ()
-        cortex = CortexProcess(folder / "cortex", text, words=words)
+        cortex = CortexProcess(folder / "cortex", text, models, words=words)
         stack = Stack(cortex, neuron)
         stacks.append(stack)
         if load:
