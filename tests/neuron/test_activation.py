@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from helexa.core.errors import UpstreamConnectionError
+from helexa.core.errors import HelexaError, ModelNotFound, UpstreamConnectionError
 from helexa.core.fleet import LoadRequest
 from helexa.neuron.activation import Activator
 
@@ -20,12 +20,13 @@ class Loads:
 
     failures: dict[str, int] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
+    error: HelexaError = field(default_factory=lambda: UpstreamConnectionError("no network"))
 
     async def __call__(self, spec: LoadRequest) -> None:
         self.order.append(spec.model_id)
         if self.failures.get(spec.model_id, 0) > 0:
             self.failures[spec.model_id] -= 1
-            raise UpstreamConnectionError("no network")
+            raise self.error
 
 
 def activator(loads: Loads, *models: str) -> Activator:
@@ -77,3 +78,14 @@ async def test_the_model_in_progress_is_named() -> None:
     assert work.snapshot().state == "pre_warming"
     door.set()
     await running
+
+
+async def test_what_only_a_person_can_change_is_said_and_not_tried_again() -> None:
+    loads = Loads(failures={"a": 99}, error=ModelNotFound("no such quant"))
+    work = activator(loads, "a", "b")
+    async with asyncio.timeout(5):
+        await work.run()
+    assert loads.order == ["a", "b"]
+    snapshot = work.snapshot()
+    assert (snapshot.state, snapshot.completed) == ("ready", ["b"])
+    assert [(f.model_id, f.error) for f in snapshot.failed] == [("a", "no such quant")]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from helexa.core.errors import (
     ModelRecovering,
     ServiceUnavailable,
 )
-from helexa.core.fleet import LoadRequest, ModelEntry, ModelLoad, ModelStatus, Shortage
+from helexa.core.fleet import Download, LoadRequest, ModelEntry, ModelLoad, ModelStatus, Shortage
 from helexa.neuron.engines.supervisor import EngineChange
 from helexa.neuron.registry.table import LoadWatch, Registry
 
@@ -57,11 +58,19 @@ class FakeLoader:
     doors: dict[str, asyncio.Event] = field(default_factory=dict)
     errors: dict[str, Exception] = field(default_factory=dict)
     watches: dict[str, LoadWatch] = field(default_factory=dict)
+    fetches: dict[str, asyncio.Event] = field(default_factory=dict)
     at_once: int = 0
     most_at_once: int = 0
 
     def close_door(self, model_id: str) -> asyncio.Event:
         return self.doors.setdefault(model_id, asyncio.Event())
+
+    async def prepare(
+        self, spec: LoadRequest, watch: LoadWatch
+    ) -> Callable[[], Awaitable[FakeModel]]:
+        if spec.model_id in self.fetches:
+            await self.fetches[spec.model_id].wait()
+        return partial(self.load, spec, watch)
 
     async def load(self, spec: LoadRequest, watch: LoadWatch) -> FakeModel:
         self.log.append(f"load {spec.model_id} {spec.quant}")
@@ -92,7 +101,9 @@ class Told:
     def gone(self, model_id: str) -> None:
         self.statuses.append((model_id, "gone"))
 
-    def progress(self, model_id: str, fraction: float, eta_s: float | None) -> None:
+    def progress(
+        self, model_id: str, fraction: float, eta_s: float | None, download: Download | None
+    ) -> None:
         self.statuses.append((model_id, f"{fraction:.0%}"))
 
 
@@ -287,13 +298,39 @@ async def test_progress_of_a_load_is_listed_and_told(make: Make) -> None:
     registry, told = make(loader)
     entry = registry.begin(spec())
     await settle()
-    loader.watches["a/b"].progress(0.5, 12.0)
+    loader.watches["a/b"].progress(0.5, 12.0, Download(50, 100, 10.0, "m.gguf"))
     assert told.statuses[-1] == ("a/b", "50%")
     assert (entry.listing().progress, entry.listing().eta_s) == (0.5, 12.0)
     with pytest.raises(ModelLoading) as refused:
         registry.serving("a/b")
     assert refused.value.retry_after_s == 12.0
+    assert refused.value.extras["download"] == {
+        "bytes": 50, "bytes_total": 100, "bytes_per_s": 10.0, "file": "m.gguf",
+    }  # fmt: skip
     await registry.unload("a/b")
+
+
+async def test_a_model_whose_files_are_fetched_keeps_no_other_from_loading(make: Make) -> None:
+    loader = FakeLoader()
+    loader.fetches["m/far"] = asyncio.Event()
+    registry, _ = make(loader)
+    far = registry.begin(spec("m/far"))
+    await settle()
+    await registry.load(spec("m/near"))
+    assert far.status == "loading"
+    loader.fetches["m/far"].set()
+    await far.outcome
+    assert loader.most_at_once == 1
+
+
+async def test_a_fetch_that_nobody_wants_any_more_is_cancelled(make: Make) -> None:
+    loader = FakeLoader()
+    loader.fetches["m/far"] = asyncio.Event()
+    registry, _ = make(loader)
+    registry.begin(spec("m/far"))
+    await settle()
+    await registry.unload("m/far")
+    assert registry.listings() == []
 
 
 async def test_idle_models_are_unloaded_and_used_ones_are_kept(make: Make) -> None:
@@ -326,7 +363,9 @@ async def test_a_failed_load_keeps_nothing_of_how_it_failed() -> None:
     held: weakref.WeakSet[FakeModel] = weakref.WeakSet()
 
     class Reader:
-        async def load(self, spec: LoadRequest, watch: LoadWatch) -> FakeModel:
+        async def prepare(
+            self, spec: LoadRequest, watch: LoadWatch
+        ) -> Callable[[], Awaitable[FakeModel]]:
             window = FakeModel(spec, [])  # as the megabyte over a model's header
             held.add(window)
             try:
@@ -338,7 +377,7 @@ async def test_a_failed_load_keeps_nothing_of_how_it_failed() -> None:
         Reader(),
         on_model=lambda entry: None,
         on_gone=lambda model_id: None,
-        on_progress=lambda model_id, fraction, eta_s: None,
+        on_progress=lambda model_id, fraction, eta_s, download: None,
         unload_s=1.0,
         clock=asyncio.get_running_loop().time,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from typing import Any
 
 import click
@@ -13,6 +14,8 @@ from helexa.cli.remote import Unreachable, ask, get_json
 
 PATIENCE_S = 3600.0
 EVERY_S = 0.25
+LINE_S = 10.0
+STEP = 0.05
 
 
 def load_and_watch(
@@ -49,7 +52,7 @@ def _show(posting: threading.Thread, endpoint: str, key: str | None, model: str)
     from rich.progress import BarColumn, Progress, TextColumn
 
     console = Console(stderr=True)
-    said = ""
+    said, said_at, part_said = "", 0.0, -1.0
     columns = (TextColumn("{task.description}"), BarColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(model, total=1.0)
@@ -57,9 +60,13 @@ def _show(posting: threading.Thread, endpoint: str, key: str | None, model: str)
             posting.join(EVERY_S)
             part, words = _standing(endpoint, key, model)
             progress.update(task, completed=part or 0.0, description=f"{model}: {words}")
-            if not console.is_terminal and words and words != said:
+            if console.is_terminal or not words or words == said:
+                continue
+            # A download's words change all the time: a line for every tenth, or now and then.
+            moved = (part or 0.0) - part_said >= STEP or " of " not in words
+            if moved or time.monotonic() - said_at >= LINE_S:
                 click.echo(f"{model}: {words}", err=True)
-                said = words
+                said, said_at, part_said = words, time.monotonic(), part or 0.0
 
 
 def _standing(endpoint: str, key: str | None, model: str) -> tuple[float | None, str]:
@@ -73,10 +80,22 @@ def _standing(endpoint: str, key: str | None, model: str) -> tuple[float | None,
     for line in fleet.get("waiting", []):
         if line["model"] == model:
             eta = line.get("eta_s")
-            words = f"place {line['position']}" + ("" if eta is None else f", about {eta:.0f} s")
-            return line.get("progress"), words
+            words = f"place {line['position']}" + _fetched(line)
+            return line.get("progress"), words + ("" if eta is None else f", about {eta:.0f} s")
     for node in fleet.get("nodes", []):
         entry = node.get("models", {}).get(model, {}).get("entry", {})
         if entry.get("status") in ("loading", "reloading"):
-            return entry.get("progress"), f"loading on {node['name']}"
+            eta = entry.get("eta_s")
+            words = f"loading on {node['name']}" + _fetched(entry)
+            return entry.get("progress"), words + ("" if eta is None else f", about {eta:.0f} s")
     return None, ""
+
+
+def _fetched(said: dict[str, Any]) -> str:
+    """How far its files are, while they are fetched."""
+    import msgspec
+
+    from helexa.core.fleet import Download
+
+    found = said.get("download")
+    return "" if not found else f", fetched {msgspec.convert(found, Download).words()}"

@@ -37,6 +37,8 @@ class HelexaError(Exception):
     """
 
     code: ClassVar[str | None] = None
+    lasting: ClassVar[bool] = False
+    """Only a person can change what led to it; the same will be said until then."""
 
     def __init__(
         self,
@@ -55,6 +57,8 @@ class HelexaError(Exception):
 
 class RequestRefused(HelexaError):
     """The request cannot be served as it is."""
+
+    lasting = True
 
 
 class InvalidJson(RequestRefused):

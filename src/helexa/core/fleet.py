@@ -77,8 +77,28 @@ class Discovery(msgspec.Struct, frozen=True):
     max_prompt_tokens: int | None = None
 
 
+class Download(msgspec.Struct, frozen=True):
+    """The part of a load that brings the model's files.
+
+    Args:
+        bytes: Of all its files, those that are here.
+        file: The one that is on its way.
+    """
+
+    bytes: int = 0
+    bytes_total: int = 0
+    bytes_per_s: float = 0.0
+    file: str = ""
+
+    def words(self) -> str:
+        """For people: ``1.2 of 4.0 GB at 110 MB/s``."""
+        unit, factor = ("GB", 1e9) if self.bytes_total >= 1e9 else ("MB", 1e6)
+        speed = f" at {self.bytes_per_s / 1e6:.1f} MB/s" if self.bytes_per_s else ""
+        return f"{self.bytes / factor:.1f} of {self.bytes_total / factor:.1f} {unit}{speed}"
+
+
 class ModelEntry(msgspec.Struct, frozen=True):
-    """One model of ``GET /models``."""
+    """One model of ``GET /models``; ``download`` is there while a load brings its files."""
 
     id: str
     status: str
@@ -92,6 +112,7 @@ class ModelEntry(msgspec.Struct, frozen=True):
     servable: Servable = Servable()
     progress: float | None = None
     eta_s: float | None = None
+    download: Download | None = None
 
 
 class ModelLoad(msgspec.Struct, frozen=True):
@@ -117,7 +138,7 @@ class ModelLoad(msgspec.Struct, frozen=True):
 
 
 class FailedActivation(msgspec.Struct, frozen=True):
-    """A boot-time model that has not loaded yet; it is retried."""
+    """A boot-time model that has not loaded; retried unless only a person can change why."""
 
     model_id: str
     error: str

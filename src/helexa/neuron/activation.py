@@ -1,7 +1,8 @@
 """Boot-time models: loaded in the background, one after the other, retried without end.
 
 A model that cannot be loaded (no network yet, no memory yet) waits for its next attempt while
-the others go on; the pause doubles from the first to the longest.
+the others go on; the pause doubles from the first to the longest. What only a person can change
+(no such quant, no access) is said once and not tried again.
 """
 
 from __future__ import annotations
@@ -46,11 +47,13 @@ class Activator:
         self._clock = clock
         self._waiting = [_Waiting(spec, clock()) for spec in models]
         self._completed: list[str] = []
+        self._given_up: dict[str, str] = {}
         self._in_progress: str | None = None
 
     def snapshot(self) -> Activation:
         """The ``activation`` member of ``/health``."""
-        failed = {w.spec.model_id: w.error for w in self._waiting if w.failures}
+        retried = {w.spec.model_id: w.error for w in self._waiting if w.failures}
+        failed = self._given_up | retried
         pending = [w.spec.model_id for w in self._waiting if not w.failures]
         warming = pending or (self._in_progress is not None and self._in_progress not in failed)
         return Activation(
@@ -62,7 +65,7 @@ class Activator:
         )
 
     async def run(self) -> None:
-        """Return when every model has been loaded once."""
+        """Return when every model has been loaded once, or never can be."""
         while self._waiting:
             next_up = min(self._waiting, key=lambda waiting: waiting.due)
             await asyncio.sleep(max(0.0, next_up.due - self._clock()))
@@ -77,6 +80,9 @@ class Activator:
             waiting.error = error.message
             waiting.due = self._clock() + min(longest, first * 2.0 ** min(waiting.failures, 30))
             waiting.failures += 1
+            if error.lasting:
+                self._waiting.remove(waiting)
+                self._given_up[waiting.spec.model_id] = error.message
         else:
             self._waiting.remove(waiting)
             self._completed.append(waiting.spec.model_id)

@@ -129,9 +129,15 @@ class EnginesSettings(_Section, frozen=True):
 
 
 class SourceSettings(_Section, frozen=True):
-    """``[sources.<scheme>]``: a hub or a folder that model files come from."""
+    """``[sources.<scheme>]``: a hub or a folder that model files come from.
 
-    endpoint: str
+    Args:
+        endpoint: Base URL of a hub, or a folder of models. ``hf`` has one of its own.
+        auth_env: Variable with the token for it.
+        cache_dir: Where fetched files are kept.
+    """
+
+    endpoint: str | None = None
     auth_env: str | None = None
     cache_dir: Path | None = None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from helexa.core.fleet import DeviceReading, Health, ModelEntry, ModelLoad, RequestRecord
+from helexa.core.fleet import DeviceReading, Download, Health, ModelEntry, ModelLoad, RequestRecord
 
 
 class EventHead(msgspec.Struct, frozen=True):
@@ -30,12 +30,14 @@ class ModelEvent(msgspec.Struct, frozen=True):
 
 
 class LoadProgressEvent(msgspec.Struct, frozen=True):
-    """``load_progress``: how far a load is (0 to 1), and seconds left when known."""
+    """``load_progress``: how far a load is (0 to 1), seconds left when known, and the files while
+    they are fetched."""
 
     id: str = ""
     model_id: str = ""
     progress: float | None = None
     eta_s: float | None = None
+    download: Download | None = None
 
 
 class DeviceEvent(msgspec.Struct, frozen=True):

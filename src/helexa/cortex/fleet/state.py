@@ -58,7 +58,9 @@ def load_progressed(node: NodeSnapshot, event: LoadProgressEvent) -> NodeSnapsho
     state = node.models.get(event.id or event.model_id)
     if state is None:
         return node
-    entry = replace(state.entry, progress=event.progress, eta_s=event.eta_s)
+    entry = replace(
+        state.entry, progress=event.progress, eta_s=event.eta_s, download=event.download
+    )
     return replace(node, models={**node.models, entry.id: replace(state, entry=entry)})
 
 

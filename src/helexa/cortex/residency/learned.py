@@ -30,6 +30,7 @@ class _Lesson:
     loads: int = 0
     need_mb: int | None = None
     firm_until: float = 0.0
+    fetching_at: float | None = None
     failures: int = 0
     blocked_until: float = 0.0
     error: HelexaError | None = None
@@ -113,6 +114,9 @@ class Learned:
     def timed(self, node: str, model: str, seconds: float) -> None:
         """A load has ended well."""
         lesson = self._lessons.setdefault((node, model), _Lesson())
+        if lesson.fetching_at is not None:  # the next load has its files
+            seconds = min(seconds, self._now() - lesson.fetching_at)
+            lesson.fetching_at = None
         before = lesson.load_s if lesson.loads else None
         lesson.loads += 1
         lesson.load_s = seconds if before is None else before + SMOOTHING * (seconds - before)
@@ -123,6 +127,10 @@ class Learned:
         lesson = self._lessons.setdefault((node, model), _Lesson())
         if not lesson.loads:
             lesson.load_s = seconds
+
+    def fetching(self, node: str, model: str) -> None:
+        """Its files are on their way to that node now."""
+        self._lessons.setdefault((node, model), _Lesson()).fetching_at = self._now()
 
     def unload_timed(self, seconds: float) -> None:
         """An unload has ended."""

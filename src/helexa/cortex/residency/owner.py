@@ -363,7 +363,7 @@ class Residency:
             seats += load.max_in_flight + load.max_queue_depth // 2 - work.open - work.others
         for waiter in list(line.waiters)[: max(0, seats - line.released)]:
             waiter.go()
-        line.eta_at, line.progress, line.ahead = None, None, 0
+        line.eta_at, line.progress, line.download, line.ahead = None, None, None, 0
         if not line.waiters:
             self.version += 1
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
+
+from msgspec.structs import asdict
 
 from helexa.core.errors import ModelLoading
 from helexa.cortex.residency.eta import etas
@@ -55,7 +58,9 @@ class Teller:
         for line in list(self._room.lines.values()):
             line.count_off()
             lane = self._scheduler.lane_of(line.model)
-            if lane is not None and self._learned.timed_here(lane[0], line.model):
+            if self._fetching(line, now):
+                pass
+            elif lane is not None and self._learned.timed_here(lane[0], line.model):
                 line.progress = self._progress(lane, line.model, now)
             elif line.cold and (lane is not None or line.model not in times):
                 self._as_told(line, now)
@@ -72,6 +77,16 @@ class Teller:
         if work.phase != "loading" or not expected:
             return None
         return round(min(0.99, (now - work.since) / expected), 2)
+
+    def _fetching(self, line: Line, now: float) -> bool:
+        """While files are fetched the node knows best; earlier loads had theirs."""
+        decision = self._decided(line.model) if line.cold else None
+        line.download = decision.download if isinstance(decision, Wait) else None
+        if not isinstance(decision, Wait) or decision.download is None:
+            return False
+        line.progress = decision.progress
+        line.eta_at = None if decision.eta_s is None else now + decision.eta_s
+        return True
 
     def _as_told(self, line: Line, now: float) -> None:
         """Somebody else's load, or our first one there: what the node says of it."""
@@ -93,10 +108,15 @@ class Teller:
 def still_loading(model: str, standing: Standing) -> ModelLoading:
     """The refusal of somebody who cannot wait so long."""
     seconds = "" if standing.eta_s is None else f", about {standing.eta_s:.0f} s"
+    files, extras = standing.download, dict[str, Any]()
+    if files is not None:
+        extras["download"] = asdict(files)
+        seconds += f"; of its files {files.words()}"
     return ModelLoading(
         f"The model {model!r} is not loaded yet: place {standing.position} in line{seconds}.",
         retry_after_s=2.0 if standing.eta_s is None else max(1.0, standing.eta_s),
         progress=standing.progress,
         position=standing.position,
         eta_s=standing.eta_s,
+        **extras,
     )

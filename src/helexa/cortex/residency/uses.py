@@ -127,6 +127,8 @@ class Uses:
             self._used_mb[at] = entry.vram_used_mb
         if entry.status == "loading" and entry.eta_s is not None:
             self._learned.expects(*at, entry.eta_s)
+        if entry.status == "loading" and entry.download is not None:
+            self._learned.fetching(*at)
         profile = profile_of(profiles, model)
         return Resident(
             model,

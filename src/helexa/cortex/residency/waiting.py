@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from helexa.core.errors import HelexaError, Overloaded
+from helexa.core.fleet import Download
 
 MOST = 4096
 """Requests that wait for loads at once; more are refused."""
@@ -28,11 +29,13 @@ class Standing(msgspec.Struct, frozen=True, omit_defaults=True):
         position: Its place in the line, from 1: requests whose turn comes before it or with it.
         eta_s: Seconds until its turn, when that can be told.
         progress: 0 to 1 of the load that it waits for, while one is under way.
+        download: The model's files, while that load fetches them.
     """
 
     position: int
     eta_s: float | None = None
     progress: float | None = None
+    download: Download | None = None
 
 
 @dataclass(slots=True)
@@ -50,6 +53,7 @@ class Line:
     ahead: int = 0
     eta_at: float | None = None
     progress: float | None = None
+    download: Download | None = None
     cold: bool = False
     told: tuple[float | None, float | None] = (None, None)
     waiters: dict[Waiter, None] = field(default_factory=dict)
@@ -120,7 +124,7 @@ class Waiter:
         """Its place and when its turn comes."""
         line = self._line
         eta = None if line.eta_at is None else round(max(0.0, line.eta_at - now), 1)
-        return Standing(line.ahead + self.before + 1, eta, line.progress)
+        return Standing(line.ahead + self.before + 1, eta, line.progress, line.download)
 
     async def turn(self) -> None:
         """Wait for it.

@@ -23,6 +23,7 @@ from helexa.core.errors import (
     ModelRecovering,
     ServiceUnavailable,
 )
+from helexa.core.fleet import Download
 from helexa.cortex.catalogue import feasible_nodes, profile_of
 from helexa.cortex.fleet.snapshot import FleetSnapshot, NodeSnapshot
 from helexa.cortex.profiles import Profile, Profiles
@@ -39,11 +40,12 @@ class Serve(msgspec.Struct, frozen=True):
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """It is being loaded there; ``progress`` (0 to 1) and ``eta_s`` of the furthest."""
+    """It is being loaded there; ``progress`` (0 to 1), ``eta_s`` and files of the furthest."""
 
     nodes: tuple[str, ...]
     progress: float | None = None
     eta_s: float | None = None
+    download: Download | None = None
 
 
 class Wake(msgspec.Struct, frozen=True):
@@ -90,7 +92,8 @@ def decide(
 def _wait(model: str, nodes: list[NodeSnapshot]) -> Wait:
     entries = [node.models[model].entry for node in nodes]
     furthest = max(entries, key=lambda entry: entry.progress or 0.0)
-    return Wait(tuple(node.name for node in nodes), furthest.progress, furthest.eta_s)
+    names = tuple(node.name for node in nodes)
+    return Wait(names, furthest.progress, furthest.eta_s, furthest.download)
 
 
 def _sleeping(

@@ -1,15 +1,13 @@
-"""Which engines a node has, what the operator set for each, and where model files come from.
+"""Which engines a node has, and what the operator set for each.
 
-Another engine or another source is one entry here.
+Another engine is one entry here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from helexa import spark
 from helexa.core.fleet import LoadRequest
-from helexa.core.logging import Logger
 from helexa.core.settings import SettingsError
 from helexa.neuron.engines.base import Engine
 from helexa.neuron.engines.command.engine import CommandEngine
@@ -17,10 +15,6 @@ from helexa.neuron.engines.llamacpp.build import LlamaCppBuild, inspect_build
 from helexa.neuron.engines.llamacpp.engine import LlamaCpp
 from helexa.neuron.hardware import Hardware
 from helexa.neuron.settings import NeuronSettings
-from helexa.neuron.sources.base import Source
-from helexa.neuron.sources.builtin import BuiltIn
-from helexa.neuron.sources.local import LocalFiles
-from helexa.neuron.sources.sources import Sources
 
 HARNESSES = ("llamacpp",)
 
@@ -77,16 +71,3 @@ def wishes(settings: NeuronSettings, engine: str, spec: LoadRequest) -> dict[str
         wanted |= {name: getattr(llama, name) for name in llama.__struct_fields__}
         wanted["cache_ram_mb"] = settings.prefix_cache.budget_mb
     return {name: value for name, value in wanted.items() if value is not None}
-
-
-def make_sources(settings: NeuronSettings, log: Logger) -> Sources:
-    """Where model files come from: the package and this machine's disks; hubs come later."""
-    known: dict[str, Source] = {
-        "builtin": BuiltIn({spark.MODEL_ID: spark.gguf_path()}),
-        "file": LocalFiles(),
-    }
-    wanted = {*settings.sources, *filter(None, [settings.default_source])}
-    for scheme in sorted(wanted - set(known)):
-        log.warning("this build has no such source; its models are not found", source=scheme)
-    default = settings.default_source
-    return Sources(known, default if default in known else "file")

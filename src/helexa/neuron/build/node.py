@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from functools import partial
 
 import msgspec
 
 from helexa.core import build_info
-from helexa.core.fleet import LoadRequest, ModelEntry
+from helexa.core.fleet import Download, LoadRequest, ModelEntry
 from helexa.core.logging import Logger
 from helexa.neuron.activation import Activator
-from helexa.neuron.build.engines import make_sources
 from helexa.neuron.build.parts import Parts
 from helexa.neuron.build.resident import assemble
 from helexa.neuron.build.scouting import make_foreteller, make_scout
+from helexa.neuron.build.sources import make_sources
 from helexa.neuron.engines.supervisor import SupervisorSettings
 from helexa.neuron.events import Bus
 from helexa.neuron.registry.loader import ModelLoader
@@ -25,16 +26,19 @@ from helexa.neuron.registry.table import Registry
 from helexa.neuron.service import Node, on_the_wire
 from helexa.neuron.settings import DefaultModel
 from helexa.neuron.sources.sources import Sources
+from helexa.neuron.sources.telling import Teller
 
 
 def assemble_node(parts: Parts, log: Logger) -> Node[ServedModel]:
     """The node around ``parts``."""
     settings, loop = parts.settings, parts.loop
-    found = make_sources(settings, log)
+    found = make_sources(settings, log, os.environ)
     scout = make_scout(
         settings, found, parts.engines, parts.hardware.refresh, parts.experience, loop.time
     )
     loader = _loader(parts, scout)
+
+    teller = Teller(log, sys.stderr if sys.stderr.isatty() else None, loop.time)
 
     def on_model(entry: ModelEntry) -> None:
         bus.publish("model", {"model": entry})
@@ -43,8 +47,12 @@ def assemble_node(parts: Parts, log: Logger) -> Node[ServedModel]:
         parts.given_mb.pop(model_id, None)
         bus.publish("model", {"model": {"id": model_id, "status": "unloaded"}})
 
-    def on_progress(model_id: str, fraction: float, eta_s: float | None) -> None:
-        bus.publish("load_progress", {"id": model_id, "progress": fraction, "eta_s": eta_s})
+    def on_progress(
+        model_id: str, fraction: float, eta_s: float | None, download: Download | None
+    ) -> None:
+        body = {"id": model_id, "progress": fraction, "eta_s": eta_s, "download": download}
+        bus.publish("load_progress", body)
+        teller.tell(model_id, download, eta_s)
 
     registry: Registry[ServedModel] = Registry(
         loader,

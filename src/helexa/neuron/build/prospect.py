@@ -8,9 +8,10 @@ import time
 from helexa.core.fleet import LoadRequest
 from helexa.core.logging import get_logger
 from helexa.core.outlook import Outlook
-from helexa.neuron.build.engines import HARNESSES, make_engines, make_sources
+from helexa.neuron.build.engines import HARNESSES, make_engines
 from helexa.neuron.build.node import normalised
 from helexa.neuron.build.scouting import make_foreteller, make_scout
+from helexa.neuron.build.sources import make_sources
 from helexa.neuron.hardware import Hardware
 from helexa.neuron.registry.experience import Experience
 from helexa.neuron.settings import NeuronSettings, clamps, state_dir
@@ -28,7 +29,7 @@ async def prospect(settings: NeuronSettings, spec: LoadRequest) -> Outlook:
         environ, harnesses=list(HARNESSES), budget_mb=settings.memory.host_mb
     )
     try:
-        sources = make_sources(settings, get_logger())
+        sources = make_sources(settings, get_logger(), environ)
         scout = make_scout(
             settings,
             sources,

@@ -46,6 +46,8 @@ _SHARD = re.compile(r"^(?P<stem>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})\.gguf$
 class BadModelFile(ServiceUnavailable):
     """A model's file cannot be used as it is; loading again will not help until it is replaced."""
 
+    lasting = True
+
 
 class Counted(msgspec.Struct, frozen=True):
     """An array that was too long to keep."""

@@ -10,6 +10,7 @@ import msgspec
 
 from helexa.core.errors import HelexaError, InsufficientVram
 from helexa.core.fleet import (
+    Download,
     LoadRequest,
     ModelEntry,
     ModelLoad,
@@ -60,6 +61,7 @@ class Entry(Generic[R]):
     error: HelexaError | None = None
     progress: float = 0.0
     eta_s: float | None = None
+    download: Download | None = None
     retry_at: float = 0.0
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     work: asyncio.Task[None] | None = None
@@ -96,6 +98,7 @@ class Entry(Generic[R]):
             servable=Servable(False, *self._why_not(), shortage_of(self.error)),
             progress=self.progress if loading else None,
             eta_s=self.eta_s if loading else None,
+            download=self.download if loading else None,
         )
 
     def _why_not(self) -> tuple[str, str | None]:

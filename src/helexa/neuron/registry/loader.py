@@ -11,14 +11,15 @@ Each step raises an error of the tree that says why; nothing is left running beh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from helexa.core.errors import HelexaError
-from helexa.core.fleet import LoadRequest
+from helexa.core.fleet import Download, LoadRequest
 from helexa.neuron.engines.base import Address, Engine, Plan
 from helexa.neuron.engines.supervisor import (
     EngineChange,
@@ -71,24 +72,45 @@ class ModelLoader:
     state_dir: Path
     clock: Callable[[], float]
 
-    async def load(self, spec: LoadRequest, watch: LoadWatch) -> ServedModel:
-        """Make ``spec`` ready to serve.
+    async def prepare(
+        self, spec: LoadRequest, watch: LoadWatch
+    ) -> Callable[[], Awaitable[ServedModel]]:
+        """Find and fetch the files of ``spec``; what then makes it ready to serve.
 
         Raises:
             ModelNotFound: No source has it.
             InsufficientVram: It does not fit, with the figures.
-            HelexaError: Its file is broken, no engine can run it, its engine failed.
+            HelexaError: Its file is broken, no engine can run it, it cannot be fetched.
         """
         watch.progress(0.0, None)
-
-        def fetched(progress: Progress) -> None:
-            watch.progress(_LOCATED * progress.fraction, progress.eta_s)
-
         found = await self.scout.find(spec)
         self.scout.engine(found, spec)
         if found.listing.path is None:
             self.scout.plan(found, spec, found.host)  # nobody fetches in vain what does not fit
-            found = await self._fetched(found, fetched)
+            found = await self._fetched(found, self._report(found, watch))
+        return partial(self.load, spec, found, watch)
+
+    def _report(self, found: Found, watch: LoadWatch) -> Report:
+        """Tells ``watch`` how far the files are, and when the model will be ready after them."""
+        afterwards = self.scout.lesson(found.listing).load_secs or 0.0
+
+        def report(progress: Progress) -> None:
+            eta_s = progress.eta_s
+            watch.progress(
+                _LOCATED * progress.fraction,
+                None if eta_s is None else round(eta_s + afterwards, 1),
+                Download(progress.done, progress.total, round(progress.rate), progress.file),
+            )
+
+        return report
+
+    async def load(self, spec: LoadRequest, found: Found, watch: LoadWatch) -> ServedModel:
+        """Make a model whose files are here ready to serve.
+
+        Raises:
+            InsufficientVram: It does not fit, with the figures.
+            HelexaError: No engine can run it, its engine failed.
+        """
         engine = self.scout.engine(found, spec)
         host = await asyncio.to_thread(self.scout.host)
         plan = self.scout.plan(found, spec, host)

@@ -8,16 +8,18 @@
              failed    unloading ─▶ gone
 
 Methods that change the table do so without awaiting in between, so a check and its act are one
-step; the slow work belongs to one task per entry. Loads run one after the other: a plan is made
-against memory that nobody else is about to take. Readers get values that were cached before;
-nothing here waits for an engine on their behalf.
+step; the slow work belongs to one task per entry. Files are brought side by side; what follows
+runs one after the other: a plan is made against memory that nobody else is about to take. Readers
+get values that were cached before; nothing here waits for an engine on their behalf.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Generic, Protocol, TypeVar
+
+from msgspec.structs import asdict
 
 from helexa.core.errors import (
     HelexaError,
@@ -27,7 +29,7 @@ from helexa.core.errors import (
     ModelRecovering,
     ServiceUnavailable,
 )
-from helexa.core.fleet import LoadRequest, ModelEntry, ModelLoad
+from helexa.core.fleet import Download, LoadRequest, ModelEntry, ModelLoad
 from helexa.neuron.engines.supervisor import EngineChange
 from helexa.neuron.registry.entry import Entry, R
 
@@ -37,8 +39,10 @@ R_co = TypeVar("R_co", covariant=True)
 class LoadWatch(Protocol):
     """How a load reports back while it runs, and how its engine does afterwards."""
 
-    def progress(self, fraction: float, eta_s: float | None) -> None:
-        """How far the load is (0 to 1), and the seconds left when known."""
+    def progress(
+        self, fraction: float, eta_s: float | None, download: Download | None = None
+    ) -> None:
+        """How far the load is (0 to 1), the seconds left when known, the files on their way."""
 
     def engine(self, change: EngineChange) -> None:
         """The engine process changed its state."""
@@ -47,8 +51,9 @@ class LoadWatch(Protocol):
 class Loader(Protocol[R_co]):
     """The effect behind a load: files, plan, process, sanity."""
 
-    async def load(self, spec: LoadRequest, watch: LoadWatch) -> R_co:
-        """Make the model ready to serve. Cancelling it leaves nothing behind.
+    async def prepare(self, spec: LoadRequest, watch: LoadWatch) -> Callable[[], Awaitable[R_co]]:
+        """Bring the model's files, which models do side by side; what then makes it ready to
+        serve, which they do one after the other. Cancelling either leaves nothing running.
 
         Raises:
             HelexaError: Why it cannot be; ``ModelNotFound`` when there is no such model.
@@ -62,7 +67,7 @@ class Registry(Generic[R]):
         loader: Makes models ready.
         on_model: Called with an entry's listing after every change of it.
         on_gone: Called with the id when a model has left the table.
-        on_progress: Called with id, fraction and seconds left while a model loads.
+        on_progress: Called with the id, fraction, seconds left and files while a model loads.
         unload_s: How long running requests may finish when their model is unloaded.
         clock: Seconds, monotonic.
     """
@@ -73,7 +78,7 @@ class Registry(Generic[R]):
         *,
         on_model: Callable[[ModelEntry], None],
         on_gone: Callable[[str], None],
-        on_progress: Callable[[str, float, float | None], None],
+        on_progress: Callable[[str, float, float | None, Download | None], None],
         unload_s: float,
         clock: Callable[[], float],
     ) -> None:
@@ -141,6 +146,7 @@ class Registry(Generic[R]):
                 retry_after_s=after,
                 progress=round(entry.progress, 3),
                 eta_s=entry.eta_s,
+                download=None if entry.download is None else asdict(entry.download),
             )
         if entry.status == "recovering":
             after = max(1.0, entry.retry_at - self._clock())
@@ -198,9 +204,10 @@ class Registry(Generic[R]):
         try:
             if old is not None:
                 await old.gone.wait()
+            ready = await self._loader.prepare(entry.spec, watch)
             async with self._lane:
                 entry.started = self._clock()
-                resident = await self._loader.load(entry.spec, watch)
+                resident = await ready()
         except asyncio.CancelledError:
             self._failed(entry, ServiceUnavailable("It was unloaded while it was loading."))
             raise
@@ -242,11 +249,13 @@ class Registry(Generic[R]):
         entry.retry_at = self._clock() + (change.retry_in_s or 0.0) + 1.0
         self._changed(entry)
 
-    def load_progressed(self, entry: Entry[R], fraction: float, eta_s: float | None) -> None:
+    def load_progressed(
+        self, entry: Entry[R], fraction: float, eta_s: float | None, download: Download | None
+    ) -> None:
         """Keep a load's progress for readers."""
-        entry.progress, entry.eta_s = fraction, eta_s
+        entry.progress, entry.eta_s, entry.download = fraction, eta_s, download
         if not entry.replaced:
-            self._on_progress(entry.model_id, fraction, eta_s)
+            self._on_progress(entry.model_id, fraction, eta_s, download)
 
     # ── unloads ─────────────────────────────────────────────────────────────────────────────
 
@@ -322,8 +331,10 @@ class _Watch(Generic[R]):
         self._entry = entry
         self._last: EngineChange | None = None
 
-    def progress(self, fraction: float, eta_s: float | None) -> None:
-        self._registry.load_progressed(self._entry, fraction, eta_s)
+    def progress(
+        self, fraction: float, eta_s: float | None, download: Download | None = None
+    ) -> None:
+        self._registry.load_progressed(self._entry, fraction, eta_s, download)
 
     def engine(self, change: EngineChange) -> None:
         self._last = change

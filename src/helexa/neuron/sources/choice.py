@@ -72,7 +72,7 @@ def choose_files(where: str, names: Sequence[str], quant: str | None) -> Choice:
         ModelNotFound: There is none, or several; names the nearest and all there are.
     """
     groups = _gguf_groups(names)
-    folder = _safetensors(names)
+    folder = _safetensors(where, names)
     if groups and not (folder and (quant is None or not _matches(groups, quant))):
         return _gguf(where, names, groups, quant)
     if folder:
@@ -178,9 +178,10 @@ def _projector(names: Iterable[str], beside: str) -> tuple[str, ...]:
     return tuple(found[:1])
 
 
-def _safetensors(names: Sequence[str]) -> tuple[str, ...]:
+def _safetensors(where: str, names: Sequence[str]) -> tuple[str, ...]:
     """Configuration, tokenizer, template and one set of weights; nothing without both."""
     weights = _weights([n for n in names if n.endswith(".safetensors") and "/" not in n])
+    weights = _in_order(where, weights) if len(weights) > 1 else weights
     if not weights or "config.json" not in names:
         return ()
     others = {n for n in names if n.endswith(".safetensors.index.json")}

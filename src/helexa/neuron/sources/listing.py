@@ -17,6 +17,7 @@ class ListedFile(msgspec.Struct, frozen=True):
         path: Where it is on this machine, whole; None while it has to be fetched.
         digest: ``sha256:…`` or ``git-sha1:…`` of the content, where the source says one.
         have: Bytes of it that are here, for a file that was fetched in part.
+        tag: What the source calls this content; empty for files of this machine.
     """
 
     name: str
@@ -24,6 +25,7 @@ class ListedFile(msgspec.Struct, frozen=True):
     path: Path | None = None
     digest: str = ""
     have: int = 0
+    tag: str = ""
 
     @property
     def missing(self) -> int:
@@ -44,7 +46,7 @@ class Listing(msgspec.Struct, frozen=True):
         bytes_missing: What would have to be fetched.
         path: The weights' file (first shard) or their folder when all of it is here.
         quants: What there is to choose from.
-        repository: Its name within the source.
+        repository: Its name within the source, with the branch that was asked for (``@v1``).
         revision: The commit the files belong to; empty where the source has none.
         note: What an operator should know about this answer (``from the cache, the hub cannot be
             reached: …``); empty when there is nothing to say.

@@ -1,0 +1,66 @@
+"""Downloads for whoever sits before the node: a bar on a terminal, a line now and then in a log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TextIO
+
+from helexa.core.fleet import Download
+from helexa.core.logging import Logger
+
+WIDTH = 30
+EVERY_S = 30.0
+STEP = 0.1
+"""A line in the log for every tenth, or every half a minute."""
+
+
+class Teller:
+    """Tells of every download that it hears of.
+
+    Args:
+        terminal: Where the bar goes; None when nobody looks at it.
+        clock: Seconds, monotonic.
+    """
+
+    def __init__(self, log: Logger, terminal: TextIO | None, clock: Callable[[], float]) -> None:
+        self._log = log
+        self._terminal = terminal
+        self._clock = clock
+        self._said: dict[str, tuple[float, float]] = {}
+
+    def tell(self, model: str, download: Download | None, eta_s: float | None) -> None:
+        """How far a model's files are; None when they are not what it waits for."""
+        if download is None or not download.bytes_total:
+            if self._said.pop(model, None) is not None:
+                self._draw("")
+            return
+        part, now = download.bytes / download.bytes_total, self._clock()
+        before, since = self._said.get(model, (-1.0, now))
+        if self._terminal is not None:
+            self._said[model] = (part, now)
+            self._draw(f"{bar(part)} {model}: {said(download, eta_s)}")
+        elif part - before >= STEP or now - since >= EVERY_S or (part == 1.0 and before < 1.0):
+            self._said[model] = (part, now)
+            self._log.info(
+                "fetching",
+                model=model,
+                files=download.words(),
+                eta_s=eta_s,
+                percent=int(100 * part),
+            )
+
+    def _draw(self, line: str) -> None:
+        if self._terminal is not None:
+            self._terminal.write(f"\r\x1b[K{line}")
+            self._terminal.flush()
+
+
+def bar(part: float) -> str:
+    """``[#####-----]``."""
+    full = round(WIDTH * min(1.0, max(0.0, part)))
+    return f"[{'#' * full}{'-' * (WIDTH - full)}]"
+
+
+def said(download: Download, eta_s: float | None) -> str:
+    """How far, how fast, how long still."""
+    return download.words() + ("" if eta_s is None else f", about {eta_s:.0f} s")
