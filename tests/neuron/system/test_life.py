@@ -53,7 +53,7 @@ def test_a_load_that_nobody_waits_for_answers_202_and_goes_on(start_node: Any, h
 
 
 def test_an_unknown_model_is_not_found_and_a_wrong_body_is_refused(start_node: Any, h: Any) -> None:
-    node = start_node()
+    node = start_node("default_source = 'file'\n")  # nobody is asked who is not on this machine
     unknown = node.post("/models/load", {"model_id": "no/such"})
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "model_not_found")
     assert node.status("no/such") is None

@@ -11,6 +11,12 @@ from helexa.neuron.sources.choice import choose_files
 from helexa.neuron.sources.listing import ListedFile, Listing, Progress, Report, listing_of
 
 
+class NotHere(ModelNotFound):
+    """There is no such file; a disk that is mounted later may bring it."""
+
+    lasting = False
+
+
 class LocalFiles:
     """Paths of files and folders, and names of files under ``roots``."""
 
@@ -39,7 +45,7 @@ class LocalFiles:
             if place.is_dir():
                 return listing_of_folder(name, place, quant)
         looked = ", ".join(str(place.absolute()) for place in places)
-        raise ModelNotFound(f"model {name} was not found. Looked for {looked}.", param="model_id")
+        raise NotHere(f"model {name} was not found. Looked for {looked}.", param="model_id")
 
 
 def listing_of_file(name: str, path: Path) -> Listing:
