@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from helexa.neuron.watchdog import Watchdog, deadline_s
+from helexa.neuron.watchdog import Watchdog, deadline_s, least_s
 
 
 @dataclass
@@ -84,3 +84,9 @@ def test_a_restart_forgets_what_ran(dog: Watchdog, clock: Clock) -> None:
     clock.now += 100
     dog.restarted()
     assert not dog.expired()
+
+
+def test_a_picture_that_a_cpu_encodes_is_given_its_time() -> None:
+    assert least_s(60, encodes_on_cpu=True) >= 600
+    assert least_s(900, encodes_on_cpu=True) == 900
+    assert least_s(5, encodes_on_cpu=False) == 5

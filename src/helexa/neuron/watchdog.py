@@ -12,11 +12,23 @@ from dataclasses import dataclass, field
 
 CHUNKS = 4.0
 LEAST_S = 60.0
+PICTURE_S = 600.0
+"""A picture is encoded in one step without a sign of life; on a CPU that can take minutes."""
 
 
 def deadline_s(chunk_tokens: int, prefill_tok_s: float, least_s: float = LEAST_S) -> float:
     """Seconds without progress after which an engine is stuck; pure."""
     return max(least_s, CHUNKS * chunk_tokens / max(prefill_tok_s, 1e-3))
+
+
+def least_s(watched_s: float, *, encodes_on_cpu: bool) -> float:
+    """The shortest deadline of an engine; pure.
+
+    Args:
+        watched_s: As set by the operator.
+        encodes_on_cpu: Pictures are encoded by the CPU there.
+    """
+    return max(watched_s, PICTURE_S) if encodes_on_cpu else watched_s
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from helexa.neuron.limits import FreeMemory, PrefillRate, derive, floors
 from helexa.neuron.plan.wanted import HOST
 from helexa.neuron.registry.loader import Running
 from helexa.neuron.registry.served import ServedModel
-from helexa.neuron.watchdog import Watchdog
+from helexa.neuron.watchdog import Watchdog, least_s
 from helexa.relay.pool import Origin, UpstreamPool
 
 
@@ -56,7 +56,10 @@ def assemble(parts: Parts, running: Running) -> ServedModel:
             parts.loop.time,
             plan.batch,
             lambda: prefill.tok_s,
-            settings.life.watchdog_secs,
+            least_s(
+                settings.life.watchdog_secs,
+                encodes_on_cpu=facts.projector is not None and not plan.gpu_layers,
+            ),
         ),
         pool=make_pool(running.address),
         metrics=parts.metrics.model(running.spec.model_id),

@@ -74,14 +74,20 @@ def test_every_field_of_the_plan_reaches_the_server(facts: ModelFacts) -> None:
         cache_ram_mb=77,
         embeddings=True,
         rerank=True,
-        extra={"split_mode": "row", "flash_attention": "on", "main_gpu": 1, "poll": 3},
+        extra={
+            "split_mode": "row",
+            "flash_attention": "on",
+            "main_gpu": 1,
+            "poll": 3,
+            "image_max_tokens": 64,
+        },
     )
     config = server_config(facts, plan, "served", "key")
     assert (config.cells, config.slots, config.unified) == (2500 + 3 * 7, 3, False)
     assert (config.kv_type, config.prefill_batch, config.cache_ram_mb) == ("q8_0", 64, 77)
     assert (config.gpu_layers, config.tensor_split) == (12, (0.25, 0.75))
     assert (config.split_mode, config.main_gpu, config.flash_attention) == ("row", 1, "on")
-    assert (config.threads, config.poll) == (5, 3)
+    assert (config.threads, config.poll, config.image_max_tokens) == (5, 3, 64)
     assert (config.embeddings, config.rerank, config.pooling) == (True, True, "mean")
     assert (config.alias, config.path) == ("served", str(facts.path))
     launch = LlamaCpp({}).launch(facts, plan, "served")

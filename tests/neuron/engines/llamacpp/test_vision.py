@@ -168,6 +168,15 @@ async def test_two_answers_to_one_image_pay_for_it_once(case: Case) -> None:
     assert two["completion_tokens"] == 2 * one["completion_tokens"]
 
 
+async def test_an_operator_may_bound_what_a_picture_costs(
+    facts: ModelFacts, tmp_path: Path
+) -> None:
+    wanted: dict[str, object] = {"slots": 1, "ctx": 1024, "extra": {"image_max_tokens": 36}}
+    async with running(LlamaCpp(os.environ), facts, tmp_path, wanted) as case:
+        cost = await count(case, asked(png(560, 560))) - await count(case, asked())
+        assert 2 < cost <= 36 + 2
+
+
 def test_the_memory_plan_includes_the_projector(facts: ModelFacts) -> None:
     assert facts.projector is not None
     assert facts.projector_bytes > facts.projector.stat().st_size

@@ -78,6 +78,9 @@ def _set_pooling(params: Any, config: ServerConfig, lib: Any) -> None:
         params.pooling_type = getattr(lib.llama_pooling_type, name)
     if config.mmproj:
         params.mmproj.path = config.mmproj
+        params.mmproj_use_gpu = config.gpu_layers > 0
+        if config.image_max_tokens:
+            params.image_max_tokens = config.image_max_tokens
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         poll: Share of time a waiting thread spins, 0..100 (builds without OpenMP).
         prefill_batch: ``n_batch`` = ``n_ubatch``: tokens between two looks at the queue.
         pooling: None leaves the model's own.
+        image_max_tokens: Larger pictures are made smaller; 0 leaves the model's own bound.
     """
 
     path: str
@@ -42,5 +43,6 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pooling: str | None = None
     rerank: bool = False
     mmproj: str | None = None
+    image_max_tokens: int = 0
     mlock: bool = False
     verbosity: int = 2

@@ -230,6 +230,7 @@ def server_config(facts: ModelFacts, plan: Plan, model_id: str, key: str) -> Ser
         pooling=_pooling(facts, plan),
         rerank=plan.rerank,
         mmproj=str(facts.projector) if facts.projector else None,
+        image_max_tokens=int(str(extra.get("image_max_tokens", 0))),
         mlock=bool(extra.get("mlock", False)),
     )
 
