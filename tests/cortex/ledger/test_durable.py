@@ -179,6 +179,19 @@ async def test_spend_of_a_rolling_window_survives_and_leaves_in_time(start: Star
     assert await again.take(rolling(100), "c", 500) == 100
 
 
+async def test_two_caps_of_one_window_count_its_spend_once(start: Start) -> None:
+    rig = start()
+    window = Window("rolling", 60)
+    who = Principal("acme", "k", caps=(Cap(100, window), Cap(200, window)))
+    await rig.take(who, "a", 40)
+    rig.end("a", 40)
+    await rig.stop(clean=True)
+    again = start()
+    await again.book.learn([who])
+    assert [w.spent_tokens for w in again.book.usage(who).windows] == [40, 40]
+    assert await again.take(who, "b", 500) == 60
+
+
 async def test_a_window_that_is_new_counts_what_was_spent_in_it_before(start: Start) -> None:
     rig = start()
     await rig.take(Principal("acme", "k"), "a", 1)

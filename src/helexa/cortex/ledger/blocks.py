@@ -23,6 +23,7 @@ from helexa.core.errors import HelexaError, ServiceUnavailable
 from helexa.core.principal import Cap
 from helexa.cortex.ledger.backing import Backing
 from helexa.cortex.ledger.scope import Account, Kind, Leased, Scope
+from helexa.cortex.ledger.window import CapState
 
 ASK_AGAIN_S: Final = 0.05
 """Other gateways say when they give back; what their requests have spent they do not."""
@@ -69,8 +70,7 @@ class Blocks:
         scope.bind(caps)
         if backing is None:
             scope.known = True
-        if scope.caps and scope.free > 0:  # a cap was lowered: less than that may be ours
-            self._return(scope, min(scope.free, max(0, -scope.leasable(self._now()))))
+        self._return_surplus(scope)
         return scope
 
     def take(self, scope: Scope, tokens: int) -> None:
@@ -191,11 +191,16 @@ class Blocks:
         ahead = not self._backing.shared and not scope.leased_at  # nobody else wants it
         if ahead or scope.wanted > scope.free or scope.free < max(0, scope.low):
             need = max(0, scope.wanted - scope.free)
-        self._backing.lease(scope, need, lambda found: self._answered(scope, found))
+        caps = scope.caps
+        self._backing.lease(scope, need, lambda found: self._answered(scope, caps, found))
 
-    def _answered(self, scope: Scope, found: Leased | Exception) -> None:
+    def _answered(self, scope: Scope, asked: list[CapState], found: Leased | Exception) -> None:
         future, scope.leasing = scope.leasing, None
         now = self._now()
+        if isinstance(found, Leased) and scope.caps is not asked:
+            # It was asked with other caps: what was gained is ours, but nothing is known of these.
+            found = Leased(found.tokens, None)
+            scope.known = False
         if isinstance(found, Leased):
             if found.tokens:
                 lasted, scope.leased_at = now - scope.leased_at, now
@@ -204,6 +209,8 @@ class Blocks:
             scope.leased(found, now)
             if scope.short(now):
                 scope.low = -1
+            if scope.caps is not asked:
+                self._return_surplus(scope)
             ring(scope.waiters, everybody=True)
         if future is None or future.done():
             return
@@ -243,6 +250,10 @@ class Blocks:
             scope.short_until = 0.0
         elif scope.free > 0:
             self._return(scope, scope.free)
+
+    def _return_surplus(self, scope: Scope) -> None:
+        if scope.caps and scope.free > 0:  # a cap was lowered: less than that may be ours
+            self._return(scope, min(scope.free, max(0, -scope.leasable(self._now()))))
 
     def _return(self, scope: Scope, tokens: int) -> None:
         scope.free -= tokens

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from itertools import chain
 from typing import Any, Literal, Protocol, TypeAlias
 from urllib.parse import unquote, urlsplit
 
@@ -94,7 +95,7 @@ def insert(
         size = min(most, 1 << ((len(rows) - at).bit_length() - 1))
         chunk = rows[at : at + size]
         sql = f"{head} VALUES {','.join([one] * size)} {tail}"
-        found += db.execute(sql, [value for row in chunk for value in row])
+        found += db.execute(sql, list(chain.from_iterable(chunk)))
         at += size
     return found
 

@@ -2,7 +2,7 @@
 
 ::
 
-    settle ─▶ lines ──every 50 ms──▶ batch ─▶ writer ─▶ durable: nodes may forget their records
+    settle ─▶ lines ──every 250 ms─▶ batch ─▶ writer ─▶ durable: nodes may forget their records
     lease  ─────────────────────────────────▶ writer ─▶ free tokens
 
 One batch is on its way at a time; one that could not be written is tried again until it is, while
@@ -23,13 +23,17 @@ from helexa.core.principal import Cap
 from helexa.cortex.ledger import leasing, lives, spend
 from helexa.cortex.ledger.backing import Entry, Neighbours
 from helexa.cortex.ledger.base import RequestKey
+from helexa.cortex.ledger.batches import Pending, batch_of
 from helexa.cortex.ledger.database import Database
 from helexa.cortex.ledger.leasing import Ask
 from helexa.cortex.ledger.scope import Account, Leased, Scope
-from helexa.cortex.ledger.spend import Batch, Fenced, Line
+from helexa.cortex.ledger.spend import Fenced
 from helexa.cortex.ledger.store import Store
 
-FLUSH_S: Final = 0.05
+FLUSH_S: Final = 0.25
+HURRY_S: Final = 0.05
+"""Between two batches if somebody waits for one: a large batch costs half as much by the row."""
+
 RETRY_S: Final = 0.5
 IDLE_S: Final = 1.0
 """Where other gateways want it too, free tokens that nobody took for so long are given back."""
@@ -38,18 +42,6 @@ _WANTED, _FREED = "wanted", "freed"
 
 GRACE_S: Final = 5.0
 """Between the end of a life's lease and its tokens going to others."""
-
-
-class _Pending:
-    """What one batch carries, and who waits for it."""
-
-    def __init__(self) -> None:
-        self.entries: list[Entry] = []
-        self.running: dict[RequestKey, tuple[Account, int, int]] = {}
-        self.waiters: list[asyncio.Future[None]] = []
-
-    def __bool__(self) -> bool:
-        return bool(self.entries or self.running)
 
 
 class Durable:
@@ -80,9 +72,10 @@ class Durable:
         self._log = log
         self._lost = lost
         self._loop = asyncio.get_running_loop()
-        self._collecting = _Pending()
-        self._writing: _Pending | None = None
-        self._armed = False
+        self._collecting = Pending()
+        self._writing: Pending | None = None
+        self._armed: asyncio.TimerHandle | None = None
+        self._flushed = 0.0
         self._asks: list[tuple[Ask, Callable[[Leased | Exception], None]]] = []
         self._asking = False
         self._number = 0
@@ -116,7 +109,8 @@ class Durable:
     ) -> None:
         """See ``Backing.lease``."""
         caps = tuple(Cap(c.limit - scope.exempt, c.cap.window) for c in scope.caps)
-        windows = tuple(state.seconds for state in scope.caps if state.seconds)
+        # Two caps may have the same window.
+        windows = tuple(dict.fromkeys(state.seconds for state in scope.caps if state.seconds))
         block = 0 if scope.short(self._now()) else scope.block
         tell = self.shared or not scope.known
         self._asks.append((Ask(scope.name, caps, need, block, windows, scope.known, tell), done))
@@ -161,14 +155,14 @@ class Durable:
     def settled(self, entry: Entry) -> None:
         """See ``Backing.settled``."""
         self._collecting.entries.append(entry)
-        if not self._armed:
-            self._arm(FLUSH_S)
+        if self._armed is None:
+            self._armed = self._loop.call_later(FLUSH_S, self._flush)
 
     def heard(self, key: RequestKey, account: Account, granted: int, used: int) -> None:
         """See ``Backing.heard``."""
         self._collecting.running[key] = (account, granted, used)
-        if not self._armed:
-            self._arm(FLUSH_S)
+        if self._armed is None:
+            self._armed = self._loop.call_later(FLUSH_S, self._flush)
 
     # ── batches ─────────────────────────────────────────────────────────────────────────────
 
@@ -180,17 +174,22 @@ class Durable:
         if pending is not None:
             future = self._loop.create_future()
             pending.waiters.append(future)
+            self._hurry()
             await future
 
-    def _arm(self, after_s: float) -> None:
-        self._armed = True
-        self._loop.call_later(after_s, self._flush)
+    def _hurry(self) -> None:
+        """Somebody waits for what is being collected."""
+        if self._armed is not None:
+            self._armed.cancel()
+        soon = max(self._loop.time(), self._flushed + min(HURRY_S, FLUSH_S))
+        self._armed = self._loop.call_at(soon, self._flush)
 
     def _flush(self) -> None:
-        self._armed = False
+        self._armed = None
         if self._writing is not None or not self._collecting or self._fenced:
             return
-        self._writing, self._collecting = self._collecting, _Pending()
+        self._flushed = self._loop.time()
+        self._writing, self._collecting = self._collecting, Pending()
         self._number += 1
         self._write()
 
@@ -200,7 +199,7 @@ class Durable:
             return
 
         def work(db: Database) -> None:
-            spend.write_batch(db, life, _batch(pending, number, at, life))
+            spend.write_batch(db, life, batch_of(pending, number, at, life))
 
         self._store.submit(work, self._wrote)
 
@@ -215,15 +214,15 @@ class Durable:
             self._loop.call_later(RETRY_S, self._write)
         else:
             self._writing = None
-            for entry in pending.entries:
-                if entry.prompt or entry.completion:
-                    entry.account.own.stored(1, entry.prompt, entry.completion)
-                    entry.account.shared.stored(1, entry.prompt, entry.completion)
+            for scope, found in pending.sums.items():
+                scope.stored(found.requests, found.prompt, found.completion)
             for future in pending.waiters:
                 if not future.done():
                     future.set_result(None)
-            if self._collecting and not self._armed:
-                self._arm(FLUSH_S)
+            if self._collecting.waiters:
+                self._hurry()
+            elif self._collecting and self._armed is None:
+                self._armed = self._loop.call_later(FLUSH_S, self._flush)
 
     def _now_ms(self) -> int:
         # A clock that steps back must not put spend into a bucket that leaves sooner.
@@ -295,47 +294,6 @@ class Durable:
         if clean and not self._fenced:
             life, at = self.life, self._now_ms()
             await self._store.write(lambda db: lives.end(db, life, life, at, away=False))
-
-
-def _batch(pending: _Pending, number: int, at: int, life: int) -> Batch:
-    lines, blocks = [], dict[str, int]()
-    for entry in pending.entries:
-        line = _line(entry, at, life)
-        lines.append(line)
-        if line.total:
-            for scope in entry.blocks:
-                blocks[scope.name] = blocks.get(scope.name, 0) + line.total
-    running = [
-        Line(
-            *key, life, "open", at, account.principal.account_id, account.principal.key_id,
-            "", "", granted, used,
-        )
-        for key, (account, granted, used) in pending.running.items()
-    ]  # fmt: skip
-    return Batch(number, at, lines, running, sorted(blocks.items()))
-
-
-def _line(entry: Entry, at: int, life: int) -> Line:
-    last, who = entry.settlement, entry.account.principal
-    return Line(
-        last.request_id,
-        last.attempt,
-        life,
-        entry.state,
-        at,
-        who.account_id,
-        who.key_id,
-        last.node,
-        last.model,
-        entry.granted,
-        entry.prompt + entry.completion,
-        entry.prompt,
-        entry.completion,
-        last.cached,
-        last.reasoning,
-        entry.overrun,
-        int(last.estimated),
-    )
 
 
 def _taken_over() -> ServiceUnavailable:

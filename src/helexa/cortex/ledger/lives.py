@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from helexa.cortex.ledger.database import Database
-from helexa.cortex.ledger.spend import INSERT, ONCE, Fenced, Line, spend
+from helexa.cortex.ledger.spend import INSERT, ONCE, Fenced, Line, spend, sums_of
 
 
 class Life(NamedTuple):
@@ -121,7 +121,7 @@ def settle_dead(db: Database, keeper: int, dead: int, line: Line) -> Line | None
     ):
         return None
     if line.total:
-        spend(db, [line], line.at)
+        spend(db, sums_of([line]), line.at)
         for scope in paying:
             db.execute(
                 "UPDATE blocks SET tokens = tokens - ? WHERE scope = ? AND life = ?",

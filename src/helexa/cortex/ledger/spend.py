@@ -6,7 +6,8 @@ Whatever is done here runs inside a transaction, and transactions of one ledger 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from helexa.cortex.ledger.database import Database, insert
@@ -49,6 +50,27 @@ class Line(NamedTuple):
         return f"key:{self.key_id}", f"account:{self.account_id}"
 
 
+@dataclass(slots=True)
+class Sum:
+    """What requests have cost."""
+
+    requests: int = 0
+    prompt: int = 0
+    completion: int = 0
+
+    def add(self, prompt: int, completion: int) -> None:
+        """One more request."""
+        self.requests += 1
+        self.prompt += prompt
+        self.completion += completion
+
+    def join(self, other: Sum) -> None:
+        """The requests of another sum."""
+        self.requests += other.requests
+        self.prompt += other.prompt
+        self.completion += other.completion
+
+
 class Batch(NamedTuple):
     """What a life writes down at once.
 
@@ -58,6 +80,7 @@ class Batch(NamedTuple):
         lines: What ended.
         running: What has not, and how far it is.
         blocks: Tokens by the scope whose block pays them.
+        sums: By the name of a scope, what ``lines`` cost it; None has them counted here.
     """
 
     number: int
@@ -65,6 +88,7 @@ class Batch(NamedTuple):
     lines: Sequence[Line]
     running: Sequence[Line]
     blocks: Sequence[tuple[str, int]]
+    sums: Mapping[str, Sum] | None = None
 
 
 _COLUMNS: Final = ", ".join(Line._fields)
@@ -97,36 +121,33 @@ def write_batch(db: Database, life: int, batch: Batch) -> None:
         raise Fenced
     insert(db, INSERT, batch.running, ONCE)
     insert(db, INSERT, batch.lines, ONCE)
-    spend(db, batch.lines, batch.at)
+    spend(db, batch.sums if batch.sums is not None else sums_of(batch.lines), batch.at)
     pay(db, life, batch.blocks)
 
 
-def spend(db: Database, lines: Iterable[Line], at: int) -> None:
-    """Add what ``lines`` cost to their keys and accounts."""
-    sums: dict[str, list[int]] = {}
+def sums_of(lines: Iterable[Line]) -> dict[str, Sum]:
+    """What lines cost their keys and accounts; one that cost nothing is no request."""
+    sums: dict[str, Sum] = {}
     for line in lines:
-        for scope in line.scopes:
-            found = sums.get(scope)
-            if found is None:
-                found = sums[scope] = [0, 0, 0, 0]
-            found[0] += line.total
-            found[1] += 1
-            found[2] += line.prompt
-            found[3] += line.completion
-    if not sums:
-        return
-    rows = [(scope, *sums[scope]) for scope in sorted(sums)]
-    spent = [(scope, sums[scope][0]) for scope in sorted(sums)]
+        if line.total:
+            for scope in line.scopes:
+                sums.setdefault(scope, Sum()).add(line.prompt, line.completion)
+    return sums
+
+
+def spend(db: Database, sums: Mapping[str, Sum], at: int) -> None:
+    """Add to what scopes have spent."""
+    found = sorted(sums.items())
     insert(
         db,
         "INSERT INTO scopes (scope, spent, requests, prompt, completion)",
-        rows,
+        [(name, s.prompt + s.completion, s.requests, s.prompt, s.completion) for name, s in found],
         "ON CONFLICT (scope) DO UPDATE SET spent = scopes.spent + excluded.spent, "
         "requests = scopes.requests + excluded.requests, "
         "prompt = scopes.prompt + excluded.prompt, "
         "completion = scopes.completion + excluded.completion",
     )
-    _fill_buckets(db, spent, at)
+    _fill_buckets(db, [(name, s.prompt + s.completion) for name, s in found], at)
 
 
 def _fill_buckets(db: Database, rows: Sequence[tuple[str, int]], at: int) -> None:
