@@ -9,14 +9,15 @@ import tomllib
 from pathlib import Path
 
 import click
+import msgspec
 import pytest
 from tests.neuron.models import families as known
 from tests.neuron.models.families import write_folder
 
 from helexa.cli.memory_bar import WIDTH, cells_of, lines_of, parts_of, size
-from helexa.cli.outlook import render
+from helexa.cli.outlook import by_node, render
 from helexa.core.fleet import Limit
-from helexa.core.outlook import Candidate, Download, MemoryUse, Nearest, Outlook, Thinking
+from helexa.core.outlook import Candidate, MemoryUse, Nearest, Outlook, Thinking, ToFetch
 
 
 def doctor(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -101,7 +102,7 @@ FITS = Outlook(
     context=32_768, slots=8, kv_cells=65_536, kv_type="f16", limit=Limit(32_768, 24_576, 8192),
     capabilities=["text", "tools", "reasoning"], unsupported=["audio"], tool_call=True,
     reasoning=True, thinking=Thinking(None, True, ["low", "high"]),
-    download=Download(5 << 30, 4 << 30, 40e6, True, 107.4, "/cache", 100 << 30),
+    download=ToFetch(5 << 30, 4 << 30, 40e6, True, 107.4, "/cache", 100 << 30),
     notes=["from the cache"],
 )  # fmt: skip
 
@@ -123,6 +124,23 @@ def test_everything_that_is_known_is_shown() -> None:
         "from the cache",
     ):
         assert words in text, text
+
+
+def test_a_terminal_that_cannot_draw_gets_letters() -> None:
+    text = click.unstyle(render(FITS, draws=False))
+    text.encode("ascii")
+    assert "|#####wwwwwwwwwwkkkko...." in text
+    assert "w weights 4.9 GiB" in text
+
+
+def test_a_fleet_is_shown_by_node() -> None:
+    absent = Outlook("org/m", False, reason="x", detail="not here", nearest=[Nearest("Take it.")])
+    found = {"one": msgspec.to_builtins(FITS), "two": msgspec.to_builtins(absent)}
+    lines = by_node(found)
+    assert lines[1].split() == ["one", "runs", "llamacpp", "8.0", "GiB", "32768", "8", "4.0", "GiB"]
+    assert lines[2].split() == ["two", "never"]
+    assert lines[-2:] == ["two: not here", "    Take it."]
+    assert by_node({}) == ["no node answers"]
 
 
 def test_the_lines_that_keep_it_are_a_catalogue() -> None:

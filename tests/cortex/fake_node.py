@@ -123,6 +123,7 @@ class FakeNode:
         self.with_events = True
         self.refuse_loads: list[tuple[int, dict[str, Any]]] = []
         self.finish_loads = True
+        self.plan: dict[str, Any] | None = None
         self.epoch = 7
         self.seq = 0
         self.log: list[tuple[str, str, dict[str, str], Any]] = []
@@ -256,6 +257,8 @@ class FakeNode:
                 return 200, {"devices": self.devices, "harnesses": self.harnesses}
             case "GET", "/version":
                 return 200, {"package_version": "0.0.1", "engines": {"llamacpp": "1"}}
+            case "POST", "/models/plan" if self.plan is not None:
+                return 200, self.plan
             case "POST", "/models/load":
                 return self._load(body)
             case "POST", "/models/unload":

@@ -17,6 +17,7 @@ from helexa.core.fleet import (
     ModelLoad,
     Servable,
 )
+from helexa.core.outlook import Candidate, Outlook
 from helexa.cortex.catalogue import feasible, health, listing, profile_of, resolve
 from helexa.cortex.fleet.snapshot import FleetSnapshot, ModelState, NodeSnapshot
 from helexa.cortex.profiles import Cost, Profile, Profiles
@@ -148,3 +149,66 @@ def test_health_tells_dead_nodes_from_models_that_cannot_serve() -> None:
     dead = health(FleetSnapshot((good, node("three", strikes=3))))
     assert dead["status"] == "degraded"
     assert dead["nodes"] == {"healthy": 1, "total": 2}
+
+
+RUNS = Outlook(
+    "m", True, True, engine="llamacpp", capabilities=["text", "tools", "vision"], tool_call=True,
+    limit=Limit(4000, 3000, 1000),
+)  # fmt: skip
+NO_ENGINE = Outlook(
+    "m", False, reason="unsupported_format", detail="no engine",
+    candidates=[Candidate("llamacpp", False)],
+)  # fmt: skip
+
+
+def test_a_model_without_an_engine_of_its_own_is_feasible_wherever_one_suits() -> None:
+    assert feasible(Profile("m"), node("one"))
+    assert feasible(Profile("m"), node("one", outlooks={"m": RUNS}))
+    assert not feasible(Profile("m"), node("one", outlooks={"m": NO_ENGINE}))
+
+
+@pytest.mark.parametrize(
+    ("outlook", "possible"),
+    [
+        (RUNS, True),
+        (NO_ENGINE, False),
+        (Outlook("m", False, reason="model_not_found"), False),
+        (Outlook("m", False, reason="insufficient_vram", engine="llamacpp"), False),
+        (Outlook("m", False, True, reason="insufficient_vram", engine="llamacpp"), True),
+        (Outlook("m", False, True, reason="disk_full", engine="llamacpp"), True),
+        (Outlook("m", False, reason="service_unavailable"), True),
+    ],
+    ids=lambda value: value.reason or "runs" if isinstance(value, Outlook) else "",
+)
+def test_a_node_is_taken_at_its_word_about_what_would_never_run_there(
+    outlook: Outlook, possible: bool
+) -> None:
+    host = node("one", outlooks={"m": outlook})
+    assert feasible(Profile("m", "llamacpp"), host) is possible
+    assert (ids(Profiles((Profile("m", "llamacpp"),)), host) == ["m"]) is possible
+
+
+def test_a_cold_model_is_listed_with_what_its_files_say() -> None:
+    smaller = msgspec.structs.replace(RUNS, limit=Limit(2000, 1500, 500), reasoning=True)
+    fleet = FleetSnapshot((
+        node("one", outlooks={"m": RUNS}), node("two", outlooks={"m": smaller}), node("three"),
+        node("four", outlooks={"m": NO_ENGINE}),
+    ))  # fmt: skip
+    profile = Profile("m", "llamacpp", capabilities=("embeddings",))
+    (listed,) = listing(Profiles((profile,)), fleet, 0)
+    assert listed.capabilities == ("text", "tools", "vision")
+    assert listed.limit == Limit(2000, 1500, 500)
+    assert (listed.tool_call, listed.feasible_on) == (True, ("one", "two", "three"))
+
+
+def test_of_a_cold_model_that_nobody_has_looked_at_the_operator_is_believed() -> None:
+    profile = Profile("m", "llamacpp", capabilities=("embeddings",))
+    (listed,) = listing(Profiles((profile,)), FleetSnapshot((node("one"),)), 0)
+    assert (listed.capabilities, listed.limit) == (("embeddings",), None)
+
+
+def test_what_is_loaded_is_listed_as_it_was_loaded() -> None:
+    loaded = entry("m", capabilities=["text"], limit=Limit(100, 80, 20))
+    host = node("one", loaded, outlooks={"m": RUNS})
+    (listed,) = listing(Profiles((Profile("m", "llamacpp"),)), FleetSnapshot((host,)), 0)
+    assert (listed.capabilities, listed.limit) == (("text",), Limit(100, 80, 20))

@@ -9,6 +9,7 @@ import pytest
 
 from helexa.core.settings import SettingsError
 from helexa.cortex.profiles import ProfileFile, load_profiles
+from helexa.cortex.residency.effects import load_request
 
 EVERYTHING = """
 [[models]]
@@ -52,6 +53,12 @@ def test_every_key_of_the_contract_loads(tmp_path: Path) -> None:
     assert profiles.models[1].priority == 7
     assert profiles.models[1].cost is None
     assert profiles.profile("helexa/small") is None
+
+
+def test_the_engine_may_be_left_to_the_nodes(tmp_path: Path) -> None:
+    profiles = load_profiles(write(tmp_path / "models.toml", "[[models]]\nid='a'"))
+    assert profiles.models[0].harness is None
+    assert load_request(profiles.models[0]).harness is None
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,14 @@ def test_what_the_operator_lists_for_an_engine_comes_first() -> None:
     )
 
 
+def test_an_engine_with_a_list_takes_others_only_by_name() -> None:
+    engines = by_name(LLAMA, OTHER)
+    listed: dict[str, list[str]] = {"mine": []}
+    chosen = choose(engines, None, model("safetensors"), CPU, listed=listed)
+    assert (chosen.engine, chosen.candidates[1].reason) == (None, "not_listed")
+    assert choose(engines, "mine", model("safetensors"), CPU, listed=listed).engine == "mine"
+
+
 def test_another_engine_takes_what_the_own_one_cannot_run_here() -> None:
     vllm = Picky("vllm", ("safetensors",), needs_gpu=True)
     chosen = choose(by_name(LLAMA, vllm, OTHER), None, model("safetensors"), CPU)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -114,4 +115,4 @@ def _text(told: Outlook, *, as_json: bool) -> str:
         return msgspec.json.format(msgspec.json.encode(told)).decode() + "\n"
     from helexa.cli.outlook import render
 
-    return render(told)
+    return render(told, draws="utf" in str(getattr(sys.stdout, "encoding", "")).lower())

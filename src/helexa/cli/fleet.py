@@ -66,6 +66,37 @@ def load(
 
 @fleet_group.command()
 @click.argument("model")
+@click.option("--node", help="Only this node.  [default: all]")
+@click.option("--quant", help="Instead of the catalogue's.")
+@click.option("--source", help="Instead of the catalogue's.")
+@endpoint_options
+@json_option
+@version_option
+def plan(
+    model: str,
+    node: str | None,
+    quant: str | None,
+    source: str | None,
+    endpoint: str,
+    key: str | None,
+    as_json: bool,
+) -> None:
+    """Show what would become of MODEL on each node, without loading it.
+
+    Exit status 1 when it would run nowhere. `helexa doctor MODEL --endpoint NODE` shows all of it.
+    """
+    from helexa.cli.outlook import by_node
+
+    body = {"model": model, "node": node, "quant": quant, "source": source}
+    said = {name: value for name, value in body.items() if value is not None}
+    found = open_door(endpoint, key).ask("POST", "/admin/plan", said)
+    nodes = found["nodes"]
+    click.echo(json.dumps(found) if as_json else "\n".join(by_node(nodes)))
+    raise SystemExit(0 if any(told["ok"] for told in nodes.values()) else 1)
+
+
+@fleet_group.command()
+@click.argument("model")
 @click.option("--node", help="Only from this node.  [default: from all]")
 @endpoint_options
 @json_option

@@ -3,19 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import click
+import msgspec
 
 from helexa.cli.memory_bar import lines_of, size
-from helexa.core.outlook import Download, Outlook
+from helexa.cli.table import table
+from helexa.core.outlook import Outlook, ToFetch
 
 _INDENT = 10
+_PLAIN = str.maketrans("█▓▒░╱·▕▏✓✗", "#wkco.||+-")
+"""For terminals that cannot draw."""
 MIB = 1 << 20
 
 
-def render(told: Outlook) -> str:
-    """The whole text."""
-    return "\n".join(_lines(told)) + "\n"
+def render(told: Outlook, *, draws: bool = True) -> str:
+    """The whole text; in letters alone where nothing else can be shown."""
+    text = "\n".join(_lines(told)) + "\n"
+    return text if draws else text.translate(_PLAIN)
+
+
+def by_node(found: dict[str, Any]) -> list[str]:
+    """A line per node, and under it what would help where it would not run."""
+    outlooks = {name: msgspec.convert(told, Outlook) for name, told in found.items()}
+    heads = ("node", "", "engine", "memory", "context", "slots", "to fetch")
+    rows = [_node_row(name, told) for name, told in outlooks.items()]
+    shown = table(heads, rows, "<<<>>>>", keep=2) if rows else ["no node answers"]
+    for name, told in outlooks.items():
+        if not told.ok:
+            shown += ["", f"{name}: {told.detail or told.reason}"]
+            shown += [f"    {step.what}" for step in told.nearest]
+    return shown
+
+
+def _node_row(name: str, told: Outlook) -> list[str]:
+    verdict = "runs" if told.ok else "not now" if told.possible else "never"
+    needed = sum(use.needed_mb for use in told.memory)
+    missing = told.download.bytes_missing / MIB if told.download is not None else 0
+    return [
+        name,
+        verdict,
+        told.engine or "",
+        size(needed) if needed else "",
+        str(told.context or ""),
+        str(told.slots or ""),
+        size(missing) if missing else "",
+    ]
 
 
 def _lines(told: Outlook) -> Iterator[str]:
@@ -72,7 +106,7 @@ def _context(told: Outlook) -> list[str]:
     return lines
 
 
-def _download(found: Download | None) -> list[str]:
+def _download(found: ToFetch | None) -> list[str]:
     if found is None:
         return []
     if not found.bytes_missing:

@@ -58,7 +58,7 @@ class MemoryUse(msgspec.Struct, frozen=True):
         return self.free_mb - self.usable_mb
 
 
-class Download(msgspec.Struct, frozen=True):
+class ToFetch(msgspec.Struct, frozen=True):
     """What has to be fetched first.
 
     Args:
@@ -151,6 +151,6 @@ class Outlook(msgspec.Struct, frozen=True):
     reasoning: bool = False
     thinking: Thinking | None = None
     pooling: str | None = None
-    download: Download | None = None
+    download: ToFetch | None = None
     nearest: list[Nearest] = []
     notes: list[str] = []

@@ -31,6 +31,7 @@ from helexa.cortex.exchange.route import CHAT, Route, inference_routes
 from helexa.cortex.exchange.settling import Settler
 from helexa.cortex.fleet.client import HttpNode, Trust, tls_context
 from helexa.cortex.fleet.fleet import Fleet
+from helexa.cortex.fleet.foresight import Foresight
 from helexa.cortex.fleet.roster import FleetDoor, NodesFile, Roster
 from helexa.cortex.fleet_metrics import derived_gauges, waiting_gauge
 from helexa.cortex.habits import Habits
@@ -48,6 +49,7 @@ from helexa.cortex.observers import RequestObservers
 from helexa.cortex.profiles import ProfileFile, Profiles
 from helexa.cortex.prompts import prompt_of
 from helexa.cortex.residency.acts import Hooks
+from helexa.cortex.residency.effects import load_request
 from helexa.cortex.residency.owner import Residency
 from helexa.cortex.residency.world import Rules
 from helexa.cortex.responses.build import make_keeper
@@ -137,6 +139,7 @@ async def run(
     chores = (
         gateway.fleet.run(),
         gateway.residency.run(),
+        foresight(gateway).run(),
         gateway.settler.run(),
         recover(gateway),
         gateway.kept.run(),
@@ -184,6 +187,16 @@ async def recover(gateway: Gateway) -> None:
     )
     await book.learn(gateway.keyring.table.principals)  # so that a key's first grant asks but once
     await recovery.run()
+
+
+def foresight(gateway: Gateway) -> Foresight:
+    """What asks the nodes about cold models."""
+    profiles = gateway.profiles
+    return Foresight(
+        gateway.fleet,
+        lambda: {profile.id: load_request(profile) for profile in profiles.current.models},
+        gateway.loop.time,
+    )
 
 
 def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gateway:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from helexa.core.fleet import Limit, ModelEntry
+from helexa.core.outlook import Outlook
 from helexa.cortex.fleet.snapshot import FleetSnapshot, NodeSnapshot
 from helexa.cortex.profiles import BUILT_IN, Profile, Profiles
 from helexa.wire.models_list import ListedModel, Location
@@ -34,16 +35,30 @@ def profile_of(profiles: Profiles, model: str) -> Profile | None:
 def feasible(profile: Profile, node: NodeSnapshot) -> bool:
     """Whether a node could run the model: placement, devices and engine; not whether it has room.
 
-    A host that lists no devices counts as one of unknown memory.
+    A host that lists no devices counts as one of unknown memory. What the node has said of the
+    model counts (``hopeless``); what it has not said does not.
     """
     if node.discovery is None or (profile.pinned_on and node.name not in profile.pinned_on):
         return False
-    if profile.harness not in node.discovery.harnesses:
+    if profile.harness is not None and profile.harness not in node.discovery.harnesses:
+        return False
+    if hopeless(node.outlooks.get(profile.id)):
         return False
     least = profile.min_device_vram_mb or 0
     devices = node.discovery.devices
     enough = sum(device.vram_total_mb >= least for device in devices)
     return enough >= profile.min_devices or (not devices and profile.min_devices <= 1 and not least)
+
+
+def hopeless(outlook: Outlook | None) -> bool:
+    """Whether a node has said that a model would never run there as things are: no engine for
+    it, no such files, or not enough memory even if all of it were free."""
+    if outlook is None or outlook.ok or outlook.possible:
+        return False
+    if outlook.reason == "insufficient_vram":
+        return True
+    unknown = outlook.reason in ("model_not_found", "forbidden", "invalid_request_body")
+    return unknown or (bool(outlook.candidates) and outlook.engine is None)
 
 
 def feasible_nodes(profile: Profile, fleet: FleetSnapshot) -> tuple[NodeSnapshot, ...]:
@@ -101,9 +116,11 @@ def _present(node: NodeSnapshot) -> Iterable[str]:
 def _listed(profile: Profile | None, model: str, fleet: FleetSnapshot, created: int) -> ListedModel:
     states = [(node, node.models.get(model)) for node in fleet.reachable]
     entries = [state.entry for _, state in states if state and state.entry.status in PRESENT]
-    capabilities = [c for entry in entries for c in entry.capabilities]
-    capabilities += profile.capabilities if profile is not None and not entries else ()
     possible = () if profile is None else feasible_nodes(profile, fleet)
+    known: Sequence[ModelEntry | Outlook] = entries or _foretold(model, possible)
+    capabilities = [c for said in known for c in said.capabilities]
+    if profile is not None and not capabilities:
+        capabilities += profile.capabilities
     return ListedModel(
         id=model,
         created=created,
@@ -111,12 +128,18 @@ def _listed(profile: Profile | None, model: str, fleet: FleetSnapshot, created: 
         feasible_on=tuple(node.name for node in possible),
         locations=_locations(profile, model, fleet.reachable),
         capabilities=tuple(dict.fromkeys(capabilities)),
-        limit=tightest([entry.limit for entry in entries if entry.limit is not None]),
+        limit=tightest([said.limit for said in known if said.limit is not None]),
         cost=None if profile is None or profile.cost is None else _cost(profile),
         tool_call=any(e.tool_call for e in entries) or (not entries and "tools" in capabilities),
         reasoning=any(e.reasoning for e in entries)
         or (not entries and "reasoning" in capabilities),
     )
+
+
+def _foretold(model: str, nodes: Iterable[NodeSnapshot]) -> list[Outlook]:
+    """What those nodes have said of a model that is loaded nowhere."""
+    found = (node.outlooks.get(model) for node in nodes)
+    return [outlook for outlook in found if outlook is not None and outlook.capabilities]
 
 
 def tightest(limits: Sequence[Limit]) -> Limit | None:

@@ -33,7 +33,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One ``[[models]]``: what to load under an id and where it may live.
 
     Args:
-        harness: Name of the engine that runs it.
+        harness: Name of the engine that runs it; absent, each node takes the one that suits.
         vram_mb: The operator's estimate of its memory (MiB), shown until it was measured.
         min_devices, min_device_vram_mb: At least so many devices of at least so much memory.
         pinned_on: Names of nodes; empty means any.
@@ -47,7 +47,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     id: str
-    harness: str
+    harness: str | None = None
     quant: str | None = None
     source: str | None = None
     vram_mb: Count | None = None

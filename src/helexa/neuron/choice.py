@@ -86,7 +86,8 @@ def choose(
     Args:
         engines: By name.
         harness: The one that was asked for; then only it is considered.
-        listed: Engine → the ids that the operator lists for it.
+        listed: Engine → the ids that the operator lists for it. An engine that is here takes
+            other models only when it is asked for.
         quants: GGUF quants that the same repository has.
     """
     named = listed or {}
@@ -165,6 +166,8 @@ def _candidate(
     verdict = engine.can_run(facts, host)
     if facts.refusal is not None:
         verdict = Verdict(False, "unsupported_model", facts.refusal)
+    elif not _offered(engine.name, facts, listed, harness):
+        verdict = Verdict(False, "not_listed", "it takes the models that are listed for it")
     why = {
         0: "the operator lists the model for it",
         1: f"{_spelled(facts.format)} is its own format",
@@ -175,6 +178,13 @@ def _candidate(
     detail = None if verdict.ok else verdict.detail or verdict.reason or "cannot run it"
     reason = None if verdict.ok else verdict.reason or "cannot_run"
     return Candidate(engine.name, verdict.ok, version, reason, detail, why)
+
+
+def _offered(
+    name: str, facts: ModelFacts, listed: Mapping[str, Collection[str]], harness: str | None
+) -> bool:
+    """Whether an engine may be taken: one with a list only for what is on it, or by name."""
+    return name == harness or name not in listed or facts.model_id in listed[name]
 
 
 def _advice(

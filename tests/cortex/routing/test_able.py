@@ -15,7 +15,9 @@ from tests.cortex.routing.test_placer import placing
 from tests.pictures import part, png
 
 from helexa.core.errors import UnsupportedOperation, VisionUnsupported
+from helexa.core.outlook import Outlook
 from helexa.core.principal import ANONYMOUS, Principal
+from helexa.cortex.fleet.snapshot import NodeSnapshot
 from helexa.cortex.profiles import Profile, Profiles
 from helexa.cortex.routing import able
 from helexa.wire.peek import peek
@@ -141,3 +143,11 @@ async def test_a_model_that_turns_out_to_be_blind_says_so_once_it_is_awake(
             node.put(model("cold", capabilities=WRITES))
             with pytest.raises(VisionUnsupported, match="'seer'"):
                 await waiting
+
+
+def test_of_a_sleeping_model_its_files_tell_before_the_catalogue() -> None:
+    looked = NodeSnapshot("one", "", outlooks={"m": Outlook("m", True, capabilities=SEES)})
+    asleep = NodeSnapshot("two", "")
+    assert able.told_asleep(WRITES, [looked, asleep], "m") == tuple(SEES)
+    assert able.told_asleep(WRITES, [asleep], "m") == WRITES
+    assert able.told_by(looked, "m") == SEES

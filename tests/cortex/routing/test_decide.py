@@ -23,6 +23,7 @@ from helexa.core.fleet import (
     ModelLoad,
     Servable,
 )
+from helexa.core.outlook import Candidate, Outlook
 from helexa.cortex.fleet.snapshot import FleetSnapshot, ModelState, NodeSnapshot
 from helexa.cortex.profiles import Profile, Profiles
 from helexa.cortex.routing.decide import Refuse, Serve, Wait, Wake, decide
@@ -157,3 +158,17 @@ def test_nodes_to_avoid_do_not_count() -> None:
     assert isinstance(
         decide("m", CATALOGUE, fleet(node("one", "loaded"), node("two")), avoid), Wake
     )
+
+
+def test_a_model_that_no_node_can_run_is_refused_in_their_own_words() -> None:
+    said = Outlook("m", False, reason="unsupported_format", detail="take a GGUF of it",
+                   candidates=[Candidate("llamacpp", False)])  # fmt: skip
+    absent = Outlook("m", False, reason="model_not_found", detail="not here")
+    error = refused(
+        CATALOGUE, node("one", outlooks={"m": said}), node("two", outlooks={"m": absent})
+    )
+    assert isinstance(error, ServiceUnavailable)
+    assert error.message == "No node can run 'm'. one: take a GGUF of it; two: not here"
+    decision = decide("m", CATALOGUE, fleet(node("one", outlooks={"m": said}), node("two")))
+    assert isinstance(decision, Wake)
+    assert decision.nodes == ("two",)

@@ -42,7 +42,11 @@ def test_what_cannot_be_run_is_foretold_with_the_loads_own_words(
     refused = node.post("/models/load", {"model_id": str(folder)})
     assert refused.status_code == 400
     assert refused.json()["error"]["code"] == told["reason"] == "unsupported_operation"
-    assert refused.json()["error"]["message"] == told["detail"]
+    # The path may hold digits that a 4xx body hides, because clients retry on them.
+    said = [text.partition(" cannot be served: ")[2] for text in (
+        told["detail"], refused.json()["error"]["message"])]  # fmt: skip
+    assert said[0] == said[1]
+    assert "turns speech into text" in said[0]
 
 
 def test_capabilities_of_a_model_that_is_nowhere_are_a_404(

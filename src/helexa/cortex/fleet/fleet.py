@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from helexa.core.fleet import RequestRecord
+from helexa.core.outlook import Outlook
 from helexa.cortex.fleet.client import NodeApi
 from helexa.cortex.fleet.events import GrantLow
 from helexa.cortex.fleet.node import NodeHooks, NodeTask, Pace
@@ -112,6 +113,12 @@ class Fleet:
         node = self._nodes.get(name)
         if node is not None:
             node.mark_draining(draining)
+
+    def foretold(self, name: str, outlooks: Mapping[str, Outlook]) -> None:
+        """A node has said what would become of models there."""
+        node = self._nodes.get(name)
+        if node is not None:
+            node.foretold(outlooks)
 
     async def wait_until(self, happened: Callable[[FleetSnapshot], bool]) -> FleetSnapshot:
         """The first snapshot, from now on, of which ``happened`` is true."""

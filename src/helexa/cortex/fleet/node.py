@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TypeVar
 
@@ -24,6 +24,7 @@ from msgspec.structs import replace
 
 from helexa.core.errors import HelexaError, UpstreamConnectionError
 from helexa.core.fleet import Discovery, Health, ModelEntry, NodeVersion, RequestRecord
+from helexa.core.outlook import Outlook
 from helexa.cortex.fleet import state
 from helexa.cortex.fleet.backoff import Backoff
 from helexa.cortex.fleet.client import Answer, NodeApi
@@ -124,6 +125,10 @@ class NodeTask:
         """We have just told the node, and need not wait to hear it back."""
         self._news += 1  # a poll that is under way may be older
         self._publish(replace(self.snapshot, draining=draining))
+
+    def foretold(self, outlooks: Mapping[str, Outlook]) -> None:
+        """What would become of models here, as the node has said."""
+        self._publish(replace(self.snapshot, outlooks=dict(outlooks)))
 
     # Polling.
 

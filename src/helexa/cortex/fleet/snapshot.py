@@ -19,6 +19,7 @@ from helexa.core.fleet import (
     ModelLoad,
     NodeVersion,
 )
+from helexa.core.outlook import Outlook
 
 STRIKES = 3
 """Missed polls in a row after which a node is dead."""
@@ -71,6 +72,7 @@ class NodeSnapshot(msgspec.Struct, frozen=True):
         epoch: Its life, when it tells.
         last_seen: Epoch seconds of its last answer.
         models: By id; kept while the node is silent, so that nothing flickers.
+        outlooks: What would become of the catalogue's models here, as far as it has been asked.
     """
 
     name: str
@@ -88,6 +90,7 @@ class NodeSnapshot(msgspec.Struct, frozen=True):
     activation: Activation = Activation()
     devices: tuple[DeviceReading, ...] = ()
     models: dict[str, ModelState] = {}
+    outlooks: dict[str, Outlook] = {}
 
     @property
     def reachable(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from helexa.core.outlook import Outlook
 from helexa.cortex.catalogue import profile_of
 from helexa.cortex.fleet.snapshot import FleetSnapshot, ModelState, NodeSnapshot
 from helexa.cortex.profiles import Profiles
@@ -94,6 +95,8 @@ class Uses:
             used = profile.vram_mb
         if used is not None:
             used += headroom_mb(node)
+        else:
+            used = foretold_mb(node.outlooks.get(model))
         need, firm = self._learned.need_mb(node.name, model, used)
         return Option(
             node.name,
@@ -143,6 +146,15 @@ class Uses:
             use.owed,
             profile is None or model in keep,
         )
+
+
+def foretold_mb(outlook: Outlook | None) -> int | None:
+    """Free memory with which a model would fit that a node has said not to; None when it would
+    fit, or nothing was said."""
+    if outlook is None or outlook.ok or outlook.shortage is None:
+        return None
+    short = outlook.shortage
+    return short.needed_mb + max(0, short.free_mb - short.usable_mb)
 
 
 def headroom_mb(node: NodeSnapshot) -> int:

@@ -19,6 +19,7 @@ from helexa.cortex.routes.deps import ManagementDeps
 from helexa.cortex.routes.fleet import FleetRoutes
 from helexa.cortex.routes.guard import require_admin
 from helexa.cortex.routes.keys import KeyRoutes
+from helexa.cortex.routes.plan import PlanRoutes
 from helexa.cortex.routes.respond import body_as, no_route, number, reply
 from helexa.cortex.routes.usage import UsageRoutes
 
@@ -44,6 +45,7 @@ class AdminRoutes:
             ("GET", "/admin/capture/download", self.capture_download),
         ]
         table += FleetRoutes(self._deps).table()
+        table += PlanRoutes(self._deps).table()
         table += KeyRoutes(self._deps.keyring, self._deps.ledger).table()
         if self._deps.usage is not None:
             table += UsageRoutes(self._deps.usage).table()

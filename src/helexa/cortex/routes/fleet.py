@@ -105,6 +105,7 @@ class FleetRoutes:
     def _shown(self, node: NodeSnapshot) -> dict[str, object]:
         deps = self._deps
         shown: dict[str, object] = msgspec.to_builtins(node)
+        del shown["outlooks"]  # long, and asked for anew by /admin/plan
         shown |= {
             "state": node.state,
             "reachable": node.reachable,
@@ -188,7 +189,7 @@ class FleetRoutes:
     async def _load_on(self, model: str, name: str, *, wait: bool) -> None:
         self._node(name)
         profiles = self._deps.profiles.current
-        profile = profile_of(profiles, model) or Profile(id=model, harness="")
+        profile = profile_of(profiles, model) or Profile(id=model)
         path, timeout = "/models/load?wait=false", CALL_TIMEOUT_S
         if wait:
             path, timeout = "/models/load", self._deps.residency.rules.max_wait_s

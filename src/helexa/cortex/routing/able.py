@@ -5,13 +5,14 @@
     route, images ─▶ need ─▶ places that lack it are left out ─▶ none left: 400, naming a model
                                                                   that can
 
-A place says what it can when it has the model; of a model that is asleep the catalogue may tell.
+A place says what it can when it has the model or has looked at its files; of a model that is asleep
+the catalogue may tell.
 Where nobody tells, nothing is left out, and the node's own check decides. Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from helexa.core.errors import HelexaError, UnsupportedOperation, VisionUnsupported
 from helexa.core.principal import Principal
@@ -48,9 +49,22 @@ def lacking(told: Sequence[Sequence[str]]) -> frozenset[str]:
 
 
 def told_by(node: NodeSnapshot, model: str) -> Sequence[str]:
-    """What a node says that a model can there; nothing if it does not have it."""
-    state = node.models.get(model)
-    return () if state is None else state.entry.capabilities
+    """What a node says that a model can there, loaded or not; nothing if it does not say."""
+    state, outlook = node.models.get(model), node.outlooks.get(model)
+    if state is not None and state.entry.capabilities:
+        return state.entry.capabilities
+    return () if outlook is None else outlook.capabilities
+
+
+def told_asleep(stated: Sequence[str], nodes: Iterable[NodeSnapshot], model: str) -> Sequence[str]:
+    """What a sleeping model can: what its files say on any of the nodes, else the catalogue.
+
+    Args:
+        stated: The catalogue's capabilities.
+        nodes: Where it could be loaded.
+    """
+    found = [capability for node in nodes for capability in told_by(node, model)]
+    return tuple(dict.fromkeys(found)) or stated
 
 
 def cannot(

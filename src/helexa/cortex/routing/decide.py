@@ -24,12 +24,14 @@ from helexa.core.errors import (
     ServiceUnavailable,
 )
 from helexa.core.fleet import Download
-from helexa.cortex.catalogue import feasible_nodes, profile_of
+from helexa.cortex.catalogue import feasible_nodes, hopeless, profile_of
 from helexa.cortex.fleet.snapshot import FleetSnapshot, NodeSnapshot
 from helexa.cortex.profiles import Profile, Profiles
 
 SOON_S = 2.0
 RECOVERY_S = 5.0
+DECLINED_S = 30.0
+"""Until whatever a node has said of a model may have been mended."""
 NOBODY: frozenset[str] = frozenset()
 
 
@@ -150,6 +152,11 @@ def _why_not(
             retry_after_s=SOON_S,
         )
     if profile is not None:
+        said = [f"{n.name}: {n.outlooks[model].detail}" for n in usable if _declined(n, model)]
+        if said:
+            return ServiceUnavailable(
+                f"No node can run {model!r}. {'; '.join(said)}", retry_after_s=DECLINED_S
+            )
         return ServiceUnavailable(
             f"No node that could run {model!r} is available. See GET /health for the nodes.",
             retry_after_s=RECOVERY_S,
@@ -163,6 +170,11 @@ def _why_not(
         f"The model {model!r} does not exist here. GET /v1/models lists those that do.",
         param="model",
     )
+
+
+def _declined(node: NodeSnapshot, model: str) -> bool:
+    outlook = node.outlooks.get(model)
+    return outlook is not None and bool(outlook.detail) and hopeless(outlook)
 
 
 def _unservable(model: str, reason: str | None, detail: str | None) -> HelexaError:

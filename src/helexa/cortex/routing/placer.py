@@ -340,7 +340,8 @@ class FleetPlacer:
         candidates = tuple(self._candidate(node, model) for node in nodes)
         told = [able.told_by(node, model) for node in nodes]
         if isinstance(decision, Wake):
-            told.append(decision.profile.capabilities)
+            possible = (node for node in fleet.nodes if node.name in decision.nodes)
+            told.append(able.told_asleep(decision.profile.capabilities, possible, model))
         return _View(
             model,
             decision,

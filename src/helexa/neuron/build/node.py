@@ -97,6 +97,7 @@ def assemble_node(parts: Parts, log: Logger) -> Node[ServedModel]:
             parts.clamps,
             scout,
             lambda: [r.model_id for r in registry.residents()],
+            os.environ,
         ),
         defaults=tuple(normalised(found, _load_request(m)) for m in settings.default_models),
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 
 from helexa.core.fleet import Limit
 from helexa.neuron.build.engines import wishes
+from helexa.neuron.build.sources import cache_dir
 from helexa.neuron.engines.base import Engine, Host, Plan
 from helexa.neuron.limits import derive
 from helexa.neuron.models.facts import ModelFacts
@@ -16,6 +19,7 @@ from helexa.neuron.registry.experience import Experience
 from helexa.neuron.registry.known import KnownFacts
 from helexa.neuron.registry.scout import Scout
 from helexa.neuron.settings import Clamps, NeuronSettings
+from helexa.neuron.sources.listing import Listing
 from helexa.neuron.sources.sources import Sources
 
 
@@ -45,7 +49,11 @@ def make_scout(
 
 
 def make_foreteller(
-    settings: NeuronSettings, clamps: Clamps, scout: Scout, loaded: Callable[[], list[str]]
+    settings: NeuronSettings,
+    clamps: Clamps,
+    scout: Scout,
+    loaded: Callable[[], list[str]],
+    environ: Mapping[str, str],
 ) -> Foreteller:
     """What says what would become of models.
 
@@ -61,7 +69,24 @@ def make_foreteller(
     return Foreteller(
         scout=scout,
         limit=limit,
-        disk=lambda _listing: None,
+        disk=partial(room_for, settings, environ),
         loaded=loaded,
         headroom_mb=limits.activation_headroom_mb,
     )
+
+
+def room_for(
+    settings: NeuronSettings, environ: Mapping[str, str], listing: Listing
+) -> tuple[Path, int] | None:
+    """Where a hub's files go, and the bytes free there (blocking); None when that is not known."""
+    given = settings.sources.get(listing.scheme)
+    folder = given.cache_dir.expanduser() if given is not None and given.cache_dir else None
+    folder = folder or cache_dir(listing.scheme, environ)
+    for place in (folder, *folder.parents):  # it may have to be made yet
+        try:
+            return folder, shutil.disk_usage(place).free
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return None
+    return None

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from helexa.core.errors import HelexaError, InsufficientVram, ServiceUnavailable
 from helexa.core.fleet import Limit, LoadRequest
-from helexa.core.outlook import Download, MemoryUse, Nearest, Outlook, Thinking
+from helexa.core.outlook import MemoryUse, Nearest, Outlook, Thinking, ToFetch
 from helexa.neuron.choice import smaller_quants
 from helexa.neuron.engines.base import Plan
 from helexa.neuron.models.facts import ModelFacts
@@ -179,10 +179,10 @@ class Foreteller:
             notes=[note for note in (found.note, listing.note) if note],
         )
 
-    async def _download(self, listing: Listing, measured: float | None) -> Download:
+    async def _download(self, listing: Listing, measured: float | None) -> ToFetch:
         rate = measured or ASSUMED_RATE
         place = await asyncio.to_thread(self.disk, listing) if listing.bytes_missing else None
-        return Download(
+        return ToFetch(
             listing.bytes_total,
             listing.bytes_missing,
             rate=rate if listing.bytes_missing else 0.0,
@@ -203,7 +203,7 @@ def _usable(memory: list[MemoryUse]) -> int:
     return sum(room_of(use.total_mb, use.total_mb, use.headroom_mb) for use in memory)
 
 
-def _no_room(download: Download | None) -> str:
+def _no_room(download: ToFetch | None) -> str:
     if download is None or download.disk_free is None:
         return ""
     return (

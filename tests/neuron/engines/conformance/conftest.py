@@ -35,7 +35,7 @@ def begin(candidate: Candidate, folder: Path, **more: object) -> AbstractAsyncCo
         folder,
         wanted,
         candidate.settings,
-        busy=candidate.busy,
+        tells_load=candidate.tells_load,
     )
 
 

@@ -12,6 +12,7 @@ from tests.neuron.engines.driving import Case, Exchange, as_json, user
 pytestmark = pytest.mark.anyio
 
 LONG = "river stone garden " * 600
+WITHIN_S = 0.1
 PREDICTED = re.compile(rb'"predicted_n":(\d+)')
 
 
@@ -20,7 +21,7 @@ async def freed_after(case: Case, exchange: Exchange) -> float:
     loop = asyncio.get_running_loop()
     exchange.drop()
     left = loop.time()
-    await case.free(60)
+    await case.free()
     return loop.time() - left
 
 
@@ -29,7 +30,7 @@ async def test_leaving_while_decoding_frees_the_slot(case: Case, candidate: Cand
     exchange = await case.send({**user("Count."), "stream": True, **candidate.endless})
     await exchange.begin()
     await exchange.until(lambda: exchange.request.cleaner.meter.output >= cleaner_waits)
-    assert await freed_after(case, exchange) < candidate.frees_s
+    assert await freed_after(case, exchange) < WITHIN_S
 
 
 async def test_leaving_a_plain_answer_frees_the_slot_as_fast(
@@ -39,7 +40,7 @@ async def test_leaving_a_plain_answer_frees_the_slot_as_fast(
     assert exchange.request.stream is False
     await exchange.begin()
     await exchange.until(lambda: exchange.request.cleaner.meter.output >= 5)
-    assert await freed_after(case, exchange) < candidate.frees_s
+    assert await freed_after(case, exchange) < WITHIN_S
 
 
 async def test_leaving_during_the_prompt_frees_the_slot(case: Case, candidate: Candidate) -> None:
@@ -48,7 +49,7 @@ async def test_leaving_during_the_prompt_frees_the_slot(case: Case, candidate: C
     meter = exchange.request.cleaner.meter
     await exchange.until(lambda: meter.prompt_known)
     # One chunk is computed to its end; the machine may be busy with other things.
-    assert await freed_after(case, exchange) < candidate.frees_s * 3
+    assert await freed_after(case, exchange) < WITHIN_S * 3
     assert meter.output == 0
     assert meter.prompt > meter.prompt_processed
 

@@ -1,0 +1,73 @@
+"""What would become of a model on each node, asked of the nodes themselves, now."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from helexa.core.errors import HelexaError, UpstreamConnectionError
+from helexa.core.fleet import LoadRequest
+from helexa.core.outlook import Outlook
+from helexa.cortex.catalogue import profile_of, resolve
+from helexa.cortex.fleet.foresight import ASK_S, PATH
+from helexa.cortex.profiles import Profile
+from helexa.cortex.residency.effects import load_request
+from helexa.cortex.routes.deps import ManagementDeps
+from helexa.cortex.routes.respond import body_as, reply
+from helexa.wire.errors import from_wire
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class PlanOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``POST /admin/plan``: a model or alias; what is not said is the catalogue's."""
+
+    model: str
+    node: str | None = None
+    harness: str | None = None
+    quant: str | None = None
+    source: str | None = None
+
+
+class PlanRoutes:
+    """One handler; who may ask is checked around it."""
+
+    def __init__(self, deps: ManagementDeps) -> None:
+        self._deps = deps
+
+    def table(self) -> list[tuple[str, str, Handler]]:
+        """Method, path, handler."""
+        return [("POST", "/admin/plan", self.plan)]
+
+    async def plan(self, request: Request) -> Response:
+        """Outlooks by node; a node that says nothing says why."""
+        order = await body_as(request, PlanOrder)
+        profiles = self._deps.profiles.current
+        model = resolve(profiles, order.model)
+        spec = load_request(profile_of(profiles, model) or Profile(model))
+        said = {n: getattr(order, n) for n in ("harness", "quant", "source")}
+        spec = msgspec.structs.replace(spec, **{n: v for n, v in said.items() if v is not None})
+        nodes = [
+            node.name
+            for node in self._deps.fleet.snapshot().reachable
+            if order.node in (None, node.name)
+        ]
+        told = await asyncio.gather(*(self._ask(name, spec) for name in nodes))
+        return reply({"model": model, "nodes": dict(zip(nodes, told, strict=True))})
+
+    async def _ask(self, name: str, spec: LoadRequest) -> Outlook:
+        api = self._deps.fleet.api(name)
+        try:
+            if api is None:
+                raise UpstreamConnectionError(f"The node {name!r} has just been removed.")
+            answer = await api.post(PATH, spec, ASK_S)
+            if answer.status != 200:
+                raise from_wire(answer.status, answer.body)
+            return msgspec.json.decode(answer.body, type=Outlook)
+        except (HelexaError, msgspec.DecodeError) as error:
+            code = error.code if isinstance(error, HelexaError) else None
+            return Outlook(spec.model_id, False, reason=code or "no_answer", detail=str(error))
