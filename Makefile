@@ -5,12 +5,13 @@
 #   make test    the whole suite
 #   make sdks    the SDKs, the AI SDK and coding agents in several versions against a real stack
 #   make check   lint, types, import contracts, docs, packaging
+#   make conformance  every engine through the same tests, and the table of it in the docs
 #   make soak    the long runs that do not fit the suite
 #   make bench   the figures of docs/figures.md, printed
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo up test check soak bench reference web clean sdks
+.PHONY: demo up test check soak bench reference web clean sdks conformance
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -58,6 +59,10 @@ reference: $(VENV)/.installed-dev
 # Versions of other people's clients, installed once under HELEXA_SDK_CACHE (~/.cache/helexa-sdks).
 sdks: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m sdks tests/sdks $(ARGS)
+
+# Every engine through the same tests, and the table of docs/reference/engines.md from it.
+conformance: $(VENV)/.installed-dev
+	$(BIN)/python scripts/conformance.py
 
 soak: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/soak.py $(ARGS)

@@ -16,12 +16,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.neuron.engines.driving import QUICK
+from tests.neuron.engines.driving import QUICK, Busy, Case
 
 from helexa import spark
 from helexa.neuron.engines.base import Engine
 from helexa.neuron.engines.command.engine import CommandEngine
 from helexa.neuron.engines.fake.engine import FakeEngine
+from helexa.neuron.engines.http import ask
 from helexa.neuron.engines.llamacpp.engine import LlamaCpp
 from helexa.neuron.engines.supervisor import SupervisorSettings
 from helexa.neuron.models.facts import ModelFacts
@@ -54,7 +55,9 @@ class Candidate:
         marks: Of its parameter.
         crowds: Rounds of requests in the metering test.
         exact: Its stream says how many tokens it has taken, at any time.
-        tells_load: It says how many requests it runs.
+        call: Members of a request that make it call a tool, beside asking for it in words.
+        busy: How many requests it runs, where the engine does not tell.
+        frees_s: Within this a slot is free when its client has left.
     """
 
     name: str
@@ -70,7 +73,9 @@ class Candidate:
     settings: SupervisorSettings = QUICK
     crowds: int = 6
     exact: bool = True
-    tells_load: bool = True
+    call: Members = field(default_factory=lambda: {"tool_choice": "required"})
+    busy: Busy | None = None
+    frees_s: float = 0.1
 
 
 def as_gguf() -> ModelFacts:
@@ -126,6 +131,12 @@ def llama_server(folder: Path, wanted: Mapping[str, object], **more: Any) -> Com
     return CommandEngine("own", msgspec.convert(given, CommandSettings), os.environ)
 
 
+async def busy_slots(case: Case) -> int:
+    """By llama.cpp's own word."""
+    answer = await ask(case.address, "GET", "/slots")
+    return sum(slot["is_processing"] for slot in answer.json())
+
+
 AT_THE_END = "it says what a prompt or an answer has cost only when the answer has begun or ended"
 COMMAND = Candidate(
     "command",
@@ -140,10 +151,83 @@ COMMAND = Candidate(
     },
     crowds=2,
     exact=False,
-    tells_load=False,
+    busy=busy_slots,
+    frees_s=0.25,
+)
+
+
+async def answers_again(case: Case) -> int:
+    """A server that works on one request after the other is free when it has answered another."""
+    await case.say("Repeat: house", max_tokens=1)
+    return 0
+
+
+def transformers_serve(folder: Path, wanted: Mapping[str, object]) -> CommandEngine:
+    """``transformers serve`` out of the environment that has it."""
+    program = foreign_program("transformers")
+    if program is None:
+        pytest.skip(f"transformers is not installed in {FOREIGN} (make engines)")
+    command = [str(program), "serve", "{model}", "--host", "{host}", "--port", "{port}",
+               "--device", "cpu"]  # fmt: skip
+    ignored = ["n", "logprobs", "top_logprobs", "response_format", "tool_choice",
+               "parallel_tool_calls", "presence_penalty", "reasoning_effort"]  # fmt: skip
+    given = {
+        "command": command,
+        "model_name": "{model}",
+        "unsupported": ignored,
+        "cuts_at_stop": False,
+        "env": {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+    }
+    return CommandEngine("transformers", msgspec.convert(given, CommandSettings), os.environ)
+
+
+FOREIGN = ".venv-vllm"
+
+
+def foreign_program(name: str) -> Path | None:
+    """A program of the environment of engines that do not live in ours."""
+    root = Path(__file__).parents[3]
+    named = os.environ.get("HELEXA_VLLM_PYTHON")
+    folder = Path(named).parent if named else root / FOREIGN / "bin"
+    return folder / name if (folder / name).exists() else None
+
+
+NO_COUNT = "it does not count prompts; the node estimates them"
+TRANSFORMERS = Candidate(
+    "transformers",
+    transformers_serve,
+    as_safetensors,
+    endless={"generation_config": '{"min_new_tokens": 2000}', "max_tokens": 2000},
+    thoughtful={
+        "messages": [{"role": "user", "content": "What is 3 + 4?"}],
+        "chat_template_kwargs": {"enable_thinking": True},
+        "max_tokens": 60,
+        "temperature": 0,
+    },
+    call={},
+    lacks={
+        "test_leaving_during_the_prompt_frees_the_slot": AT_THE_END,
+        "test_the_meter_is_the_engines_own_count_after_every_event": AT_THE_END,
+        "test_a_schema_binds_the_answer": "it ignores `response_format`, so it is refused",
+        "test_several_choices_are_summed_and_kept_apart": "it ignores `n`, so it is refused",
+        "test_the_second_turn_finds_the_first_one_cached": "it keeps nothing between requests",
+        "test_the_count_of_a_cleaned_request_knows_what_was_changed": NO_COUNT,
+        "test_the_count_of_a_legacy_prompt_is_what_it_then_costs": NO_COUNT,
+        "test_the_count_is_what_the_prompt_then_costs": NO_COUNT,
+        "test_too_long_a_prompt_is_refused_with_its_figures": "it has no limit; the node's own "
+        "stands before it",
+        "test_embeddings_are_counted_and_carry_the_served_id": "it makes no embeddings",
+        "test_a_key_is_demanded": "it takes no key; it listens on the loopback only",
+    },
+    marks=(pytest.mark.engines, pytest.mark.timeout(300)),
+    settings=msgspec.structs.replace(QUICK, start_deadline_s=240),
+    crowds=1,
+    exact=False,
+    busy=answers_again,
+    frees_s=30,
 )
 
 CANDIDATES: dict[str, Candidate] = {
-    candidate.name: candidate for candidate in (LLAMACPP, FAKE, COMMAND)
+    candidate.name: candidate for candidate in (FAKE, LLAMACPP, COMMAND, TRANSFORMERS)
 }
 """Another engine is one entry here."""

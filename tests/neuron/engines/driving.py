@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,8 @@ HOST = Host((), (), 24_000, 20_000, 2)
 QUICK = SupervisorSettings(start_deadline_s=20, backoff_min_s=0.02, stop_grace_s=2)
 
 
+Busy = Callable[["Case"], Awaitable[int]]
+"""How many requests an engine runs that does not tell its node."""
 Start = Callable[..., "AbstractAsyncContextManager[Case]"]
 """Starts an engine process of the test's own; its members are wishes for the plan."""
 
@@ -115,7 +117,7 @@ class Case:
     facts: ModelFacts
     plan: Plan
     process: EngineProcess
-    tells_load: bool = True
+    busy: Busy | None = None
     changes: list[EngineChange] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -167,14 +169,16 @@ class Case:
         return self.engine.error(exchange.status, exchange.refusal, self.served)
 
     async def free(self, within_s: float = 5.0) -> None:
-        """Return when no slot is busy; when a request has been answered, where the engine does
-        not say what it runs."""
+        """Return when no slot is busy."""
         async with asyncio.timeout(within_s):
-            if not self.tells_load:
-                await self.say("Repeat: house", max_tokens=1)
-                return
-            while (await self.engine.load(self.address)).running:
+            while await self.running():
                 pass
+
+    async def running(self) -> int:
+        """How many requests the engine runs."""
+        if self.busy is not None:
+            return await self.busy(self)
+        return (await self.engine.load(self.address)).running
 
 
 def user(text: str) -> dict[str, Any]:
@@ -190,7 +194,7 @@ async def running(
     wanted: Mapping[str, object],
     settings: SupervisorSettings = QUICK,
     *,
-    tells_load: bool = True,
+    busy: Busy | None = None,
 ) -> AsyncIterator[Case]:
     """An engine process, ended afterwards."""
     plan = engine.plan(facts, HOST, wanted)
@@ -206,7 +210,7 @@ async def running(
         settings=settings,
         on_change=lambda change: case.on_change(change),  # noqa: PLW0108 - case comes after
     )
-    case = Case(engine, facts, plan, process, tells_load)
+    case = Case(engine, facts, plan, process, busy)
     try:
         await process.start()
         yield case

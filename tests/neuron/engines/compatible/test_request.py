@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.pictures import part, png
 
 from helexa.core.errors import (
     HelexaError,
@@ -15,9 +16,11 @@ from helexa.core.errors import (
     UnsupportedParameter,
     VisionUnsupported,
 )
-from helexa.neuron.engines.base import EngineRequest, Served
+from helexa.neuron.engines.base import UNCOUNTED, Address, EngineRequest, Served
 from helexa.neuron.engines.compatible.clean import Cleaning
+from helexa.neuron.engines.compatible.counting import prompt_tokens
 from helexa.neuron.engines.compatible.habits import Habits
+from helexa.neuron.engines.compatible.stream import IMAGE_TOKENS, guess_tokens
 
 HABITS = Habits(
     continuous=True,
@@ -55,6 +58,24 @@ def test_every_answer_is_streamed_and_counted(served: Served) -> None:
 
 def test_continuous_usage_is_asked_only_of_those_who_know_it(served: Served) -> None:
     assert sent(served, USER, habits=Habits())["stream_options"] == {"include_usage": True}
+
+
+def test_images_are_counted_before_and_guessed_without_their_bytes(served: Served) -> None:
+    facts = msgspec.structs.replace(served.facts, capabilities=("text", "vision"))
+    seeing = msgspec.structs.replace(served, facts=facts)
+    picture = part(png(56, 56) + bytes(100_000))
+    asked = clean(seeing, {"messages": [{"role": "user", "content": [picture]}]})
+    assert asked.most == UNCOUNTED
+    assert IMAGE_TOKENS <= guess_tokens(asked.body) < 2 * IMAGE_TOKENS + 100
+    assert clean(seeing, USER).most is None
+
+
+@pytest.mark.anyio
+async def test_many_inputs_are_guessed_whatever_the_engine_counts(served: Served) -> None:
+    asked = clean(served, {"input": ["word " * 40] * 20}, route="embeddings")
+    nobody = Address(port=1)  # where an engine would count
+    habits = Habits(tokenize="/tokenize")
+    assert await prompt_tokens(nobody, asked, served, habits) == guess_tokens(asked.body)
 
 
 def test_what_steps_around_the_node_is_left_out(served: Served) -> None:

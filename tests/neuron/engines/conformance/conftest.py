@@ -35,7 +35,7 @@ def begin(candidate: Candidate, folder: Path, **more: object) -> AbstractAsyncCo
         folder,
         wanted,
         candidate.settings,
-        tells_load=candidate.tells_load,
+        busy=candidate.busy,
     )
 
 

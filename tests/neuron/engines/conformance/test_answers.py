@@ -28,7 +28,6 @@ TOOL = {
 CALL = {
     **user("Call get_weather for paris."),
     "tools": [TOOL],
-    "tool_choice": "required",
     "max_tokens": 60,
     "temperature": 0,
 }
@@ -127,9 +126,11 @@ async def test_thinking_is_off_unless_somebody_asks(case: Case) -> None:
     assert asked["chat_template_kwargs"] == {"enable_thinking": True}
 
 
-async def test_a_tool_call_streams_in_one_shape_and_ends_as_tool_calls(case: Case) -> None:
+async def test_a_tool_call_streams_in_one_shape_and_ends_as_tool_calls(
+    case: Case, candidate: Candidate
+) -> None:
     await needs_a_trained_model(case)
-    exchange = await case.send({**CALL, "stream": True})
+    exchange = await case.send({**CALL, **candidate.call, "stream": True})
     await exchange.finish()
     chunks = as_json(exchange.clean)
     fragments = [
@@ -147,9 +148,9 @@ async def test_a_tool_call_streams_in_one_shape_and_ends_as_tool_calls(case: Cas
     assert chunks[-2]["choices"][0]["finish_reason"] == "tool_calls"
 
 
-async def test_a_plain_tool_call_has_the_same_call(case: Case) -> None:
+async def test_a_plain_tool_call_has_the_same_call(case: Case, candidate: Candidate) -> None:
     await needs_a_trained_model(case)
-    exchange = await case.send(CALL)
+    exchange = await case.send({**CALL, **candidate.call})
     await exchange.finish()
     choice = json.loads(exchange.request.cleaner.whole())["choices"][0]
     call = choice["message"]["tool_calls"][0]

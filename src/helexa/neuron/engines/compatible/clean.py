@@ -8,13 +8,14 @@ import msgspec
 
 from helexa.core.errors import UnsupportedOperation
 from helexa.neuron.engines import vectors
-from helexa.neuron.engines.base import EngineRequest, Served
+from helexa.neuron.engines.base import UNCOUNTED, EngineRequest, Served
 from helexa.neuron.engines.compatible.chat import ChatDialect
 from helexa.neuron.engines.compatible.habits import Habits
 from helexa.neuron.engines.compatible.reader import MakeReader
 from helexa.neuron.engines.compatible.request import prepare_chat, prepare_text
 from helexa.neuron.engines.compatible.stream import Dialect, StreamCleaner, guess_tokens
 from helexa.neuron.engines.compatible.text import TextDialect
+from helexa.neuron.engines.images import any_image
 from helexa.neuron.engines.render import Envelope
 from helexa.neuron.engines.request import Json, decode
 
@@ -93,7 +94,10 @@ class Cleaning(msgspec.Struct, frozen=True):
             prompt_guess=guess_tokens(encoded),
         )
         path = self._path(route, served)
-        return EngineRequest("POST", path, encoded, cleaner, stream=stream, choices=choices)
+        most = UNCOUNTED if any_image(body.get("messages", [])) else None
+        return EngineRequest(
+            "POST", path, encoded, cleaner, stream=stream, choices=choices, most=most
+        )
 
     def _vectors(self, route: str, body: Json, served: Served) -> EngineRequest:
         if route == "embeddings":

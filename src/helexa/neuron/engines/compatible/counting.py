@@ -34,7 +34,8 @@ async def prompt_tokens(
     prompt = body.get("prompt")
     if isinstance(prompt, list):
         return len(prompt)
-    if habits.tokenize is None or (prompt is not None and _whole(habits.tokenize)):
+    vectors = "messages" not in body and prompt is None  # several inputs: no engine counts those
+    if vectors or habits.tokenize is None or (prompt is not None and _whole(habits.tokenize)):
         return guess_tokens(asked.body)
     if _whole(habits.tokenize):
         answer = await ask(address, "POST", habits.tokenize, asked.body)
