@@ -73,9 +73,15 @@ class LlamaCppSettings(_Section, frozen=True):
 
 
 class VllmSettings(_Section, frozen=True):
-    """``[engines.vllm]``: further arguments of its server."""
+    """``[engines.vllm]``.
+
+    Args:
+        args: Further arguments of its server, passed on as they are; they win over ours.
+        python: The interpreter that has vLLM; None looks for one (docs/engines.md).
+    """
 
     args: list[str] = []
+    python: Path | None = None
 
 
 class CommandSettings(_Section, frozen=True):

@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,15 @@ from helexa.neuron.engines.fake.engine import FakeEngine
 from helexa.neuron.engines.http import ask
 from helexa.neuron.engines.llamacpp.engine import LlamaCpp
 from helexa.neuron.engines.supervisor import SupervisorSettings
+from helexa.neuron.engines.vllm.build import VllmBuild, find_build
+from helexa.neuron.engines.vllm.engine import Vllm
 from helexa.neuron.models.facts import ModelFacts
 from helexa.neuron.models.inspect import inspect
 from helexa.neuron.settings import CommandSettings
 
 Members = dict[str, Any]
+
+PREDICTED = re.compile(rb'"predicted_n":(\d+)')
 
 A_GRAMMAR = {"grammar": 'root ::= ("a" | " ")*', "ignore_eos": True, "max_tokens": 2000}
 A_THOUGHT = {
@@ -44,7 +49,8 @@ class Candidate:
     """One engine, as the conformance tests meet it.
 
     Args:
-        make: The engine; gets a folder for files of its own, and the wishes for its plan.
+        make: The engine; gets a folder for files of its own, and the wishes for its plan. None
+            where it is not installed.
         model: What it runs.
         wanted: Wishes for its plan.
         endless: Members of a request that make the answer long.
@@ -58,10 +64,17 @@ class Candidate:
         call: Members of a request that make it call a tool, beside asking for it in words.
         busy: How many requests it runs, where the engine does not tell.
         frees_s: Within this a slot is free when its client has left.
+        progress: It says how far a prompt is while it reads it.
+        both: One server chats and embeds.
+        question: What the built-in model thinks about, with ``thoughtful``.
+        counted: Finds the engine's own counts of output tokens in its stream.
+        shared: It starts in many seconds: one process serves the whole session, and tests that
+            end a process are given that one.
+        missing: What to do about an engine that is not installed.
     """
 
     name: str
-    make: Callable[[Path, Mapping[str, object]], Engine]
+    make: Callable[[Path, Mapping[str, object]], Engine | None]
     model: Callable[[], ModelFacts]
     wanted: Mapping[str, object] = field(default_factory=dict)
     endless: Members = field(default_factory=lambda: dict(A_GRAMMAR))
@@ -76,6 +89,12 @@ class Candidate:
     call: Members = field(default_factory=lambda: {"tool_choice": "required"})
     busy: Busy | None = None
     frees_s: float = 0.1
+    progress: bool = True
+    both: bool = True
+    question: str = "What is it?"
+    counted: re.Pattern[bytes] = PREDICTED
+    shared: bool = False
+    missing: str = ""
 
 
 def as_gguf() -> ModelFacts:
@@ -227,7 +246,43 @@ TRANSFORMERS = Candidate(
     frees_s=30,
 )
 
+
+@cache
+def installed_vllm() -> VllmBuild | None:
+    """Where ``HELEXA_VLLM_PYTHON`` says, or where a node would look."""
+    return find_build(None, os.environ)
+
+
+def vllm(ranks: int) -> Candidate:
+    """vLLM; ``make engines`` runs it."""
+
+    def make(_folder: Path, _wanted: Mapping[str, object]) -> Engine | None:
+        build = installed_vllm()
+        return Vllm(os.environ, build) if build is not None else None
+
+    return Candidate(
+        "vllm" if ranks == 1 else f"vllm-tp{ranks}",
+        make,
+        as_safetensors,
+        {"slots": 4, "max_devices": ranks},
+        endless={"ignore_eos": True, "max_tokens": 2000},
+        thoughtful={
+            "chat_template_kwargs": {"enable_thinking": True}, "max_tokens": 40, "temperature": 0,
+        },
+        marks=(pytest.mark.engines, pytest.mark.timeout(420)),
+        settings=SupervisorSettings(start_deadline_s=240, backoff_min_s=0.02, stop_grace_s=2),
+        progress=False,
+        both=False,
+        frees_s=2.0,
+        question="What is 3+4?",
+        counted=re.compile(rb'"completion_tokens":(\d+)'),
+        shared=True,
+        missing="vLLM is not installed; run: make vllm-env",
+    )  # fmt: skip
+
+
 CANDIDATES: dict[str, Candidate] = {
-    candidate.name: candidate for candidate in (FAKE, LLAMACPP, COMMAND, TRANSFORMERS)
+    candidate.name: candidate
+    for candidate in (FAKE, LLAMACPP, COMMAND, TRANSFORMERS, vllm(1), vllm(2))
 }
 """Another engine is one entry here."""

@@ -118,6 +118,7 @@ class Case:
     plan: Plan
     process: EngineProcess
     busy: Busy | None = None
+    patience_s: float = 60.0
     changes: list[EngineChange] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -127,7 +128,7 @@ class Case:
 
     async def reaches(self, state: str, life: int) -> None:
         """Return when the process has been in a state of a life."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(self.patience_s):
             while not any((c.state, c.life) == (state, life) for c in self.changes):
                 self.changed.clear()
                 await self.changed.wait()
@@ -149,7 +150,10 @@ class Case:
     async def send(self, body: dict[str, Any], route: str = "chat", **more: Any) -> Exchange:
         """Send a request; nothing of the answer is read yet."""
         request = self.clean(route, body, **more)
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.address.port)
+        if self.address.uds is not None:
+            reader, writer = await asyncio.open_unix_connection(self.address.uds)
+        else:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.address.port)
         head = (
             f"{request.method} {request.path} HTTP/1.1\r\nhost: engine\r\n"
             f"authorization: Bearer {self.address.api_key}\r\ncontent-type: application/json\r\n"
@@ -210,7 +214,8 @@ async def running(
         settings=settings,
         on_change=lambda change: case.on_change(change),  # noqa: PLW0108 - case comes after
     )
-    case = Case(engine, facts, plan, process, busy)
+    patience_s = max(60.0, settings.start_deadline_s)
+    case = Case(engine, facts, plan, process, busy, patience_s)
     try:
         await process.start()
         yield case

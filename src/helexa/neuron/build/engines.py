@@ -13,15 +13,17 @@ from helexa.neuron.engines.base import Engine
 from helexa.neuron.engines.command.engine import CommandEngine
 from helexa.neuron.engines.llamacpp.build import LlamaCppBuild, inspect_build
 from helexa.neuron.engines.llamacpp.engine import LlamaCpp
+from helexa.neuron.engines.vllm.build import find_build
+from helexa.neuron.engines.vllm.engine import Vllm
 from helexa.neuron.hardware import Hardware
 from helexa.neuron.settings import NeuronSettings
 
-HARNESSES = ("llamacpp",)
 
-
-def harnesses(settings: NeuronSettings) -> list[str]:
-    """Names of the engines, for whoever asks what the node can run."""
-    return [*HARNESSES, *settings.engines.command]
+def harnesses(settings: NeuronSettings, environ: Mapping[str, str]) -> list[str]:
+    """What this node can run models with: what comes with it, and what was found."""
+    vllm = find_build(settings.engines.vllm.python, environ)
+    found = [LlamaCpp.name, *([] if vllm is None else [Vllm.name])]
+    return [*found, *settings.engines.command]
 
 
 def make_engines(
@@ -37,12 +39,15 @@ def make_engines(
         _llama_build(hardware, environ),
         cpu_only=settings.engines.llamacpp.gpu_layers == 0,
     )
-    return {llama.name: llama} | _command_engines(settings, environ)
+    found = find_build(settings.engines.vllm.python, environ)
+    vllm = Vllm(environ, found, settings.engines.vllm.args)
+    built_in: dict[str, Engine] = {llama.name: llama, vllm.name: vllm}
+    return built_in | _command_engines(settings, environ)
 
 
 def _command_engines(settings: NeuronSettings, environ: Mapping[str, str]) -> dict[str, Engine]:
     """The operator's own; an unlisted model goes to one of them only by name."""
-    for name in set(settings.engines.command) & set(HARNESSES):
+    for name in set(settings.engines.command) & {LlamaCpp.name, Vllm.name}:
         raise SettingsError(
             f"engines.command.{name} has the name of a built-in engine; give it another"
         )
@@ -69,5 +74,7 @@ def wishes(settings: NeuronSettings, engine: str, spec: LoadRequest) -> dict[str
     if engine == "llamacpp":
         llama = settings.engines.llamacpp
         wanted |= {name: getattr(llama, name) for name in llama.__struct_fields__}
+        wanted["cache_ram_mb"] = settings.prefix_cache.budget_mb
+    elif engine == "vllm":
         wanted["cache_ram_mb"] = settings.prefix_cache.budget_mb
     return {name: value for name, value in wanted.items() if value is not None}

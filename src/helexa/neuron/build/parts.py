@@ -57,7 +57,7 @@ def gather(settings: NeuronSettings, environ: Mapping[str, str]) -> Parts:
     limit = clamps(environ)
     hardware = Hardware.of_this_host(
         environ,
-        harnesses=harnesses(settings),
+        harnesses=harnesses(settings, environ),
         max_prompt_tokens=limit.max_prompt_tokens,
         budget_mb=settings.memory.host_mb,
     )

@@ -26,7 +26,7 @@ async def prospect(settings: NeuronSettings, spec: LoadRequest) -> Outlook:
     """
     environ = os.environ
     hardware = Hardware.of_this_host(
-        environ, harnesses=harnesses(settings), budget_mb=settings.memory.host_mb
+        environ, harnesses=harnesses(settings, environ), budget_mb=settings.memory.host_mb
     )
     try:
         sources = make_sources(settings, get_logger(), environ)

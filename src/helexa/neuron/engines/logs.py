@@ -11,6 +11,7 @@ _TROUBLE = re.compile(
     re.IGNORECASE,
 )
 _STAMP = re.compile(r"^[\d.]+ [A-Z] (srv|slot|cmn|que|init)?\s*")
+_WARNING = "WARNING"
 _TAIL_BYTES = 16_384
 
 
@@ -67,6 +68,7 @@ def trouble(tail: str) -> str:
 
     Native engines name the cause first, Python programs last.
     """
-    found = [line for line in tail.splitlines() if _TROUBLE.search(line)]
+    lines = [line for line in tail.splitlines() if _TROUBLE.search(line)]
+    found = [line for line in lines if _WARNING not in line] or lines
     distinct = list(dict.fromkeys(_STAMP.sub("", line).strip() for line in found))
     return "; ".join(dict.fromkeys(distinct[:1] + distinct[-1:]))

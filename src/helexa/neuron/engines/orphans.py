@@ -95,7 +95,7 @@ def _end(record: EngineRecord, deadline_s: float) -> bool:
     leader = start_time(record.pid)
     if leader is not None and leader != record.started:
         return False  # the pid belongs to somebody else now
-    members = [pid for pid in _group(record.pid) if (start_time(pid) or 0) >= record.started]
+    members = [pid for pid in group_of(record.pid) if (start_time(pid) or 0) >= record.started]
     until = time.monotonic() + deadline_s
     for pid in members:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -103,7 +103,7 @@ def _end(record: EngineRecord, deadline_s: float) -> bool:
     return bool(members)
 
 
-def _group(leader: int) -> list[int]:
+def group_of(leader: int) -> list[int]:
     """Live members of a process group whose leader also led its session."""
     members = []
     for entry in Path("/proc").iterdir():

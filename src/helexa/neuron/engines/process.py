@@ -15,6 +15,7 @@ import subprocess
 from pathlib import Path
 
 from helexa.neuron.engines.base import Launch
+from helexa.neuron.engines.orphans import group_of
 
 _MAX_REPORT = 65_536
 
@@ -134,8 +135,25 @@ def exit_words(status: int) -> str:
         return f"was killed by signal {-status}"
 
 
-def resident_mb(pid: int) -> int:
-    """Resident memory of one process in MiB; 0 when it is gone."""
+def resident_mb(leader: int) -> int:
+    """Resident memory in MiB of an engine's processes, what they share counted once; 0 when they
+    are gone."""
+    members = group_of(leader)
+    if len(members) > 1:
+        return sum(_proportional_kb(pid) for pid in members) >> 10
+    return _resident_mb(leader)
+
+
+def _proportional_kb(pid: int) -> int:
+    """One process's share of the memory it maps (``Pss`` of proc(5)), in KiB."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_bytes().splitlines():
+            if line.startswith(b"Pss:"):
+                return int(line.split()[1])
+    return 0
+
+
+def _resident_mb(pid: int) -> int:
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_bytes().split()[1])
     except OSError:

@@ -31,7 +31,7 @@ import msgspec
 from helexa.core.errors import HelexaError, ServiceUnavailable
 from helexa.neuron.engines.base import Address, Launch
 from helexa.neuron.engines.logs import EngineLog, trouble
-from helexa.neuron.engines.orphans import record_path, write_record
+from helexa.neuron.engines.orphans import group_of, record_path, write_record
 from helexa.neuron.engines.process import EngineChild, exit_words, resident_mb
 
 EngineState = Literal["starting", "ready", "recovering", "stopping", "stopped", "failed"]
@@ -138,8 +138,12 @@ class EngineProcess:
         """The running process's id."""
         return self._child.pid if self._child else None
 
+    def pids(self) -> list[int]:
+        """The ids of the running process and of those it has started."""
+        return group_of(self._child.pid) if self._child else []
+
     def resident_mb(self) -> int:
-        """Resident memory of the process in MiB; 0 when none runs."""
+        """Resident memory of its processes in MiB; 0 when none runs."""
         return resident_mb(self._child.pid) if self._child else 0
 
     async def start(self) -> Address:

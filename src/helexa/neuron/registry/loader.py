@@ -180,7 +180,7 @@ class ModelLoader:
         """MiB the engine takes: on its devices, or resident on a host without any."""
         if not plan.devices or process.pid is None:
             return process.resident_mb()
-        held = await asyncio.to_thread(self.used_by, [process.pid])
+        held = await asyncio.to_thread(self.used_by, process.pids())
         return sum(amount for index, amount in held.items() if index in plan.devices)
 
     def _learn(self, key: str, plan: Plan, memory_mb: int, load_secs: float) -> None:

@@ -108,7 +108,7 @@ async def test_a_plain_answer_is_the_stream_put_together(case: Case) -> None:
 async def test_reasoning_is_a_channel_of_its_own_and_is_counted(
     case: Case, candidate: Candidate
 ) -> None:
-    exchange = await case.say("What is it?", **candidate.thoughtful)
+    exchange = await case.say(candidate.question, **candidate.thoughtful)
     chunks = as_json(exchange.clean)
     assert text_of(chunks, "reasoning_content")
     assert text_of(chunks)
@@ -234,12 +234,15 @@ async def test_too_long_a_prompt_is_refused_with_its_figures(case: Case) -> None
     assert int(str(error.extras["prompt_len"])) > case.plan.context
 
 
-async def test_embeddings_are_counted_and_carry_the_served_id(start: Start) -> None:
+async def test_embeddings_are_counted_and_carry_the_served_id(
+    start: Start, candidate: Candidate
+) -> None:
     async with start(embeddings=True) as case:
         exchange = await case.send({"input": ["river", "stone garden"]}, route="embeddings")
         await exchange.finish()
-        chat = await case.say("Repeat: house", max_tokens=2)
-    assert chat.request.cleaner.meter.output > 0  # one server does both
+        if candidate.both:
+            chat = await case.say("Repeat: house", max_tokens=2)
+            assert chat.request.cleaner.meter.output > 0
     answer = json.loads(exchange.request.cleaner.whole())
     assert answer["model"] == case.facts.model_id
     assert len(answer["data"]) == 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 
 import pytest
 from tests.neuron.engines.candidates import Candidate
@@ -12,7 +11,6 @@ from tests.neuron.engines.driving import Case, Exchange, as_json, user
 pytestmark = pytest.mark.anyio
 
 LONG = "river stone garden " * 600
-PREDICTED = re.compile(rb'"predicted_n":(\d+)')
 
 
 async def freed_after(case: Case, exchange: Exchange) -> float:
@@ -46,11 +44,12 @@ async def test_leaving_during_the_prompt_frees_the_slot(case: Case, candidate: C
     exchange = await case.send({**user(LONG), "stream": True, **candidate.slow})
     await exchange.begin()
     meter = exchange.request.cleaner.meter
-    await exchange.until(lambda: meter.prompt_known)
+    if candidate.progress:
+        await exchange.until(lambda: meter.prompt_known)
     # One chunk is computed to its end; the machine may be busy with other things.
     assert await freed_after(case, exchange) < candidate.frees_s * 3
     assert meter.output == 0
-    assert meter.prompt > meter.prompt_processed
+    assert meter.prompt > meter.prompt_processed or not candidate.progress
 
 
 async def test_an_answer_closed_by_us_ends_cleanly_with_its_counts(
@@ -80,7 +79,7 @@ async def test_the_meter_is_the_engines_own_count_after_every_event(
     await exchange.begin()
     meter = exchange.request.cleaner.meter
     while not exchange.request.cleaner.done and await exchange.step():
-        counted = [int(n) for n in PREDICTED.findall(b"".join(exchange.raw))]
+        counted = [int(n) for n in candidate.counted.findall(b"".join(exchange.raw))]
         assert meter.output == max(counted, default=0)
     exchange.drop()
     await case.free()

@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from tests.neuron.engines.candidates import Candidate
 from tests.neuron.engines.driving import Case, Exchange, Start, user
 
@@ -28,6 +29,11 @@ def is_gone(pid: int) -> bool:
     return not Path(f"/proc/{pid}").exists()
 
 
+def seen_of(pid: int | None, what: str) -> bytes:
+    """What everybody on the host may read of a process."""
+    return Path(f"/proc/{pid}/{what}").read_bytes()
+
+
 async def ends(exchange: Exchange) -> None:
     """Return when the connection is over, however it ends."""
     try:
@@ -38,23 +44,40 @@ async def ends(exchange: Exchange) -> None:
     exchange.drop()
 
 
+async def test_a_key_is_demanded(case: Case) -> None:
+    address = replace(case.address, api_key="guessed")
+    answer = await ask(address, "POST", "/v1/chat/completions", user("hi"))
+    assert answer.status == 401
+
+
+async def test_neither_argv_nor_environment_hold_the_key(case: Case) -> None:
+    key = case.address.api_key.encode()
+    pids = case.process.pids()
+    assert case.process.pid in pids
+    assert all(key not in seen_of(pid, "cmdline") + seen_of(pid, "environ") for pid in pids)
+    name, model = case.engine.name, case.facts.model_id
+    line = seen_of(case.process.pid, "cmdline")
+    assert f"--engine\0{name}\0--model\0{model}".encode() in line
+
+
 async def test_a_killed_engine_takes_its_request_along_and_comes_back(
     start: Start, candidate: Candidate
 ) -> None:
     async with start() as case:
         exchange = await begin(case, candidate)
-        before = case.address
+        before, life = case.address, case.process.life
         assert case.process.pid is not None
         os.kill(case.process.pid, signal.SIGKILL)
         await ends(exchange)
         assert not exchange.request.cleaner.done
         assert exchange.request.cleaner.meter.output >= 3
-        await case.reaches("ready", 2)
+        await case.reaches("ready", life + 1)
         assert case.address.api_key != before.api_key
         again = await case.say("Repeat: house", max_tokens=2)
         assert again.request.cleaner.done
         states = [change.state for change in case.changes]
-        assert states == ["starting", "ready", "recovering", "ready"]
+        assert states[-2:] == ["recovering", "ready"]
+        assert states[:-2] in ([], ["starting", "ready"])
 
 
 async def test_a_hung_engine_is_ended_by_the_watchdog_and_comes_back(
@@ -62,11 +85,12 @@ async def test_a_hung_engine_is_ended_by_the_watchdog_and_comes_back(
 ) -> None:
     async with start() as case:
         exchange = await begin(case, candidate)
+        life = case.process.life
         assert case.process.pid is not None
         os.kill(case.process.pid, signal.SIGSTOP)
         case.process.kill("no progress for 60 s")
         await ends(exchange)
-        await case.reaches("ready", 2)
+        await case.reaches("ready", life + 1)
         died = next(change for change in case.changes if change.state == "recovering")
         assert died.reason == "the engine was ended: no progress for 60 s"
 
@@ -95,21 +119,3 @@ async def test_a_stopped_engine_is_unloaded_within_its_bound(
         async with asyncio.timeout(3):
             await case.process.stop(grace_s=0.1)
         assert is_gone(pid)
-
-
-async def test_a_key_is_demanded(start: Start, candidate: Candidate) -> None:
-    async with start() as case:
-        address = type(case.address)(port=case.address.port, api_key="guessed")
-        answer = await ask(address, "POST", "/v1/chat/completions", user("hi"))
-        assert answer.status == 401
-
-
-async def test_neither_argv_nor_environment_hold_the_key(
-    start: Start, candidate: Candidate
-) -> None:
-    async with start() as case:
-        folder = Path(f"/proc/{case.process.pid}")
-        key = case.address.api_key.encode()
-        line = (folder / "cmdline").read_bytes()
-        assert key not in line + (folder / "environ").read_bytes()
-        assert f"--engine\0{case.engine.name}\0--model\0{case.facts.model_id}".encode() in line
