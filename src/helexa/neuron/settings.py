@@ -77,7 +77,7 @@ class VllmSettings(_Section, frozen=True):
 
     Args:
         args: Further arguments of its server, passed on as they are; they win over ours.
-        python: The interpreter that has vLLM; None looks for one (docs/engines.md).
+        python: The interpreter that has vLLM; None looks for one (docs/vllm.md).
     """
 
     args: list[str] = []
