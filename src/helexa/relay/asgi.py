@@ -2,8 +2,9 @@
 
 Only what those apps use: HTTP scope, whole request bodies, streamed or plain answers, the
 disconnect message. One task per request, owned by ``AsgiBridge`` until it ends. An app that
-sends to a client that has left gets an ``OSError``; a stream that only waits hears of it through
-``receive`` (Starlette listens there up to version 2.3 of the protocol, which is what we speak).
+sends to a client that has left gets a ``ClientLeft``, which is nobody's bug; a stream that only
+waits hears of it through ``receive`` (Starlette listens there up to version 2.3 of the protocol,
+which is what we speak).
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ AsgiApp = Callable[
     [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]],
     Awaitable[None],
 ]
+
+
+class ClientLeft(OSError):
+    """Nobody is there any more to send to."""
 
 
 class AsgiBridge:
@@ -113,7 +118,7 @@ class _Cycle:
     async def send(self, message: Message) -> None:
         reply = self._reply
         if reply.gone:
-            raise OSError("the client has left")
+            raise ClientLeft("the client has left")
         if message["type"] == "http.response.start":
             self._status = message["status"]
             self._headers = list(message.get("headers", ()))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -71,3 +73,17 @@ def test_records_carry_the_gateways_life_and_are_acknowledged(
     assert epoch > 0
     h.until(lambda: node.get("/requests") == [])
     assert (node.folder / "state" / "requests.records").stat().st_size == size
+
+
+def test_whoever_leaves_before_the_first_event_is_no_bug(start_node: Any) -> None:
+    node = start_node()
+    url = httpx.URL(node.url)
+    for _ in range(20):
+        leaver = socket.create_connection((url.host, url.port))
+        leaver.sendall(b"GET /events HTTP/1.1\r\nhost: x\r\n\r\n")
+        # Closing with this set resets the connection, as a gateway that is killed does.
+        leaver.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        leaver.close()
+    assert node.get("/health")["models"] == []
+    node.stop()  # the log is whole then
+    assert '"bug"' not in node.log()

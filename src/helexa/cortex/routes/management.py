@@ -24,6 +24,7 @@ from helexa.cortex.routes.client import ClientRoutes
 from helexa.cortex.routes.deps import ManagementDeps
 from helexa.cortex.routes.respond import no_route, refusal
 from helexa.cortex.routes.responses import ResponseRoutes
+from helexa.relay.asgi import ClientLeft
 from helexa.wire import errors as wire
 
 CLOSED = ("/admin", "/ui")
@@ -94,7 +95,8 @@ def management_app(deps: ManagementDeps) -> Starlette:
 
     def bug(request: Request, error: Exception) -> Response:
         request_id = request.headers.get("x-request-id") or deps.ids("req_")
-        deps.log.error("bug", request_id=request_id, path=request.url.path, error=repr(error))
+        if not isinstance(error, ClientLeft):
+            deps.log.error("bug", request_id=request_id, path=request.url.path, error=repr(error))
         return refusal(request, wire.internal_error(request_id))
 
     app = Starlette(

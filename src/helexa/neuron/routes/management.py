@@ -24,6 +24,7 @@ from helexa.neuron.events import Subscription
 from helexa.neuron.exchange.caller import gateway_of
 from helexa.neuron.registry.entry import R
 from helexa.neuron.service import Node, on_the_wire
+from helexa.relay.asgi import ClientLeft
 from helexa.wire import errors as wire
 from helexa.wire.bodies import decode_as
 
@@ -206,7 +207,8 @@ def app(node: Node[R], exposition: Exposition, ids: IdSource, render: RenderProm
 
     async def bug(request: Request, error: Exception) -> Response:
         request_id = request.headers.get("x-request-id") or ids("req_")
-        log.error("bug", request_id=request_id, path=request.url.path, error=repr(error))
+        if not isinstance(error, ClientLeft):
+            log.error("bug", request_id=request_id, path=request.url.path, error=repr(error))
         return _rendered(wire.render(wire.internal_error(request_id), "openai"))
 
     return Starlette(
