@@ -146,9 +146,9 @@ def _drain(door: Door, node: str, *, draining: bool, as_json: bool) -> None:
 @json_option
 @version_option
 def add(name: str, url: str, ca: str | None, endpoint: str, key: str | None, as_json: bool) -> None:
-    """Add the node NAME at URL, until the gateway restarts.
+    """Add the node NAME at URL, until it is removed.
 
-    To keep it, write it to cortex.toml: the gateway follows that file while it runs.
+    The gateway remembers it beside its ledger; nodes of cortex.toml come and go with that file.
     """
     body = {"name": name, "endpoint": url} | ({"ca": ca} if ca is not None else {})
     done = open_door(endpoint, key).ask("POST", "/admin/nodes", body)
@@ -211,7 +211,7 @@ def _node(node: dict[str, Any], glyphs: Any) -> list[str]:
     if node.get("strikes"):
         facts.append(f"{node['strikes']} polls missed")
     if node.get("origin") == "admin":
-        facts.append("until the gateway restarts")
+        facts.append("added by the administration")
     under_way = node.get("under_way")
     if under_way:
         facts.append(_doing(under_way))

@@ -48,6 +48,7 @@ from helexa.cortex.metrics_server import serve_metrics
 from helexa.cortex.observers import RequestObservers
 from helexa.cortex.profiles import ProfileFile, Profiles
 from helexa.cortex.prompts import prompt_of
+from helexa.cortex.remembered import Remembered, place, read
 from helexa.cortex.residency.acts import Hooks
 from helexa.cortex.residency.effects import load_request
 from helexa.cortex.residency.owner import Residency
@@ -102,6 +103,7 @@ class Gateway:
     profiles: ProfileFile
     residency: Residency
     placer: FleetPlacer
+    remembered: Remembered
     app: GatewayApp
     keeper: Keeper | None
     listener: Listener
@@ -141,6 +143,7 @@ async def run(
         gateway.residency.run(),
         foresight(gateway).run(),
         gateway.settler.run(),
+        gateway.remembered.run(),
         recover(gateway),
         gateway.kept.run(),
         gateway.keyring.follow(),
@@ -160,6 +163,7 @@ async def run(
         await drain(gateway.listener, gateway.app, settings.gateway.drain_secs)
         for task in tasks:
             task.cancel()
+    await gateway.remembered.keep()
     if gateway.keeper is not None:
         await gateway.keeper.aclose()
     await exporter.close()
@@ -245,8 +249,14 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
         on_request_end=lambda node, record: _request_end(desk, node, record),
     )
     door = FleetDoor(fleet, lambda node: _add_node(node, links, fleet, trust), links.remove)
-    roster = Roster(door, lambda what, node: log.info("node", what=what, node=node))
-    roster.start(settings.neurons)
+
+    def said(what: str, node: str) -> None:
+        log.info("node", what=what, node=node)
+        remembered.changed()
+
+    roster = Roster(door, said)
+    memory_path = place(ledger_url, split_listen(settings.gateway.listen)[1], os.environ)
+    memory = read(memory_path, log)
     profiles = _profiles(settings, log)
     leases = LeaseTable()
     residency = Residency(
@@ -258,6 +268,10 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
         hooks=Hooks(evicted=lambda model, node: metrics.placement(model, node).evictions.inc()),
         log=log,
     )
+    remembered = Remembered(memory_path, roster.added, residency.learned.lessons, log)
+    roster.start(settings.neurons, memory.nodes)
+    residency.learned.recall(memory.loads)
+    residency.learned.changed = remembered.changed
     placer = FleetPlacer(
         profiles, fleet, residency, leases, max_wait_s=settings.residency.max_wait_secs
     )
@@ -313,6 +327,7 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
             now=time.time,
             post_paths=frozenset(path.decode() for path in routes),
             keeper=keeper,
+            keep=remembered.keep,
         )
     )
     metrics.registry.before_collect(desk.books.flush)
@@ -337,6 +352,7 @@ def assemble(settings: CortexSettings, loop: asyncio.AbstractEventLoop) -> Gatew
         profiles=profiles,
         residency=residency,
         placer=placer,
+        remembered=remembered,
         app=app,
         keeper=keeper,
         listener=Listener(app, wheel, loop, limits, _tls(settings), outbox),

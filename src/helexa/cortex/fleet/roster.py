@@ -3,7 +3,7 @@
 ::
 
     cortex.toml changed, SIGHUP ──▶ follow: only what the file changed is changed
-    POST /admin/nodes ────────────▶ add     until the gateway restarts
+    POST /admin/nodes ────────────▶ add     kept over restarts
     DELETE /admin/nodes/NAME ─────▶ remove  what runs there goes on
 """
 
@@ -51,18 +51,30 @@ class Roster:
         self._nodes: dict[str, NeuronSettings] = {}
 
     def origin(self, name: str) -> str:
-        """``file``, or ``admin`` for a node that is gone after a restart."""
+        """``file``, or ``admin`` for a node that the administration has added."""
         return "file" if name in self._file else "admin"
 
-    def start(self, nodes: Iterable[NeuronSettings]) -> None:
-        """The nodes of the file as the gateway starts.
+    def added(self) -> tuple[NeuronSettings, ...]:
+        """The nodes that the administration has added, for a later life."""
+        return tuple(node for name, node in self._nodes.items() if name not in self._file)
+
+    def start(self, nodes: Iterable[NeuronSettings], added: Iterable[NeuronSettings] = ()) -> None:
+        """The nodes of the file as the gateway starts, and those added in an earlier life.
+
+        An added one that contradicts the file by now is left out.
 
         Raises:
-            SettingsError: One of them cannot be used.
+            SettingsError: One of the file's cannot be used.
         """
         for node in nodes:
             self._file[node.name] = node
             self._open(node)
+        for node in added:
+            try:
+                check_neurons([*self._nodes.values(), node], "neurons")
+                self._open(node)
+            except SettingsError:
+                self._said("not added again", node.name)
 
     async def follow(self, nodes: Iterable[NeuronSettings]) -> list[str]:
         """Take over what the file says now; returns what was changed, in words.
@@ -89,7 +101,7 @@ class Roster:
         return changes
 
     def add(self, node: NeuronSettings) -> None:
-        """Take one more in, until the gateway restarts.
+        """Take one more in.
 
         Raises:
             InvalidRequestBody: There is one of that name or endpoint, or it cannot be used.

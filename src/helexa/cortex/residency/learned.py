@@ -5,9 +5,11 @@ Bounded by the catalogue times the fleet; what has left both is forgotten.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from helexa.core.errors import HelexaError, InsufficientVram, ServiceUnavailable, UpstreamFailed
 from helexa.cortex.residency.world import UNKNOWN_LOAD_S
@@ -22,6 +24,20 @@ TRIES = 2
 """Refusals for want of memory in a row after which a node is left alone for a while."""
 UNLOAD_S = 0.5
 """Taken for an unload that nobody has timed yet."""
+
+
+class Lesson(msgspec.Struct, frozen=True):
+    """What is worth keeping of one node and model over a restart.
+
+    Args:
+        load_s: Seconds of a load, smoothed.
+        need_mb: Free memory that it took, as its node once said.
+    """
+
+    node: str
+    model: str
+    load_s: float | None = None
+    need_mb: int | None = None
 
 
 @dataclass(slots=True)
@@ -41,12 +57,30 @@ class Learned:
 
     Args:
         now: Monotonic seconds.
+
+    Attributes:
+        changed: Called when there is something new in ``lessons``.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
+        self.changed: Callable[[], object] = lambda: None
         self._lessons: dict[tuple[str, str], _Lesson] = {}
         self._unload_s: float | None = None
+
+    def lessons(self) -> tuple[Lesson, ...]:
+        """What was timed and needed, for a later life."""
+        return tuple(
+            Lesson(node, model, lesson.load_s if lesson.loads else None, lesson.need_mb)
+            for (node, model), lesson in self._lessons.items()
+            if lesson.loads or lesson.need_mb is not None
+        )
+
+    def recall(self, lessons: Iterable[Lesson]) -> None:
+        """Begin with what an earlier life has learned."""
+        for kept in lessons:
+            loads = 0 if kept.load_s is None else 1
+            self._lessons[kept.node, kept.model] = _Lesson(kept.load_s, loads, kept.need_mb)
 
     @property
     def unload_s(self) -> float:
@@ -121,6 +155,7 @@ class Learned:
         lesson.loads += 1
         lesson.load_s = seconds if before is None else before + SMOOTHING * (seconds - before)
         lesson.failures, lesson.blocked_until, lesson.error = 0, 0.0, None
+        self.changed()
 
     def expects(self, node: str, model: str, seconds: float) -> None:
         """The node's own estimate; counts until a load was timed."""
@@ -148,6 +183,7 @@ class Learned:
             lesson.blocked_until = now + min(FAILED_LONGEST_S, FAILED_FOR_S * grown)
             return
         lesson.need_mb, lesson.firm_until = needed, now + FIRM_FOR_S
+        self.changed()
         if lesson.failures > TRIES:
             # Once is how one learns; again and again means that its figures and ours differ.
             lesson.blocked_until = now + min(RETRY_VRAM_S, grown)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from helexa.core.build_info import BuildInfo
@@ -23,6 +23,10 @@ from helexa.cortex.timelines import Timelines
 from helexa.cortex.usage import UsageBook
 
 
+async def _nothing() -> None:
+    """There is nowhere to keep it."""
+
+
 @dataclass(frozen=True, slots=True)
 class ManagementDeps:
     """The rooms that the routes look into.
@@ -33,6 +37,7 @@ class ManagementDeps:
         now: Epoch seconds.
         keeper: Of responses; None where nothing is kept.
         usage: Reports; None where the ledger keeps nothing.
+        keep: Makes a change of the fleet outlive this process.
     """
 
     keys: KeyTable
@@ -54,3 +59,4 @@ class ManagementDeps:
     now: Callable[[], float]
     post_paths: frozenset[str] = frozenset()
     keeper: Keeper | None = None
+    keep: Callable[[], Awaitable[object]] = _nothing

@@ -61,7 +61,7 @@ class DrainOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NodeOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``POST /admin/nodes``: one more node, until the gateway restarts."""
+    """``POST /admin/nodes``: one more node, until it is removed."""
 
     name: str
     endpoint: str
@@ -178,12 +178,14 @@ class FleetRoutes:
     async def add(self, request: Request) -> Response:
         order = await body_as(request, NodeOrder)
         self._deps.roster.add(NeuronSettings(order.name, order.endpoint, order.ca))
+        await self._deps.keep()
         return reply({"node": order.name, "endpoint": order.endpoint, "origin": "admin"}, 201)
 
     async def remove(self, request: Request) -> Response:
         name = request.path_params["name"]
         if not await self._deps.roster.remove(name):
             raise InvalidRequestBody(f"There is no node called {name!r}.", param="name")
+        await self._deps.keep()
         return reply({"node": name, "removed": True})
 
     async def _load_on(self, model: str, name: str, *, wait: bool) -> None:
