@@ -7,9 +7,8 @@ from typing import Any
 import msgspec
 
 from helexa.acp.providers.base import Reader
-from helexa.acp.providers.sse import Sse
+from helexa.acp.providers.events import EventReader, Json
 from helexa.core.chat import ChatRequest, Image, Message, Part, Text, ToolChoice
-from helexa.core.errors import UpstreamConnectionError
 from helexa.core.events import (
     Event,
     Failed,
@@ -25,7 +24,6 @@ from helexa.core.events import (
 from helexa.core.usage import Usage
 from helexa.wire.errors import from_wire
 
-Json = dict[str, Any]
 _MOST_OUTPUT = 8192
 _THINKING_BUDGET = 4096
 _EMPTY_SCHEMA = msgspec.Raw(b'{"type":"object","properties":{}}')
@@ -136,40 +134,21 @@ def _words(message: Message) -> str:
     return "".join(part.text for part in message.content if isinstance(part, Text))
 
 
-class MessagesReader:
-    """Reads one stream of Messages; see ``providers.base.Reader``."""
+class MessagesReader(EventReader):
+    """Reads one stream of Messages."""
+
+    api = "Messages"
 
     def __init__(self) -> None:
-        self.over = False
-        self.sse = Sse()
+        super().__init__()
         self._calls = 0
         self._open: int | None = None
         self._prompt = 0
         self._cached = 0
         self._finish: Finished | None = None
 
-    def feed(self, data: bytes) -> list[Event]:
-        """Events that ``data`` completes."""
-        out: list[Event] = []
-        for payload in self.sse.feed(data):
-            if self.over:
-                break
-            try:
-                event = msgspec.json.decode(payload)
-                self._take(event, out, payload)
-            except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
-                self._fail("The endpoint sent something that is no event of Messages.", out)
-        return out
-
-    def lost(self) -> list[Event]:
-        """It ended; without ``message_stop`` it was cut."""
-        if self.over:
-            return []
-        out: list[Event] = []
-        self._fail("The answer broke off before it was complete.", out)
-        return out
-
-    def _take(self, event: Json, out: list[Event], payload: bytes) -> None:
+    def take(self, event: Json, out: list[Event], payload: bytes) -> None:
+        """See ``EventReader``."""
         match event["type"]:
             case "message_start":
                 self._begin(event["message"], out)
@@ -220,7 +199,3 @@ class MessagesReader:
             self._cached = usage.get("cache_read_input_tokens") or self._cached
             self._prompt = max(self._prompt, prompt + self._cached)
         self._finish = Finished(reason, Usage(self._prompt, output, self._cached))
-
-    def _fail(self, words: str, out: list[Event]) -> None:
-        self.over = True
-        out.append(Failed(UpstreamConnectionError(words)))

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from helexa.acp.providers.base import Reader
-from helexa.acp.providers.sse import Sse
+from helexa.acp.providers.events import EventReader, Json
 from helexa.core.chat import ChatRequest, Image, Message, Part, Text
-from helexa.core.errors import UpstreamConnectionError
 from helexa.core.events import (
     Event,
     Failed,
@@ -25,7 +22,6 @@ from helexa.core.events import (
 from helexa.core.usage import Usage
 from helexa.wire.errors import from_wire
 
-Json = dict[str, Any]
 _EMPTY_SCHEMA = msgspec.Raw(b'{"type":"object","properties":{}}')
 
 
@@ -99,36 +95,18 @@ def _part(part: Part, kind: str) -> Json:
     return {"type": kind, "text": part.text}
 
 
-class ResponsesReader:
-    """Reads one stream of Responses; see ``providers.base.Reader``."""
+class ResponsesReader(EventReader):
+    """Reads one stream of Responses."""
+
+    api = "Responses"
 
     def __init__(self) -> None:
-        self.over = False
-        self.sse = Sse()
+        super().__init__()
         self._calls: dict[str, int] = {}
         self._written: set[str] = set()
 
-    def feed(self, data: bytes) -> list[Event]:
-        """Events that ``data`` completes."""
-        out: list[Event] = []
-        for payload in self.sse.feed(data):
-            if self.over or payload == b"[DONE]":
-                break
-            try:
-                self._take(msgspec.json.decode(payload), out, payload)
-            except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
-                self._fail("The endpoint sent something that is no event of Responses.", out)
-        return out
-
-    def lost(self) -> list[Event]:
-        """It ended; without its last event it was cut."""
-        if self.over:
-            return []
-        out: list[Event] = []
-        self._fail("The answer broke off before it was complete.", out)
-        return out
-
-    def _take(self, event: Json, out: list[Event], payload: bytes) -> None:
+    def take(self, event: Json, out: list[Event], payload: bytes) -> None:
+        """See ``EventReader``."""
         match event["type"]:
             case "response.created":
                 response = event["response"]
@@ -177,7 +155,3 @@ class ResponsesReader:
             usage.get("input_tokens") or 0, usage.get("output_tokens") or 0, cached, thought
         )
         out.append(Finished(reason, counts))
-
-    def _fail(self, words: str, out: list[Event]) -> None:
-        self.over = True
-        out.append(Failed(UpstreamConnectionError(words)))
