@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -98,8 +99,9 @@ async def serve(report: lifeline.Report) -> None:
         "/v1/chat/completions/input_tokens": answer({"input_tokens": PROMPT}),
     }
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Engine(stage, 0), "127.0.0.1", 0, backlog=4096)
-    report.send({"port": server.sockets[0].getsockname()[1]})
+    uds = f"\0helexa-costless-{os.getpid()}.sock"
+    await loop.create_unix_server(lambda: Engine(stage, 0), uds, backlog=4096)
+    report.send({"uds": uds})
     await asyncio.Event().wait()
 
 

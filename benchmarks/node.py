@@ -48,7 +48,7 @@ class Side:
     """One of the two that are compared."""
 
     name: str
-    port: int
+    port: int | str
     headers: dict[str, str]
     model: str
     rates: dict[int, list[float]] = field(default_factory=lambda: {n: [] for n in STREAMS})
@@ -97,7 +97,7 @@ async def compare(
     """Both sides in turns."""
     async with bare_engine(path, model, scratch / f"bare-{path.stem}") as address:
         key = {"authorization": f"Bearer {address.api_key}"}
-        bare = Side("bare engine", address.port, key, model)
+        bare = Side("bare engine", address.uds or address.port, key, model)
         ours = Side("node", node.port, {}, model)
         for number in range(-1, rounds):
             for streams in STREAMS:

@@ -35,11 +35,21 @@ class Tapped(AnswerStream):
 
     def push(self, data: bytes) -> Step:
         """As before, and remember."""
+        self._keep(data)
+        return super().push(data)
+
+    def splice(self, chunk: bytes) -> bytes:
+        """As before, and remember what was inside the chunk."""
+        out = super().splice(chunk)
+        if out:
+            self._keep(chunk[chunk.index(b"\n") + 1 : -2])
+        return out
+
+    def _keep(self, data: bytes) -> None:
         kept: bytearray | None = getattr(self, "raw", None)
         if kept is None:
             kept = self.raw = bytearray()
         kept += data
-        return super().push(data)
 
 
 def engines_words(raw: bytes) -> dict[str, Any]:

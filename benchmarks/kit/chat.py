@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -79,7 +80,7 @@ def body(model: str, text: str, tokens: int, **more: Any) -> bytes:
 
 
 async def ask(
-    port: int,
+    port: int | str,
     payload: bytes,
     *,
     headers: Mapping[str, str] | None = None,
@@ -89,9 +90,15 @@ async def ask(
     """Send one request and read its answer to the end.
 
     Args:
+        port: Of this machine; or the path of a Unix socket.
         leave_after: Close the connection once so many bytes have come (0: at once).
     """
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
+    if isinstance(port, str):
+        sock = socket.socket(socket.AF_UNIX)
+        sock.connect(port)  # uvloop knows no names of the abstract namespace
+        reader, writer = await asyncio.open_unix_connection(sock=sock, limit=1 << 20)
+    else:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
     lines = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
     head = (
         f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n{lines}connection: close\r\n"

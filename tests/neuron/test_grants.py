@@ -40,6 +40,18 @@ def test_low_fires_once_per_grant_when_half_a_slice_is_left() -> None:
     assert gate.low()
 
 
+def test_what_is_calm_neither_becomes_low_nor_meets_the_edge() -> None:
+    gate = GrantGate(1000, low_water=256)
+    assert gate.calm == 743
+    gate.take(743)
+    assert gate.calm == 0
+    assert not gate.low()
+    gate.take(1)
+    assert gate.low()
+    assert gate.calm == gate.left == 256
+    assert GrantGate(None).calm is None
+
+
 def test_a_lower_or_repeated_grant_changes_nothing() -> None:
     gate = GrantGate(100)
     assert not gate.raise_to(100)

@@ -37,6 +37,16 @@ class GrantGate:
         """Tokens that may still be taken; None is unlimited."""
         return None if self.granted is None else self.granted - self.used
 
+    @property
+    def calm(self) -> int | None:
+        """Tokens that may be taken without anything to say, hold or cut; None is unlimited."""
+        if self.granted is None:
+            return None
+        left = self.granted - self.used
+        if self._announced < self.granted and left > self.low_water:
+            return left - self.low_water - 1
+        return left
+
     def fits(self, tokens: int) -> bool:
         """Whether ``tokens`` more stay within the grant."""
         return self.granted is None or self.used + tokens <= self.granted

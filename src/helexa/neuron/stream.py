@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from helexa.neuron.engines.base import Cleaner
+from helexa.neuron.engines.base import Cleaner, Splice
 from helexa.neuron.grants import GrantGate
 
 Edge = Literal["grant", "kv_exhausted"]
@@ -75,6 +75,7 @@ class AnswerStream:
     Args:
         kv_slice: Cells taken at a time while the answer grows.
         discarded: Tokens the engine computed and nobody got.
+        splicer: The cleaner's short way.
     """
 
     cleaner: Cleaner
@@ -82,6 +83,7 @@ class AnswerStream:
     cells: Cells
     kv_slice: int = 256
     discarded: int = 0
+    splicer: Splice | None = None
     _tail: bytes = b""  # the beginning of an event
     _held: bytes = b""  # whole events behind an edge, not cleaned yet
     _unsent: bytes = b""  # cleaned, but over the grant
@@ -121,6 +123,26 @@ class AnswerStream:
         if self._clear >= MARGIN + events_in(events):
             return self._flow(events)
         return self._advance(events)
+
+    def splice(self, chunk: bytes) -> bytes:
+        """Far from every edge: the clean event of an HTTP chunk as it came, counted.
+
+        Returns nothing for what is not that simple; ``push`` then takes it.
+        """
+        meter, taken = self.cleaner.meter, self._taken
+        if (
+            self.splicer is None
+            or not self._clear
+            or self._tail
+            or taken != meter.prompt + meter.output
+        ):
+            return b""
+        out = self.splicer(chunk, self._clear)
+        fresh = meter.prompt + meter.output - taken
+        self._clear -= fresh
+        self._taken += fresh
+        self.gate.used += fresh
+        return out
 
     def edges_moved(self) -> None:
         """Cells were given back: what was clear may not be any more."""
@@ -202,8 +224,9 @@ class AnswerStream:
         return self._step(out, None)
 
     def _measured(self) -> int:
-        """Tokens that fit both the grant and the cells that are held now."""
-        meter, left = self.cleaner.meter, self.gate.left
+        """Tokens that need no thought: they fit the cells that are held now, and the grant is calm
+        about them."""
+        meter, left = self.cleaner.meter, self.gate.calm
         held = self.cells.cells - max(meter.prompt, meter.prompt_processed) - meter.output
         return max(0, held if left is None else min(left, held))
 

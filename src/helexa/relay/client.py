@@ -18,6 +18,7 @@ from helexa.core.errors import UpstreamConnectionError, UpstreamTimeout
 from helexa.relay.attempt import Attempt, Deadlines
 from helexa.relay.http1 import header_block
 from helexa.relay.pool import Origin, UpstreamPool
+from helexa.relay.unix import connect_unix
 from helexa.relay.upstream import Failure, Headers, UpstreamConnection
 from helexa.relay.wheel import Wheel
 
@@ -130,7 +131,7 @@ async def _open(
     head = _head(method, origin, target, body, {"connection": "close", **headers})
     loop = asyncio.get_running_loop()
     if uds is not None:
-        _, connection = await loop.create_unix_connection(_fresh, uds)
+        _, connection = await connect_unix(loop, _fresh, uds)
     else:
         context = tls
         if origin.tls and tls is None:  # reads every root certificate: milliseconds

@@ -14,6 +14,7 @@ from collections import deque
 import msgspec
 
 from helexa.relay.outbox import Outbox
+from helexa.relay.unix import connect_unix
 from helexa.relay.upstream import Failure, UpstreamConnection
 from helexa.relay.wheel import Wheel
 
@@ -135,9 +136,7 @@ class UpstreamPool:
         try:
             async with asyncio.timeout_at(deadline):
                 if origin.uds is not None:
-                    _, connection = await self._loop.create_unix_connection(
-                        self._protocol, origin.uds
-                    )
+                    _, connection = await connect_unix(self._loop, self._protocol, origin.uds)
                 else:
                     _, connection = await self._loop.create_connection(
                         self._protocol,

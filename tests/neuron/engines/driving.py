@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -151,7 +152,9 @@ class Case:
         """Send a request; nothing of the answer is read yet."""
         request = self.clean(route, body, **more)
         if self.address.uds is not None:
-            reader, writer = await asyncio.open_unix_connection(self.address.uds)
+            sock = socket.socket(socket.AF_UNIX)
+            sock.connect(self.address.uds)  # uvloop knows no names of the abstract namespace
+            reader, writer = await asyncio.open_unix_connection(sock=sock)
         else:
             reader, writer = await asyncio.open_connection("127.0.0.1", self.address.port)
         head = (

@@ -43,7 +43,7 @@ def delivery(seat: Seat) -> tuple[Delivery, Attempt]:
         pool=None, served=SimpleNamespace(max_output=500), plan=SimpleNamespace(context=4096)
     )
     desk = SimpleNamespace(wheel=None, loop=None, grants=SimpleNamespace(slice_tokens=64))
-    exchange: Any = SimpleNamespace(desk=desk, grant=Grant(GrantGate(None)))
+    exchange: Any = SimpleNamespace(desk=desk, grant=Grant(GrantGate(None)), as_is=True)
     found = Delivery(exchange, model, EngineRequest("POST", "/", b"", cleaner), seat)  # type: ignore[arg-type]
     found.attempt = attempt = Attempt()  # type: ignore[assignment]
     return found, attempt

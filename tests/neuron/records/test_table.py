@@ -69,6 +69,23 @@ def test_an_update_at_an_event_replaces_state_and_counts_only(table: RecordTable
     assert table.snapshot()[0].output == 3
 
 
+def test_a_token_renews_only_what_has_been_said(table: RecordTable) -> None:
+    row, other = table.open(record(granted=500)), table.open(record("req_b"))
+    for output in range(2, 300):
+        if output % 7 == 0:  # from one block to the other
+            row.update("decode", 900, (40, 8, output, 1, 2))
+        row.said(output, output // 2)
+    now = record(
+        state="decode", granted=900, prompt=40, cached=8, output=299, reasoning=149, discarded=2
+    )
+    assert table.snapshot() == [now, record("req_b")]
+    row.write(record(state="complete", output=299))
+    row.said(300, 0)
+    other.forget()
+    other.said(5, 5)
+    assert [(r.state, r.output) for r in table.snapshot()] == [("complete", 299)]
+
+
 def test_records_that_nobody_comes_for_are_given_up_in_the_end(path: Path) -> None:
     now = 1000.0
     table = RecordTable(path, lambda: now)

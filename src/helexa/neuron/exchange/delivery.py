@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from helexa.core.errors import HelexaError, ModelRecovering, UpstreamConnectionError
@@ -75,7 +76,11 @@ class Delivery:
         self._edge: asyncio.Task[None] | None = None
         self._too_long: HelexaError | None = None
         self.stream = AnswerStream(
-            asked.cleaner, exchange.grant.gate, seat, desk.grants.slice_tokens // 2
+            asked.cleaner,
+            exchange.grant.gate,
+            seat,
+            desk.grants.slice_tokens // 2,
+            splicer=asked.splice,
         )
         self.attempt = Attempt(
             model.pool,
@@ -83,6 +88,7 @@ class Delivery:
             desk.loop,
             DEADLINES,
             self._events if asked.events else None,
+            forward=self._token if asked.stream and exchange.as_is else None,
         )
 
     async def run(self) -> None:
@@ -164,6 +170,25 @@ class Delivery:
             self._flow(step.out)
         else:
             self._take(step)
+
+    def _token(self, chunk: bytes) -> float:
+        """A chunk as it came from the engine, if it is a token far from any edge; when it was
+        forwarded, or 0 for what ``_events`` has to see. The path of nearly every token."""
+        exchange = self._exchange
+        answer, row = exchange.answer, exchange.row
+        out = self.stream.splice(chunk) if self._open else b""
+        if not out or answer is None:
+            return 0.0
+        meter = self._asked.cleaner.meter
+        if row is not None:
+            row.said(meter.output, meter.reasoning)
+        cost = meter.prompt - meter.cached + meter.output
+        if cost >= self._charged + CHARGED_TOKENS:
+            self._charge(cost)
+        self._model.watchdog.moved()
+        answer.last = now = monotonic()
+        answer.reply.write(out)
+        return now
 
     def _flow(self, out: bytes) -> None:
         """``_take`` for nearly every event: somewhere in the answer, far from any edge."""

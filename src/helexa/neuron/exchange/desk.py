@@ -41,6 +41,9 @@ class Row(Protocol):
     ) -> None:
         """The same at every event, for a state that is not final; ``counts`` as in ``Billed``."""
 
+    def said(self, output: int, reasoning: int) -> None:
+        """More of an answer whose other counts stand; done at every token."""
+
     def forget(self) -> None:
         """Nobody will ask for it."""
 

@@ -9,6 +9,8 @@
 ``valid`` says which counts hold: 0 neither (the record is free), 1 A, 2 B. An update fills the
 other block and then changes that one byte, so a process that dies in between leaves the counts
 before the update, never a mixture.
+``output`` and then ``reasoning`` may also be renewed where they stand (``SAID``): each is one
+aligned store of eight bytes, which a process has made or has not.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ FINAL: Final[frozenset[RecordState]] = frozenset(
 
 BLOCKS: Final = (32, 96)
 COUNTS: Final = struct.Struct("=7Q")
+SAID: Final = struct.Struct("@2Q")  # native: not written byte by byte
+SAID_AT: Final = (0, *(block + 4 * 8 for block in BLOCKS))
 _FIXED: Final = struct.Struct("=QQd")
 _FIXED_AT: Final = 8
 _TEXTS_AT: Final = 160

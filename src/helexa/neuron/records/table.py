@@ -21,6 +21,8 @@ from helexa.neuron.records.layout import (
     HEADER_BYTES,
     MAGIC,
     RECORD_BYTES,
+    SAID,
+    SAID_AT,
     STATE_CODES,
     counts_of,
     pack_identity,
@@ -31,6 +33,7 @@ FIRST_RECORDS = 256
 MOST_RECORDS = 65_536
 _Key = tuple[str, int]
 _pack_into = COUNTS.pack_into
+_pack_said = SAID.pack_into
 
 
 @dataclass(slots=True, eq=False)
@@ -73,6 +76,13 @@ class Row:
         other = 2 if memory[at] == 1 else 1
         _pack_into(memory, at + BLOCKS[other - 1], STATE_CODES[state], granted, *counts)
         memory[at] = other
+
+    def said(self, output: int, reasoning: int) -> None:
+        """More of an answer whose other counts stand; done at every token."""
+        if self.index < 0 or self.final:
+            return
+        memory, at = self._table._memory, HEADER_BYTES + self.index * RECORD_BYTES  # noqa: SLF001
+        _pack_said(memory, at + SAID_AT[memory[at]], output, reasoning)
 
     def forget(self) -> None:
         """Nobody will ask for it; idempotent."""

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tests.neuron.engines.driving import Case, as_json, running, text_of, user
 
@@ -69,13 +70,29 @@ async def test_the_engine_has_no_page_no_stranger_and_no_other_address(
 ) -> None:
     async with running(LlamaCpp(os.environ), spark_facts, tmp_path, {"slots": 1}) as case:
         assert (await ask(case.address, "GET", "/")).status == 404
-        stranger = type(case.address)(port=case.address.port)
+        stranger = msgspec.structs.replace(case.address, api_key="")
         for path in ("/slots", "/metrics", "/props"):
             assert (await ask(stranger, "GET", path)).status == 401
-        listens = f":{case.address.port:04X} 00000000:0000 0A"
-        table = Path(f"/proc/{case.process.pid}/net/tcp").read_text()  # noqa: ASYNC240
-        lines = [line for line in table.splitlines() if listens in line]
-        assert [line.split()[1].split(":")[0] for line in lines] == ["0100007F"]
+        assert case.process.pid is not None
+        assert case.address.uds is not None
+        assert listening(case.process.pid) == [case.address.uds.replace("\0", "@")]
+
+
+def listening(pid: int) -> list[str]:
+    """Every socket that a process listens on, as the kernel writes it."""
+    process = Path(f"/proc/{pid}")
+    mine = {link.readlink().name.strip("socket:[]") for link in (process / "fd").iterdir()}
+    found = []
+    for line in (process / "net/unix").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[6] in mine and fields[3] == "00010000":
+            found.append(fields[7])
+    for family in ("tcp", "tcp6"):
+        for line in (process / "net" / family).read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[9] in mine and fields[3] == "0A":
+                found.append(fields[1])
+    return found
 
 
 def test_the_build_is_asked_in_a_process_of_its_own() -> None:

@@ -24,12 +24,12 @@ from helexa.neuron.engines.request import (
     take_cap,
 )
 
-_TEXT = b'{"content":"'
-_REASONING = b'{"reasoning_content":"'
+TEXT = b'{"content":"'
+REASONING = b'{"reasoning_content":"'
 _CALLS = b'{"tool_calls":['
-_EMPTY = frozenset((b"{}", b"", b"null", b'{"content":""}', b'{"reasoning_content":""}'))
+EMPTY = frozenset((b"{}", b"", b"null", b'{"content":""}', b'{"reasoning_content":""}'))
 _ROLE = b'{"role":"assistant"}'
-_END = b',"finish_reason":null}]}\n\n'
+DELTA_END = b',"finish_reason":null}]}\n\n'
 
 IMAGE_KINDS = ("png", "jpeg", "gif", "bmp")
 """What it decodes by itself; for others it would start a program."""
@@ -87,11 +87,11 @@ class ChatDialect:
     def event(self, choice: Choice, state: ChoiceState, fresh: int, meter: Meter) -> bytes:
         """Splice the engine's delta between our own prefix and suffix."""
         raw = bytes(choice.delta)
-        if raw.startswith(_TEXT) and raw not in _EMPTY:
+        if raw.startswith(TEXT) and raw not in EMPTY:
             state.pending = 0
             if self._heads is not None:
                 return self._shaped(self._heads, choice, raw, state)
-        elif raw.startswith(_REASONING) and raw not in _EMPTY:
+        elif raw.startswith(REASONING) and raw not in EMPTY:
             meter.reasoning += fresh + state.pending
             state.pending = 0
         elif raw.startswith(_CALLS):
@@ -137,14 +137,14 @@ class ChatDialect:
                 state.logprobs.append(choice.logprobs)
         start = b"" if state.opened else self._role(state)
         if choice.logprobs:
-            return b"".join((start, state.prefix, raw, _logprobs(choice.logprobs), _END))
-        return start + state.prefix + raw + _END
+            return b"".join((start, state.prefix, raw, _logprobs(choice.logprobs), DELTA_END))
+        return start + state.prefix + raw + DELTA_END
 
     def _role(self, state: ChoiceState, meter: Meter | None = None) -> bytes:
         """The first chunk; where the prompt has been counted by then, it says so."""
         state.opened = True
         if meter is None or not meter.prompt_known:
-            return state.prefix + _ROLE + _END
+            return state.prefix + _ROLE + DELTA_END
         choice = {"index": state.index, "delta": {"role": "assistant"}, "finish_reason": None}
         return self._envelope.chunk({"timings": prompt_timings(meter), "choices": [choice]})
 
@@ -154,7 +154,7 @@ class ChatDialect:
         """The role, an empty delta, or one in a form that is not spliced as it is."""
         state.pending += fresh
         out = b"" if state.opened else self._role(state, meter)
-        delta = {} if raw in _EMPTY else msgspec.json.decode(raw, type=dict[str, Any])
+        delta = {} if raw in EMPTY else msgspec.json.decode(raw, type=dict[str, Any])
         kept = {k: v for k, v in delta.items() if v not in (None, "") and k != "role"}
         if kept:
             if "reasoning_content" in kept:

@@ -23,7 +23,8 @@ def common_params(config: ServerConfig) -> Any:
     params = lib.CommonParams()
     params.model.path = config.path
     params.model_alias = {config.alias}
-    params.hostnames = ["127.0.0.1"]
+    # llama.cpp takes a name that ends so for a socket's path, and "@" for the abstract namespace
+    params.hostnames = ["127.0.0.1" if config.uds is None else f"@{config.uds}.sock"]
     params.port = 0
     params.api_keys = [config.api_key]
     params.cors_origins = ""
@@ -92,13 +93,16 @@ def main() -> None:
         import xllamacpp  # noqa: PLC0415
 
         server = xllamacpp.Server(common_params(config))
-        port = urlsplit(server.listening_address).port
+        if config.uds is None:
+            where: dict[str, object] = {"port": urlsplit(server.listening_address).port}
+        else:
+            where = {"uds": f"\0{config.uds}.sock"}
     except Exception as error:  # whatever it was, the neuron has to hear of it
         # A load that fails raises RuntimeError without the reason, which is in the log.
         why = "" if isinstance(error, RuntimeError) else f": {error}"
         report.send({"error": f"llama.cpp could not load the model{why}"})
         raise SystemExit(3) from error
-    report.send({"port": port})
+    report.send(where)
     while True:
         signal.pause()
 

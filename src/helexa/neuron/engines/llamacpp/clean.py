@@ -9,6 +9,7 @@ from helexa.neuron.engines import vectors
 from helexa.neuron.engines.base import UNCOUNTED, EngineRequest, Served
 from helexa.neuron.engines.images import any_image
 from helexa.neuron.engines.llamacpp import chat, text
+from helexa.neuron.engines.llamacpp.splice import Splicer
 from helexa.neuron.engines.llamacpp.stream import StreamCleaner
 from helexa.neuron.engines.render import Envelope
 from helexa.neuron.engines.request import Json, decode
@@ -78,6 +79,7 @@ def _chat(
         stream=stream,
         choices=choices,
         most=UNCOUNTED if any_image(body["messages"]) else None,
+        splice=Splicer(cleaner) if stream and heads is None and choices == 1 else None,
     )
 
 

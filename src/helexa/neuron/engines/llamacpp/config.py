@@ -14,6 +14,8 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Args:
         context: Cells of one slot; ``n_ctx`` is ``cells``.
+        uds: Name of a Unix socket in the abstract namespace to listen on; None is a port of the
+            loopback.
         threads_http: Connections served at once; each is a mostly sleeping thread.
         poll: Share of time a waiting thread spins, 0..100 (builds without OpenMP).
         prefill_batch: ``n_batch`` = ``n_ubatch``: tokens between two looks at the queue.
@@ -26,6 +28,7 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     api_key: str
     cells: int
     slots: int
+    uds: str | None = None
     unified: bool = True
     kv_type: str = "f16"
     threads: int = 1

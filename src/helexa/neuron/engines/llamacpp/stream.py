@@ -80,7 +80,7 @@ class Chunk(msgspec.Struct, gc=False):
     verbose: Verbose | None = msgspec.field(name="__verbose", default=None)
 
 
-_decode = msgspec.json.Decoder(Chunk).decode
+decode_chunk = msgspec.json.Decoder(Chunk).decode
 
 
 @dataclass(slots=True, eq=False)
@@ -129,9 +129,9 @@ class StreamCleaner:
         self._dialect = dialect
         self._served = served
         self._why: str | None = None
-        self._first = ChoiceState(0, dialect.prefix(0))
-        self._choices: dict[int, ChoiceState] = {0: self._first}
-        self._ending = self._first
+        self.first = ChoiceState(0, dialect.prefix(0))
+        self._choices: dict[int, ChoiceState] = {0: self.first}
+        self._ending = self.first
 
     def feed(self, events: bytes) -> bytes:
         """Clean events for the whole engine events ``events``."""
@@ -176,7 +176,7 @@ class StreamCleaner:
         try:
             if not event.isascii():
                 event.decode()  # what stays undecoded below has to be text all the same
-            chunk = _decode(event[6:])
+            chunk = decode_chunk(event[6:])
             if chunk.timings is not None and chunk.prompt_progress is None:
                 choices = chunk.choices
                 if len(choices) == 1 and chunk.usage is None and chunk.error is None:
@@ -214,7 +214,7 @@ class StreamCleaner:
     def _engine_done(self) -> bytes:
         if any(state.finish is None for state in self._choices.values()):
             return self._fail(self._garbage())
-        self.finish_reason = self._first.finish
+        self.finish_reason = self.first.finish
         return self._terminate()
 
     def _chunk(self, chunk: Chunk) -> bytes:
@@ -245,7 +245,7 @@ class StreamCleaner:
         self, choice: Choice, timings: ChunkTimings | None, stopped: Verbose | None
     ) -> bytes:
         index = choice.index
-        state = self._first if index == 0 else self._choices.get(index)
+        state = self.first if index == 0 else self._choices.get(index)
         if state is None:
             state = self._choices[index] = ChoiceState(index, self._dialect.prefix(index))
         fresh = 0

@@ -1,0 +1,258 @@
+"""The short way of the usual event gives what the long way gives, or leaves the event alone."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.neuron.engines.driving import running, user
+from tests.neuron.engines.llamacpp.conftest import facts as plain_facts
+
+from helexa import spark
+from helexa.neuron.engines.base import EngineRequest, Plan, Served
+from helexa.neuron.engines.llamacpp.clean import engine_request
+from helexa.neuron.engines.llamacpp.engine import LlamaCpp
+from helexa.neuron.grants import GrantGate
+from helexa.neuron.models.inspect import inspect
+from helexa.neuron.stream import AnswerStream
+
+FACTS = plain_facts.__wrapped__()  # type: ignore[attr-defined]
+SERVED = Served(FACTS.model_id, FACTS, Plan(4096, 4, 16_384), max_output=1000)
+
+
+@dataclass
+class Pool:
+    """KV cells with a fixed end."""
+
+    free: int = 10**9
+    cells: int = 0
+
+    def extend_cells(self, tokens: int) -> bool:
+        if tokens > self.free:
+            return False
+        self.free -= tokens
+        self.cells += tokens
+        return True
+
+
+@dataclass
+class Way:
+    """One stream through a cleaner; ``short`` offers it chunks first, as a delivery does."""
+
+    short: bool
+    granted: int | None = None
+    cells: int = 10**9
+    more: dict[str, Any] = field(default_factory=dict)
+    low_water: int = 32
+    spliced: int = 0
+
+    def __post_init__(self) -> None:
+        asked = request(**self.more)
+        self.cleaner = asked.cleaner
+        self.stream = AnswerStream(
+            asked.cleaner,
+            GrantGate(self.granted, self.low_water),
+            Pool(self.cells),
+            kv_slice=32,
+            splicer=asked.splice,
+        )
+
+    def take(self, payload: bytes) -> tuple[object, ...]:
+        """What a chunk came to."""
+        out = b""
+        if self.short:
+            out = self.stream.splice(framed(payload))
+            self.spliced += bool(out)
+        if not out:
+            step = self.stream.push(payload)
+            out = step.out
+            if step.edge == "grant":
+                self.stream.gate.raise_to((self.stream.gate.granted or 0) + 100)
+                out += self.stream.resume().out
+        gate = self.stream.gate
+        low = gate.low()
+        failed = repr(self.cleaner.failed)
+        return out, low, gate.used, self.stream.counts(), str(self.cleaner.meter), failed
+
+
+def request(**more: Any) -> EngineRequest:
+    body = {"model": "m", "stream": True, **user("hi"), **more}
+    return engine_request("chat", json.dumps(body).encode(), SERVED, "abc", created=7)
+
+
+def framed(payload: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(payload), payload)
+
+
+def event(delta: object, said: int | None, *, ascii_: bool = True, **more: Any) -> bytes:
+    """One event in llama.cpp's own form, order and all."""
+    choice = {"finish_reason": more.pop("finish", None), "index": more.pop("index", 0)}
+    choice |= {"delta": delta, **more.pop("choice", {})}
+    chunk: dict[str, Any] = {"choices": [choice], "created": 1795273415, "id": "chatcmpl-ql4gp7xz"}
+    chunk |= {"model": "m", "system_fingerprint": "b0", "object": "chat.completion.chunk"}
+    if said is not None:
+        chunk["timings"] = {"cache_n": 0, "prompt_n": 9, "prompt_ms": 2.608, "predicted_n": said}
+        chunk["timings"] |= {"predicted_ms": said * 0.37, "predicted_per_second": 1766.78445229682}
+    chunk |= more
+    text = json.dumps(chunk, separators=(",", ":"), ensure_ascii=ascii_)
+    return b"data: " + text.encode("utf-8", "surrogatepass") + b"\n\n"
+
+
+PROGRESS = {"total": 9, "cache": 0, "processed": 9, "time_ms": 2}
+ROLE = {"role": "assistant", "content": None}
+BEGIN = [event(ROLE, 0, prompt_progress=PROGRESS), event(ROLE, 1)]
+TEXTS = st.text(max_size=12) | st.sampled_from(['"}}],"created":', "\\", '\\"', "\n\n", "é", "🙂"])
+DELTAS = (
+    st.builds(lambda text: {"content": text}, TEXTS)
+    | st.builds(lambda text: {"reasoning_content": text}, TEXTS)
+    | st.builds(lambda text: {"content": text, "refusal": None}, TEXTS)
+    | st.just({"tool_calls": [{"index": 0, "function": {"arguments": "{"}}]})
+    | st.sampled_from([{}, ROLE, {"content": ""}, {"content": None}, 5, None])
+)
+ODD: list[dict[str, Any]] = [
+    {"index": 1},
+    {"finish": "stop"},
+    {"finish": "length", "__verbose": {"stopping_word": "x"}},
+    {"usage": {"completion_tokens": 3, "prompt_tokens": 9}},
+    {"choice": {"logprobs": {"content": []}}},
+    {"prompt_progress": PROGRESS},
+    {"error": {"code": 500, "message": "broke", "type": "server_error"}},
+]
+SHAPES = st.sampled_from([{}] * 12 + ODD)
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> list[bytes]:
+    """Chunks of an answer: mostly usual events, some odd ones, some bytes damaged."""
+    chunks, said = list(BEGIN), 1
+    for _ in range(draw(st.integers(1, 40))):
+        said += draw(st.sampled_from([1, 1, 1, 1, 1, 2, 3, 0, -1]))
+        counted = said if draw(st.integers(0, 9)) else None
+        one = event(draw(DELTAS), counted, ascii_=draw(st.booleans()), **dict(draw(SHAPES)))
+        if not draw(st.integers(0, 19)):
+            at = draw(st.integers(0, len(one) - 3))
+            one = one[:at] + draw(st.binary(min_size=1, max_size=1)) + one[at + 1 :]
+        if not draw(st.integers(0, 9)):
+            one += event({"content": "and more"}, said := said + 1)  # two events in one chunk
+        chunks.append(one)
+    return chunks
+
+
+@given(
+    answers(),
+    st.none() | st.integers(12, 120),
+    st.integers(11, 60) | st.just(10**9),
+    st.sampled_from([{}, {"n": 2}, {"logprobs": True}, {"stop": ["x"]}]),
+)
+@settings(max_examples=150, deadline=None)
+def test_the_short_way_is_the_long_way(
+    chunks: list[bytes], granted: int | None, cells: int, more: dict[str, Any]
+) -> None:
+    long = Way(False, granted, cells, more)
+    short = Way(True, granted, cells, more)
+    for chunk in chunks:
+        assert short.take(chunk) == long.take(chunk)
+    assert short.stream.cut("length", "drain") == long.stream.cut("length", "drain")
+    assert short.stream.billed() == long.stream.billed()
+
+
+@pytest.mark.parametrize("kind", ["content", "reasoning_content"])
+@pytest.mark.parametrize("text", [" tok", "ü", 'a "quoted" \\ word\n', "<&>"])
+def test_nearly_all_of_an_answer_goes_the_short_way(kind: str, text: str) -> None:
+    way = Way(True)
+    for chunk in (*BEGIN, *(event({kind: text}, said) for said in range(2, 202))):
+        way.take(chunk)
+    assert way.spliced >= 198
+    assert way.stream.billed().output == 201
+    assert way.stream.billed().reasoning == (0 if kind == "content" else 201)
+
+
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+
+
+@pytest.mark.parametrize(
+    "more", [{"n": 2}, {"stream": False}, {"tools": [TOOL], "tool_choice": "required"}]
+)
+def test_answers_of_another_shape_have_no_short_way(more: dict[str, Any]) -> None:
+    assert request(**more).splice is None
+
+
+ODD_DELTAS: list[object] = [{}, ROLE, {"content": ""}, {"tool_calls": []}, {"refusal": "a"}, 5]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [event({"content": "c"}, 3, **shape) for shape in ODD]
+    + [event(delta, 3) for delta in ODD_DELTAS]
+    + [event({"content": "c"}, said) for said in (None, 1, 2)]
+    + [event({"content": "c"}, 3).replace(b"{", b"\n{", 1), event({"content": "c"}, 3) * 2]
+    + [event({"content": "c"}, 3).replace(b'"c"', bad) for bad in (b'"\xff"', b'"c', b'"c""')],
+)
+def test_what_is_not_the_usual_event_is_left_to_the_long_way(odd: bytes) -> None:
+    way = Way(True)
+    for chunk in (*BEGIN, event({"content": "a"}, 2)):
+        way.take(chunk)
+    before = str(way.cleaner.meter)
+    assert way.stream.splice(framed(odd)) == b""
+    assert str(way.cleaner.meter) == before
+    assert way.stream.splice(framed(event({"content": "c"}, 3)))
+
+
+def test_the_event_at_which_something_is_to_be_said_or_held_goes_the_long_way() -> None:
+    way = Way(True, granted=9 + 600, low_water=200)
+    for chunk in (*BEGIN, *(event({"content": "a"}, said) for said in range(2, 400))):
+        assert not way.take(chunk)[1]
+    assert way.spliced > 300
+    assert way.take(event({"content": "a"}, 400))[1]
+    assert way.stream.gate.left == 200
+    for said in range(401, 600):
+        way.take(event({"content": "a"}, said))
+    before = way.spliced
+    assert way.stream.splice(framed(event({"content": "a"}, 600))) == b""
+    assert before > 400
+
+
+def test_nothing_goes_the_short_way_beyond_the_cells() -> None:
+    way = Way(True, cells=9 + 200)
+    for chunk in (*BEGIN, *(event({"content": "a"}, said) for said in range(2, 100))):
+        way.take(chunk)
+    assert way.stream.splice(framed(event({"content": "a"}, 300))) == b""
+    assert way.stream.billed().output == 99
+
+
+def test_a_chunk_that_says_another_length_is_left_alone() -> None:
+    way = Way(True)
+    for chunk in (*BEGIN, event({"content": "a"}, 2), event({"content": "b"}, 3)):
+        way.take(chunk)
+    good = framed(event({"content": "c"}, 4))
+    short = b"%x\r\n" % (len(good) - 8) + good[5:]
+    for wrong in (short, good[:-1], good[1:], good + b"0\r\n\r\n", good + good, good.upper()):
+        assert way.stream.splice(wrong) == b""
+    assert way.stream.billed().output == 3
+    assert way.stream.splice(good)
+
+
+@pytest.mark.anyio
+async def test_the_engines_own_chunks_go_the_short_way(tmp_path: Path) -> None:
+    facts = inspect(spark.gguf_path(), "helexa/spark")
+    async with running(LlamaCpp(os.environ), facts, tmp_path, {"slots": 1}) as case:
+        asked = {**user("Count."), "stream": True, "max_tokens": 100, "ignore_eos": True}
+        exchange = await case.send(asked)
+        raw = await exchange.reader.read(-1)
+        exchange.writer.close()
+    way = Way(True)
+    at = raw.index(b"\r\n\r\n") + 4
+    while (size := int(raw[at : raw.index(b"\r\n", at)], 16)) > 0:
+        payload = raw.index(b"\r\n", at) + 2
+        way.take(raw[payload : payload + size])
+        at = payload + size + 2
+    assert way.cleaner.done
+    assert way.cleaner.failed is None
+    assert way.stream.billed().output == 100
+    assert way.spliced > 50
