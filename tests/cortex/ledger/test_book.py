@@ -325,3 +325,13 @@ def test_caps_that_an_account_is_given_while_its_keys_run_hold_at_once(
     end(ledger, "b", 40)
     with pytest.raises(InsufficientQuota, match="account's"):
         take(ledger, both["one"], "c", 1)
+
+
+def test_what_was_put_off_is_settled_before_anybody_is_told_of_no_room(ledger: Book) -> None:
+    assert take(ledger, hard(100), "a", 100) == 100
+    ended = ["a"]
+    ledger.before_short = lambda: ended and end(ledger, ended.pop(), 30)
+    assert take(ledger, hard(100), "b", 100) == 70
+    ledger.before_short = lambda: end(ledger, "b", 10)
+    assert take(ledger, hard(100), "c", 20) == 20
+    assert ledger.extend("c", 1, 20, 60) == 60

@@ -126,6 +126,20 @@ async def test_blocks_shrink_as_the_cap_nears_and_the_last_token_is_granted(star
         await rig.take(who, "d", 1)
 
 
+async def test_settling_may_wait_only_while_the_cap_is_far(url: str, start: Start) -> None:
+    rig = start()
+    far, near = hard(10**9, "far"), hard(1000, "near")
+    await rig.take(far, "far", 600)
+    await rig.take(near, "near", 1000)
+    if url.startswith("sqlite"):  # shared ledgers are asked for a block when there is need
+        assert not rig.book.tight(far)
+    waiting = asyncio.ensure_future(rig.take(near, "more", 900))
+    await asyncio.sleep(0)
+    assert rig.book.tight(near)
+    rig.end("near", 10)
+    assert await waiting in range(1, 901)
+
+
 async def test_first_grants_of_many_keys_are_asked_for_together_and_each_is_exact(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,7 +62,7 @@ def comment(exchange: Exchange) -> bytes:
 def close(exchange: Exchange) -> None:
     """Count, remember and log an ended exchange; settle it unless that has been done."""
     try:
-        if exchange.sender is None or not exchange.sender.capped:
+        if not exchange.settled:
             settle(exchange)
         _count(exchange, exchange.tail)
         if exchange.placed is not None:

@@ -201,6 +201,7 @@ class Desk:
 
     def __post_init__(self) -> None:
         self.books = Books(closing.close, self.loop)
+        self.ledger.before_short = self.books.flush
 
 
 class Tried(NamedTuple):

@@ -101,6 +101,7 @@ class Exchange:
         "seen",
         "sender",
         "sent",
+        "settled",
         "shown_id",
         "size",
         "stream",
@@ -146,6 +147,7 @@ class Exchange:
         self.tail: ChatTail | None = None
         self.sent = False
         self.ended = False
+        self.settled = False
         self.usage: Usage | None = None
         self.timings: Timings | None = None
         self.outcome: Outcome = "refused"
@@ -369,6 +371,10 @@ class Exchange:
             self.lease.release()
         if self.watcher is not None:
             self.watcher.close(self.reply.status, self.outcome)
-        if self.sender is not None and self.sender.capped:
-            closing.settle(self)  # somebody may be waiting for the room
+        sender = self.sender
+        if sender is not None and sender.capped:
+            complete = self.outcome == "complete"
+            if not complete or self.desk.ledger.tight(self.principal):
+                closing.settle(self)
+                self.settled = True
         self.desk.books.note(self)

@@ -15,7 +15,7 @@ client chose could come twice at once, and two requests would share one grant.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Container, Iterable
+from collections.abc import Awaitable, Callable, Container, Iterable
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
@@ -157,10 +157,13 @@ class Ledger(Protocol):
     Attributes:
         estimated: Tokens settled without a node's final count, since the gateway started.
         overrun: Tokens that nodes reported beyond grants; not billed, and must stay 0.
+        before_short: Called before anybody is told that there is no room: whoever puts off the
+            settling of what has ended does it then.
     """
 
     estimated: int
     overrun: int
+    before_short: Callable[[], object]
 
     def grant(
         self, principal: Principal, request_id: str, attempt: int, estimate: int
@@ -202,6 +205,10 @@ class Ledger(Protocol):
         Raises:
             ServiceUnavailable: It never will: another gateway keeps our life by now.
         """
+
+    def tight(self, principal: Principal) -> bool:
+        """Whether what a request leaves behind matters at once: somebody waits for it, or the
+        cap's end is near. Otherwise settling may wait a moment."""
 
     def check_room(self, principal: Principal, tokens: int) -> None:
         """Refuse what would not fit even if nothing were held by open grants.

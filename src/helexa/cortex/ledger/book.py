@@ -73,6 +73,7 @@ class Book:
         "_lease_s",
         "_now",
         "_open",
+        "before_short",
         "estimated",
         "overrun",
     )
@@ -94,6 +95,7 @@ class Book:
         self._open: dict[RequestKey, _Open] = {}
         self.overrun = 0
         self.estimated = 0
+        self.before_short: Callable[[], object] = _nothing
 
     # ── a grant's life ──────────────────────────────────────────────────────────────────────
 
@@ -129,6 +131,8 @@ class Book:
         if row.tokens is None:
             return None
         account, more = row.account, to - row.tokens
+        if more > _room(row):
+            self.before_short()
         if more > _room(row) and self._blocks.more(account, now):
             return self._extend_later(key, row, to)
         return self._extended(key, row, to)
@@ -167,6 +171,11 @@ class Book:
         self._blocks.refresh()
 
     # ── what is known ───────────────────────────────────────────────────────────────────────
+
+    def tight(self, principal: Principal) -> bool:
+        """See ``Ledger.tight``."""
+        account = self._accounts.get(principal.key_id)
+        return account is None or bool(account.waiters) or account.near_its_end()
 
     def check_room(self, principal: Principal, tokens: int) -> None:
         """See ``Ledger.check_room``."""
@@ -293,6 +302,9 @@ class Book:
 
     def _short(self, key: RequestKey, account: Account, want: int) -> Grant | Awaitable[Grant]:
         """What is free does not cover it."""
+        self.before_short()
+        if account.room() >= want and self._blocks.may_grant():
+            return self._opened(key, account, want)
         now = self._now()
         if all(scope.known for scope in account.scopes):
             account.refuse_if_spent(now)
@@ -391,3 +403,7 @@ def _room(row: _Open) -> int:
 def _wake(account: Account) -> None:
     # All of them when keys share caps: room that one key may not use, another may.
     ring(account.waiters, everybody=bool(account.shared.caps))
+
+
+def _nothing() -> None:
+    """Nobody puts anything off."""

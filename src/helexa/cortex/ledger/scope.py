@@ -195,6 +195,13 @@ class Account:
         """Tokens that could be granted if the store gave all it has."""
         return min(scope.free + max(0, scope.leasable(now)) for scope in self.scopes)
 
+    def near_its_end(self) -> bool:
+        """Whether a scope has no more to ask for, or somebody is short of it."""
+        for scope in self.scopes:  # noqa: SIM110  # a generator costs as much as all of it
+            if scope.low < 0 or scope.wanted or scope.short_until:
+                return True
+        return False
+
     def caps(self) -> Iterable[CapState]:
         """Every cap that binds."""
         return (cap for scope in self.scopes for cap in scope.caps)
