@@ -10,7 +10,7 @@ from helexa.core.logging import Logger
 
 WIDTH = 30
 EVERY_S = 30.0
-STEP = 0.1
+STEP = 10
 """A line in the log for every tenth, or every half a minute."""
 
 
@@ -26,7 +26,7 @@ class Teller:
         self._log = log
         self._terminal = terminal
         self._clock = clock
-        self._said: dict[str, tuple[float, float]] = {}
+        self._said: dict[str, tuple[int, float]] = {}
 
     def tell(self, model: str, download: Download | None, eta_s: float | None) -> None:
         """How far a model's files are; None when they are not what it waits for."""
@@ -34,20 +34,15 @@ class Teller:
             if self._said.pop(model, None) is not None:
                 self._draw("")
             return
-        part, now = download.bytes / download.bytes_total, self._clock()
-        before, since = self._said.get(model, (-1.0, now))
+        percent, now = 100 * download.bytes // download.bytes_total, self._clock()
+        before, since = self._said.get(model, (-STEP, now))
         if self._terminal is not None:
-            self._said[model] = (part, now)
-            self._draw(f"{bar(part)} {model}: {said(download, eta_s)}")
-        elif part - before >= STEP or now - since >= EVERY_S or (part == 1.0 and before < 1.0):
-            self._said[model] = (part, now)
-            self._log.info(
-                "fetching",
-                model=model,
-                files=download.words(),
-                eta_s=eta_s,
-                percent=int(100 * part),
-            )
+            self._said[model] = (percent, now)
+            self._draw(f"{bar(percent / 100)} {model}: {said(download, eta_s)}")
+        elif percent // STEP > before // STEP or now - since >= EVERY_S:
+            self._said[model] = (percent, now)
+            files = download.words()
+            self._log.info("fetching", model=model, files=files, eta_s=eta_s, percent=percent)
 
     def _draw(self, line: str) -> None:
         if self._terminal is not None:

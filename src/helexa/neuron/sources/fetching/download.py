@@ -13,6 +13,7 @@ from collections.abc import Callable
 import msgspec
 
 from helexa.core.errors import InternalError
+from helexa.neuron.engines.environ import engine_environ
 from helexa.neuron.sources.fetching.job import DownloadError, Event, Failed, Finished, Job, Told
 
 WINDOW_S = 5.0
@@ -38,6 +39,7 @@ async def download(job: Job, model: str, told: Callable[[Told], None]) -> None:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        env=engine_environ(os.environ),
         start_new_session=True,
     )  # fmt: skip
     try:
