@@ -9,9 +9,10 @@ import msgspec
 import pytest
 
 from helexa.core.settings import SettingsError
+from helexa.neuron.build.engines import _command_engines
 from helexa.neuron.engines.command.engine import CommandEngine
 from helexa.neuron.engines.command.places import KNOWN, fill
-from helexa.neuron.settings import CommandSettings
+from helexa.neuron.settings import CommandSettings, EnginesSettings, NeuronSettings
 
 
 def made(**given: Any) -> CommandEngine:
@@ -53,3 +54,11 @@ def test_a_section_that_cannot_work_is_refused_at_the_start(
 
 def test_a_port_in_the_environment_is_a_port() -> None:
     made(command=["ollama", "serve"], env={"OLLAMA_HOST": "{host}:{port}"})
+
+
+def test_the_name_of_an_engine_of_ours_is_taken() -> None:
+    section = CommandSettings(command=["serve", "{port}"])
+    settings = NeuronSettings(engines=EnginesSettings(command={"llamacpp": section}))
+    with pytest.raises(SettingsError) as caught:
+        _command_engines(settings, os.environ)
+    assert "engines.command.llamacpp has the name of a built-in engine" in str(caught.value)

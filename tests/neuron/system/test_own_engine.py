@@ -1,0 +1,136 @@
+"""A server of the operator's own, as a node serves it: from its section to the client."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.neuron.engines.candidates import textual_template
+
+SECTION = """
+[engines.command.own]
+command = [{program}, "--model", "{{model}}", "--alias", "{{served_id}}", "--port", "{{port}}",
+           "--key-file", "{{key_file}}", "--template", {template}, "--context", "{{total_context}}",
+           "--slots", "{{slots}}"]
+slots = 2
+context = 4096
+models = ["helexa/spark"]
+unsupported = ["response_format"]
+"""
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "Weather of a city",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}},
+            "required": ["city"],
+        },
+    },
+}
+
+
+def section(folder: Path) -> str:
+    template = folder / "template.jinja"
+    template.write_text(textual_template(), "utf-8")
+    server = Path(__file__).parents[1] / "engines" / "llama_server.py"
+    program = f"{json.dumps(sys.executable)}, {json.dumps(str(server))}"
+    return SECTION.format(program=program, template=json.dumps(str(template)))
+
+
+@pytest.fixture(scope="module")
+def own(make_node: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A node whose built-in model runs on the operator's server."""
+    node = make_node(section(tmp_path_factory.mktemp("own")))
+    node.load()
+    return node
+
+
+def test_the_operators_engine_is_listed_and_takes_the_models_of_its_list(own: Any, h: Any) -> None:
+    assert own.get("/discovery")["harnesses"][-1] == "own"
+    listed = next(model for model in own.get("/models") if model["id"] == h.SPARK)
+    assert (listed["harness"], listed["status"]) == ("own", "loaded")
+    assert listed["limit"]["context"] == 4096
+    assert own.figures()["max_in_flight"] == 2
+
+
+def test_its_answers_are_clean_and_have_exact_usage(own: Any, h: Any) -> None:
+    body = h.chat(max_tokens=5, stream=True, stream_options={"include_usage": True})
+    with own.client.stream("POST", "/v1/chat/completions", json=body) as answer:
+        chunks = list(h.events(answer.iter_lines()))
+    assert all(chunk["model"] == h.SPARK for chunk in chunks)
+    plain = own.post("/v1/chat/completions", h.chat("Repeat: house", temperature=0)).json()
+    assert plain["choices"][0]["message"]["content"] == "house"
+    for usage in (chunks[-1]["usage"], plain["usage"]):
+        assert usage["prompt_tokens"] > 0
+        assert usage["completion_tokens"] > 0
+        assert "estimated" not in usage
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_calls_and_thoughts_that_it_writes_as_text_reach_the_client_as_such(
+    own: Any, h: Any, stream: bool
+) -> None:
+    asked = h.chat("What is the weather in Paris?", tools=[WEATHER], temperature=0, stream=stream)
+    thinks = h.chat("What is 3 + 4?", reasoning_effort="low", temperature=0)
+    if stream:
+        with own.client.stream("POST", "/v1/chat/completions", json=asked) as answer:
+            chunks = list(h.events(answer.iter_lines()))
+        choices = [chunk["choices"][0] for chunk in chunks]
+        found = [c for choice in choices for c in choice["delta"].get("tool_calls", ())]
+        finish = choices[-1]["finish_reason"]
+    else:
+        choice = own.post("/v1/chat/completions", asked).json()["choices"][0]
+        found, finish = choice["message"]["tool_calls"], choice["finish_reason"]
+    assert finish == "tool_calls"
+    assert [call["function"]["name"] for call in found] == ["get_weather"]
+    assert json.loads(found[0]["function"]["arguments"]) == {"city": "Paris"}
+    message = own.post("/v1/chat/completions", thinks).json()["choices"][0]["message"]
+    assert message["reasoning_content"]
+    assert "think>" not in message["content"] + message["reasoning_content"]
+
+
+def test_the_other_dialects_are_served_from_it_too(own: Any, h: Any) -> None:
+    body = {"model": h.SPARK, "max_tokens": 60, "temperature": 0,
+            "messages": [{"role": "user", "content": "What is the weather in Paris?"}],
+            "tools": [{"name": "get_weather", "description": "Weather of a city",
+                       "input_schema": WEATHER["function"]["parameters"]}]}  # type: ignore[index]  # fmt: skip
+    answer = own.post("/v1/messages", body).json()
+    assert answer["stop_reason"] == "tool_use"
+    assert answer["content"][-1]["input"] == {"city": "Paris"}
+
+
+def test_what_it_ignores_is_refused_to_the_client(own: Any, h: Any) -> None:
+    asked = h.chat(response_format={"type": "json_object"})
+    refused = own.post("/v1/chat/completions", asked)
+    assert refused.status_code == 400
+    error = refused.json()["error"]
+    assert (error["code"], error["param"]) == ("unsupported_parameter", "response_format")
+
+
+def test_its_death_takes_its_requests_along_and_it_comes_back(own: Any, h: Any) -> None:
+    (leader,) = own.engines()
+    os.killpg(leader, signal.SIGKILL)
+    h.until(lambda: own.engines() not in ([], [leader]) and own.status() == "loaded", 30)
+    assert own.post("/v1/chat/completions", h.chat(max_tokens=2)).status_code == 200
+
+
+def test_a_place_that_is_unknown_stops_the_start_with_status_2(tmp_path: Path) -> None:
+    config = tmp_path / "neuron.toml"
+    config.write_text(section(tmp_path).replace("{port}", "{prot}"))
+    done = subprocess.run(
+        [sys.executable, "-m", "helexa.cli", "neuron", "--config", str(config), "--port", "0"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "unknown place {prot} (did you mean {port}?)" in done.stderr
