@@ -172,3 +172,52 @@ async def test_what_is_running_is_asked_like_any_engine(tmp_path: Path) -> None:
         request = case.clean("chat", user("hi"))
         assert request.path == "/v1/chat/completions"
         assert (await case.engine.load(case.address)).running == 0
+
+
+SLOW_TO_GO = """
+import pathlib, signal, sys, time
+def leave(*_):
+    time.sleep(0.3)
+    pathlib.Path(sys.argv[2]).write_text("in order")
+    sys.exit(0)
+signal.signal(signal.SIGTERM, leave)
+""" + SERVER.replace("sys.argv[2:5]", "sys.argv[3:6]")
+
+
+async def test_a_server_has_time_to_leave_in_order(tmp_path: Path) -> None:
+    note = tmp_path / "note"
+    places = (str(note), "{key_file}", "{env_file}", "/health")
+    engine = served_by(SLOW_TO_GO, *places, key_name="MY_KEY", env={"GREETING": "hi"})
+    async with running(engine, as_gguf(), tmp_path, {}) as case:
+        await case.process.stop(grace_s=30)
+    assert note.read_text() == "in order"
+
+
+@pytest.mark.parametrize("end", ["the neuron is gone", "its owner is killed"])
+async def test_nothing_outlives_a_neuron_that_is_gone(end: str) -> None:
+    config = {
+        "command": [sys.executable, "-c", "import time; time.sleep(600)", "{port}"],
+        "values": {},
+        "env": {},
+        "api_key": "secret",
+    }
+    owner = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "helexa.neuron.engines.command.child",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert owner.stdin is not None
+    assert owner.stdout is not None
+    owner.stdin.write(msgspec.json.encode(config) + b"\n")
+    async with asyncio.timeout(30):
+        assert b'"port"' in await owner.stdout.readline()
+    assert len(group(owner.pid)) == 2
+    if end == "the neuron is gone":
+        owner.stdin.close()
+    else:
+        owner.kill()
+    await until(lambda: not group(owner.pid))
+    await owner.wait()
