@@ -17,9 +17,11 @@ from helexa.core.errors import InsufficientVram, ServiceUnavailable, Unsupported
 from helexa.core.fleet import LoadRequest
 from helexa.neuron.engines.base import Engine, Host
 from helexa.neuron.engines.llamacpp.engine import LlamaCpp
+from helexa.neuron.engines.supervisor import SupervisorSettings
 from helexa.neuron.models.inspect import inspect
 from helexa.neuron.registry.experience import Experience
 from helexa.neuron.registry.known import KnownFacts, Read
+from helexa.neuron.registry.loader import ModelLoader
 from helexa.neuron.registry.scout import Scout
 from helexa.neuron.sources.local import LocalFiles
 from helexa.neuron.sources.sources import Sources
@@ -135,3 +137,44 @@ def test_what_does_not_fit_is_known_before_it_is_fetched(hub: Elsewhere, tmp_pat
     found = asyncio.run(one.find(spec))
     with pytest.raises(InsufficientVram):
         one.plan(found, spec, found.host)
+
+
+def test_quant_and_source_reach_the_files_under_the_served_name(
+    hub: Elsewhere, tmp_path: Path
+) -> None:
+    spark_as(hub.folder / "org/m", "m-Q8_0.gguf", "m-Q4_K_M.gguf")
+    spec = LoadRequest("house/name", quant="Q8_0", source="hub:org/m")
+    found = asyncio.run(scout(hub, tmp_path).find(spec))
+    assert (found.listing.name, found.listing.repository) == ("house/name", "org/m")
+    assert (found.listing.quant, found.facts.model_id) == ("Q8_0", "house/name")
+
+
+class Nobody:
+    """Watches a load and says nothing."""
+
+    def progress(self, fraction: float, eta_s: float | None, download: object = None) -> None: ...
+
+    def engine(self, change: object) -> None: ...
+
+
+@pytest.mark.parametrize("host", [Host((), (), 64, 32, 1), CPU], ids=["too small", "no engine"])
+def test_a_load_that_cannot_work_is_refused_before_its_download(
+    hub: Elsewhere, tmp_path: Path, host: Host
+) -> None:
+    if host is CPU:
+        write_folder(hub.folder / "org/m", known.LLAMA_3_1_8B)
+    else:
+        spark_as(hub.folder / "org/m", "m.gguf")
+    one = scout(hub, tmp_path, host)
+    loader = ModelLoader(
+        scout=one,
+        used_by=lambda _: {},
+        assemble=lambda _: pytest.fail("nothing was to be started"),
+        experience=one.experience,
+        supervision=SupervisorSettings(),
+        state_dir=tmp_path,
+        clock=time.monotonic,
+    )
+    with pytest.raises(ServiceUnavailable if host is CPU else InsufficientVram):
+        asyncio.run(loader.prepare(LoadRequest("org/m"), Nobody()))
+    assert hub.fetched == []

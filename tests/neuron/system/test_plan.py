@@ -11,6 +11,7 @@ from typing import Any
 
 from tests.neuron.models import families as known
 from tests.neuron.models.families import write_folder
+from tests.neuron.system.conftest import until
 
 from helexa.neuron.models.synthetic import Shape, write_model
 
@@ -57,6 +58,22 @@ def test_capabilities_of_a_model_that_is_nowhere_are_a_404(
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
     body = {"model_id": SPARK, "quantum": 1}
     assert node.post("/models/plan", body).status_code == 400
+
+
+def test_a_boot_time_model_is_known_as_the_settings_have_it_when_it_is_not_loaded(
+    start_node: Callable[..., Any], tmp_path: Path
+) -> None:
+    write_model(tmp_path / "m-Q8_0.gguf", SMALL)
+    write_model(tmp_path / "m-Q4_0.gguf", Shape(layers=2, embedding=256, vocab=1024, quant="Q4_0"))
+    node = start_node(
+        f'[[default_models]]\nmodel_id = "house"\nsource = "{tmp_path}"\nquant = "Q8_0"\n'
+    )
+    until(lambda: node.status("house") == "loaded", 60)
+    assert node.post("/models/unload", {"model_id": "house"}).status_code == 200
+    cold = node.get("/models/house/capabilities")
+    assert (cold["quant"], cold["context_native"]) == ("Q8_0", SMALL.context)
+    other = node.get(f"/models/house/capabilities?quant=Q4_0&source={tmp_path}")
+    assert other["quant"] == "Q4_0"
 
 
 def test_the_doctor_asks_a_node_elsewhere(start_node: Callable[..., Any]) -> None:
