@@ -19,6 +19,7 @@ from helexa.core.errors import (
 from helexa.neuron.engines.base import UNCOUNTED, Address, EngineRequest, Served
 from helexa.neuron.engines.compatible.clean import Cleaning
 from helexa.neuron.engines.compatible.counting import prompt_tokens
+from helexa.neuron.engines.compatible.engine import new_key
 from helexa.neuron.engines.compatible.habits import Habits
 from helexa.neuron.engines.compatible.stream import IMAGE_TOKENS, guess_tokens
 
@@ -145,3 +146,7 @@ def test_vectors_are_plain_answers_under_the_served_id(served: Served) -> None:
 def test_a_route_that_the_engine_does_not_have_is_refused(served: Served) -> None:
     with pytest.raises(UnsupportedOperation):
         clean(served, {"prompt": "a"}, "completions", Habits(paths={"chat": "/chat"}))
+
+
+def test_a_key_never_looks_like_an_option() -> None:
+    assert all(new_key().isalnum() for _ in range(200))

@@ -106,6 +106,39 @@ def test_a_grammar_is_vllms_guided_decoding(facts: ModelFacts) -> None:
     assert (body["logprobs"], body["top_logprobs"]) == (True, 2)
 
 
+TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+CALL = '<tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>'
+
+
+def said(text: str) -> bytes:
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
+    usage = {"prompt_tokens": 3, "completion_tokens": 9}
+    return b"data: " + json.dumps({"choices": [choice], "usage": usage}).encode() + b"\n\n"
+
+
+def test_calls_of_a_family_without_a_parser_are_read_here(facts: ModelFacts) -> None:
+    own = replace(facts, chat_template="{{ tools }} [AVAILABLE_TOOLS]", think_markers=None)
+    assert sent(own, tools=TOOLS)["tool_choice"] == "none"
+    assert sent(own, tools=TOOLS, tool_choice="required")["tool_choice"] == "required"
+    assert "tool_choice" not in sent(facts, tools=TOOLS)
+    served = Served("org/model", own, PLAN, max_output=100)
+    raw = json.dumps({"model": "m", "messages": [{"role": "user", "content": "a"}],
+                      "tools": TOOLS, "stream": True}).encode()  # fmt: skip
+    cleaner = engine().clean("chat", raw, served, "abc").cleaner
+    clean = cleaner.feed(said("So: ")) + cleaner.feed(said(CALL)) + cleaner.close("stop", None)
+    assert b'"tool_calls"' in clean
+    assert b"tool_call>" not in clean
+
+
+def test_a_parser_that_the_operator_names_reads_any_family(facts: ModelFacts) -> None:
+    own = replace(facts, chat_template="{{ tools }}", think_markers=None)
+    served = Served("org/model", own, PLAN, max_output=100)
+    raw = json.dumps({"model": "m", "messages": [{"role": "user", "content": "a"}],
+                      "tools": TOOLS}).encode()  # fmt: skip
+    asked = engine(CPU, "--tool-call-parser", "xlam").clean("chat", raw, served, "abc")
+    assert "tool_choice" not in json.loads(asked.body)
+
+
 def test_what_steps_around_the_node_is_left_out_or_refused(facts: ModelFacts) -> None:
     body = sent(facts, priority=-1, include_reasoning=False, cache_salt="mine", stream_interval=9)
     assert "cache_salt" in body

@@ -17,8 +17,9 @@ from helexa.neuron.engines.request import Json
 
 
 def new_key() -> str:
-    """A key that only the node and its engine know."""
-    return secrets.token_urlsafe(24)
+    """A key that only the node and its engine know; hexadecimal, for it may become an argument and
+    must not look like an option."""
+    return secrets.token_hex(24)
 
 
 class CompatibleEngine:

@@ -20,6 +20,7 @@ from helexa.neuron.engines.base import (
     Served,
     Verdict,
 )
+from helexa.neuron.engines.command.reading import make_reader
 from helexa.neuron.engines.compatible.engine import CompatibleEngine, new_key
 from helexa.neuron.engines.compatible.habits import Habits
 from helexa.neuron.engines.compatible.reader import MakeReader
@@ -29,6 +30,7 @@ from helexa.neuron.engines.request import Json
 from helexa.neuron.engines.vllm.build import VllmBuild, interpreter_environ
 from helexa.neuron.engines.vllm.figures import read_figures
 from helexa.neuron.engines.vllm.options import Given, arguments
+from helexa.neuron.engines.vllm.parsers import family_of
 from helexa.neuron.engines.vllm.planning import make_plan
 from helexa.neuron.engines.vllm.suits import unsuited
 from helexa.neuron.models.facts import ModelFacts
@@ -171,15 +173,27 @@ class Vllm(CompatibleEngine):
         await _sane(address, model_id)
 
     def shape(self, body: Json, served: Served) -> MakeReader | None:
-        """Grammars and schemas under vLLM's names."""
-        _ = served
+        """Grammars and schemas under vLLM's names; our own reader where vLLM has no parser."""
         grammar = body.pop("grammar", None)
         schema = body.pop("json_schema", None)
         if grammar is not None:
             body["structured_outputs"] = {"grammar": grammar}
         elif schema is not None:
             body["structured_outputs"] = {"json": schema}
-        return None
+        if self._reads_calls(served.facts) or not body.get("tools"):
+            return None
+        if body.get("tool_choice", "auto") != "auto":
+            return None  # a forced call is vLLM's guided decoding
+        reader = make_reader(body, served, "auto")
+        body["tool_choice"] = "none"  # the tools stay in the prompt, the answer is left as it is
+        return reader
+
+    def _reads_calls(self, facts: ModelFacts) -> bool:
+        """Whether vLLM was told which parser reads the model's calls."""
+        family = family_of(facts)
+        return self._given.has("tool-call-parser") or (
+            family is not None and family.tools is not None
+        )
 
     async def load(self, address: Address) -> LoadFigures:
         """From its metrics; what cannot be asked just now reads as before a request."""
