@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helexa.relay.plainly import whole_answer, whole_chunks
+from helexa.relay.plainly import CHUNK_HEADS, whole_answer, whole_chunks
 from helexa.relay.upstream import Failure, Headers, UpstreamConnection
 
 PLAIN_HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n"
@@ -202,3 +202,22 @@ def test_bytes_behind_a_size_line_that_was_cut_are_not_taken_for_chunks() -> Non
     feed(rest)
     feed(b"0\r\n\r\n")
     assert (heard.body, heard.end) == (b"a\n\n" + payload, "complete")
+
+
+def test_one_small_chunk_is_known_by_its_size_alone() -> None:
+    """What the path of a token compares with is what ``whole_chunks`` would find."""
+    for size in range(1200):
+        for body in {max(0, size - digits - 4) for digits in range(1, 5)}:
+            data = b"%x\r\n%b\r\n" % (body, b"x" * body)
+            if len(data) != size or not body:
+                continue
+            assert whole_chunks(data) == body
+            if size < len(CHUNK_HEADS):
+                assert CHUNK_HEADS[size] == b"%x\r\n" % body
+    of_chunks = 0
+    for size, head in enumerate(CHUNK_HEADS):
+        if len(head) <= size:  # the others begin nothing of that size
+            of_chunks += 1
+            body = size - len(head) - 2
+            assert whole_chunks(head + b"x" * body + b"\r\n") == body
+    assert of_chunks > len(CHUNK_HEADS) - 12

@@ -12,6 +12,22 @@ _FRAMING = frozenset((b"transfer-encoding", b"connection", b"upgrade"))
 _SIZE_LINE = 8  # bytes of a chunk's size line that is looked at here
 
 
+def _chunk_head(size: int) -> bytes:
+    """The size line of a chunk that is ``size`` bytes with its framing.
+
+    No chunk has some sizes; what is returned for them is longer, so nothing begins with it.
+    """
+    for digits in range(1, 5):
+        body = size - digits - 4
+        if body > 0 and len(b"%x" % body) == digits:
+            return b"%x\r\n" % body
+    return b"-" * (size + 1)
+
+
+CHUNK_HEADS = tuple(_chunk_head(size) for size in range(1024))
+"""By the size of a whole chunk, how it begins; nearly every token is one that is this small."""
+
+
 def whole_chunks(data: bytes) -> int:
     """Bytes of body in ``data`` if it is made of whole chunks and nothing else; else 0.
 

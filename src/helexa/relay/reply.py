@@ -20,6 +20,10 @@ class Reply:
     Every method is safe after the client has gone: bytes then go nowhere. ``on_gone`` is called
     once when the client leaves before the answer ended; ``on_flow`` with True when the client
     reads too slowly (stop producing) and with False when it has caught up.
+
+    Attributes:
+        passes: Whole chunks may go to ``transmit`` as they are, framing and all; whoever passes
+            them on counts ``bytes_sent``. The path of every token.
     """
 
     __slots__ = (
@@ -29,14 +33,15 @@ class Reply:
         "_date",
         "_mute",
         "_protocol",
-        "_write",
         "bytes_sent",
         "ended",
         "gone",
         "on_flow",
         "on_gone",
+        "passes",
         "started",
         "status",
+        "transmit",
     )
 
     def __init__(
@@ -49,9 +54,10 @@ class Reply:
         close: bool,
     ) -> None:
         self._protocol = protocol
-        self._write = write  # straight to the transport
+        self.transmit = write  # straight to the transport
         self._date = date
         self._mute = True  # no bytes of a body may leave: not begun, ended, gone or HEAD
+        self.passes = False
         self._bodyless = head_only
         self._chunked = chunked = version == "1.1"  # older clients get close-delimited answers
         self._close = close or not chunked
@@ -99,17 +105,17 @@ class Reply:
         )
         self._close = close
         if self._bodyless:
-            self._write(head)
+            self.transmit(head)
         elif size < _COPIED:
             self.bytes_sent += size
             if close:
-                self._write(head + body)
+                self.transmit(head + body)
             else:
                 self._protocol.post(head + body)
         else:
             self.bytes_sent += size
-            self._write(head)
-            self._write(body)
+            self.transmit(head)
+            self.transmit(body)
         self._finish()
 
     def start(self, status: int, headers: bytes, first: bytes = b"") -> None:
@@ -118,6 +124,7 @@ class Reply:
             return
         self.started = True
         self._mute = self._bodyless
+        self.passes = self._chunked and not self._bodyless
         self.status = status
         if self._protocol.closing:
             self._close = True
@@ -130,7 +137,7 @@ class Reply:
         if first and not self._bodyless:
             self.bytes_sent += len(first)
             head += self._frame(first)
-        self._write(head)
+        self.transmit(head)
 
     def write(self, data: bytes) -> None:
         """More of a streamed answer; one call is one chunk on the wire."""
@@ -138,19 +145,7 @@ class Reply:
             return
         size = len(data)
         self.bytes_sent += size
-        self._write(b"%x\r\n%b\r\n" % (size, data) if self._chunked else data)
-
-    def pass_on(self, chunks: bytes, size: int) -> bool:
-        """More of a streamed answer that is framed already: whole chunks, ``size`` bytes in all.
-
-        Returns:
-            False when this client's answer is not chunked or has ended; nothing is written.
-        """
-        if self._mute or not self._chunked:
-            return False
-        self.bytes_sent += size
-        self._write(chunks)
-        return True
+        self.transmit(b"%x\r\n%b\r\n" % (size, data) if self._chunked else data)
 
     def end(self, last: bytes = b"") -> None:
         """Finish a streamed answer, with ``last`` as its final bytes.
@@ -169,13 +164,14 @@ class Reply:
         if self._chunked and not self._bodyless:
             tail += b"0\r\n\r\n"
         if tail:
-            self._write(tail)
+            self.transmit(tail)
         self._finish()
 
     def abort(self) -> None:
         """Cut the connection: the client must see that the answer broke."""
         if not self.gone and not self.ended:
             self.ended = self._mute = True
+            self.passes = False
             self.on_gone = self.on_flow = None
             self._protocol.abort()
 
@@ -189,6 +185,7 @@ class Reply:
 
     def _finish(self) -> None:
         self.ended = self._mute = True
+        self.passes = False
         self.on_gone = self.on_flow = None
         self._protocol.reply_ended(self._close)
 
@@ -199,6 +196,7 @@ class Reply:
         if self.ended or self.gone:
             return
         self.gone = self._mute = True
+        self.passes = False
         callback, self.on_gone, self.on_flow = self.on_gone, None, None
         if callback is not None:
             callback()

@@ -13,12 +13,13 @@ from helexa.core.errors import HelexaError
 from helexa.core.metrics import GAP_BUCKETS
 from helexa.cortex.exchange.desk import Watcher
 from helexa.relay.answer import Answer
-from helexa.relay.plainly import whole_chunks
+from helexa.relay.plainly import CHUNK_HEADS, whole_chunks
 from helexa.wire import errors as wire
 from helexa.wire.chat_tail import DONE, MIDDLE, MOST_STAMPS, ChatTail
 from helexa.wire.translation import Translation
 
 _MIDDLE_CHUNK = MIDDLE + b"\r\n"
+_SMALL = len(CHUNK_HEADS)
 
 
 class StreamRelay:
@@ -94,14 +95,18 @@ class StreamRelay:
         The path of every token: what is called here is called a hundred times a request.
         """
         answer, tail = self.answer, self.tail
-        if not data.endswith(_MIDDLE_CHUNK) or not tail.first_at:
+        reply, size = answer.reply, len(data)
+        if not data.endswith(_MIDDLE_CHUNK) or not tail.first_at or not reply.passes:
             return 0.0
         # ``whole_chunks`` for one chunk, which it nearly always is.
-        size = len(data) - data.find(b"\r\n", 0, 8) - 4
-        if not data.startswith(b"%x\r\n" % size):
+        if size < _SMALL and data.startswith(CHUNK_HEADS[size]):
+            size -= len(CHUNK_HEADS[size]) + 2
+        else:
             size = whole_chunks(data)
-        if not size or not answer.reply.pass_on(data, size):
-            return 0.0
+            if not size:
+                return 0.0
+        reply.bytes_sent += size
+        reply.transmit(data)
         answer.last = now = self._now()
         stamps = tail.stamps
         stamps.append(now)
