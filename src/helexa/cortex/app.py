@@ -49,8 +49,9 @@ class GatewayApp:
 
     def handle(self, request: Request, reply: Reply) -> None:
         """Answer one request."""
-        route = self._routes.get(request.path)
-        if route is None or request.method != b"POST":
+        head = request.head
+        route = self._routes.get(head.path)
+        if route is None or head.method != b"POST":
             self._desk.books.flush()  # what is asked about may have ended just now
             self._management.handle(request, reply)
             return

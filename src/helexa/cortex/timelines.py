@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -20,7 +21,7 @@ from helexa.core.fleet import RequestRecord
 from helexa.core.principal import Principal
 from helexa.core.usage import Timings, Usage
 from helexa.cortex.exchange.desk import Placed, Times
-from helexa.cortex.routing.choice import PARTS, RECORDED, Choice
+from helexa.cortex.routing.choice import RECORDED, Choice, Parts
 from helexa.cortex.routing.rank import Candidate
 from helexa.cortex.timeline import Timeline
 
@@ -33,12 +34,13 @@ KEPT = 4096
 
 _STREAM, _COLD, _MOVED, _TIMED = 1, 2, 4, 8
 _ID = 30  # bytes of a request id
+_PARTS = 5  # numbers of a prediction
 _UNTIMED = Timings()
 
 # Id, times, ended_at │ usage │ timings │ status, sent, attempts │ running, capacity, among │ flags,
 # then what was predicted, in single precision: it is shown with four digits.
 _LAYOUTS = tuple(
-    struct.Struct(f"<{_ID}s11d4IIIdIdHQBIIIB{PARTS * count}f") for count in range(RECORDED + 1)
+    struct.Struct(f"<{_ID}s11d4IIIdIdHQBIIIB{_PARTS * count}f") for count in range(RECORDED + 1)
 )
 
 
@@ -76,8 +78,10 @@ class Packed(msgspec.Struct, gc=False):
         status, sent, attempts, running, capacity, among, flags = rest[20:27]
         choice = None
         if self.winner is not None:
-            believed = rest[27 + PARTS * list(self.candidates).index(self.winner) + 2]
-            choice = Choice(self.winner, believed, self.candidates, rest[27:])
+            numbers = iter(rest[27:])
+            parts = tuple(zip(numbers, numbers, numbers, numbers, numbers, strict=True))
+            believed = parts[list(self.candidates).index(self.winner)][2]
+            choice = Choice(self.winner, believed, self.candidates, parts)
         return Timeline(
             request_id=self.request_id,
             shown_id=self.shown_id,
@@ -133,7 +137,7 @@ def pack(exchange: Exchange, ended_at: float) -> Packed | None:
 
 def _numbers(exchange: Exchange, placed: Placed, usage: Usage, ended_at: float) -> bytes:
     seen, timings, reply, choice = exchange.seen, exchange.timings, exchange.reply, placed.choice
-    parts: Sequence[float] = () if choice is None else choice.parts
+    parts: Sequence[Parts] = () if choice is None else choice.parts
     flags = _STREAM if seen is not None and seen.stream else 0
     if placed.cold:
         flags |= _COLD
@@ -143,7 +147,7 @@ def _numbers(exchange: Exchange, placed: Placed, usage: Usage, ended_at: float) 
         flags |= _TIMED
     else:
         timings = _UNTIMED
-    return _LAYOUTS[len(parts) // PARTS].pack(
+    return _LAYOUTS[len(parts)].pack(
         exchange.request_id.encode(),
         *astuple(exchange.times),
         ended_at,
@@ -151,12 +155,12 @@ def _numbers(exchange: Exchange, placed: Placed, usage: Usage, ended_at: float) 
         *astuple(timings),
         reply.status,
         reply.bytes_sent,
-        exchange.delivered,
+        1,  # attempts: nobody else was tried
         placed.running,
         placed.capacity,
         placed.among,
         flags,
-        *parts,
+        *chain.from_iterable(parts),
     )
 
 

@@ -42,6 +42,7 @@ class Attempt:
 
     Attributes:
         failure: None when the answer is complete as its framing says.
+        ended: Nothing is under way, or no more.
         status: 0 when none came.
         error: What ``on_events`` raised, a bug of the caller's; the exchange ends there.
 
@@ -75,6 +76,7 @@ class Attempt:
         "_wheel",
         "bytes_in",
         "connected_at",
+        "ended",
         "error",
         "failure",
         "first_at",
@@ -113,6 +115,7 @@ class Attempt:
         self._last = 0.0
         self.connected_at = self.first_at = 0.0
         self.bytes_in = 0
+        self.ended = True
         self.status = 0
         self.headers: Headers = []
         self.failure: Failure | None = None
@@ -135,6 +138,7 @@ class Attempt:
         """
         self._request = (head, body)
         self._done = done
+        self.ended = False
         if self._stopped:  # before there was anything to stop
             self._loop.call_soon(self._end)
             return
@@ -203,6 +207,7 @@ class Attempt:
     def drop(self) -> None:
         """Drop the upstream connection; nobody is told."""
         self._done = None
+        self.ended = True
         self._abandon()
 
     def lose(self) -> None:
@@ -225,11 +230,6 @@ class Attempt:
         if connection is not None:
             connection.abandon()
 
-    @property
-    def ended(self) -> bool:
-        """Nothing is under way, or no more."""
-        return self._done is None
-
     def watch(self, now: float) -> float | None:
         """Look at the deadline of the phase; returns when to look again."""
         connection = self._connection
@@ -251,6 +251,7 @@ class Attempt:
 
     def _end(self) -> None:
         done, self._done = self._done, None
+        self.ended = True
         if done is not None:
             self._request = (b"", b"")
             self._on_events = self._forward = None

@@ -7,6 +7,8 @@ what is not exactly of the shape goes to the parser, which still stands where it
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 _OK = b"HTTP/1.1 200 OK\r\n"
 _FRAMING = frozenset((b"transfer-encoding", b"connection", b"upgrade"))
 _SIZE_LINE = 8  # bytes of a chunk's size line that is looked at here
@@ -51,6 +53,14 @@ def whole_chunks(data: bytes) -> int:
     return payload if at == end else 0
 
 
+@lru_cache(256)
+def _name(given: bytes) -> bytes | None:
+    """A header's name in lower case; None if it is none, or says how an answer is framed."""
+    name = given.lower()
+    plain = name.isascii() and name.split() == [name] and name not in _FRAMING
+    return name if plain else None
+
+
 def whole_answer(data: bytes) -> tuple[list[tuple[bytes, bytes]], bytes] | None:
     """Headers and body of a 200 whose length is stated and which is all there; else None."""
     if not data.startswith(_OK):
@@ -66,15 +76,15 @@ def whole_answer(data: bytes) -> tuple[list[tuple[bytes, bytes]], bytes] | None:
     headers = []
     stated = None
     for line in lines:
-        name, colon, value = line.partition(b":")
-        name, value = name.lower(), value.strip(b" \t")
+        given, colon, value = line.partition(b":")
+        name, value = _name(given), value.strip(b" \t")
+        if name is None or not colon:
+            return None
         if name == b"content-length":
             if stated is not None:
                 return None
             stated = value
-        elif name in _FRAMING or not name.isascii() or name.split() != [name] or not colon:
-            return None
         headers.append((name, value))
-    if stated != b"%d" % len(body) or b"\0" in data[:end]:
+    if stated != b"%d" % len(body) or data.find(b"\0", 0, end) >= 0:
         return None
     return headers, body

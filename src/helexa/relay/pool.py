@@ -97,7 +97,7 @@ class UpstreamPool:
         idle = self._idle
         while idle:
             connection = idle.pop()
-            if connection.usable:
+            if connection.usable():
                 self._busy.add(connection)
                 return connection
             self._forget()  # closing already; its end finds it in neither set
@@ -125,7 +125,7 @@ class UpstreamPool:
             connection = await self._wait(deadline, first=first)
             if connection is None:
                 return await self._connect(deadline)
-            if connection.usable:
+            if connection.usable():
                 return connection
             first = True  # it closed on its way to us: our place is still the first
 
@@ -187,7 +187,7 @@ class UpstreamPool:
             connection = waiter.result()
             if connection is None:
                 self._forget()
-            elif connection.usable:
+            elif connection.usable():
                 self._returned(connection, True)
 
     def drop(self, connection: UpstreamConnection) -> None:

@@ -128,7 +128,6 @@ class UpstreamConnection(asyncio.Protocol):
         self.idle_since = 0.0
         self.served = 0
 
-    @property
     def usable(self) -> bool:
         """Idle, open, and nothing unexpected has arrived."""
         return not self._closed and self._sink is None and not self._transport.is_closing()
@@ -136,6 +135,9 @@ class UpstreamConnection(asyncio.Protocol):
     @property
     def unsent(self) -> int:
         """Bytes of the request that the kernel has not taken yet."""
+        return self._left()
+
+    def _left(self) -> int:
         if self._outbox is not None and self._boxed == self._outbox.turn:
             self._outbox.flush()
         size: int = self._transport.get_write_buffer_size()
@@ -255,10 +257,10 @@ class UpstreamConnection(asyncio.Protocol):
             self.resume()  # the next exchange has another reader
         # An answer may come before its request has left: what is still to be sent would stand
         # in front of the next one.
-        keep = self._keep and not self._closed and not self.unsent
+        keep = self._keep and not self._closed and not self._left()
         if not keep and not self._closed:
             self._closed = True
-            self._transport.abort() if self.unsent else self._transport.close()
+            self._transport.abort() if self._left() else self._transport.close()
         self._on_idle(self, keep)
         sink.on_complete()
 

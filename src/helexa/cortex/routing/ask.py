@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
 
-class Ask:
+
+class Ask(msgspec.Struct, gc=False, eq=False):
     """A prompt as routing sees it.
 
     Args:
@@ -15,21 +17,11 @@ class Ask:
         per_byte: Tokens per byte, as learned for the model.
     """
 
-    __slots__ = ("per_byte", "points", "seed", "size", "sizes")
-
-    def __init__(
-        self,
-        points: tuple[int, ...] = (),
-        sizes: tuple[int, ...] = (),
-        size: int = 0,
-        seed: int = 0,
-        per_byte: float = 0.25,
-    ) -> None:
-        self.points = points
-        self.sizes = sizes
-        self.size = size
-        self.seed = seed
-        self.per_byte = per_byte
+    points: tuple[int, ...] = ()
+    sizes: tuple[int, ...] = ()
+    size: int = 0
+    seed: int = 0
+    per_byte: float = 0.25
 
     @property
     def tokens(self) -> float:

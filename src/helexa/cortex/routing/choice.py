@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 RECORDED = 16
 """Candidates whose prediction is kept for whoever asks why."""
 
-PARTS = 5
-"""Numbers of one prediction, in the order of ``Predicted``."""
+Parts = tuple[float, float, float, float, float]
+"""The numbers of a prediction, in the order of ``Predicted``."""
 
 
 class Predicted(NamedTuple):
@@ -43,21 +43,21 @@ class Choice(msgspec.Struct, gc=False):
         winner: Where the request goes.
         cached: Tokens of its prompt that the winner is believed to have.
         candidates: The field.
-        parts: ``PARTS`` numbers for each of them.
+        parts: What was predicted for each of them.
     """
 
     winner: Candidate
     cached: float
     candidates: Sequence[Candidate]
-    parts: Sequence[float]
+    parts: Sequence[Parts]
     out: tuple[tuple[str, str], ...] = ()
 
     @property
     def field(self) -> list[Predicted]:
         """What was predicted for every candidate."""
         return [
-            Predicted(candidate, *self.parts[PARTS * at : PARTS * (at + 1)])
-            for at, candidate in enumerate(self.candidates)
+            Predicted(candidate, *parts)
+            for candidate, parts in zip(self.candidates, self.parts, strict=True)
         ]
 
     @property

@@ -129,7 +129,9 @@ class AffinityIndex:
             value = held.get(point)
             if value is None:
                 start = sizes[at - 1] if at else 0
-                tokens = min(_TOKENS, int(sizes[at] * per_byte) - int(start * per_byte))
+                tokens = int(sizes[at] * per_byte) - int(start * per_byte)
+                if tokens > _TOKENS:  # noqa: PLR1730  # a call for each point of a prompt
+                    tokens = _TOKENS
                 held[point] = stamp | tokens
                 model.used += tokens
                 added += 1

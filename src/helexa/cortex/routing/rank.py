@@ -20,7 +20,7 @@ from hashlib import blake2b
 from heapq import nsmallest
 
 from helexa.cortex.routing.ask import Ask
-from helexa.cortex.routing.choice import PARTS, RECORDED, Choice
+from helexa.cortex.routing.choice import RECORDED, Choice, Parts
 from helexa.cortex.routing.work import Work
 
 NOBODY: frozenset[str] = frozenset()
@@ -73,24 +73,24 @@ class Candidate:
 
 def predict(
     candidates: Sequence[Candidate], ask: Ask, now: float, avoid: AbstractSet[str] = NOBODY
-) -> tuple[list[float], list[float], list[Candidate]]:
+) -> tuple[list[float], list[Parts], list[Candidate]]:
     """Every candidate's time to first token; those to avoid or shut are left out.
 
-    Plain numbers, because this is the longest loop of a request: an object for each candidate
-    costs as much as its prediction.
+    Plain tuples, because this is the longest loop of a request.
 
     Args:
         now: Seconds, on the clock of the leases.
         avoid: Nodes that have just failed this request.
 
     Returns:
-        The costs; the ``PARTS`` of each prediction, one after the other; who was left out.
+        The costs, what each is made of, and who was left out.
     """
     points = ask.points
     first = points[0] if points else None
     tokens = ask.size * ask.per_byte
+    recent, pushed, full = MEMORY_S + now, DISPLACED * MEMORY_S, FULL_S
     costs: list[float] = []
-    parts: list[float] = []
+    parts: list[Parts] = []
     out: list[Candidate] = []
     for candidate in candidates:
         work = candidate.work
@@ -99,19 +99,18 @@ def predict(
             continue
         share = candidate.share
         busy = (work.open + work.others) * share
-        wait = work.ready_at - now
-        if wait < 0.0:  # noqa: PLR1730  # a call for each candidate of each request
-            wait = 0.0
+        ready = work.ready_at
+        wait = ready - now if ready > now else 0.0
         if busy >= 1.0:
             wait = max(wait, (busy - 1.0 + share) * work.service_s)
         cache = work.cache
         cached = cache.match(ask) * cache.trust if first in cache.held else 0.0
         new = (tokens - cached) * work.per_token
         prefill = new * (1.0 + busy)
-        displaces = DISPLACED * new * cache.fill * (MEMORY_S / (MEMORY_S + now - cache.oldest))
-        cost = wait + prefill + displaces + busy * FULL_S + candidate.load_s
+        displaces = new * cache.fill * pushed / (recent - cache.oldest)
+        cost = wait + prefill + displaces + busy * full + candidate.load_s
         costs.append(cost)
-        parts += (cost, wait, cached, prefill, displaces)
+        parts.append((cost, wait, cached, prefill, displaces))
     return costs, parts, out
 
 
@@ -124,11 +123,11 @@ def choose(
         return None
     field = candidates if not out else [c for c in candidates if c not in out]
     won = _least(field, costs, ask.seed)
-    winner, cached = field[won], parts[PARTS * won + 2]
+    winner, cached = field[won], parts[won][2]
     if len(costs) > RECORDED:
         best = nsmallest(RECORDED, range(len(costs)), key=costs.__getitem__)
         field = [field[at] for at in best]
-        parts = [part for at in best for part in parts[PARTS * at : PARTS * (at + 1)]]
+        parts = [parts[at] for at in best]
     if out and len(candidates) <= RECORDED:
         return Choice(winner, cached, field, parts, tuple(_left_out(out, now, avoid)))
     return Choice(winner, cached, field, parts)
@@ -141,13 +140,9 @@ def _least(field: Sequence[Candidate], costs: list[float], seed: int) -> int:
     near = [at for at, cost in enumerate(costs) if cost <= limit]
     if len(near) == 1:
         return near[0]
-    won, highest = costs.index(least), -1
     mixed = mix(seed)
-    for at in near:
-        hashed = (mixed ^ field[at].salt) * _GOLDEN & _MASK
-        if hashed > highest:
-            won, highest = at, hashed
-    return won
+    hashes = [(mixed ^ field[at].salt) * _GOLDEN & _MASK for at in near]
+    return near[hashes.index(max(hashes))]
 
 
 def _left_out(

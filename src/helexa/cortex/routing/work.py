@@ -114,7 +114,7 @@ class Lease:
         work.taken += 1
         work.waiting += 1
         ready = work.ready_at
-        work.ready_at = self._due = (max(now, ready)) + prefill_s
+        work.ready_at = self._due = now + prefill_s if now > ready else ready + prefill_s
         if work.shut_until:
             work.judge(breakers.tried(work.breaker, now))
 
