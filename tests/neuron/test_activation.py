@@ -72,8 +72,8 @@ async def test_the_model_in_progress_is_named() -> None:
 
     work = Activator([LoadRequest("a")], load, pauses=(1, 1), clock=asyncio.get_running_loop().time)
     running = asyncio.create_task(work.run())
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    while work.snapshot().in_progress is None:
+        await asyncio.sleep(0)
     assert (work.snapshot().in_progress, work.snapshot().pending) == ("a", [])
     assert work.snapshot().state == "pre_warming"
     door.set()
@@ -89,3 +89,56 @@ async def test_what_only_a_person_can_change_is_said_and_not_tried_again() -> No
     snapshot = work.snapshot()
     assert (snapshot.state, snapshot.completed) == ("ready", ["b"])
     assert [(f.model_id, f.error) for f in snapshot.failed] == [("a", "no such quant")]
+
+
+async def test_a_model_that_takes_long_lets_the_next_one_begin() -> None:
+    door = asyncio.Event()
+    order: list[str] = []
+
+    async def load(spec: LoadRequest) -> None:
+        order.append(spec.model_id)
+        if spec.model_id == "far":
+            await door.wait()
+
+    work = Activator(
+        [LoadRequest("far"), LoadRequest("near")],
+        load,
+        pauses=(1, 1),
+        clock=asyncio.get_running_loop().time,
+        head_start_s=0.01,
+    )
+    running = asyncio.create_task(work.run())
+    async with asyncio.timeout(30):
+        while work.snapshot().completed != ["near"]:
+            await asyncio.sleep(0.001)
+    assert (work.snapshot().in_progress, work.snapshot().state) == ("far", "pre_warming")
+    door.set()
+    async with asyncio.timeout(30):
+        await running
+    assert order == ["far", "near"]
+    assert work.snapshot().completed == ["near", "far"]
+
+
+async def test_stopping_ends_every_attempt() -> None:
+    ended: list[str] = []
+
+    async def load(spec: LoadRequest) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(spec.model_id)
+
+    work = Activator(
+        [LoadRequest("a"), LoadRequest("b")],
+        load,
+        pauses=(1, 1),
+        clock=asyncio.get_running_loop().time,
+        head_start_s=0.001,
+    )
+    running = asyncio.create_task(work.run())
+    async with asyncio.timeout(30):
+        while len(work._running) < 2:
+            await asyncio.sleep(0.001)
+    running.cancel()
+    await asyncio.wait([running])
+    assert sorted(ended) == ["a", "b"]

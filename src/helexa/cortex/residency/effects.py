@@ -127,13 +127,17 @@ class NodeEffects:
                 f"The node {node!r} accepted {model!r} and does not list it.",
                 retry_after_s=RETRY_S,
             ) from None
-        try:
-            async with asyncio.timeout(self._max_load_s):
-                fleet = await self._fleet.wait_until(lambda f: _over(f, node, model))
-        except TimeoutError:
-            raise ModelLoading(
-                f"The model {model!r} is still loading on {node!r}.", retry_after_s=RETRY_S
-            ) from None
+        fleet = None
+        while fleet is None:
+            try:
+                async with asyncio.timeout(self._max_load_s):
+                    fleet = await self._fleet.wait_until(lambda f: _over(f, node, model))
+            except TimeoutError:
+                if _fetching(self._fleet.snapshot(), node, model):
+                    continue  # what is far away takes as long as it takes, and moves
+                raise ModelLoading(
+                    f"The model {model!r} is still loading on {node!r}.", retry_after_s=RETRY_S
+                ) from None
         state = _state(fleet, node, model)
         if state is None or state.entry.status != "loaded":
             raise _failure(model, node, state, lost=_lost(fleet, node))
@@ -196,6 +200,13 @@ def _state(fleet: FleetSnapshot, node: str, model: str) -> ModelState | None:
 def _lost(fleet: FleetSnapshot, node: str) -> bool:
     found = fleet.node(node)
     return found is None or not found.reachable
+
+
+def _fetching(fleet: FleetSnapshot, node: str, model: str) -> bool:
+    """Whether the node brings the model's files, and they come."""
+    state = _state(fleet, node, model)
+    files = None if state is None else state.entry.download
+    return files is not None and files.bytes_per_s > 0
 
 
 def _over(fleet: FleetSnapshot, node: str, model: str) -> bool:

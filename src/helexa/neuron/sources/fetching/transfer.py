@@ -19,7 +19,8 @@ from helexa.neuron.sources.fetching.job import DownloadError, Failed, FileJob, J
 LEAST, MOST = 1 << 14, 1 << 20
 """Bytes that are read at once: little from a slow line, so that little is lost with the process."""
 
-SLOW_S, QUICK_S = 0.2, 0.02
+PIECE_S = 0.1
+SMOOTHING = 0.2
 LOCK_POLL_S = 0.2
 LONGEST_PAUSE_S = 60.0
 _REFUSALS: dict[int, Kind] = {404: "missing", 410: "missing", 416: "changed"}
@@ -137,6 +138,7 @@ class _Receiver:
         self._written = written
         self._view = memoryview(bytearray(MOST))
         self._piece = LEAST
+        self._rate = 0.0
 
     def run(self, at: int) -> None:
         """Return when the file has its size."""
@@ -182,7 +184,7 @@ class _Receiver:
             self._write(count, at)
             at += count
             self._written(at)
-            self._pace(time.monotonic() - begun)
+            self._pace(count / max(1e-6, time.monotonic() - begun))
         return at
 
     def _write(self, count: int, at: int) -> None:
@@ -190,11 +192,10 @@ class _Receiver:
         while done < count:
             done += os.pwrite(self._fd, self._view[done:count], at + done)
 
-    def _pace(self, took_s: float) -> None:
-        if took_s < QUICK_S:
-            self._piece = min(MOST, self._piece * 2)
-        elif took_s > SLOW_S:
-            self._piece = max(LEAST, self._piece // 2)
+    def _pace(self, rate: float) -> None:
+        """Read as much at once as comes in ``PIECE_S``."""
+        self._rate += SMOOTHING * (rate - self._rate)
+        self._piece = int(min(MOST, max(LEAST, PIECE_S * self._rate)))
 
     def _same(self, opened: Opened) -> None:
         """The server may have another file under this name by now."""
