@@ -87,6 +87,8 @@ def refused(stack: Stack, path: str, body: Json, status: int = 400, key: str = "
 def test_a_cold_model_that_sees_is_loaded_with_its_projector_and_listed_as_such(
     stack: Stack,
 ) -> None:
+    asleep = until(lambda: (e := stack.get(f"/v1/models/{SEER}")).get("capabilities") and e, 30)
+    assert ("vision" in asleep["capabilities"], asleep["loaded"]) == (True, False)
     assert tokens(stack, asked(png())) > tokens(stack, asked())
     entry = wait_for(stack, SEER)
     assert {"text", "vision", "tools"} <= set(entry["capabilities"])

@@ -28,6 +28,8 @@ _TEXT = "/v1/completions"
 _EMBEDDINGS = "/v1/embeddings"
 _PAIR_TOKENS = 4
 """Around a query and a document: a beginning, an end and a separator, an end."""
+_TEXT_S, _IMAGES_S = 10.0, 60.0
+"""Images are unpacked and brought to size for that: seconds for the largest."""
 _THREAD_BYTES = 256 * 1024
 
 
@@ -67,7 +69,8 @@ async def count(address: Address, asked: EngineRequest, served: Served) -> int:
         HelexaError: The engine refuses the request.
     """
     if asked.path == _CHAT:
-        answer = await ask(address, "POST", _CHAT + "/input_tokens", asked.body)
+        within = _TEXT_S if asked.most is None else _IMAGES_S
+        answer = await ask(address, "POST", _CHAT + "/input_tokens", asked.body, timeout_s=within)
         if answer.status != 200:
             raise map_error(answer.status, answer.body, served)
         return int(answer.json()["input_tokens"])
