@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import random
 import socket
+import struct
+import sys
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,6 +17,26 @@ from tests.relay.rig import GET, Echo, client, get, post, serving, until
 from helexa.relay.http1 import Limits
 from helexa.relay.reply import Reply
 from helexa.relay.request import Request
+
+
+class Trickle(Echo):
+    """``/trickle`` says something now and then."""
+
+    def handle(self, request: Request, reply: Reply) -> None:
+        super().handle(request, reply)
+        if request.path == b"/trickle":
+            reply.start(200, b"", b"first")
+            self._more(reply)
+
+    def _echo(self, request: Request, reply: Reply) -> None:  # type: ignore[override]
+        if request.path != b"/trickle":
+            Echo._echo(request, reply)
+
+    def _more(self, reply: Reply) -> None:
+        if not reply.gone:
+            reply.write(b"more")
+            asyncio.get_running_loop().call_later(0.2, self._more, reply)
+
 
 QUICK = Limits(head_secs=0.2, body_secs=0.2, keep_alive_secs=0.3, stall_secs=0.3)
 
@@ -262,6 +285,49 @@ async def test_a_client_that_reads_slowly_is_not_cut() -> None:
             await asyncio.sleep(0.02)
         writer.close()
         await writer.wait_closed()
+
+
+_DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)  # BPF: return 0, no byte of the packet passes
+
+
+def vanish(sock: socket.socket) -> ctypes.Array[ctypes.c_char]:
+    """From now on the client's kernel hears nothing and says nothing, as behind a cut cable."""
+    code = ctypes.create_string_buffer(_DROP_ALL)
+    program = struct.pack("HL", 1, ctypes.addressof(code))
+    sock.setsockopt(socket.SOL_SOCKET, 26, program)  # SO_ATTACH_FILTER
+    return code
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel is asked as Linux is")
+@pytest.mark.anyio
+async def test_a_client_that_vanishes_without_a_word_is_gone_before_long() -> None:
+    """While its answer is waited for, while it comes, and while it is full of it."""
+    app, socks = Trickle(), []
+    async with serving(app, Limits(lost_secs=2.0)) as listener:
+        for path in ("/hold", "/trickle", "/big/9000000"):
+            sock = socket.create_connection(("127.0.0.1", listener.port))
+            socks.append(sock)
+            sock.sendall(get(path))
+            if path != "/hold":
+                assert await asyncio.to_thread(sock.recv, 1000)
+        await until(lambda: len(app.seen) == 3, 30.0)
+        kept = [vanish(sock) for sock in socks]
+        await until(lambda: not listener.connections.open, 50.0)
+        assert len(kept) == 3
+        for sock in socks:
+            sock.close()
+    assert app.gone == 2  # the third answer had been given
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel is asked as Linux is")
+@pytest.mark.anyio
+async def test_a_client_that_does_not_read_for_a_while_has_not_vanished() -> None:
+    async with serving(Echo(), Limits(lost_secs=0.2)) as listener:
+        with socket.create_connection(("127.0.0.1", listener.port)) as sock:
+            sock.sendall(get("/big/9000000"))
+            assert await asyncio.to_thread(sock.recv, 1000)
+            await asyncio.sleep(1)  # the time itself is the matter here
+            assert len(listener.connections.open) == 1
 
 
 @pytest.mark.anyio

@@ -14,7 +14,11 @@ import msgspec
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """Bounds of the server side; sizes in bytes, times in seconds."""
+    """Bounds of the server side; sizes in bytes, times in seconds.
+
+    ``stall_secs`` is for a client that is there and takes nothing, ``lost_secs`` for one whose
+    machine or network has gone without a word.
+    """
 
     head_bytes: int = 65_536
     body_bytes: int = 64 * 1024 * 1024
@@ -22,6 +26,7 @@ class Limits(msgspec.Struct, frozen=True):
     body_secs: float = 30.0
     keep_alive_secs: float = 75.0
     stall_secs: float = 300.0
+    lost_secs: float = 30.0
     write_high_water: int = 65_536
     pipeline: int = 16
 

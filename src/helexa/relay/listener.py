@@ -10,6 +10,7 @@ from typing import Any
 from helexa.relay.http1 import Limits
 from helexa.relay.outbox import Outbox
 from helexa.relay.server import App, Connections
+from helexa.relay.vanished import probe_idle
 from helexa.relay.wheel import Wheel
 
 
@@ -84,6 +85,8 @@ class Listener:
             backlog=4096,
             **(self._secure(self.tls) if self.tls else {}),
         )
+        for sock in self._server.sockets:
+            probe_idle(sock, self.connections.limits.lost_secs)
         self.host = host
         self.port = self._server.sockets[0].getsockname()[1]
 

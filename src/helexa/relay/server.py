@@ -17,8 +17,6 @@ in TCP tells a half-close from a close, and an abandoned request must not keep a
 from __future__ import annotations
 
 import asyncio
-import socket
-import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -28,6 +26,7 @@ from helexa.relay.outbox import Outbox
 from helexa.relay.reader import HEAD, IDLE, RequestReader
 from helexa.relay.reply import Reply
 from helexa.relay.request import Request
+from helexa.relay.vanished import closed, lost
 from helexa.relay.wheel import Wheel
 
 Handler = Callable[[Request, Reply], None]
@@ -36,7 +35,6 @@ Handler = Callable[[Request, Reply], None]
 _LINGER_SECS = 2.0  # a refused client gets this long to read why, while its bytes are thrown away
 _QUEUED_BYTES = 1 << 20  # bodies that wait behind an answer; more are not read
 _SLOWEST = 1000.0  # bytes/s that a body must average once its first ``body_secs`` are over
-_LEFT = frozenset((7, 8))  # tcp_info's state: CLOSE, CLOSE_WAIT
 
 
 class App(Protocol):
@@ -70,7 +68,7 @@ class Connections:
         self.draining = False
         # How often a connection's deadlines are looked at: they are late by a quarter at most.
         secs = (limits.head_secs, limits.body_secs, limits.keep_alive_secs, limits.stall_secs)
-        self.step = min(secs) / 4
+        self.step = min(*secs, limits.lost_secs) / 4
 
     def protocol(self) -> ServerProtocol:
         """A protocol for a new connection (the factory given to ``create_server``)."""
@@ -201,12 +199,13 @@ class ServerProtocol(RequestReader):
         if self._lost:
             return None
         again = now + self._shared.step
-        if self._stuck(now) or (self._linger_until and now >= self._linger_until):
+        lingered = self._linger_until and now >= self._linger_until
+        if self._stuck(now) or lingered or self._vanished():
             self.abort()
         elif self.closing:
             pass  # what is written still has to be taken
         elif self.busy:
-            if not self._reading and self._peer_closed():
+            if not self._reading and closed(self._socket):
                 self.abort()  # its end is behind bytes that we do not read
         elif now >= self._due():
             if self._stage == IDLE:
@@ -238,13 +237,14 @@ class ServerProtocol(RequestReader):
             return False
         return now - self._moved >= self._limits.stall_secs
 
-    def _peer_closed(self) -> bool:
-        if sys.platform != "linux":
-            return False
-        sock = self._transport.get_extra_info("socket")
-        if sock is None or sock.family not in {socket.AF_INET, socket.AF_INET6}:
-            return False
-        return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in _LEFT
+    def _vanished(self) -> bool:
+        """Who is to get something is not there any more, and has not said so."""
+        waits = self._active is not None or self.unsent
+        return bool(waits) and lost(self._socket, self._limits.lost_secs)
+
+    @property
+    def _socket(self) -> Any:
+        return self._transport.get_extra_info("socket")
 
     # ── requests ────────────────────────────────────────────────────────────────────────────
 
