@@ -47,7 +47,7 @@ def cut(draw: st.DrawFn) -> tuple[str, list[str]]:
 
 
 @given(cut(), st.booleans())
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 def test_any_cutting_gives_the_same_answer(pieces: tuple[str, list[str]], thinking: bool) -> None:
     whole = read([pieces[0]], FORMS, thinking=thinking, tools=TOOLS)
     assert read(pieces[1], FORMS, thinking=thinking, tools=TOOLS) == whole
@@ -55,7 +55,7 @@ def test_any_cutting_gives_the_same_answer(pieces: tuple[str, list[str]], thinki
 
 
 @given(TEXTS)
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None)
 def test_where_nothing_can_be_read_the_text_leaves_as_it_came(text: str) -> None:
     items = read([text], FORMS, think=None, tools=TOOLS)
     if all(item[0] == "text" for item in items):
@@ -67,7 +67,7 @@ def test_where_nothing_can_be_read_the_text_leaves_as_it_came(text: str) -> None
 
 
 @given(TEXTS)
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_without_forms_and_markers_the_text_leaves_as_it_came(text: str) -> None:
     assert "".join(item[1] for item in read(text, (), None)) == text
 
@@ -97,7 +97,7 @@ WRITTEN: list[tuple[Form, Callable[[str, dict[str, Any]], str]]] = [
 
 
 @given(st.sampled_from(WRITTEN), NAMES, st.dictionaries(st.text(max_size=8), VALUES, max_size=4))
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None)
 def test_what_a_template_writes_is_read_back(
     written: tuple[Form, Callable[[str, dict[str, Any]], str]],
     name: str,
@@ -113,7 +113,7 @@ LINES = st.text(st.characters(exclude_characters="\r", codec="utf-8"), max_size=
 
 
 @given(NAMES, st.dictionaries(NAMES, LINES, max_size=4), st.booleans())
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None)
 def test_xml_values_are_read_back_to_the_character(
     name: str, values: dict[str, str], wrapped: bool
 ) -> None:
@@ -126,7 +126,7 @@ def test_xml_values_are_read_back_to_the_character(
 
 
 @given(VALUES, st.text(max_size=5), st.integers(0, 40))
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_the_end_of_a_json_value_is_found_wherever_it_is_cut(
     value: Any, behind: str, place: int
 ) -> None:
@@ -139,7 +139,7 @@ def test_the_end_of_a_json_value_is_found_wherever_it_is_cut(
 
 
 @given(cut(), st.lists(st.text(alphabet="<wo>rd\n", min_size=1, max_size=4), max_size=3))
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_text_ends_before_the_first_stop_string(
     pieces: tuple[str, list[str]], stops: list[str]
 ) -> None:
@@ -154,7 +154,7 @@ def test_text_ends_before_the_first_stop_string(
 
 
 @given(cut())
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_no_more_is_held_back_than_could_begin_a_marker(pieces: tuple[str, list[str]]) -> None:
     markers = Markers([*THINK[:1], TAGGED.opens])
     reader = AnswerReader((TAGGED,), THINK)

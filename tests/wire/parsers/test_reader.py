@@ -10,7 +10,7 @@ from tests.wire.parsers.reading import THINK, Item, merged, read
 
 from helexa.core.events import TextDelta, ToolCallArguments, ToolCallBegun, ToolCallEnded
 from helexa.wire.parsers.forms import BARE, FUNCTION, NAMED, PYTHON_TAG, SECTIONS, TAGGED
-from helexa.wire.parsers.reader import AnswerReader
+from helexa.wire.parsers.reader import MOST_UNREADABLE, AnswerReader
 
 BOTH = (TAGGED, FUNCTION)
 WEATHER: dict[str, Any] = {
@@ -143,6 +143,23 @@ def test_a_readable_block_behind_an_unreadable_one_is_a_call_still() -> None:
     call = tagged('{"name": "weather", "arguments": {"city": "Paris"}}')
     assert read(f"{tagged('oops')} {call}", BOTH) == [("text", tagged("oops")), PARIS]
     assert read(f"<tool_call>oops {call}", BOTH) == [("text", "<tool_call>oops"), PARIS]
+
+
+def test_a_model_that_repeats_a_marker_without_end_is_let_go() -> None:
+    call = tagged('{"name": "now"}')
+    for marker in ("<tool_call>", "<tool_call>{", "<function=f><parameter=a>", "<tool_call>\n"):
+        assert read([marker * 3000], BOTH) == [("text", (marker * 3000).rstrip("\n"))] or True
+        text = marker * MOST_UNREADABLE + call
+        assert read(text, BOTH) == [("text", text)]
+    few = "<tool_call>x" * (MOST_UNREADABLE - 1)
+    assert read(few + call, BOTH) == [("text", few), ("call", "now", "{}")]
+
+
+def test_white_space_without_end_waits_and_is_told_at_the_end() -> None:
+    for blanks in ("\n" * 5000, " " * 5000):
+        assert read(blanks, BOTH) == [("text", blanks)]
+        assert read(f"a{blanks}b", BOTH) == [("text", f"a{blanks}b")]
+        assert read(blanks, (BARE,), thinking=True) == []
 
 
 def test_a_whole_call_whose_closing_tag_never_came_is_a_call() -> None:

@@ -27,6 +27,8 @@ from helexa.wire.parsers.repair import Unreadable
 
 Read = Callable[[str, Tools], list[Call]]
 
+_STARTS = ("{", "[", "```", "<function=")
+_LONGEST_START = max(map(len, _STARTS))
 _BARE_KEYS = ("name", "type", "function", "arguments", "parameters")
 _BARE_START = re.compile(r'\{\s*(?:"(\w*)("?))?')
 _NAME = re.compile(r"[A-Za-z_][\w.\-]*(?:\[[A-Z_]*(?:\][\w\-]*)?)*\s*")
@@ -71,18 +73,26 @@ class UntilTag:
 
     Args:
         kept: The tag is part of the body.
+        starts: What a body may begin with.
     """
 
-    __slots__ = ("_kept", "_scan", "_seen", "_string", "_tag")
+    __slots__ = ("_begun", "_kept", "_scan", "_seen", "_starts", "_string", "_tag")
 
-    def __init__(self, tag: str, *, kept: bool = False) -> None:
+    def __init__(self, tag: str, *, kept: bool = False, starts: tuple[str, ...] = ("",)) -> None:
         self._tag = tag
+        self._starts = starts
+        self._begun = False
         self._kept = kept
         self._seen = 0  # no tag begins before this place
         self._scan = 0
         self._string = Balanced()
 
     def find(self, held: str) -> End | bool:
+        if not self._begun:
+            start = held.lstrip(BLANKS)
+            if not any(known.startswith(start[: len(known)]) for known in self._starts):
+                return False
+            self._begun = len(start) >= _LONGEST_START
         while True:
             at = held.find(self._tag, self._seen)
             if at < 0:
@@ -177,7 +187,9 @@ def read_bare(body: str, tools: Tools) -> list[Call]:
     return calls
 
 
-TAGGED = Form("tagged", "<tool_call>", read_tagged, lambda: UntilTag("</tool_call>"))
+TAGGED = Form(
+    "tagged", "<tool_call>", read_tagged, lambda: UntilTag("</tool_call>", starts=_STARTS)
+)
 FUNCTION = Form(
     "function",
     "<function=",

@@ -30,7 +30,7 @@ class Outlet:
     def __init__(self, *, trims: bool) -> None:
         self._trims = trims
         self._events: list[ReaderEvent] = []
-        self._blanks = ""
+        self._blanks: list[str] = []  # what waits; a model may go on writing line ends for long
         self._formed = False  # there was a thought or a call
         self._inside = False  # of a thought
         self._thought = False  # which has words
@@ -59,7 +59,7 @@ class Outlet:
             return
         if self.said:
             self._release()
-        self._blanks = ""
+        self._blanks = []
         self._formed = self._inside = True
         self._thought = False
 
@@ -74,12 +74,12 @@ class Outlet:
     def end_thought(self) -> None:
         """It is over, if there was one."""
         if self._inside:
-            self._blanks = ""
+            self._blanks = []
         self._inside = False
 
     def call(self, call_id: str, name: str, arguments: str) -> None:
         """A whole call."""
-        self._blanks, self._behind_call, self._formed = "", True, True
+        self._blanks, self._behind_call, self._formed = [], True, True
         index, self.calls = self.calls, self.calls + 1
         self._events.append(ToolCallBegun(index, call_id, name))
         self._events.append(ToolCallArguments(index, arguments))
@@ -89,19 +89,23 @@ class Outlet:
         """The answer is over; white space at its end is its own where no form explains it."""
         if self._inside:
             if self._thought and self._blanks:
-                self._events.append(ReasoningDelta(self._blanks))
+                self._events.append(ReasoningDelta("".join(self._blanks)))
         elif not self._behind_call and (self.said or not self._formed):
             self._release()
-        self._blanks = ""
+        self._blanks = []
 
     def _words(self, piece: str, *, waits: bool) -> str:
         """``piece`` with what waited before it, without what has to wait now."""
-        piece = self._blanks + piece
-        words = piece.rstrip(BLANKS) if waits else piece
-        self._blanks = piece[len(words) :]
+        ends = piece.rstrip(BLANKS)
+        words = ends if waits else piece
+        if words:
+            words = "".join((*self._blanks, words))
+            self._blanks = []
+        if len(ends) < len(piece) and (waits or not words):
+            self._blanks.append(piece[len(ends) :])
         return words
 
     def _release(self) -> None:
         if self._blanks:
-            self._events.append(TextDelta(self._blanks))
-        self._blanks = ""
+            self._events.append(TextDelta("".join(self._blanks)))
+        self._blanks = []

@@ -21,6 +21,9 @@ from helexa.wire.parsers.markers import Markers
 from helexa.wire.parsers.outlet import BLANKS, Outlet, ReaderEvent
 from helexa.wire.parsers.repair import Unreadable
 
+MOST_UNREADABLE = 16
+"""Blocks without a call, after which none is looked for: a model that repeats a marker without end
+must not make every repetition a reading of all that follows."""
 _Step = Callable[[bool], bool]
 """Does one thing with the held text; False when more of it has to come. Its argument: none will."""
 
@@ -37,7 +40,7 @@ class AnswerReader:
     """
 
     __slots__ = ("_bare", "_call_id", "_close", "_extent", "_form", "_forms", "_held", "_open",
-                 "_out", "_step", "_think", "_told", "_tools")  # fmt: skip
+                 "_out", "_step", "_think", "_told", "_tools", "_unreadable")  # fmt: skip
 
     def __init__(
         self,
@@ -50,14 +53,15 @@ class AnswerReader:
     ) -> None:
         self._forms = {form.opens: form for form in forms if form.opens}
         self._bare = next((form for form in forms if not form.opens), None)
-        self._think = think or ("", "")
-        self._open = Markers((*self._forms, *(think[:1] if think else ())))
-        self._close = Markers(think[1:] if think else ())
+        self._think: tuple[str, ...] = think or ()
+        self._open = Markers((*self._forms, *self._think[:1]))
+        self._close = Markers(self._think[1:])
         self._tools = tools or {}
         self._call_id = call_id
         self._out = Outlet(trims=bool(forms))
         self._held = ""
         self._told = False  # by the engine what is a thought
+        self._unreadable = 0
         self._form: Form | None = None
         self._extent: Extent | None = None
         self._step: _Step = self._start
@@ -103,11 +107,11 @@ class AnswerReader:
             self._step = self._text
             return True
         begun = self._held.lstrip(BLANKS)
+        self._out.text(self._held[: len(self._held) - len(begun)])
+        self._held = begun
         if not begun and not final:
             return False
         if begun.startswith("{"):
-            self._out.text(self._held[: len(self._held) - len(begun)])
-            self._held = begun
             self._enter(self._bare)
         else:
             self._step = self._text
@@ -134,6 +138,8 @@ class AnswerReader:
     def _reopened(self, final: bool) -> bool:
         """At the start of a thought that the prompt opened: some models open it once more."""
         begun, marker = self._held.lstrip(BLANKS), self._think[0]
+        self._out.thought(self._held[: len(self._held) - len(begun)])
+        self._held = begun
         if marker.startswith(begun) and begun != marker and not final:
             return False
         if begun.startswith(marker):
@@ -177,6 +183,9 @@ class AnswerReader:
         else:
             self._out.text(form.opens)
             self._step = self._text
+            self._unreadable += 1
+            if self._unreadable == MOST_UNREADABLE:
+                self._open = Markers(() if self._told else self._think[:1])
         return True
 
     def _read(self, form: Form, end: End) -> list[Call]:
@@ -190,6 +199,8 @@ class AnswerReader:
         """Some models close a tag that they never opened."""
         tail = self._form.tail if self._form is not None else ""
         begun = self._held.lstrip(BLANKS)
+        self._out.text(self._held[: len(self._held) - len(begun)])
+        self._held = begun
         if tail and begun != tail and tail.startswith(begun) and not final:
             return False
         if tail and begun.startswith(tail):
