@@ -95,8 +95,9 @@ def _schemas(body: Json) -> Mapping[str, Schema | None]:
 
 
 def _thinks(body: Json, served: Served) -> bool:
-    """Whether the template is told to think; without a switch it always is."""
-    if not served.facts.thinking_switch:
+    """Whether the template is told to think; without a switch it always is, and one that nobody
+    has set is off."""
+    switch = served.facts.thinking_variable
+    if switch is None:
         return True
-    switch = served.facts.thinking_variable or "enable_thinking"
-    return bool((body.get("chat_template_kwargs") or {}).get(switch, True))
+    return bool((body.get("chat_template_kwargs") or {}).get(switch, False))
