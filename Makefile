@@ -87,6 +87,7 @@ conformance: $(VENV)/.installed-dev
 
 soak: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/soak.py $(ARGS)
+	$(BIN)/python benchmarks/soak.py --gateway $(ARGS)
 	$(BIN)/python benchmarks/metering.py
 	$(BIN)/python benchmarks/chaos.py
 	$(BIN)/python benchmarks/budgets.py

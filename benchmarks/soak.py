@@ -1,27 +1,38 @@
 """A million requests through the relay, after which its memory must be where it was when warm.
 
 Three processes: this one asks, one relays, one answers. Of the requests most are plain, a quarter
-is streamed, and some clients leave in the middle. ``--pid`` and ``--port`` soak a gateway that is
-running already instead (``--path`` and ``--body`` say what to ask it).
+is streamed, and some clients leave in the middle. ``--gateway`` soaks a whole gateway in front of
+eight nodes instead; ``--pid`` and ``--port`` one that is running already (``--path`` and ``--body``
+say what to ask it).
 
-    python benchmarks/soak.py [--requests 1000000] [--connections 64] [--slack-mb 4]
+    python benchmarks/soak.py [--requests 1000000] [--connections 64] [--slack-mb 4] [--gateway]
 
-Prints the resident memory every tenth of the way and fails when it is not flat.
+Prints the resident memory every tenth of the way and fails when it is not flat. It ends by itself
+on however busy a machine: a client waits for ``PATIENCE_S`` and then asks again on a new
+connection, every such wait is an error of the run, and after ``MOST_ERRORS`` of them it is over.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httptools
 import uvloop
+from kit.gateway import start_cortex, wait_until_served
+from kit.peers import Target
+from kit.process import end_cleanly
+from kit.stub import MODEL
+from kit.stub import Stub as Nodes
 
 from helexa.relay.answer import Answer, StreamForm
 from helexa.relay.attempt import Attempt, Deadlines
@@ -37,6 +48,10 @@ EVENT = b"data: " + b"x" * 180 + b"\n\n"
 CHUNK = b"%x\r\n%b\r\n" % (len(EVENT), EVENT)
 PLAIN = b"HTTP/1.1 200 OK\r\ncontent-length: 400\r\n\r\n" + b"y" * 400
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+PATIENCE_S = 120.0  # of a client with an answer
+SPOKEN_S = 20.0  # between two lines on the way to the next tenth
+MOST_ERRORS = 50
+CHAT = b'{"model":"%b",%b"messages":[{"role":"user","content":"%b"}]}'
 HEAD = b"POST %b HTTP/1.1\r\nhost: soak\r\ncontent-length: %d\r\n\r\n"
 
 
@@ -121,34 +136,54 @@ async def relay(upstream: int) -> None:
 
 
 class Load:
-    """Closed loop over some connections; counts answers."""
+    """Closed loop over some connections; counts answers.
 
-    def __init__(self, port: int, path: bytes | None, body: bytes) -> None:
+    Args:
+        plain, streamed: Whole requests.
+    """
+
+    def __init__(self, port: int, plain: bytes, streamed: bytes) -> None:
         self.port = port
         self.asked = 0
         self.errors = 0
         self.left = 0
-        plain, streamed = path or b"/plain", path or b"/stream"
-        self.plain = HEAD % (plain, len(body)) + body
-        self.streamed = HEAD % (streamed, len(body)) + body
+        self.plain = plain
+        self.streamed = streamed
 
     async def run(self, until: int, connections: int) -> None:
-        await asyncio.gather(*(self._connection(until) for _ in range(connections)))
+        speaking = asyncio.create_task(self._speak(until))
+        await asyncio.gather(*(self._client(until) for _ in range(connections)))
+        speaking.cancel()
+
+    @property
+    def over(self) -> bool:
+        return self.errors >= MOST_ERRORS
+
+    async def _client(self, until: int) -> None:
+        while self.asked < until and not self.over:
+            try:
+                await self._connection(until)
+            except (OSError, EOFError) as error:  # TimeoutError is one of the former
+                self.errors += 1
+                print(f"after {self.asked:,} requests: {error!r}", file=sys.stderr, flush=True)
+                await asyncio.sleep(0.5)
 
     async def _connection(self, until: int) -> None:
-        while self.asked < until:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
             for _ in range(200):
                 if self.asked >= until:
                     break
                 self.asked += 1
                 streams = self.asked % 4 == 0
                 writer.write(self.streamed if streams else self.plain)
-                if self.asked % 97 == 0:  # leave in the middle
-                    self.left += 1
-                    await reader.read(1)
-                    break
-                await self._answer(reader)
+                async with asyncio.timeout(PATIENCE_S):
+                    if self.asked % 97 == 0:  # leave in the middle
+                        self.left += 1
+                        await reader.read(1)
+                        break
+                    await self._answer(reader)
+        finally:
             writer.transport.abort()
 
     async def _answer(self, reader: asyncio.StreamReader) -> None:
@@ -159,7 +194,20 @@ class Load:
         if at >= 0:
             await reader.readexactly(int(head[at + 15 :].split(b"\r\n", 1)[0]))
         else:
-            await reader.readuntil(b"0\r\n\r\n")
+            await reader.readuntil(b"\r\n0\r\n\r\n")
+
+    async def _speak(self, until: int) -> None:
+        """Say on standard error how far it is, for whoever waits."""
+        while True:
+            before = self.asked
+            await asyncio.sleep(SPOKEN_S)
+            rate = (self.asked - before) / SPOKEN_S
+            left = (until - self.asked) / rate if rate else float("inf")
+            print(
+                f"{self.asked:>9,} requests, {rate:.0f}/s, {left:.0f} s to the next line",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def resident_mb(pid: int) -> float:
@@ -172,7 +220,7 @@ def resident_mb(pid: int) -> float:
 def flat(seen: list[float], slack_mb: float) -> bool:
     """From the third reading on (the warm-up is over) nothing grows by more than the slack."""
     warm = seen[2:]
-    return max(warm) - warm[0] <= slack_mb
+    return bool(warm) and max(warm) - warm[0] <= slack_mb
 
 
 async def soak(load: Load, pid: int, requests: int, connections: int) -> list[float]:
@@ -188,14 +236,47 @@ async def soak(load: Load, pid: int, requests: int, connections: int) -> list[fl
             f"{load.left:,} left early  {load.errors} errors",
             flush=True,
         )
+        if load.over:
+            break
     return seen
 
 
-def child(*arguments: str) -> tuple[subprocess.Popen[str], int]:
+@contextlib.contextmanager
+def child(*arguments: str) -> Iterator[tuple[int, int]]:
+    """A process of this file's; its id and port."""
     command = [sys.executable, __file__, *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    return process, json.loads(process.stdout.readline())["port"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process.pid, json.loads(process.stdout.readline())["port"]
+        finally:
+            process.kill()
+
+
+def target(
+    options: argparse.Namespace, stack: contextlib.ExitStack
+) -> tuple[int, int, bytes, bytes]:
+    """What is soaked: its port, its process, a plain and a streamed request."""
+    path, body = options.path.encode(), options.body.encode()
+    if options.gateway:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="helexa-soak-")))
+        nodes = Nodes(scratch, "--tokens=8", "--gap-ms=0.2")
+        stack.callback(nodes.stop)
+        gateway, port = start_cortex(scratch, nodes.urls, core=None, keys=0)
+        stack.callback(gateway.stop)
+        wait_until_served(Target("helexa", port, gateway))
+        pid, path = gateway.pid, b"/v1/chat/completions"
+        plain = CHAT % (MODEL.encode(), b"", body)
+        streamed = CHAT % (MODEL.encode(), b'"stream":true,', body)
+        return port, pid, HEAD % (path, len(plain)) + plain, HEAD % (path, len(streamed)) + streamed
+    port, pid = options.port, options.pid
+    if pid is None:
+        _, upstream = stack.enter_context(child("--role", "stub"))
+        pid, port = stack.enter_context(child("--role", "relay", "--port", str(upstream)))
+    plain, streamed = (
+        HEAD % (path or default, len(body)) + body for default in (b"/plain", b"/stream")
+    )
+    return port, pid, plain, streamed
 
 
 def main() -> int:
@@ -203,6 +284,7 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=1_000_000)
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--slack-mb", type=float, default=4.0)
+    parser.add_argument("--gateway", action="store_true", help="a whole gateway")
     parser.add_argument("--pid", type=int, help="a gateway that is running already")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--path", default="")
@@ -212,23 +294,14 @@ def main() -> int:
     if options.role is not None:
         uvloop.run(stub() if options.role == "stub" else relay(options.port))
         return 0
-    children = []
-    try:
-        port, pid = options.port, options.pid
-        if pid is None:
-            answering, upstream = child("--role", "stub")
-            children.append(answering)
-            relaying, port = child("--role", "relay", "--port", str(upstream))
-            children.append(relaying)
-            pid = relaying.pid
-        load = Load(port, options.path.encode() or None, options.body.encode())
+    end_cleanly()
+    with contextlib.ExitStack() as stack:
+        port, pid, plain, streamed = target(options, stack)
+        load = Load(port, plain, streamed)
         seen = uvloop.run(soak(load, pid, options.requests, options.connections))
-    finally:
-        for process in children:
-            process.kill()
-            process.wait()
     ok = flat(seen, options.slack_mb) and load.errors == 0
-    print(f"{'flat' if ok else 'NOT FLAT'}: {seen[2]:.1f} MB warm, {seen[-1]:.1f} MB at the end")
+    warm = seen[min(2, len(seen) - 1)]
+    print(f"{'flat' if ok else 'NOT FLAT'}: {warm:.1f} MB warm, {seen[-1]:.1f} MB at the end")
     return 0 if ok else 1
 
 
