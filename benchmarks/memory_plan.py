@@ -1,6 +1,7 @@
 """Predicted memory against what an engine process really has, over context × slots × KV type.
 
-Real engine processes on the CPU, the built-in model and one of random weights in the shape of
+Real engine processes on the CPU, started as a node starts them: with its plan, its prefill chunk
+and the cells that it never grants; the built-in model and one of random weights in the shape of
 Qwen3-0.6B. Resident memory is read when what is reserved has been touched: the small model has
 filled every slot, the large one has answered one prompt of a whole prefill chunk (what that leaves
 untouched, the attention mask of the rest of the pool, is a hundredth of it).
@@ -23,19 +24,22 @@ import msgspec
 from kit import report
 from kit.process import Failed
 
+from helexa.neuron.engines.base import Plan
 from helexa.neuron.engines.llamacpp.config import ServerConfig
+from helexa.neuron.engines.llamacpp.engine import server_config
+from helexa.neuron.engines.llamacpp.planning import make_plan
+from helexa.neuron.hardware import Hardware
 from helexa.neuron.hardware.readings import resident_mb
 from helexa.neuron.models.inspect import inspect
 from helexa.neuron.models.synthetic import QWEN3_0_6B, write_model
-from helexa.neuron.plan import predict_memory
 from helexa.spark import gguf_path
 
 SMALL = ((1024, 1, "f16"), (2048, 2, "f16"), (512, 8, "f16"), (2048, 4, "q8_0"))
 LARGE = ((2048, 1, "f16"), (4096, 2, "f16"), (2048, 8, "f16"), (8192, 4, "q8_0"))
-CHUNK = 512
 BAR_PCT = 10.0
 KEY = "benchmark"
 SMALL_BYTES = 64 << 20
+HOST_MB = -1
 
 
 @contextmanager
@@ -75,22 +79,25 @@ def prompt(port: int, tokens: int, slot: int = 0) -> None:
 
 def compare(path: Path, context: int, slots: int, kv_type: str) -> tuple[int, int]:
     """Predicted and measured MiB of one setting."""
-    facts, cells = inspect(path, "m"), context * slots
-    small = facts.weight_bytes < SMALL_BYTES
-    threads = 1 if small else len(os.sched_getaffinity(0))
-    config = ServerConfig(
-        path=str(path), alias="m", api_key=KEY, cells=cells, slots=slots, kv_type=kv_type,
-        prefill_batch=CHUNK, threads=threads, threads_batch=threads,
-    )  # fmt: skip
-    with engine(config) as (pid, port):
-        for slot in range(slots if small else 0):
+    plan = planned(path, context, slots, kv_type)
+    facts = inspect(path, "m")
+    with engine(server_config(facts, plan, "m", KEY)) as (pid, port):
+        for slot in range(slots if facts.weight_bytes < SMALL_BYTES else 0):
             prompt(port, context - 8, slot)
-        prompt(port, CHUNK + 8)
+        prompt(port, plan.batch + 8)
         measured = resident_mb(pid)
-    estimate = predict_memory(
-        facts, context=cells, slots=slots, kv_type=kv_type, unified=True, batch=CHUNK
-    )
-    return estimate.total_mb, measured
+    return plan.memory_mb[HOST_MB], measured
+
+
+def planned(path: Path, context: int, slots: int, kv_type: str) -> Plan:
+    """What a node would start for these wishes."""
+    hardware = Hardware.of_this_host(os.environ)
+    wanted = {"slots": slots, "ctx": context, "kv_type": kv_type, "gpu_layers": 0}
+    cells = {"cells": slots * context}
+    try:
+        return make_plan(inspect(path, "m"), hardware.host(), wanted | {"extra": cells})
+    finally:
+        hardware.stop()
 
 
 @click.command(help=__doc__)
