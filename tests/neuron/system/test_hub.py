@@ -80,12 +80,24 @@ def test_a_model_is_fetched_from_a_hub_loaded_and_answers(
     loaded = node.load(f"hf:{MODEL}", quant="f16")
     assert (loaded["id"], loaded["status"]) == (MODEL, "loaded")
     assert answers(node, h)
-    assert '"fetching"' in node.log() or "fetching" in node.log()
+    assert "fetching" in node.log()
     named = h.chat(model=f"{MODEL}:F16", max_tokens=4)
     node.load(f"{MODEL}:F16")
     assert node.post("/v1/chat/completions", named).status_code == 200
     fetched = [r for r in hub.served.requests if r[1].startswith("/content/") and not r[2]]
     assert len(fetched) == 1, "the second name has the same files"
+    hub.stop()
+    command = ["doctor", MODEL, "--config", str(node.folder / "neuron.toml")]
+    told = subprocess.run(
+        [sys.executable, "-m", "helexa.cli", *command],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert "from the cache" in told.stdout
+    assert "cannot be reached" in " ".join(told.stdout.split())
 
 
 def test_a_node_that_is_killed_in_mid_file_goes_on_where_it_was(

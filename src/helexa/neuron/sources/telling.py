@@ -46,7 +46,8 @@ class Teller:
 
     def _draw(self, line: str) -> None:
         if self._terminal is not None:
-            self._terminal.write(f"\r\x1b[K{line}")
+            # The cursor waits at the line's start: what the log writes next goes over the bar.
+            self._terminal.write(f"\x1b[K{line}\r")
             self._terminal.flush()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import logging
 import os
 from collections.abc import Callable
 from pathlib import PurePosixPath
@@ -209,6 +210,8 @@ def need_library() -> None:
     # Its own notices and counters are nothing that a node should send or print.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    for name in ("httpx2", "httpx", "huggingface_hub"):  # a line per request, otherwise
+        logging.getLogger(name).setLevel(logging.ERROR)  # noqa: TID251 - foreign ones, silenced
 
 
 def _file(sibling: Any) -> RemoteFile:

@@ -27,8 +27,8 @@ from helexa.neuron.sources.hub.names import HubName, parse_hub_name
 from helexa.neuron.sources.listing import ListedFile, Listing, Progress, Report, listing_of
 from helexa.neuron.sources.local import read_range
 
-REST_S = 30.0
-"""A hub that could not be reached is not asked again for so long where the cache has an answer."""
+REST_S, LONGEST_REST_S = 10.0, 300.0
+"""A hub that could not be reached is not asked again for so long."""
 
 CHANGES = 3
 """Times that a model may change at its hub while it is fetched."""
@@ -156,7 +156,8 @@ class Hub:
             return self._api.remote(wanted.repository, wanted.revision)
         except HubUnreachable as silent:
             self._silent = HubUnreachable(silent.why, silent.retry_after_s)
-            self._silent_until = self._clock() + (silent.retry_after_s or REST_S)
+            rest = min(LONGEST_REST_S, silent.retry_after_s or REST_S)
+            self._silent_until = self._clock() + rest
             raise
 
     def _from_cache(self, wanted: HubName, why: HubUnreachable | HelexaError) -> Listing:
