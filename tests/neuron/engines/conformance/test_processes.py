@@ -13,6 +13,7 @@ from tests.neuron.engines.candidates import Candidate
 from tests.neuron.engines.driving import Case, Exchange, Start, user
 
 from helexa.neuron.engines.http import ask
+from helexa.neuron.engines.orphans import start_time
 
 pytestmark = pytest.mark.anyio
 
@@ -32,6 +33,11 @@ def is_gone(pid: int) -> bool:
 def seen_of(pid: int | None, what: str) -> bytes:
     """What everybody on the host may read of a process."""
     return Path(f"/proc/{pid}/{what}").read_bytes()
+
+
+def shared_memory_of(pids: list[int]) -> list[Path]:
+    """What processes of ours have called by their number."""
+    return [path for pid in pids for path in Path("/dev/shm").glob(f"*helexa-{pid}-*")]
 
 
 async def ends(exchange: Exchange) -> None:
@@ -65,7 +71,7 @@ async def test_a_killed_engine_takes_its_request_along_and_comes_back(
 ) -> None:
     async with start() as case:
         exchange = await begin(case, candidate)
-        before, life = case.address, case.process.life
+        before, life, pids = case.address, case.process.life, case.process.pids()
         assert case.process.pid is not None
         os.kill(case.process.pid, signal.SIGKILL)
         await ends(exchange)
@@ -78,6 +84,8 @@ async def test_a_killed_engine_takes_its_request_along_and_comes_back(
         states = [change.state for change in case.changes]
         assert states[-2:] == ["recovering", "ready"]
         assert states[:-2] in ([], ["starting", "ready"])
+        assert not [pid for pid in pids if start_time(pid) is not None]
+        assert not shared_memory_of(pids)
 
 
 async def test_a_hung_engine_is_ended_by_the_watchdog_and_comes_back(
