@@ -64,3 +64,15 @@ def test_an_engine_without_cells_for_the_rest_is_read_on_for_a_slow_reader() -> 
     answer.pause(True)
     assert attempt.paused == []
     assert seat.cells == 132
+
+
+def test_how_fast_a_prompt_was_read_is_learned_once_whenever_the_engine_says_it() -> None:
+    noted: list[tuple[int, float]] = []
+    answer, _ = delivery(Seat(cells=132, free=1000))
+    answer._model.note_prefill = lambda *read: noted.append(read)  # type: ignore[method-assign]
+    answer._note_prefill()
+    meter = answer.stream.cleaner.meter
+    meter.prompt_ms, meter.cached = 500.0, 40
+    answer._note_prefill()
+    answer._note_prefill()
+    assert noted == [(60, 0.5)]

@@ -54,6 +54,7 @@ class Delivery:
         "_exchange",
         "_model",
         "_open",
+        "_prefill_noted",
         "_seat",
         "_stopped",
         "_too_long",
@@ -69,6 +70,7 @@ class Delivery:
         self._model = model
         self._asked = asked
         self._seat = seat
+        self._prefill_noted = False
         self._charged = 0
         self._open = True
         self._broke_off = True
@@ -143,6 +145,14 @@ class Delivery:
         self._leave()
         meter = self.stream.cleaner.meter
         self._model.note_decode(meter.output, meter.predicted_ms / 1000)
+        self._note_prefill()
+
+    def _note_prefill(self) -> None:
+        """How fast the prompt was read, once: some engines say it only with their last word."""
+        meter = self.stream.cleaner.meter
+        if meter.prompt_ms and not self._prefill_noted:
+            self._prefill_noted = True
+            self._model.note_prefill(meter.prompt - meter.cached, meter.prompt_ms / 1000)
 
     def _stop(self) -> None:
         """Let go of the engine, which will notice at its next write."""
@@ -217,8 +227,7 @@ class Delivery:
                 return
         if step.out and not times.first:
             times.first = now
-            meter = self.stream.cleaner.meter
-            model.note_prefill(meter.prompt - meter.cached, meter.prompt_ms / 1000)
+            self._note_prefill()
         self._account()
         if step.done:
             self._done(step.out)
