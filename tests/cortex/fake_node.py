@@ -97,7 +97,7 @@ class Turn:
 
     async def left(self) -> None:
         """Wait until the gateway has dropped the request."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await self._reader.read()
 
 
@@ -161,7 +161,7 @@ class FakeNode:
 
     async def listened(self) -> None:
         """Wait until somebody follows the event stream."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await self._listened.wait()
 
     def calls(self, path: str) -> int:

@@ -214,5 +214,5 @@ def events_of(body: bytes) -> list[bytes]:
 
 async def next_event(raw: Raw) -> bytes:
     """The next chunk of a streamed answer; keep-alives and events are chunks of their own."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         return await raw.chunk()

@@ -41,7 +41,7 @@ def wake(node: FakeNode) -> None:
 
 async def lines_of(raw: Raw, count: int) -> list[bytes]:
     """The first chunks of a streamed answer."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         return [await raw.chunk() for _ in range(count)]
 
 
@@ -56,7 +56,7 @@ async def test_a_stream_that_waits_for_its_model_sees_its_place_and_time_in_comm
         (second,) = await lines_of(raw, 1)  # the node has told by now
         assert json.loads(second.removeprefix(b": helexa "))["eta_s"] <= 3.0
         wake(node)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while b"data: [DONE]" not in await raw.chunk():
                 pass
 
@@ -76,7 +76,7 @@ async def test_a_messages_stream_sees_it_before_its_pings() -> None:
         assert b"event: message_start" in first
         assert first.endswith(b'event: ping\ndata: {"type":"ping"}\n\n')
         wake(node)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while b"message_stop" not in await raw.chunk():
                 pass
 
