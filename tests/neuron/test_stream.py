@@ -90,6 +90,16 @@ def test_events_leave_whole_and_the_rest_waits() -> None:
     assert s.push(event()[5:]).out == event()
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 1000])
+def test_lines_that_end_as_those_of_http_are_events_wherever_they_are_cut(size: int) -> None:
+    usual, other = stream(), stream()
+    raw = answer(4)
+    told = raw.replace(b"\n", b"\r\n")
+    pieces = [told[at : at + size] for at in range(0, len(told), size)]
+    assert b"".join(other.push(piece).out for piece in pieces) == usual.push(raw).out
+    assert other.billed() == usual.billed()
+
+
 def test_a_whole_answer_is_done_and_billed() -> None:
     s = stream(1000)
     step = s.push(answer(5))

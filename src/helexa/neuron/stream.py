@@ -26,6 +26,8 @@ MARGIN = 64
 """Tokens from an edge at which events are taken singly; an engine may put several in one event."""
 
 END = b"\n\n"
+_OTHER_END = b"\r\n\r\n"
+"""Some servers end their lines as HTTP does (the standard of server-sent events allows it)."""
 _PREDICTED = b'"predicted_n":'
 _INDEX, _FIRST = b'"index":', b'"index":0,'
 
@@ -111,10 +113,12 @@ class AnswerStream:
         data = self._tail + data if self._tail else data
         end = data.rfind(END) + len(END)
         if end < len(END):
-            self._tail = data
-            return self._step(b"", None)
-        self._tail = data[end:]
-        events = data[:end] if self._tail else data
+            events, self._tail = with_other_ends(data)
+            if not events:
+                return self._step(b"", None)
+        else:
+            self._tail = data[end:]
+            events = data[:end] if self._tail else data
         if self._held or self._unsent:
             self._held += events
             self._ahead += events.count(END)
@@ -296,6 +300,15 @@ class AnswerStream:
         cleaner = self.cleaner
         ended = not self.blocked and (cleaner.done or cleaner.failed is not None)
         return Step(out, edge, cleaner.meter.prompt_known, ended)
+
+
+def with_other_ends(data: bytes) -> tuple[bytes, bytes]:
+    """The whole events of a stream whose lines end as HTTP's do, with the usual ends; and the
+    beginning of the next one, untouched, since its last line end may have come by half."""
+    end = data.rfind(_OTHER_END) + len(_OTHER_END)
+    if end < len(_OTHER_END):
+        return b"", data
+    return data[:end].replace(b"\r\n", b"\n"), data[end:]
 
 
 def events_in(events: bytes) -> int:

@@ -134,3 +134,60 @@ def test_a_place_that_is_unknown_stops_the_start_with_status_2(tmp_path: Path) -
     )
     assert done.returncode == 2
     assert "unknown place {prot} (did you mean {port}?)" in done.stderr
+
+
+ODD = """
+import http.server, json, sys, time
+
+class Handler(http.server.BaseHTTPRequestHandler):  # HTTP/1.0: an answer ends with its connection
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.send_response(200)
+        self.end_headers()
+        if not asked.get("stream"):
+            self.wfile.write(json.dumps({"choices": [{"message": {"content": "x"}}]}).encode())
+            return
+        for text in ("one", " two", " three"):
+            self.event({"choices": [{"index": 0, "delta": {"content": text}}]})
+        self.event({"choices": [{"index": 0, "delta": {}, "finish_reason": "eos"}]})
+        self.wfile.write(b"data: [DONE]\\r\\n\\r\\n")
+
+    def event(self, chunk):
+        said = json.dumps(chunk).encode()
+        for piece in (b"event: message\\r\\n", b"data: ", said, b"\\r\\n\\r", b"\\n"):
+            self.wfile.write(piece)
+            self.wfile.flush()
+
+    def log_message(self, *_):
+        pass
+
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+def test_a_server_with_other_line_ends_and_no_counts_is_served_and_its_usage_called_estimated(
+    start_node: Any, h: Any, tmp_path: Path
+) -> None:
+    program = tmp_path / "odd.py"
+    program.write_text(ODD)
+    command = json.dumps([sys.executable, str(program), "{port}"])
+    node = start_node(f"[engines.command.odd]\ncommand = {command}\nmodels = ['{h.SPARK}']\n")
+    node.load()
+    answer = node.post("/v1/chat/completions", h.chat()).json()
+    assert answer["choices"][0]["message"]["content"] == "one two three"
+    assert answer["choices"][0]["finish_reason"] == "stop"
+    assert answer["usage"]["estimated"] is True
+    assert answer["usage"]["completion_tokens"] == 3
+    body = h.chat(stream=True, stream_options={"include_usage": True})
+    with node.client.stream("POST", "/v1/chat/completions", json=body) as streamed:
+        chunks = list(h.events(streamed.iter_lines()))
+    assert [c["choices"][0]["delta"].get("content") for c in chunks[1:4]] == [
+        "one",
+        " two",
+        " three",
+    ]
+    assert chunks[-1]["usage"]["estimated"] is True
