@@ -17,7 +17,10 @@ from helexa.cortex.fleet.client import HttpNode, Trust
 from helexa.cortex.fleet.fleet import Fleet
 from helexa.cortex.fleet.foresight import AGAIN_S, OLD_NODE_S, PATH, REFRESH_S, Foresight
 from helexa.cortex.fleet.snapshot import NodeSnapshot
-from helexa.cortex.residency.uses import foretold_mb
+from helexa.cortex.profiles import Profile, Profiles
+from helexa.cortex.residency.learned import Learned
+from helexa.cortex.residency.uses import Uses, foretold_mb
+from helexa.cortex.routing.leases import LeaseTable
 
 if TYPE_CHECKING:
     from tests.cortex.fake_node import FakeNode
@@ -152,6 +155,17 @@ async def test_garbage_is_no_answer(fake_node: Starter) -> None:
                 await asyncio.sleep(0.01)
         await made.looked()
         assert made.fleet.snapshot().nodes[0].outlooks == {}
+
+
+def test_a_load_that_is_foretold_to_be_short_need_not_be_tried() -> None:
+    short = Outlook("m", False, True, "insufficient_vram",
+                    shortage=Shortage(9000, usable_mb=6000, free_mb=8000))  # fmt: skip
+    uses = Uses(LeaseTable(), Learned(lambda: 0.0), lambda: 0.0)
+    node = NodeSnapshot("n", "", outlooks={"m": short})
+    unknown, estimated = Profiles((Profile("m"),)), Profiles((Profile("m", vram_mb=500),))
+    assert uses.option(node, "m", unknown).need_mb == 11_000
+    assert uses.option(node, "m", estimated).need_mb == 500
+    assert uses.option(NodeSnapshot("n", ""), "m", unknown).need_mb is None
 
 
 def test_what_a_model_lacks_by_its_node_is_what_its_load_takes() -> None:

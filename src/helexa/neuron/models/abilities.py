@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import msgspec
 
@@ -70,8 +71,8 @@ def abilities(config: Config, documents: Documents, traits: TemplateTraits) -> A
     pooling = _pooling(documents)
     if pooling is not None or is_encoder(config):
         return Abilities(("embeddings",), pooling or _usual_pooling(kind))
-    sees = any(config.members.get(name) for name in _SEES) or _within(config, "vision_config")
-    hears = any(config.members.get(name) for name in _HEARS) or _within(config, "audio_config")
+    sees = _has(config, _SEES, "vision_config", "image_embd_layer")
+    hears = _has(config, _HEARS, "audio_config", "audio_embd_layer")
     extras = (("tools", traits.tools), ("reasoning", bool(traits.markers)), ("vision", sees))
     found = ("text", *(name for name, has in extras if has))
     return Abilities(found, None, ("audio",) if hears or traits.audio else ())
@@ -132,7 +133,12 @@ def _usual_pooling(kind: str) -> str:
     return "mean" if kind in ("nomic_bert", "mpnet", "distilbert") else "cls"
 
 
-def _within(config: Config, name: str) -> bool:
-    """Whether an omni model's thinker has it."""
-    inner = config.members.get("thinker_config")
-    return isinstance(inner, dict) and bool(inner.get(name))
+def _has(config: Config, names: Iterable[str], of_thinker: str, of_embedding: str) -> bool:
+    """Whether a sense is stated: by itself, in an omni model's thinker, or as Phi does."""
+    nested = (("thinker_config", of_thinker), ("embd_layer", of_embedding))
+    within = any(
+        bool(inner.get(name))
+        for section, name in nested
+        if isinstance(inner := config.members.get(section), dict)
+    )
+    return within or any(config.members.get(name) for name in names)
