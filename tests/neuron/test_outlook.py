@@ -23,8 +23,9 @@ from helexa.neuron.models.inspect import inspect
 from helexa.neuron.models.synthetic import Shape, write_model
 from helexa.neuron.outlook import Foreteller
 from helexa.neuron.outlook.foretell import ASSUMED_RATE
-from helexa.neuron.outlook.memory import emptied, uses_of
+from helexa.neuron.outlook.memory import uses_of
 from helexa.neuron.outlook.nearest import toml
+from helexa.neuron.plan.empty import emptied
 from helexa.neuron.plan.wanted import HOST
 from helexa.neuron.settings import ContextLimitSettings
 from helexa.spark import gguf_path

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,10 @@ from tests.neuron.models.families import write_folder
 
 from helexa.core.errors import InsufficientVram, ServiceUnavailable, UnsupportedOperation
 from helexa.core.fleet import LoadRequest
-from helexa.neuron.engines.base import Engine, Host
+from helexa.neuron.engines.base import Engine, Host, Plan, Verdict
 from helexa.neuron.engines.llamacpp.engine import LlamaCpp
 from helexa.neuron.engines.supervisor import SupervisorSettings
+from helexa.neuron.models.facts import ModelFacts
 from helexa.neuron.models.inspect import inspect
 from helexa.neuron.registry.experience import Experience
 from helexa.neuron.registry.known import KnownFacts, Read
@@ -109,6 +111,35 @@ def test_of_a_model_in_both_formats_the_one_that_runs_here_is_taken(
     found = asyncio.run(scout(hub, tmp_path).find(LoadRequest("org/m")))
     assert (found.facts.format, found.listing.quant) == ("gguf", "Q4_K_M")
     assert "GGUF is taken" in found.note
+
+
+class Sized(LlamaCpp):
+    """Runs safetensors where there is enough memory for them."""
+
+    name = "vllm"
+
+    def can_run(self, facts: ModelFacts, host: Host) -> Verdict:
+        return Verdict(facts.format == "safetensors", detail="runs safetensors only")
+
+    def plan(self, facts: ModelFacts, host: Host, wanted: Mapping[str, object]) -> Plan:
+        if host.memory_free_mb < 6000:
+            raise InsufficientVram("it needs 6000 MiB")
+        return Plan(2048, 1, 2048)
+
+
+@pytest.mark.parametrize(
+    ("total_mb", "free_mb", "kind"),
+    [(8192, 7000, "safetensors"), (8192, 100, "safetensors"), (4096, 4000, "gguf")],
+    ids=["there is room", "there would be", "there never is"],
+)
+def test_weights_are_chosen_by_what_the_host_has_not_by_what_is_free_just_now(
+    hub: Elsewhere, tmp_path: Path, total_mb: int, free_mb: int, kind: str
+) -> None:
+    place = write_folder(hub.folder / "org/m", known.LLAMA_3_1_8B)
+    spark_as(place, "m-Q4_K_M.gguf")
+    one = scout(hub, tmp_path, Host((), (), total_mb, free_mb, 2))
+    one.engines = {"llamacpp": LlamaCpp({}), "vllm": Sized({})}
+    assert asyncio.run(one.find(LoadRequest("org/m"))).facts.format == kind
 
 
 def test_safetensors_alone_are_refused_with_what_would_help(hub: Elsewhere, tmp_path: Path) -> None:

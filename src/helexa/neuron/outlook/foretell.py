@@ -16,7 +16,8 @@ from helexa.neuron.choice import smaller_quants
 from helexa.neuron.engines.base import Plan
 from helexa.neuron.models.facts import ModelFacts
 from helexa.neuron.outlook import nearest
-from helexa.neuron.outlook.memory import emptied, short_of, uses_of
+from helexa.neuron.outlook.memory import short_of, uses_of
+from helexa.neuron.plan.empty import emptied
 from helexa.neuron.plan.memory import mib
 from helexa.neuron.plan.wanted import HOST, room_of
 from helexa.neuron.registry.entry import shortage_of

@@ -6,8 +6,6 @@ from the model's own sizes, and the rest is what is left.
 
 from __future__ import annotations
 
-from msgspec.structs import replace
-
 from helexa.core.outlook import MemoryUse
 from helexa.neuron.engines.base import Host, Plan
 from helexa.neuron.models.facts import ModelFacts
@@ -44,16 +42,6 @@ def short_of(
     weights = min(facts.weight_bytes / MIB, needed_mb)
     kv = kv_bytes(facts, context=MIN_CONTEXT, slots=1, kv_type="f16", unified=True, batch=0) / MIB
     return [_use(host, device, headroom_mb, needed_mb, weights, kv)]
-
-
-def emptied(host: Host) -> Host:
-    """The same host with nothing loaded: all memory is free."""
-    totals = {device.index: device.vram_total_mb for device in host.devices}
-    readings = tuple(
-        replace(reading, vram_used_mb=0, vram_free_mb=totals.get(reading.index, 0))
-        for reading in host.readings
-    )
-    return replace(host, readings=readings, memory_free_mb=host.memory_total_mb)
 
 
 def _use(

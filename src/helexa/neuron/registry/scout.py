@@ -2,9 +2,9 @@
 
 ::
 
-    describe ─▶ facts ─▶ choose ──nobody runs this format, the repository has another──┐
-    files       header     ▲                                                          │
-                           └───────────────── describe again, in GGUF ◀───────────────┘
+    describe ─▶ facts ─▶ choose ──its safetensors could never run here, it has GGUF too──┐
+    files       header     ▲                                                            │
+                           └───────────────── describe again, in GGUF ◀─────────────────┘
 
 Loads and outlooks go the same way, so that what was foretold is what happens.
 """
@@ -24,6 +24,7 @@ from helexa.core.fleet import LoadRequest
 from helexa.neuron.choice import Choice, choose, refusal, usual_quant
 from helexa.neuron.engines.base import Engine, Host, Plan
 from helexa.neuron.models.facts import ModelFacts
+from helexa.neuron.plan.empty import emptied
 from helexa.neuron.registry.experience import Experience, Lesson
 from helexa.neuron.registry.known import KnownFacts
 from helexa.neuron.sources.listing import Listing
@@ -83,16 +84,30 @@ class Scout:
         host = await asyncio.to_thread(self.host)
         found = await self._look(spec, spec.quant, host)
         quants = found.listing.quants
-        if found.choice.engine is not None or spec.quant is not None or not quants:
+        if found.facts.format != "safetensors" or spec.quant is not None or not quants:
             return found
-        if found.facts.format != "safetensors":
+        why = self._never(found, spec)
+        if why is None:
             return found
         other = await self._look(spec, usual_quant(quants), host)
-        if other.choice.engine is None:
+        if self._never(other, spec) is not None:
             return found
-        why = "; ".join(f"{c.engine}: {c.detail}" for c in found.choice.candidates if not c.ok)
-        said = f"the repository's GGUF is taken, since its safetensors find no engine here ({why})"
+        said = f"the repository's GGUF is taken, since its safetensors would not run here ({why})"
         return msgspec.structs.replace(other, note=said)
+
+    def _never(self, found: Found, spec: LoadRequest) -> str | None:
+        """Why a model could not be run here even if nothing else were; None when it could.
+
+        What is free just now must not decide which weights are served.
+        """
+        if found.choice.engine is None:
+            declined = (c for c in found.choice.candidates if not c.ok)
+            return "; ".join(f"{c.engine}: {c.detail}" for c in declined) or "there is no engine"
+        try:
+            self.plan(found, spec, emptied(found.host))
+        except HelexaError as error:
+            return error.message
+        return None
 
     async def _look(self, spec: LoadRequest, quant: str | None, host: Host) -> Found:
         listing = await self.sources.describe(spec.model_id, source=spec.source, quant=quant)
