@@ -394,6 +394,7 @@ def rules(settings: CortexSettings) -> Rules:
         residency.max_wait_secs,
         residency.idle_ttl_secs,
         residency.abandoned_loads,
+        residency.max_copies,
     )
 
 

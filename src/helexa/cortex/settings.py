@@ -152,12 +152,15 @@ class ResidencySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         max_wait_secs: A request that would wait longer for its model is refused.
         idle_ttl_secs: Unload what nobody used for so long; 0 never.
         abandoned_loads: Whether a load that nobody waits for any more is finished or cancelled.
+        max_copies: Most nodes that a busy model is loaded on, where memory is free; 0 is all,
+            1 is never a second one.
     """
 
     min_residency_secs: Seconds = 60
     max_wait_secs: Seconds = 600
     idle_ttl_secs: Seconds = 0
     abandoned_loads: Literal["keep", "cancel"] = "keep"
+    max_copies: Count = 0
 
 
 class ResponsesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

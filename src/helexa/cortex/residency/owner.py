@@ -24,12 +24,13 @@ from helexa.core.errors import (
 from helexa.core.logging import Logger
 from helexa.cortex.catalogue import feasible_nodes, profile_of
 from helexa.cortex.fleet.fleet import Fleet
-from helexa.cortex.fleet.snapshot import FleetSnapshot
+from helexa.cortex.fleet.snapshot import FleetSnapshot, NodeSnapshot
 from helexa.cortex.profiles import BUILT_IN, ProfileFile, Profiles
 from helexa.cortex.residency.acts import Acts, Hooks
 from helexa.cortex.residency.choose import Hopeless
 from helexa.cortex.residency.effects import NodeEffects
 from helexa.cortex.residency.learned import RETRY_VRAM_S, Learned, with_retry
+from helexa.cortex.residency.spreading import Spreading
 from helexa.cortex.residency.telling import Teller, still_loading
 from helexa.cortex.residency.uses import Uses
 from helexa.cortex.residency.waiting import Line, Waiter, WaitingRoom
@@ -115,6 +116,13 @@ class Residency:
         )
         self.scheduler = self._acts.scheduler
         self._teller = Teller(self.room, self.scheduler, self.learned, self._decided)
+        self._spreading = Spreading(
+            rules.max_copies,
+            leases,
+            serving=self._serving,
+            under_way=lambda model: self.scheduler.lane_of(model) is not None,
+            demand=lambda model, fleet, now: self._demand(model, fleet, 0, now, may_evict=False),
+        )
         self._bell = asyncio.Event()
         self._closing: dict[str, frozenset[str]] = {}
         self._seen: FleetSnapshot | None = None
@@ -239,6 +247,7 @@ class Residency:
         demands = [
             *filter(None, (self._demand_of(line, fleet) for line in self._lines())),
             *filter(None, (self._wish_of(model, fleet) for model in list(self.wishes))),
+            *self._spreading.demands(fleet, now),
         ]
         self.scheduler.observe(rooms)
         self.scheduler.demand(demands)
@@ -303,6 +312,11 @@ class Residency:
         if isinstance(decision, Refuse):
             wish.error = decision.error.message
         return None
+
+    def _serving(self, model: str, fleet: FleetSnapshot) -> tuple[NodeSnapshot, ...]:
+        """The nodes that serve it, unless somebody waits in line for it."""
+        decision = decide(model, self.profiles, fleet, self.closing(model))
+        return decision.nodes if isinstance(decision, Serve) and not self.queued(model) else ()
 
     def _demand(
         self, model: str, fleet: FleetSnapshot, waiters: int, since: float, *, may_evict: bool

@@ -27,6 +27,7 @@ class Rules(msgspec.Struct, frozen=True):
         max_wait_s: No request waits longer.
         idle_ttl_s: Unload what nobody used for so long; 0 never.
         abandoned: What becomes of a load that nobody waits for any more.
+        max_copies: Most nodes that one model is loaded on because it is busy; 0 is all.
     """
 
     strategy: Literal["lru", "priority"] = "lru"
@@ -34,6 +35,7 @@ class Rules(msgspec.Struct, frozen=True):
     max_wait_s: float = 600.0
     idle_ttl_s: float = 0.0
     abandoned: Literal["keep", "cancel"] = "keep"
+    max_copies: int = 0
 
     def turn(self, *load_s: float) -> float:
         """How long a model that is in use keeps its place against one that waits.
@@ -115,7 +117,7 @@ class Option(msgspec.Struct, frozen=True):
 
 
 class Demand(msgspec.Struct, frozen=True):
-    """A model that is wanted and is nowhere.
+    """A model that is wanted and is nowhere, or not in enough places.
 
     Args:
         waiters: Requests that wait and may cause a load.
