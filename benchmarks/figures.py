@@ -26,6 +26,7 @@ ORDER = (
     "routing",
     "fleet",
     "cold_start",
+    "hub",
     "thrash",
     "start",
     "stack",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 import signal
@@ -19,6 +20,7 @@ from helexa.neuron.sources.fetching.check import Follower
 from helexa.neuron.sources.fetching.download import Speed, download
 from helexa.neuron.sources.fetching.http import plain_etag, retry_after
 from helexa.neuron.sources.fetching.job import DownloadError, FileJob, Job, Told
+from helexa.neuron.sources.fetching.transfer import bring
 
 PATIENCE_S = 60.0
 
@@ -161,20 +163,34 @@ def test_the_first_file_that_cannot_be_had_ends_the_others(stand: Stand, tmp_pat
     assert not Path(one.blob).exists(), "alone it would have taken half a minute more"
 
 
+@pytest.mark.parametrize(("number", "kind"), [
+    (errno.ENOSPC, "full"), (errno.EDQUOT, "full"), (errno.EROFS, "unwritable"),
+])  # fmt: skip
 def test_a_full_disk_is_told_apart_from_one_that_cannot_be_written(
-    stand: Stand, tmp_path: Path
+    stand: Stand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: str
 ) -> None:
     stand.write("org/m/m-Q8_0.gguf")
     job = file_job(stand, tmp_path)
-    full = msgspec.structs.replace(job, blob="/dev/full/blob")
-    with pytest.raises(DownloadError) as refused:
-        asyncio.run(download(Job((), (full,)), "org/full", lambda _: None))
+    real = os.pwrite
+
+    def pwrite(fd: int, data: bytes, at: int) -> int:
+        if at > 1_000_000:
+            raise OSError(number, os.strerror(number))
+        return real(fd, data, at)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    with pytest.raises(DownloadError, match="cannot be written") as refused:
+        bring(job, Job((), (job,)), lambda _: None)
+    assert refused.value.failed.kind == kind
+
+
+def test_a_folder_that_cannot_be_made_is_named(stand: Stand, tmp_path: Path) -> None:
+    stand.write("org/m/m-Q8_0.gguf")
+    (tmp_path / "blobs").write_bytes(b"a file")
+    job = file_job(stand, tmp_path)
+    with pytest.raises(DownloadError, match=f"{tmp_path}/blobs") as refused:
+        asyncio.run(download(Job((), (job,)), "org/unwritable", lambda _: None))
     assert refused.value.failed.kind == "unwritable"
-    Path(f"{job.blob}.incomplete").parent.mkdir(parents=True)
-    Path(f"{job.blob}.incomplete").symlink_to("/dev/full")
-    with pytest.raises(DownloadError) as refused:
-        asyncio.run(download(Job((), (job,)), "org/full", lambda _: None))
-    assert refused.value.failed.kind in ("full", "unwritable")
 
 
 @pytest.mark.parametrize("kind", ["sha256", "git-sha1"])

@@ -247,7 +247,10 @@ def test_a_hub_that_cannot_be_reached_falls_back_to_the_cache_and_says_so(stand:
     assert (listing.path, listing.quant) == (path, "Q8_0")
     assert listing.note.startswith(f"from the cache {stand.cache}: {stand.hub.url} cannot be")
     assert stand.fetch("org/m-GGUF", "Q8_0") == path
-    with pytest.raises(ServiceUnavailable, match=r"cannot be reached.*does not hold all of org/m"):
+    with pytest.raises(
+        ServiceUnavailable,
+        match=r"cannot be reached.*does not hold all of org/m-GGUF in Q4_0; it has Q8_0",
+    ):
         stand.describe("org/m-GGUF", "Q4_0")
 
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from helexa.core.errors import ModelNotFound, ServiceUnavailable
-from helexa.neuron.sources.choice import Choice, choose_files
+from helexa.neuron.sources.choice import Choice, choose_files, quant_in
 from helexa.neuron.sources.fetching.job import FileJob
 from helexa.neuron.sources.fetching.transfer import incomplete
 from helexa.neuron.sources.hub.api import RemoteFile
@@ -130,18 +130,20 @@ class Cache:
         who has them all has everything.
         """
         for commit, folder in self._snapshots(repository, revision):
-            names = sorted(
-                path.relative_to(folder).as_posix()
-                for path in folder.rglob("*")
-                if path.is_file() and not path.name.startswith(".")
-            )
             try:
-                choice = choose_files(f"the cache of {repository}", names, quant)
+                choice = choose_files(f"the cache of {repository}", _names(folder), quant)
             except ModelNotFound:
                 continue
             if _has_shards(folder, choice):
                 return self._listing(repository, commit, folder, choice)
         return None
+
+    def quants(self, repository: str) -> list[str]:
+        """Every quant that some of is here."""
+        snapshots = [folder for _, folder in self._snapshots(repository, None)]
+        names = [name for folder in snapshots for name in _names(folder)]
+        weights = [name for name in names if name.endswith(".gguf") and "mmproj" not in name]
+        return sorted({quant for name in weights if (quant := quant_in(name))})
 
     def _listing(self, repository: str, commit: str, folder: Path, choice: Choice) -> Listing:
         files = tuple(
@@ -205,6 +207,15 @@ def _has_shards(folder: Path, choice: Choice) -> bool:
     except (OSError, ValueError, KeyError, AttributeError):
         return False
     return named <= set(choice.files)
+
+
+def _names(folder: Path) -> list[str]:
+    """Files of a snapshot."""
+    return sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.startswith(".")
+    )
 
 
 def _size(path: Path) -> int:

@@ -175,9 +175,16 @@ class Hub:
             raise why
         raise ServiceUnavailable(
             f"{self._words(why)}, and the cache {self._cache.root} does not hold all of "
-            f"{wanted.full}. Check the network and the endpoint in [sources.{self._api.scheme}].",
+            f"{wanted.full}{self._held(wanted)}. Check the network, and the "
+            f"endpoint in [sources.{self._api.scheme}].",
             retry_after_s=why.retry_after_s,
         )
+
+    def _held(self, wanted: HubName) -> str:
+        """What else the cache has of that repository, in words."""
+        quants = self._cache.quants(wanted.repository)
+        asked = f" in {wanted.quant}" if wanted.quant else ""
+        return f"{asked}; it has {', '.join(quants)}" if quants else asked
 
     def _words(self, why: HubUnreachable | HelexaError) -> str:
         if isinstance(why, HelexaError):
