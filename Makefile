@@ -83,7 +83,7 @@ engines: $(VENV)/.installed-dev
 
 # Every engine through the same tests, and the table of docs/reference/engines.md from it.
 conformance: $(VENV)/.installed-dev
-	$(BIN)/python scripts/conformance.py
+	$(BIN)/python scripts/conformance.py $(ARGS)
 
 soak: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/soak.py $(ARGS)

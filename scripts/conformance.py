@@ -1,14 +1,17 @@
-"""Runs every engine through the conformance suite, and makes docs/reference/engines.md of it.
+"""Runs engines through the conformance suite, and makes docs/reference/engines.md of it.
 
-    python scripts/conformance.py            run, print, and write when every engine was there
-    python scripts/conformance.py --check    is the table that is there about today's suite?
+    python scripts/conformance.py                run all, print, and write
+    python scripts/conformance.py NAME ...       run these, and take the others as they were last
+    python scripts/conformance.py --check        is the table that is there about today's suite?
 
-Engines that are not installed leave the table as it is: a column is only ever what a run has shown.
+Outcomes are kept in out/conformance.json. The page is only written when every engine was there and
+nothing has failed: a column is what a run has shown.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import sys
@@ -20,6 +23,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SUITE = ROOT / "tests" / "neuron" / "engines" / "conformance"
+KEPT = ROOT / "out" / "conformance.json"
 PAGE = ROOT / "docs" / "reference" / "engines.md"
 _TEST = re.compile(r"^async def (test_\w+)\(", re.MULTILINE)
 _HEAD = """# Engines
@@ -43,16 +47,23 @@ _ABOUT = {
 
 @dataclass
 class Outcomes:
-    """What became of every test of every engine: ``passed``, ``failed`` or a reason."""
+    """What became of every test of every engine: ``passed``, ``failed`` or a reason.
 
+    Args:
+        only: Engines to run; empty is all.
+    """
+
+    only: list[str] = field(default_factory=list)
     seen: dict[tuple[str, str], str] = field(default_factory=dict)
     engines: list[str] = field(default_factory=list)
 
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        for item in session.items:
-            engine = item.callspec.params["candidate"]  # type: ignore[attr-defined]
-            if engine not in self.engines:
-                self.engines.append(engine)
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> None:
+        chosen = [item for item in items if not self.only or _engine_of(item) in self.only]
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = chosen
+        self.engines = list(dict.fromkeys(map(_engine_of, chosen)))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         found = re.search(r"::(test_\w+)\[(.+)\]$", report.nodeid)
@@ -66,6 +77,25 @@ class Outcomes:
             self.seen[key] = str(report.longrepr[2]).removeprefix("Skipped: ")  # type: ignore[index]
         elif report.when == "call":
             self.seen.setdefault(key, "passed")
+
+    def keep(self) -> None:
+        """Write what was seen."""
+        KEPT.parent.mkdir(exist_ok=True)
+        rows = [[test, engine, outcome] for (test, engine), outcome in self.seen.items()]
+        KEPT.write_text(json.dumps(rows), "utf-8")
+
+    def complete_from_before(self, names: Iterable[str]) -> None:
+        """Add the engines that did not run now, as they were last."""
+        if self.only and KEPT.exists():
+            for test, engine, outcome in json.loads(KEPT.read_text("utf-8")):
+                if engine not in self.engines:
+                    self.seen[test, engine] = outcome
+        there = {engine for _, engine in self.seen}
+        self.engines = [name for name in names if name in there]
+
+
+def _engine_of(item: pytest.Item) -> str:
+    return str(item.callspec.params["candidate"])  # type: ignore[attr-defined]
 
 
 def _names(parameters: str, engine: str) -> bool:
@@ -117,37 +147,26 @@ def _count(outcomes: Outcomes, engine: str) -> str:
     return str(sum(o == "passed" for (_, name), o in outcomes.seen.items() if name == engine))
 
 
-def complete(outcomes: Outcomes, lacks: Iterable[tuple[str, str]]) -> list[str]:
-    """Engines that were not there: all their tests were skipped for one reason of their own."""
-    declared = set(lacks)
-    missing = []
-    for engine in outcomes.engines:
-        undeclared = [key for key, o in outcomes.seen.items() if key[1] == engine and o not in
-                      ("passed", "failed") and key not in declared]  # fmt: skip
-        if undeclared and not any(
-            o == "passed" for k, o in outcomes.seen.items() if k[1] == engine
-        ):
-            missing.append(engine)
-    return missing
+def missing_engines(outcomes: Outcomes) -> list[str]:
+    """Engines of which nothing ran."""
+    ran = {engine for (_, engine), outcome in outcomes.seen.items() if outcome == "passed"}
+    return [name for name in candidates() if name not in ran]
 
 
-def declared_lacks() -> list[tuple[str, str]]:
-    """What engines are known to lack, from their one list."""
+def candidates() -> list[str]:
+    """The engines, from their one list."""
     sys.path.insert(0, str(ROOT))
     from tests.neuron.engines.candidates import CANDIDATES  # noqa: PLC0415
 
-    return [(test, name) for name, found in CANDIDATES.items() for test in found.lacks]
+    return list(CANDIDATES)
 
 
 def check() -> int:
     """Whether the page has a row for every test and a column for every engine."""
-    sys.path.insert(0, str(ROOT))
-    from tests.neuron.engines.candidates import CANDIDATES  # noqa: PLC0415
-
     page = PAGE.read_text("utf-8")
     rows = {line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| ")}
     missing = [words(t) for tests in suite().values() for t in tests if words(t) not in rows]
-    missing += [name for name in CANDIDATES if f"`{name}`" not in page]
+    missing += [name for name in candidates() if f"`{name}`" not in page]
     for name in missing:
         print(f"{PAGE.name} does not know: {name}; run make conformance", file=sys.stderr)
     return 1 if missing else 0
@@ -155,22 +174,26 @@ def check() -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("engines", nargs="*", metavar="NAME", help="engines to run; all of them")
     parser.add_argument("--check", action="store_true", help="only look at the page")
-    if parser.parse_args().check:
+    given = parser.parse_args()
+    if given.check:
         return check()
     os.chdir(ROOT)
-    outcomes = Outcomes()
+    outcomes = Outcomes(given.engines)
     # Our own -m replaces the one of pyproject.toml, which leaves engines of other homes out.
     pytest.main([str(SUITE), "-q", "-m", "not sdks", "-p", "no:cacheprovider"], plugins=[outcomes])
+    outcomes.complete_from_before(candidates())
+    outcomes.keep()
     page = table(outcomes)
     print(page)
-    missing = complete(outcomes, declared_lacks())
-    if missing:
-        print(f"not there: {', '.join(missing)}; the page is left as it is (make engines installs "
-              "them)", file=sys.stderr)  # fmt: skip
+    wrong = [f"not there: {', '.join(missing)}"] if (missing := missing_engines(outcomes)) else []
+    wrong += ["something failed"] if "failed" in outcomes.seen.values() else []
+    if wrong:
+        print(f"{'; '.join(wrong)}: the page is left as it is", file=sys.stderr)
         return 1
     PAGE.write_text(_HEAD + page, "utf-8")
-    return 1 if "failed" in outcomes.seen.values() else 0
+    return 0
 
 
 if __name__ == "__main__":
