@@ -1,9 +1,13 @@
 """The node against the bare engine, and the second turn of a conversation against its first.
 
 Same machine, same run, same settings: the bare engine is started by the node's own engine file
-with the same plan, and the two are asked in turns; medians of the rounds' ratios count, so that a
-noisy minute hits both. The large model is one of random weights in the shape of Qwen3-0.6B; with
-the built-in model, which decodes thousands of tokens a second, the node is the whole cost.
+with the same plan, and the two are asked in turns, there and back again, so that a machine that
+becomes slower or faster meanwhile does so for both; medians of the rounds' ratios count. The large
+model is one of random weights in the shape of Qwen3-0.6B; with the built-in model, which decodes
+thousands of tokens a second, the node is the whole cost.
+
+What the node itself computes for a token is printed too: CPU time hardly depends on who else is
+there, and where it is a hundredth of the engine's, a ratio that is further off than that is noise.
 
 Predicted against measured memory is ``memory_plan.py``, exact counts are ``metering.py``, shares
 of two callers ``fairness.py``, faults ``chaos.py``.
@@ -16,7 +20,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +42,8 @@ from helexa.neuron.models.synthetic import QWEN3_0_6B, write_model
 from helexa.spark import gguf_path
 
 SLOTS, CONTEXT = 8, 2048
+LONGEST_S = 210.0  # of one comparison; on a machine that is slower than that, fewer rounds
+TURNS = 2  # bursts of each side in a round: one on the way there, one on the way back
 STREAMS = (1, SLOTS)
 ENGINE = f"[engines.llamacpp]\nslots = {SLOTS}\nctx = {CONTEXT}\n"
 ALONE = "[admission]\nreserve_seats = 0\nmax_queue_depth = 128\nmax_wait_secs = 300\n"
@@ -51,13 +57,22 @@ class Side:
     port: int | str
     headers: dict[str, str]
     model: str
+    pid: int
     rates: dict[int, list[float]] = field(default_factory=lambda: {n: [] for n in STREAMS})
     firsts: dict[int, list[float]] = field(default_factory=lambda: {n: [] for n in STREAMS})
+    tokens: int = 0
+    cpu_s: float = 0.0
+
+    def forget(self) -> None:
+        """Nobody is warm in the first round."""
+        for kept in (*self.rates.values(), *self.firsts.values()):
+            kept.clear()
+        self.tokens, self.cpu_s = 0, 0.0
 
 
 @asynccontextmanager
-async def bare_engine(path: Path, model: str, state: Path) -> AsyncIterator[Address]:
-    """The engine as the node would start it, without the node."""
+async def bare_engine(path: Path, model: str, state: Path) -> AsyncIterator[tuple[Address, int]]:
+    """The engine as the node would start it, without the node; where, and its process."""
     engine, hardware = LlamaCpp(os.environ), Hardware.of_this_host(os.environ)
     facts = inspect(path, model)
     wanted = {"slots": SLOTS, "ctx": CONTEXT, "headroom_mb": 2048, "cache_ram_mb": 256}
@@ -71,19 +86,29 @@ async def bare_engine(path: Path, model: str, state: Path) -> AsyncIterator[Addr
     )
     process = EngineProcess(spec, state)
     try:
-        yield await process.start()
+        address = await process.start()
+        assert process.pid is not None
+        yield address, process.pid
     finally:
         await process.stop()
+
+
+def own_cpu_s(pid: int) -> float:
+    """CPU seconds of one process, without those it started."""
+    return time.clock_gettime_ns((~pid << 3) | 2) / 1e9  # CPUCLOCK_SCHED of another process
 
 
 async def burst(side: Side, streams: int, tokens: int, mark: str) -> None:
     """``streams`` answers at once; no two prompts alike, the same for both sides."""
     texts = [f"{mark} {number}: one two three four five" for number in range(streams)]
+    computed = own_cpu_s(side.pid)
     began = time.perf_counter()
     answers = await asyncio.gather(
         *(ask(side.port, body(side.model, t, tokens), headers=side.headers) for t in texts)
     )
     seconds = time.perf_counter() - began
+    side.cpu_s += own_cpu_s(side.pid) - computed
+    side.tokens += streams * tokens
     for answer in answers:
         if not answer.whole or answer.tokens != tokens:
             raise Failed(f"{side.name}: {answer.status} {bytes(answer.raw[-300:])!r}")
@@ -95,25 +120,37 @@ async def compare(
     path: Path, model: str, node: Node, scratch: Path, rounds: int, tokens: dict[int, int]
 ) -> tuple[Side, Side]:
     """Both sides in turns."""
-    async with bare_engine(path, model, scratch / f"bare-{path.stem}") as address:
+    async with bare_engine(path, model, scratch / f"bare-{path.stem}") as (address, pid):
         key = {"authorization": f"Bearer {address.api_key}"}
-        bare = Side("bare engine", address.uds or address.port, key, model)
-        ours = Side("node", node.port, {}, model)
+        bare = Side("bare engine", address.uds or address.port, key, model, pid)
+        ours = Side("node", node.port, {}, model, node.process.pid)
+        began = time.perf_counter()
         for number in range(-1, rounds):
+            if number > 0 and time.perf_counter() - began > LONGEST_S:
+                click.echo(f"{model}: {number} rounds must do, the machine is slow", err=True)
+                break
+            there = (bare, ours) if number % 2 else (ours, bare)
             for streams in STREAMS:
-                for side in (bare, ours) if number % 2 else (ours, bare):
-                    await burst(side, streams, tokens[streams], f"round {number}")
-            if number < 0:  # nobody is warm in the first
-                for side in (bare, ours):
-                    for kept in (*side.rates.values(), *side.firsts.values()):
-                        kept.clear()
+                for turn, side in enumerate((*there, *reversed(there))):
+                    mark = f"round {number}, {turn // TURNS}"
+                    await burst(side, streams, tokens[streams], mark)
+            if number < 0:
+                bare.forget()
+                ours.forget()
             click.echo(f"{model}: round {number + 1}/{rounds}", err=True)
     return bare, ours
 
 
-def ratio(ours: Sequence[float], bare: Sequence[float]) -> tuple[float, str]:
+def per_round(bursts: Sequence[float], mean: Callable[[Sequence[float]], float]) -> list[float]:
+    """One figure for each round's bursts."""
+    return [mean(bursts[at : at + TURNS]) for at in range(0, len(bursts), TURNS)]
+
+
+def ratio(ours: Sequence[float], bare: Sequence[float], *, rates: bool) -> tuple[float, str]:
     """Median of the rounds' ratios, and their middle half."""
-    each = sorted(a / b for a, b in zip(ours, bare, strict=True))
+    mean = statistics.harmonic_mean if rates else statistics.fmean
+    pairs = zip(per_round(ours, mean), per_round(bare, mean), strict=True)
+    each = sorted(a / b for a, b in pairs)
     low, high = each[len(each) // 4], each[-1 - len(each) // 4]
     return statistics.median(each), f"middle half {low:.3f} to {high:.3f}"
 
@@ -124,17 +161,20 @@ def versus(name: str, bare: Side, ours: Side, bars: tuple[float, float | None]) 
     least, most = bars
     for streams in STREAMS:
         words = "one stream" if streams == 1 else f"{streams} streams"
-        value, note = ratio(ours.rates[streams], bare.rates[streams])
+        value, note = ratio(ours.rates[streams], bare.rates[streams], rates=True)
         speed = statistics.median(ours.rates[streams])
         note = f"{speed:,.0f} tokens/s; {note}"
         found.append(report.at_least(f"{name}, {words}: tokens/s", value, least, "×", note))
-        value, note = ratio(ours.firsts[streams], bare.firsts[streams])
+        value, note = ratio(ours.firsts[streams], bare.firsts[streams], rates=False)
         note = f"{statistics.median(ours.firsts[streams]) * 1e3:,.1f} ms; {note}"
         label = f"{name}, {words}: first token"
         if most is None:
             found.append(Figure(label, f"{value:.4g} ×", note=note))
         else:
             found.append(report.at_most(label, value, most, "×", note))
+    node_us, engine_us = (side.cpu_s / side.tokens * 1e6 for side in (ours, bare))
+    share = f"{100 * node_us / engine_us:.2g} % of the engine's {engine_us:,.0f} µs"
+    found.append(Figure(f"{name}: the node's own CPU per token", f"{node_us:,.0f} µs", note=share))
     return found
 
 
@@ -190,7 +230,7 @@ async def measure(scratch: Path, rounds: int, large: bool) -> list[Figure]:
             found.append(report.at_least("0.6B shape: eight streams, to one", ours, 3, "×", note))
             node.ask("/models/unload", {"model_id": model})
         node.load(SPARK)
-        sides = await compare(gguf_path(), SPARK, node, scratch, 3 * rounds, {1: 400, SLOTS: 200})
+        sides = await compare(gguf_path(), SPARK, node, scratch, 2 * rounds, {1: 400, SLOTS: 200})
         found += versus("spark", *sides, (0.80, None))
         node.stop()
 
