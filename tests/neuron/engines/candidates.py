@@ -170,8 +170,9 @@ COMMAND = Candidate(
     },
     crowds=2,
     exact=False,
+    settings=msgspec.structs.replace(QUICK, start_deadline_s=50),
     busy=busy_slots,
-    frees_s=0.25,
+    frees_s=0.5,
 )
 
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from tests.neuron.engines.candidates import as_gguf
-from tests.neuron.engines.driving import QUICK, Case, running, user
+from tests.neuron.engines.driving import QUICK, Case, user
+from tests.neuron.engines.driving import running as running_within
 
 from helexa.core.errors import ServiceUnavailable
 from helexa.neuron.engines.command.engine import CommandEngine
+from helexa.neuron.engines.supervisor import SupervisorSettings
+from helexa.neuron.models.facts import ModelFacts
 from helexa.neuron.settings import CommandSettings
 
 pytestmark = pytest.mark.anyio
@@ -54,6 +58,19 @@ http.server.HTTPServer(("127.0.0.1", port), Handler).serve_forever()
 """
 
 
+PATIENT = msgspec.structs.replace(QUICK, start_deadline_s=50)
+
+
+def running(
+    engine: CommandEngine,
+    facts: ModelFacts,
+    folder: Path,
+    wanted: dict[str, object],
+    settings: SupervisorSettings = PATIENT,
+) -> AbstractAsyncContextManager[Case]:
+    return running_within(engine, facts, folder, wanted, settings)
+
+
 def made(command: list[str], **given: Any) -> CommandEngine:
     section = msgspec.convert({"command": command, **given}, CommandSettings)
     return CommandEngine("mine", section, os.environ)
@@ -87,7 +104,7 @@ async def until(met: Any) -> None:
             await asyncio.sleep(0.02)
 
 
-async def refusal(engine: CommandEngine, folder: Path, deadline_s: float = 20) -> str:
+async def refusal(engine: CommandEngine, folder: Path, deadline_s: float = 50) -> str:
     """Why it did not start."""
     settings = msgspec.structs.replace(QUICK, start_deadline_s=deadline_s)
     with pytest.raises(ServiceUnavailable) as caught:
