@@ -10,9 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from tests.postgres import Server as PostgresServer
+
+
+# An example that takes long says how crowded the machine is, and nothing about the code.
+settings.register_profile(
+    "crowded", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("crowded")
 
 
 @pytest.fixture(scope="session")

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from tests.neuron.models import families as known
 from tests.neuron.models.families import write_folder
 
+from helexa.cli.app import helexa
 from helexa.neuron.models.synthetic import Shape, write_model
 from helexa.neuron.sources.fake.hub import FakeHub
 from helexa.spark import gguf_path
@@ -31,16 +31,10 @@ class Rig:
 
     def doctor(self, *arguments: str) -> tuple[int, Any]:
         """Exit status, and the answer as programs get it."""
-        command = [sys.executable, "-m", "helexa.cli", "doctor", *arguments, "--json"]
-        done = subprocess.run(
-            [*command, "--config", str(self.config)],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        command = ["doctor", *arguments, "--json", "--config", str(self.config)]
+        done = CliRunner().invoke(helexa, command)
         assert done.stdout, done.stderr
-        return done.returncode, json.loads(done.stdout)
+        return done.exit_code, json.loads(done.stdout)
 
 
 @pytest.fixture

@@ -11,22 +11,24 @@ from pathlib import Path
 import click
 import msgspec
 import pytest
+from click.testing import CliRunner, Result
 from tests.neuron.models import families as known
 from tests.neuron.models.families import write_folder
 
+from helexa.cli.app import helexa
 from helexa.cli.memory_bar import WIDTH, cells_of, lines_of, parts_of, size
 from helexa.cli.outlook import by_node, render
 from helexa.core.fleet import Limit
 from helexa.core.outlook import Candidate, MemoryUse, Nearest, Outlook, Thinking, ToFetch
 
 
-def doctor(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "helexa.cli", "doctor", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=cwd)
+def doctor(*arguments: str) -> Result:
+    return CliRunner().invoke(helexa, ["doctor", *arguments])
 
 
 def test_the_built_in_model_would_run_on_this_host() -> None:
-    done = doctor("helexa/spark")
+    command = [sys.executable, "-m", "helexa.cli", "doctor", "helexa/spark"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     for words in (
         "runs here, on llamacpp",
@@ -44,18 +46,18 @@ def test_the_built_in_model_would_run_on_this_host() -> None:
 def test_programs_get_the_same_as_json() -> None:
     done = doctor("helexa/spark", "--json")
     told = json.loads(done.stdout)
-    assert (done.returncode, told["ok"], told["engine"]) == (0, True, "llamacpp")
+    assert (done.exit_code, told["ok"], told["engine"]) == (0, True, "llamacpp")
     assert told["limit"]["context"] == told["limit"]["input"] + told["limit"]["output"]
 
 
 def test_what_does_not_run_exits_with_one_and_says_what_would(tmp_path: Path) -> None:
     write_folder(tmp_path / "m", known.WHISPER)
     done = doctor(str(tmp_path / "m"))
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert "turns speech into text" in done.stdout
     write_folder(tmp_path / "n", known.LLAMA_3_1_8B)
     done = doctor(str(tmp_path / "n"), "--harness", "llamacpp")
-    assert (done.returncode, "Take a GGUF of it" in done.stdout) == (1, True)
+    assert (done.exit_code, "Take a GGUF of it" in done.stdout) == (1, True)
 
 
 def test_the_operators_settings_are_counted(tmp_path: Path) -> None:
@@ -76,17 +78,18 @@ def test_the_operators_settings_are_counted(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_asked_is_a_usage_error(
-    tmp_path: Path, arguments: list[str], words: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
 ) -> None:
     (tmp_path / "bad.toml").write_text("[engines.llamacpp]\nslotz = 2\n")
-    done = doctor(*arguments, cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
+    monkeypatch.chdir(tmp_path)
+    done = doctor(*arguments)
+    assert (done.exit_code, done.stdout) == (2, "")
     assert words in done.stderr
 
 
 def test_an_endpoint_that_nobody_listens_at_is_named() -> None:
     done = doctor("helexa/spark", "--endpoint", "http://127.0.0.1:9")
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert "http://127.0.0.1:9" in done.stderr
 
 

@@ -154,8 +154,9 @@ async def test_a_reader_that_stalls_is_cut_and_its_upstream_with_it() -> None:
 @pytest.mark.anyio
 async def test_a_reader_that_is_slow_but_reads_is_not_cut() -> None:
     async with upstream(flood(20_000_000, [0])) as port:
-        proxy = Proxy(pool_for(port), form=form(stall_secs=0.15, quiet_secs=0.05))
-        async with serving(proxy, Limits(stall_secs=0.15)) as listener:
+        # It reads for longer than the bound all in all, and is never so slow in between.
+        proxy = Proxy(pool_for(port), form=form(stall_secs=1.0, quiet_secs=0.05))
+        async with serving(proxy, Limits(stall_secs=1.0)) as listener:
             reader, writer = await asyncio.open_connection("127.0.0.1", listener.port, limit=65_536)
             writer.write(get("/s"))
             got = 0
@@ -163,7 +164,7 @@ async def test_a_reader_that_is_slow_but_reads_is_not_cut() -> None:
                 got += len(data)
                 if data.endswith(b"0\r\n\r\n"):
                     break
-                await asyncio.sleep(0.012)
+                await asyncio.sleep(0.015)
             assert got > 19_900_000
             writer.close()
 
