@@ -33,7 +33,7 @@ from kit import report
 from kit.process import Failed, Process, free_port, raise_descriptor_limit
 
 SPARK = "helexa/spark"
-LEASE_S = 10.0
+LEASE_S = 30.0
 SLICE = 64
 ROOT_KEY = "sk-root"
 LEAVE, SLOW = 0.15, 0.05
@@ -323,6 +323,8 @@ async def round_of(
     while held := await asyncio.to_thread(_held, stack, keys):
         if time.monotonic() - began > LEASE_S + 15:
             found.faults.append(f"still held: {held}")
+            for line in await asyncio.to_thread(_evidence, stack):
+                click.echo(line, err=True)
             break
         await asyncio.sleep(0.25)
     found.longest_hold = max(found.longest_hold, time.monotonic() - began)
@@ -352,6 +354,19 @@ def _held(stack: Stack, keys: Sequence[str]) -> dict[str, int]:
         ((rows,),) = db.execute("SELECT COUNT(*) FROM requests WHERE state = 'open'")
     held = {key: tokens for key, tokens in used.items() if tokens}
     return held | ({"lives": lives} if lives > 1 else {}) | ({"rows": rows} if rows else {})
+
+
+def _evidence(stack: Stack) -> list[str]:
+    """What gateway, node and ledger say about what is held, for whoever looks for the reason."""
+    lines = [f"gateway: {stack.get('/admin/grants')['grants']}"]
+    with urllib.request.urlopen(f"http://127.0.0.1:{stack.ports[2]}/requests", timeout=30) as node:
+        lines.append(f"node: {node.read()[:2000]!r}")
+    with contextlib.closing(sqlite3.connect(stack.folder / "ledger.db")) as db:
+        for table in ("requests", "lives"):
+            state = "open" if table == "requests" else "live"
+            found = db.execute(f"SELECT * FROM {table} WHERE state = ?", (state,)).fetchall()
+            lines.append(f"{table}: {found}")
+    return lines
 
 
 async def run(rounds: int, requests: int, keys: int, seed: int, folder: Path) -> report.Report:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sqlite3
 import subprocess
@@ -189,6 +190,32 @@ def is_spent(got: httpx.Response) -> bool:
     """Whether the key is told that its balance is gone, and not that others hold it."""
     assert got.status_code in (200, 429), got.text
     return got.status_code == 429 and got.json()["error"]["code"] == "insufficient_quota"
+
+
+def test_keys_of_cortex_toml_come_and_go_while_their_requests_run(start_stack: StartStack) -> None:
+    stack = start_stack("[entitlements]\nrequire_auth = true\n")
+    file = stack.cortex.folder / "cortex.toml"
+    before = file.read_text()
+    meter = '[[entitlements.keys]]\nkey = "sk-meter"\naccount_id = "meter"\nhard_cap = 1000000\n'
+    late = '[[entitlements.keys]]\nkey = "sk-late"\naccount_id = "late"\nhard_cap = 900\n'
+    assert meter in before
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(stack.ask, long(2000, stream=True), "sk-meter")
+        until(lambda: stack.get("/v1/usage", "sk-meter").get("open_tokens"))
+        file.write_text(before.replace(meter, late))
+        os.kill(stack.cortex.pid, signal.SIGHUP)
+        until(lambda: stack.ask(endless(1), "sk-late").status_code == 200, 30)
+        assert stack.ask(endless(1), "sk-meter").status_code == 401
+        got = running.result(60)
+    assert answer_of(got) == (2000, "length")  # what ran goes on to its end, and is billed
+    file.write_text(before.replace(meter, meter.replace("1000000", "2100") + late))
+    os.kill(stack.cortex.pid, signal.SIGHUP)
+    until(lambda: stack.get("/v1/usage", "sk-meter").get("hard_cap") == 2100, 30)
+    assert 2000 < stack.settled("sk-meter")["spent_tokens"] < 2100
+    file.write_text("nonsense = [")
+    os.kill(stack.cortex.pid, signal.SIGHUP)
+    until(lambda: any("changed keys refused" in str(line) for line in stack.cortex.lines()), 30)
+    assert stack.ask(endless(1), "sk-late").status_code == 200
 
 
 @pytest.mark.slow  # starts, kills and starts again five processes

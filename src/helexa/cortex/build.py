@@ -35,13 +35,14 @@ from helexa.cortex.fleet.foresight import Foresight
 from helexa.cortex.fleet.roster import FleetDoor, NodesFile, Roster
 from helexa.cortex.fleet_metrics import derived_gauges, waiting_gauge
 from helexa.cortex.habits import Habits
+from helexa.cortex.keys.file import KeysFile
 from helexa.cortex.keys.keyring import Keyring
 from helexa.cortex.ledger.base import Settled
 from helexa.cortex.ledger.book import Book
 from helexa.cortex.ledger.keys import MemoryKeys
 from helexa.cortex.ledger.keys_sql import SqlKeys
 from helexa.cortex.ledger.opening import OpenLedger, default_url
-from helexa.cortex.lifetime import drain, follow_files, stop_signal
+from helexa.cortex.lifetime import Followed, drain, follow_files, stop_signal
 from helexa.cortex.links import Links
 from helexa.cortex.metrics import CortexMetrics, watch_lag
 from helexa.cortex.metrics_server import serve_metrics
@@ -121,7 +122,7 @@ async def run(
 
     Args:
         announce: Called once with the members of the ready line.
-        path: Where the settings came from; its nodes are followed while we run.
+        path: Where the settings came from; its nodes and keys are followed while we run.
         again: Reads them anew; blocking.
 
     Raises:
@@ -137,7 +138,11 @@ async def run(
     exporter = await serve_metrics(gateway.metrics.registry, host, port)
     shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
     stop = stop_signal(loop)
-    nodes = NodesFile(path, lambda: (again or (lambda: settings))().neurons, gateway.roster)
+    read = again or (lambda: settings)
+    followed: dict[str, Followed] = {
+        "nodes": NodesFile(path, lambda: read().neurons, gateway.roster),
+        "keys": KeysFile(path, lambda: read().entitlements, gateway.keyring, os.environ),
+    }
     chores = (
         gateway.fleet.run(),
         gateway.residency.run(),
@@ -149,7 +154,9 @@ async def run(
         gateway.keyring.follow(),
         _put_away(settings, gateway.kept, gateway.log),
         Reconciler(gateway.app.exchanges, gateway.fleet.api, time.monotonic, gateway.log).run(),
-        follow_files(gateway.profiles, nodes, gateway.listener.tls, gateway.metrics, gateway.log),
+        follow_files(
+            gateway.profiles, followed, gateway.listener.tls, gateway.metrics, gateway.log
+        ),
         watch_lag(gateway.metrics.lag.observe),
         collect_when_quiet(lambda: gateway.app.running),
     )
@@ -376,7 +383,7 @@ def _keyring(settings: CortexSettings, opened: OpenLedger, log: Logger) -> Keyri
     accounts = {account.account_id: account.all_caps for account in given.accounts}
     table = KeyTable(fixed.items(), required=given.require_auth, now=time.time)
     store = MemoryKeys() if opened.store is None else SqlKeys(opened.store)
-    return Keyring(fixed, accounts, store, table, now=time.time, log=log)
+    return Keyring(fixed, accounts, store, table, now=time.time, log=log, changed=opened.book.bind)
 
 
 async def _put_away(settings: CortexSettings, opened: OpenLedger, log: Logger) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import signal
 import ssl
+from collections.abc import Mapping
 from contextlib import suppress
+from typing import Protocol
 
 from helexa.core.logging import Logger
 from helexa.core.settings import SettingsError
 from helexa.cortex.app import GatewayApp
-from helexa.cortex.fleet.roster import NodesFile
 from helexa.cortex.metrics import CortexMetrics
 from helexa.cortex.profiles import ProfileFile
 from helexa.relay.listener import Listener, Tls
@@ -26,10 +27,28 @@ def stop_signal(loop: asyncio.AbstractEventLoop) -> asyncio.Event:
     return stop
 
 
+class Followed(Protocol):
+    """A part of cortex.toml that is followed while we run."""
+
+    async def refresh(self, *, asked: bool = False) -> list[str]:
+        """Take over what changed; what that was, in words.
+
+        Raises:
+            SettingsError: The file cannot be used; nothing is changed.
+        """
+
+
 async def follow_files(
-    profiles: ProfileFile, nodes: NodesFile, tls: Tls | None, metrics: CortexMetrics, log: Logger
+    profiles: ProfileFile,
+    parts: Mapping[str, Followed],
+    tls: Tls | None,
+    metrics: CortexMetrics,
+    log: Logger,
 ) -> None:
-    """Take in what changed in catalogue, nodes or certificate, until cancelled.
+    """Take in what changed in catalogue, cortex.toml or certificate, until cancelled.
+
+    Args:
+        parts: Of cortex.toml, by what the log calls them.
 
     Looked at every two seconds, and at once on SIGHUP; what cannot be used changes nothing.
     """
@@ -45,20 +64,24 @@ async def follow_files(
         if profiles.failures > failures:
             metrics.catalogue_failures.inc(profiles.failures - failures)
             failures = profiles.failures
-        await _follow_nodes(nodes, log, asked=asked.is_set())
+        now = asked.is_set()
         asked.clear()
+        for name, part in parts.items():
+            await _follow(name, part, log, asked=now)
         if tls is not None:
             _renew(tls, log)
 
 
-async def _follow_nodes(nodes: NodesFile, log: Logger, *, asked: bool) -> None:
+async def _follow(name: str, part: Followed, log: Logger, *, asked: bool) -> None:
     try:
-        changes = await nodes.refresh(asked=asked)
+        changes = await part.refresh(asked=asked)
     except SettingsError as error:
-        log.warning("changed nodes refused; they stay as they are", reason=str(error))
+        what = f"changed {name} refused; they stay as they are"
+        log.warning(what, reason=str(error))
     else:
         if changes:
-            log.info("nodes reloaded", changes=changes)
+            what = f"{name} reloaded"
+            log.info(what, changes=changes)
 
 
 def _renew(tls: Tls, log: Logger) -> None:

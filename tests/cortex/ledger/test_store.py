@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,6 +50,27 @@ async def test_what_was_written_is_there_for_readers_and_after_a_crash(
     other = connect(url)  # without closing the first, as after a crash
     assert names(other) == ["a"]
     other.close()
+
+
+async def test_a_process_that_looks_and_leaves_does_not_take_the_log_along(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.db"
+    store = Store(f"sqlite://{file}", asyncio.get_running_loop(), [NAMES])
+    look = (
+        "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); "
+        "print([name for name, in db.execute('SELECT name FROM names ORDER BY name')]); db.close()"
+    )
+    try:
+        for name, seen in (("a", "['a']"), ("b", "['a', 'b']"), ("c", "['a', 'b', 'c']")):
+            await store.write(add(name))
+            assert name in await store.read(names)  # the reader's connection opens the file too
+            found = await asyncio.to_thread(
+                subprocess.run, [sys.executable, "-c", look, str(file)], capture_output=True,
+                text=True, check=True, timeout=60,
+            )  # fmt: skip
+            assert found.stdout.strip() == seen
+            assert file.with_name("ledger.db-wal").exists()
+    finally:
+        await store.close()
 
 
 async def test_jobs_that_wait_together_are_one_transaction(store: Store) -> None:

@@ -2,7 +2,7 @@
 
 ::
 
-    cortex.toml ─────────────┐
+    cortex.toml ──changed────┐
                              ├─▶ KeyTable (what a request is looked up in)
     KeyStore ──revision──▶ read
         ▲                    the store's own change is taken in before it is answered;
@@ -14,7 +14,7 @@ What cortex.toml says about an id cannot be changed from outside.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -23,6 +23,7 @@ from helexa.core.logging import Logger
 from helexa.core.principal import Cap, Principal
 from helexa.core.settings import Secret
 from helexa.cortex.auth import KeyTable, Known
+from helexa.cortex.keys.fixed import Fixed, changes
 from helexa.cortex.keys.mint import PREFIX, check_name, letters, mint
 from helexa.cortex.keys.views import AccountView, KeyView, view_of_record, view_of_settings
 from helexa.cortex.ledger.keys import (
@@ -46,6 +47,7 @@ class Keyring:
         accounts: The accounts of cortex.toml with caps of their own.
         now: Epoch seconds.
         table: Told of every change.
+        changed: Told of every key afterwards, so that new caps bind what runs already.
     """
 
     def __init__(
@@ -57,7 +59,9 @@ class Keyring:
         *,
         now: Callable[[], float],
         log: Logger,
+        changed: Callable[[Iterable[Principal]], object] = lambda _: None,
     ) -> None:
+        self._changed_keys = changed
         self._fixed = dict(fixed)
         self._fixed_ids = {who.key_id: who for who in fixed.values()}
         self._accounts = dict(accounts)
@@ -77,10 +81,29 @@ class Keyring:
             registry = await self._store.read()
             if registry.revision == self._registry.revision:
                 return
-            # A thousand keys take milliseconds, and the loop has none to give.
-            known, principals = await asyncio.to_thread(self._joined, registry)
-            self.table.replace(known)
-            self._registry, self._principals = registry, principals
+            await self._take_in(registry)
+
+    async def follow_settings(self, said: Fixed) -> list[str]:
+        """Take over what cortex.toml says now; what changed, in words.
+
+        A key whose secret or limits have changed stays who it is and keeps what it has spent.
+        What runs for a key that is gone goes on to its end.
+        """
+        async with self._refreshing:
+            before = Fixed(self._fixed, self._accounts, self.table.required)
+            words, now = changes(before, said), said.after(before)
+            if words:
+                self._fixed, self._accounts = dict(now.keys), dict(now.accounts)
+                self._fixed_ids, self.table.required = now.ids, now.required
+                await self._take_in(self._registry)
+            return words
+
+    async def _take_in(self, registry: Registry) -> None:
+        # A thousand keys take milliseconds, and the loop has none to give.
+        known, principals = await asyncio.to_thread(self._joined, registry)
+        self.table.replace(known)
+        self._registry, self._principals = registry, principals
+        self._changed_keys(self.table.principals)
 
     async def follow(self) -> None:
         """Take in what other gateways change, until cancelled."""

@@ -222,6 +222,9 @@ class Ledger(Protocol):
         """Have the store tell what keys have spent before; what it does not say in a few seconds
         stays unknown. ``usage`` is as true as what was learnt."""
 
+    def bind(self, principals: Iterable[Principal]) -> None:
+        """These keys have other caps by now; what is open counts against them."""
+
     def usage(self, principal: Principal) -> KeyUsage:
         """What a key has spent and may still spend."""
 

@@ -183,6 +183,7 @@ class Blocks:
         for scope in self.scopes.values():
             if scope.caps:
                 scope.known = False
+                scope.stale = scope.leasing is not None  # its answer may be older than the news
                 self.ask(scope)
 
     def _send(self, scope: Scope) -> None:
@@ -211,6 +212,9 @@ class Blocks:
                 scope.low = -1
             if scope.caps is not asked:
                 self._return_surplus(scope)
+            if scope.stale:
+                scope.stale = scope.known = False
+                self.ask(scope)
             ring(scope.waiters, everybody=True)
         if future is None or future.done():
             return

@@ -197,6 +197,13 @@ class Book:
         if ask:
             await asyncio.wait([self._blocks.ask(scope) for scope in ask], timeout=LEARN_S)
 
+    def bind(self, principals: Iterable[Principal]) -> None:
+        """See ``Ledger.bind``."""
+        for principal in principals:
+            account = self._accounts.get(principal.key_id)
+            if account is not None and account.principal is not principal:
+                self._account(principal)
+
     def usage(self, principal: Principal) -> KeyUsage:
         """See ``Ledger.usage``."""
         account = self._account(principal)

@@ -69,6 +69,7 @@ class Scope:
         wanted: Tokens that waiting requests would like.
         known: The store has told what was spent before.
         leasing: Under way to the store.
+        stale: What is under way was asked too early; ask once more.
         used: Something was taken since somebody last looked.
         short_until: Until then another gateway is short of it (epoch seconds).
         waiters: Requests that found all room held; those of one account wait in one line.
@@ -88,6 +89,7 @@ class Scope:
     wanted: int = 0
     known: bool = False
     leasing: asyncio.Future[None] | None = None
+    stale: bool = False
     used: bool = False
     short_until: float = 0.0
     waiters: deque[asyncio.Future[None]] = field(default_factory=deque)
@@ -147,6 +149,8 @@ class Scope:
 
     def leasable(self, now: float) -> int:
         """Tokens that could still be added to what is free; below 0 when a cap was lowered."""
+        if not self.caps:
+            return 0  # they were lifted while its requests run: those have what they have
         return min(cap.limit - cap.spent(now) - cap.held for cap in self.caps) - self.free
 
     def leased(self, found: Leased, now: float) -> None:

@@ -1,0 +1,60 @@
+"""The keys of cortex.toml, re-read while the gateway runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from helexa.cortex.keys.fixed import fixed_of
+from helexa.cortex.keys.keyring import Keyring
+from helexa.cortex.settings import EntitlementSettings
+
+
+class KeysFile:
+    """cortex.toml as far as its keys go; re-read when it changes.
+
+    Args:
+        path: Watched; None is a gateway without a file.
+        read: What it says about keys now; blocking.
+        environ: Where ``key_env`` is looked up: the process's own, which no file can change.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        read: Callable[[], EntitlementSettings],
+        keyring: Keyring,
+        environ: Mapping[str, str],
+    ) -> None:
+        self._path = path
+        self._read = read
+        self._keyring = keyring
+        self._environ = environ
+        self._stamp = _stamp(path)
+
+    async def refresh(self, *, asked: bool = False) -> list[str]:
+        """Take over what changed; what that was, in words.
+
+        Args:
+            asked: Read it even if it looks the same.
+
+        Raises:
+            SettingsError: The file cannot be used; the keys stay what they were.
+        """
+        stamp = _stamp(self._path)
+        if self._path is None or stamp is None or (stamp == self._stamp and not asked):
+            return []
+        self._stamp = stamp
+        given = await asyncio.to_thread(self._read)
+        return await self._keyring.follow_settings(fixed_of(given, self._environ))
+
+
+def _stamp(path: Path | None) -> tuple[int, int, int] | None:
+    if path is None:
+        return None
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
