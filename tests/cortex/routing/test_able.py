@@ -68,11 +68,11 @@ async def test_images_go_only_to_places_that_see(fake_node: Starter, model: Mode
     blind, seeing = model("m", capabilities=WRITES), model("m", capabilities=SEES)
     async with fake_node(blind) as one, fake_node(seeing) as two, placing(one, two) as placer:
         for _ in range(10):
-            placed = placer.find("m", ANONYMOUS, chat("m"), {}, None, "vision")[1]
+            placed = placer.find("m", ANONYMOUS, chat("m"), None, None, "vision")[1]
             assert placed is not None
             assert placed.node == "n1"
             placer.lease(placed, "m")
-        words = placer.find("m", ANONYMOUS, chat("m"), {}, None, "text")[1]
+        words = placer.find("m", ANONYMOUS, chat("m"), None, None, "text")[1]
         assert words is not None
         assert words.node == "n0"
         assert placer.now("m", {"n1"}, None, "vision") is None
@@ -89,7 +89,7 @@ async def test_what_nobody_can_is_refused_and_a_model_that_can_is_named(
     ]
     async with fake_node(*models) as node, placing(node) as placer:
         with pytest.raises(VisionUnsupported, match="'seer'") as blind:
-            placer.find("writer", ANONYMOUS, chat("writer"), {}, None, "vision")
+            placer.find("writer", ANONYMOUS, chat("writer"), None, None, "vision")
         assert blind.value.param == "messages[0].content[1]"
         with pytest.raises(UnsupportedOperation, match=r"makes no embeddings.*Use 'embedder'"):
             placer.find("writer", ANONYMOUS, None, None, None, "embeddings")
@@ -108,7 +108,7 @@ async def test_what_nobody_can_is_refused_and_a_model_that_can_is_named(
 async def test_words_that_look_like_an_image_are_no_image(fake_node: Starter, model: Model) -> None:
     async with fake_node(model("m", capabilities=WRITES)) as node, placing(node) as placer:
         seen = peek(b'{"model":"m","messages":[{"role":"user","content":"x"}]}')
-        assert placer.find("m", ANONYMOUS, seen, {}, None, "vision")[1] is not None
+        assert placer.find("m", ANONYMOUS, seen, None, None, "vision")[1] is not None
 
 
 COLD = Profiles(
@@ -123,8 +123,8 @@ async def test_a_sleeping_model_is_not_woken_for_what_the_catalogue_rules_out(
 ) -> None:
     async with fake_node() as node, placing(node, profiles=COLD) as placer:
         with pytest.raises(VisionUnsupported):
-            placer.find("told", ANONYMOUS, chat("told"), {}, None, "vision")
-        assert placer.find("cold", ANONYMOUS, chat("cold"), {}, None, "vision") == ("cold", None)
+            placer.find("told", ANONYMOUS, chat("told"), None, None, "vision")
+        assert placer.find("cold", ANONYMOUS, chat("cold"), None, None, "vision") == ("cold", None)
         assert node.calls("/models/load") == 0
 
 

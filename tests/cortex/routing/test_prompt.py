@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.pictures import BLUE, RED, part, png
 
 from helexa.cortex.routing.ask import Ask
-from helexa.cortex.routing.prompt import IMAGE_BYTES, MOST_POINTS, STRIDE, ask_of
+from helexa.cortex.routing.prompt import IMAGE_BYTES, MOST_POINTS, STRIDE, ask_of, hint_of
 from helexa.wire.peek import peek
 
 SYSTEM = {"role": "system", "content": "You are a careful engineer.\nAnswer briefly."}
@@ -22,7 +22,7 @@ def ask(*messages: Any, headers: dict[bytes, bytes] | None = None, **more: Any) 
     body = {"model": "m", **more}
     if messages:
         body["messages"] = list(messages)
-    return ask_of(peek(json.dumps(body).encode()), headers)
+    return ask_of(peek(json.dumps(body).encode()), hint_of(headers or {}))
 
 
 def common(one: Ask, other: Ask) -> int:

@@ -41,7 +41,7 @@ async def test_simulated_and_real_runs_share_the_decision(
     def last(
         candidates: Sequence[Candidate], ask: Ask, now: float, avoid: AbstractSet[str] = NOBODY
     ) -> Choice:
-        _, parts, _ = rank.predict(candidates, ask, now, avoid)
+        parts, _ = rank.predict(candidates, ask, now, avoid)
         return Choice(max(candidates, key=lambda c: c.node), 0.0, candidates, parts)
 
     def simulated() -> set[str]:

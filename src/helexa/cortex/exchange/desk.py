@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
@@ -96,7 +96,7 @@ class Placer(Protocol):
         name: str,
         principal: Principal,
         seen: Peek,
-        headers: Mapping[bytes, bytes],
+        hint: bytes | None,
         ask: Ask | None = None,
         need: str = "text",
     ) -> tuple[str, Placed | None]:
@@ -104,7 +104,7 @@ class Placer(Protocol):
 
         Args:
             seen: The request; its prompt says who may have computed some of it before.
-            headers: The client's, names in lower case.
+            hint: What the client's headers call the conversation.
             ask: What ``seen`` asks for, if it was read in a thread.
             need: What the model must be able to do; see ``routing.able``.
 

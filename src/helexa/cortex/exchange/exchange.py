@@ -16,7 +16,7 @@ the chain: an answer, a refusal, a client that leaves.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
 
 from helexa.core.errors import HelexaError, ModelNotFound, ServiceUnavailable
@@ -59,10 +59,10 @@ CORS = b"access-control-allow-origin: *\r\naccess-control-expose-headers: %b\r\n
 _MOST_DIGITS = 12  # of a deadline; longer ones are no deadline at all
 
 
-def _read(body: bytes, headers: Mapping[bytes, bytes]) -> tuple[Peek, Ask]:
+def _read(body: bytes, hint: bytes | None) -> tuple[Peek, Ask]:
     """All that is to be known of a long body."""
     seen = peek(body)
-    return seen, ask_of(seen, headers)
+    return seen, ask_of(seen, hint)
 
 
 class Exchange:
@@ -86,6 +86,7 @@ class Exchange:
         "ended",
         "error",
         "grant",
+        "hint",
         "lease",
         "model",
         "moved",
@@ -127,6 +128,7 @@ class Exchange:
         self.shown_id = given[:128].decode("latin-1") if given else self.request_id
         self.times = Times(desk.now())
         self.sender: Sender | None = None
+        self.hint: bytes | None = None
         self.principal: Principal = ANONYMOUS
         self.model = ""
         self.body = request.body
@@ -205,6 +207,7 @@ class Exchange:
         desk = self.desk
         self.sender = sender = sender_of(self.request.head, desk.keys)
         self.principal = principal = sender.principal
+        self.hint = sender.hint
         self.seat = desk.seats.take(principal)
         if self.route.translate is not None:
             self._translate(Asked(self.request_id, principal, self.body))
@@ -232,7 +235,7 @@ class Exchange:
         if len(self.body) < THREAD_BYTES:
             self._admit(peek(self.body))
         else:
-            self.later(asyncio.to_thread(_read, self.body, self.request.headers), self._admit_read)
+            self.later(asyncio.to_thread(_read, self.body, self.hint), self._admit_read)
 
     def _admit_read(self, read: tuple[Peek, Ask]) -> None:
         seen, self.ask = read
@@ -245,7 +248,7 @@ class Exchange:
         carried = images(self.body)
         self.need = "vision" if carried.number else self.route.need
         self.model, self.placed = desk.placer.find(
-            seen.model, principal, seen, self.request.headers, self.ask, self.need
+            seen.model, principal, seen, self.hint, self.ask, self.need
         )
         if self.translation is not None:
             self.translation.begin(self.model)

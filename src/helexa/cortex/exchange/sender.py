@@ -8,6 +8,7 @@ be somebody's later, which changes the table too.
 from __future__ import annotations
 
 from helexa.cortex.auth import KeyTable
+from helexa.cortex.routing.prompt import hint_of
 from helexa.relay.request import Head
 
 
@@ -21,7 +22,7 @@ class Sender:
         InvalidApiKey: As ``KeyTable.resolve``.
     """
 
-    __slots__ = ("capped", "known", "limited", "lines", "principal", "version")
+    __slots__ = ("capped", "hint", "known", "limited", "lines", "principal", "version")
 
     def __init__(self, head: Head, keys: KeyTable) -> None:
         headers = head.headers
@@ -29,6 +30,7 @@ class Sender:
         self.known = keys.known(headers.get(b"authorization"), headers.get(b"x-api-key"))
         self.principal = principal = self.known.principal
         self.capped = principal.capped
+        self.hint = hint_of(headers)
         # Whether answers tell what is left of its limits.
         self.limited = self.capped or principal.requests_per_minute is not None
         self.lines = b"x-helexa-account-id: %b\r\nx-helexa-key-id: %b\r\n" % (

@@ -17,8 +17,13 @@ if TYPE_CHECKING:
 RECORDED = 16
 """Candidates whose prediction is kept for whoever asks why."""
 
+FULL_S = 0.02
+"""What a place whose seats are all taken costs more than an idle one, where nothing else tells
+them apart: whoever decodes with fewer decodes faster."""
+
 Parts = tuple[float, float, float, float, float]
-"""The numbers of a prediction, in the order of ``Predicted``."""
+"""What is kept of a prediction: cost, wait, cached, seconds of prefill on an idle engine, and the
+part of the seats that is taken."""
 
 
 class Predicted(NamedTuple):
@@ -34,6 +39,14 @@ class Predicted(NamedTuple):
     cached: float
     prefill: float
     displaces: float
+
+    @classmethod
+    def of(cls, candidate: Candidate, parts: Parts) -> Predicted:
+        """What the parts say of a candidate."""
+        cost, wait, cached, new, busy = parts
+        prefill = new * (1.0 + busy)
+        rest = cost - wait - prefill - busy * FULL_S - candidate.load_s
+        return cls(candidate, cost, wait, cached, prefill, max(0.0, rest))
 
 
 class Choice(msgspec.Struct, gc=False):
@@ -56,7 +69,7 @@ class Choice(msgspec.Struct, gc=False):
     def field(self) -> list[Predicted]:
         """What was predicted for every candidate."""
         return [
-            Predicted(candidate, *parts)
+            Predicted.of(candidate, parts)
             for candidate, parts in zip(self.candidates, self.parts, strict=True)
         ]
 

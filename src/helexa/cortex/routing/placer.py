@@ -7,7 +7,7 @@ request then costs a look-up and an ordering of its candidates.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 
 from helexa.core.errors import Forbidden, ServiceUnavailable
@@ -91,7 +91,7 @@ class FleetPlacer:
         name: str,
         principal: Principal,
         seen: Peek | None = None,
-        headers: Mapping[bytes, bytes] | None = None,
+        hint: bytes | None = None,
         ask: Ask | None = None,
         need: str = "text",
     ) -> tuple[str, Placed | None]:
@@ -100,7 +100,7 @@ class FleetPlacer:
         Args:
             name: As the client wrote it, alias or id.
             seen: The request; its prompt is looked at where there is a choice.
-            headers: The client's.
+            hint: What the client's headers call the conversation.
             ask: What ``seen`` asks for, where that has been found out already (long prompts are
                 read in a thread).
             need: What the model must be able to do.
@@ -124,7 +124,7 @@ class FleetPlacer:
         if len(view.candidates) < 2:
             return model, self._only(view, NOBODY)
         if ask is None and seen is not None:
-            ask = ask_of(seen, headers)
+            ask = ask_of(seen, hint)
         return model, self._best(model, view, NOBODY, ask)
 
     def resolve(self, model: str) -> str:

@@ -61,12 +61,21 @@ _messages = msgspec.json.Decoder(list[_Message]).decode
 _name = msgspec.json.Decoder(str | _Metadata).decode
 
 
-def ask_of(seen: Peek, headers: Mapping[bytes, bytes] | None = None, per_byte: float = 0.25) -> Ask:
+def hint_of(headers: Mapping[bytes, bytes]) -> bytes | None:
+    """What the client's headers call the conversation; names are in lower case."""
+    for name in HINTS:
+        given = headers.get(name)
+        if given:
+            return given
+    return None
+
+
+def ask_of(seen: Peek, hint: bytes | None = None, per_byte: float = 0.25) -> Ask:
     """What routing needs to know of a chat or completions request.
 
     Args:
         seen: Its body, peeked at; other dialects are translated before.
-        headers: Lower-case names; looked through for the client's own hints.
+        hint: What its headers call the conversation.
         per_byte: Tokens per byte, as learned for the model.
     """
     chain = _Chain()
@@ -80,10 +89,13 @@ def ask_of(seen: Peek, headers: Mapping[bytes, bytes] | None = None, per_byte: f
         else:
             _add_messages(chain, messages)
     points = tuple(chain.points)
-    seed = _hint(seen, headers)
-    if seed is None:
+    if not hint and seen.hint:
+        hint = _named(seen.hint)
+    if hint:
+        seed = int.from_bytes(sha256(hint).digest()[:8])
+    else:
         # The second point tells conversations apart that share their system prompt.
-        seed = points[min(1, len(points) - 1)] if points else 0
+        seed = points[1 if len(points) > 1 else 0] if points else 0
     return Ask(points, tuple(chain.sizes), chain.size, seed, per_byte)
 
 
@@ -133,19 +145,6 @@ class _Chain:
 def _stable(head: bytes) -> bytes:
     """The beginning of a system prompt without a first line that agents rotate."""
     return stable_prefix(head, len(head))
-
-
-def _hint(seen: Peek, headers: Mapping[bytes, bytes] | None) -> int | None:
-    """What the client itself calls the conversation, hashed."""
-    given: bytes | None = None
-    if headers is not None:
-        for name in HINTS:
-            given = headers.get(name)
-            if given:
-                break
-    if not given and seen.hint:
-        given = _named(seen.hint)
-    return int.from_bytes(sha256(given).digest()[:8]) if given else None
 
 
 def _named(hint: msgspec.Raw) -> bytes | None:

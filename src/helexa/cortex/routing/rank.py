@@ -20,14 +20,10 @@ from hashlib import blake2b
 from heapq import nsmallest
 
 from helexa.cortex.routing.ask import Ask
-from helexa.cortex.routing.choice import RECORDED, Choice, Parts
+from helexa.cortex.routing.choice import FULL_S, RECORDED, Choice, Parts
 from helexa.cortex.routing.work import Work
 
 NOBODY: frozenset[str] = frozenset()
-
-FULL_S = 0.02
-"""What a place whose seats are all taken costs more than an idle one, where nothing else tells
-them apart: whoever decodes with fewer decodes faster."""
 
 DISPLACED = 2.0
 """What pushing out a prompt that is asked for again costs, in times of its prefill: it is computed
@@ -73,7 +69,7 @@ class Candidate:
 
 def predict(
     candidates: Sequence[Candidate], ask: Ask, now: float, avoid: AbstractSet[str] = NOBODY
-) -> tuple[list[float], list[Parts], list[Candidate]]:
+) -> tuple[list[Parts], list[Candidate]]:
     """Every candidate's time to first token; those to avoid or shut are left out.
 
     Plain tuples, because this is the longest loop of a request.
@@ -83,13 +79,12 @@ def predict(
         avoid: Nodes that have just failed this request.
 
     Returns:
-        The costs, what each is made of, and who was left out.
+        What each costs and why, and who was left out.
     """
     points = ask.points
     first = points[0] if points else None
     tokens = ask.size * ask.per_byte
     recent, pushed, full = MEMORY_S + now, DISPLACED * MEMORY_S, FULL_S
-    costs: list[float] = []
     parts: list[Parts] = []
     out: list[Candidate] = []
     for candidate in candidates:
@@ -106,26 +101,24 @@ def predict(
         cache = work.cache
         cached = cache.match(ask) * cache.trust if first in cache.held else 0.0
         new = (tokens - cached) * work.per_token
-        prefill = new * (1.0 + busy)
-        displaces = new * cache.fill * pushed / (recent - cache.oldest)
-        cost = wait + prefill + displaces + busy * full + candidate.load_s
-        costs.append(cost)
-        parts.append((cost, wait, cached, prefill, displaces))
-    return costs, parts, out
+        displaces = cache.fill * pushed / (recent - cache.oldest)  # times its own prefill
+        cost = wait + new * (1.0 + busy + displaces) + busy * full + candidate.load_s
+        parts.append((cost, wait, cached, new, busy))
+    return parts, out
 
 
 def choose(
     candidates: Sequence[Candidate], ask: Ask, now: float, avoid: AbstractSet[str] = NOBODY
 ) -> Choice | None:
     """The candidate with the least predicted time to first token; None when all are out."""
-    costs, parts, out = predict(candidates, ask, now, avoid)
-    if not costs:
+    parts, out = predict(candidates, ask, now, avoid)
+    if not parts:
         return None
     field = candidates if not out else [c for c in candidates if c not in out]
-    won = _least(field, costs, ask.seed)
+    won = _least(field, parts, ask.seed)
     winner, cached = field[won], parts[won][2]
-    if len(costs) > RECORDED:
-        best = nsmallest(RECORDED, range(len(costs)), key=costs.__getitem__)
+    if len(parts) > RECORDED:
+        best = nsmallest(RECORDED, range(len(parts)), key=parts.__getitem__)
         field = [field[at] for at in best]
         parts = [parts[at] for at in best]
     if out and len(candidates) <= RECORDED:
@@ -133,11 +126,10 @@ def choose(
     return Choice(winner, cached, field, parts)
 
 
-def _least(field: Sequence[Candidate], costs: list[float], seed: int) -> int:
+def _least(field: Sequence[Candidate], parts: list[Parts], seed: int) -> int:
     """Who costs least; the highest hash among those that are as good as it."""
-    least = min(costs)
-    limit = least * NEAR + NEAR_S
-    near = [at for at, cost in enumerate(costs) if cost <= limit]
+    limit = min(parts)[0] * NEAR + NEAR_S
+    near = [at for at, part in enumerate(parts) if part[0] <= limit]
     if len(near) == 1:
         return near[0]
     mixed = mix(seed)
