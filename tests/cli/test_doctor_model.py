@@ -106,7 +106,7 @@ FITS = Outlook(
     capabilities=["text", "tools", "reasoning"], unsupported=["audio"], tool_call=True,
     reasoning=True, thinking=Thinking(None, True, ["low", "high"]),
     download=ToFetch(5 << 30, 4 << 30, 40e6, True, 107.4, "/cache", 100 << 30),
-    notes=["from the cache"],
+    sampling={"temperature": 0.6, "top_k": 20.0}, notes=["from the cache"],
 )  # fmt: skip
 
 
@@ -124,6 +124,7 @@ def test_everything_that_is_known_is_shown() -> None:
         "to /cache, where 100.0 GiB are free",
         "always thinks first; reasoning_effort low high",
         "not here, though the model could: audio",
+        "its publisher samples with temperature 0.6, top_k 20",
         "from the cache",
     ):
         assert words in text, text

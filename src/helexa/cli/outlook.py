@@ -133,6 +133,9 @@ def _abilities(told: Outlook) -> list[str]:
     if told.pooling:
         words += f" (pooling {told.pooling})"
     lines = [words]
+    if told.sampling:
+        values = ", ".join(f"{name} {value:g}" for name, value in told.sampling.items())
+        lines += [f"its publisher samples with {values}"]
     if told.unsupported:
         lines += [f"not here, though the model could: {', '.join(told.unsupported)}"]
     return lines

@@ -119,6 +119,7 @@ class Outlook(msgspec.Struct, frozen=True):
         shortage: The figures of what does not fit.
         limit: What would be advertised.
         unsupported: What the model could do and no engine here offers.
+        sampling: The model's own defaults, by the names of ``generation_config.json``.
         nearest: What would make it fit.
         notes: What else is worth knowing.
     """
@@ -151,6 +152,7 @@ class Outlook(msgspec.Struct, frozen=True):
     reasoning: bool = False
     thinking: Thinking | None = None
     pooling: str | None = None
+    sampling: dict[str, float] = {}
     download: ToFetch | None = None
     nearest: list[Nearest] = []
     notes: list[str] = []

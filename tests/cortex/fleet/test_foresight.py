@@ -57,6 +57,15 @@ class Rig:
             fleet = await self.fleet.wait_until(lambda f: bool(happened(f.nodes[0])))
         return fleet.nodes[0]
 
+    async def asks(self, times: int) -> None:
+        """Wait until the node has been asked so often in all, and see that it is not more."""
+        async with asyncio.timeout(60):
+            while self.asked < times or any(n.busy for n in self.foresight._nodes.values()):
+                self.foresight._bell.set()
+                await asyncio.sleep(0.01)
+        await self.looked()
+        assert self.asked == times
+
     async def looked(self, times: int = 3) -> None:
         """Wait until it has looked so often again, and nothing is being asked."""
         until = self.looks + times
@@ -100,11 +109,9 @@ async def test_it_is_asked_again_when_its_answer_is_old_or_the_catalogue_has_cha
         await made.looked()
         assert made.asked == 1
         made.clock += 2
-        await made.looked()
-        assert made.asked == 2
+        await made.asks(2)
         made.wanted["org/m"] = LoadRequest("org/m", quant="Q8_0")
-        await made.looked()
-        assert made.asked == 3
+        await made.asks(3)
 
 
 async def test_a_bad_answer_is_soon_asked_about_again(fake_node: Starter) -> None:
@@ -114,6 +121,18 @@ async def test_a_bad_answer_is_soon_asked_about_again(fake_node: Starter) -> Non
         made.clock += AGAIN_S + 1
         await made.known(lambda n: n.outlooks["org/m"].ok)
         assert made.asked == 2
+
+
+async def test_what_stays_bad_is_asked_about_ever_more_seldom(fake_node: Starter) -> None:
+    async with rig(fake_node, ABSENT) as made:
+        await made.known(lambda n: n.outlooks and n.epoch == 7)
+        await made.looked()
+        for times, waited in enumerate((15, 30, 60, 120, 240, 300, 300), 2):
+            made.clock += waited - 1
+            await made.looked(2)
+            assert made.asked == times - 1
+            made.clock += 2
+            await made.asks(times)
 
 
 async def test_a_node_that_has_restarted_is_asked_anew(fake_node: Starter) -> None:
@@ -131,14 +150,9 @@ async def test_a_node_that_has_restarted_is_asked_anew(fake_node: Starter) -> No
 async def test_a_node_that_does_not_know_the_question_is_left_alone(fake_node: Starter) -> None:
     async with rig(fake_node, None) as made:
         made.wanted["org/n"] = LoadRequest("org/n")
-        async with asyncio.timeout(30):
-            while not made.asked:
-                await asyncio.sleep(0.01)
-        await made.looked()
-        assert made.asked == 1
+        await made.asks(1)
         made.clock += OLD_NODE_S + 1
-        await made.looked()
-        assert made.asked == 2
+        await made.asks(2)
 
 
 async def test_what_leaves_the_catalogue_is_forgotten(fake_node: Starter) -> None:
@@ -150,10 +164,7 @@ async def test_what_leaves_the_catalogue_is_forgotten(fake_node: Starter) -> Non
 
 async def test_garbage_is_no_answer(fake_node: Starter) -> None:
     async with rig(fake_node, {"ok": "perhaps"}) as made:
-        async with asyncio.timeout(30):
-            while not made.asked:
-                await asyncio.sleep(0.01)
-        await made.looked()
+        await made.asks(1)
         assert made.fleet.snapshot().nodes[0].outlooks == {}
 
 

@@ -31,7 +31,8 @@ ASK_S = 60.0
 LOOK_S = 1.0
 REFRESH_S = 300.0
 AGAIN_S = 15.0
-"""After an answer that may soon be another: a missing file, a question that was not answered."""
+"""After an answer that may soon be another: a missing file, a question that was not answered. Twice
+as long each time in a row, up to ``REFRESH_S``: the answer may cost a hub a look."""
 OLD_NODE_S = 600.0
 
 
@@ -42,6 +43,7 @@ class _Asked:
     spec: LoadRequest
     epoch: int | None
     again_at: float
+    refused: int = 0
 
 
 @dataclass(slots=True)
@@ -112,9 +114,12 @@ class Foresight:
         finally:
             known.busy = False
             self._bell.set()
+        before = known.asked.get(model)
         fine = outlook is not None and (outlook.ok or outlook.possible)
-        again_at = self._now() + (REFRESH_S if fine else AGAIN_S)
-        known.asked[model] = _Asked(spec, node.epoch, again_at)
+        same = before is not None and (before.spec, before.epoch) == (spec, node.epoch)
+        refused = 0 if fine else before.refused + 1 if before is not None and same else 1
+        wait = REFRESH_S if fine else min(REFRESH_S, AGAIN_S * 2.0 ** min(refused - 1, 10))
+        known.asked[model] = _Asked(spec, node.epoch, self._now() + wait, refused)
         if outlook is not None and outlook != known.outlooks.get(model):
             known.outlooks = {**known.outlooks, model: outlook}
             self._fleet.foretold(node.name, known.outlooks)

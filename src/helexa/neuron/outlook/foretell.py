@@ -176,6 +176,7 @@ class Foreteller:
             reasoning=thinks,
             thinking=_thinking(facts) if thinks else None,
             pooling=facts.pooling,
+            sampling=facts.sampling,
             download=await self._download(listing, found.rate),
             notes=[note for note in (found.note, listing.note) if note],
         )
