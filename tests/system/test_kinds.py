@@ -74,7 +74,7 @@ def logprobs(stack: Stack, *images: bytes | str) -> list[float]:
 
 
 def refused(stack: Stack, path: str, body: Json, status: int = 400, key: str = "sk-open") -> Json:
-    with stack.client(key) as client:
+    with stack.client(key, timeout=60) as client:
         found = client.post(path, json=body)
     assert found.status_code == status, found.text
     error: Json = found.json()["error"]
@@ -215,7 +215,7 @@ def test_images_of_tool_results_are_seen(stack: Stack) -> None:
         messages = [{"role": "user", "content": "Look."}, {"role": "assistant", "content": [use]},
                     {"role": "user", "content": [result]}]  # fmt: skip
         body = {"model": SEER, "max_tokens": 6, "temperature": 0, "messages": messages}
-        with stack.client() as client:
+        with stack.client(timeout=60) as client:
             found: Json = client.post("/v1/messages", json=body).json()
         return found
 
@@ -226,7 +226,7 @@ def test_images_of_tool_results_are_seen(stack: Stack) -> None:
     outputs = [{"type": "function_call", "call_id": "a", "name": "shot", "arguments": "{}"},
                {"type": "function_call_output", "call_id": "a", "output": shown}]  # fmt: skip
     body = {"model": SEER, "input": outputs, "max_output_tokens": 2}
-    with stack.client() as client:
+    with stack.client(timeout=60) as client:
         assert client.post("/v1/responses", json=body).json()["status"] == "incomplete"
 
 
@@ -272,7 +272,7 @@ def test_vectors_come_in_the_order_of_their_inputs_as_sdks_ask_for_them(stack: S
         f"{stack.url}/v1/embeddings",
         json={"model": EMBEDDER, "input": "x", "encoding_format": "base64", "dimensions": 8},
         headers={"authorization": "Bearer sk-open"},
-        timeout=20,
+        timeout=60,
     ).json()
     assert len(array("f", base64.b64decode(raw["data"][0]["embedding"]))) == 8
 
@@ -320,7 +320,7 @@ DOCUMENTS = ["a cat", "a dog", "the sky is blue", "cat"]
 
 
 def rank(stack: Stack, **body: Any) -> Json:
-    with stack.client() as client:
+    with stack.client(timeout=60) as client:
         found = client.post("/v1/rerank", json={"model": RERANKER, "query": "cat", **body})
     assert found.status_code == 200, found.text
     out: Json = found.json()

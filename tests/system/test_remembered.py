@@ -7,7 +7,7 @@ import signal
 from typing import Any
 
 from tests.neuron.system.conftest import SPARK, chat, until
-from tests.system.rig import ROOT_KEY, Stack, StartStack
+from tests.system.rig import CHAT, ROOT_KEY, Stack, StartStack
 
 
 def restarted(stack: Stack) -> None:
@@ -21,7 +21,9 @@ def nodes(stack: Stack) -> dict[str, dict[str, Any]]:
 
 def test_nodes_and_load_times_outlive_a_kill(start_stack: StartStack) -> None:
     stack = start_stack(load=False)
-    assert stack.ask(chat()).status_code == 200  # a cold load
+    until(lambda: nodes(stack)["one"].get("discovery"), 30)
+    with stack.client(timeout=60) as client:
+        assert client.post(CHAT, json=chat()).status_code == 200  # a cold load
     added = {"name": "two", "endpoint": "http://127.0.0.1:1"}
     assert stack.admin("/admin/nodes", added).status_code == 201
     file = stack.cortex.folder / "state" / "helexa" / "fleet.json"
