@@ -30,7 +30,7 @@ state_dir = "{state}"
 model_id = "{model}"
 [engines.llamacpp]
 slots = {slots}
-ctx = 512
+ctx = 4096
 [admission]
 max_queue_depth = 256
 """

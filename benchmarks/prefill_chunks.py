@@ -1,0 +1,154 @@
+"""What the size of a prefill chunk costs, and how soon a prompt that is cancelled ends.
+
+One engine process for each setting, as the node starts it, with a model of random weights in the
+shape of Qwen3-0.6B. A long prompt is read once for its speed; then the same prompt is dropped
+midway, several times, and the engine asked until its slot is free. Tokens per CPU second are those
+of all its threads: on a machine with other work only they can be compared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import click
+import msgspec
+import uvloop
+from kit import report
+from kit.process import Failed, cpu_seconds
+from kit.report import Figure
+
+from helexa.neuron.engines.base import Address
+from helexa.neuron.engines.llamacpp.engine import LlamaCpp
+from helexa.neuron.engines.supervisor import EngineProcess, EngineSpec
+from helexa.neuron.hardware import Hardware
+from helexa.neuron.models.inspect import inspect
+from helexa.neuron.models.synthetic import QWEN3_0_6B, write_model
+
+SETTINGS = ((64, "auto"), (64, "off"), (32, "off"), (16, "auto"), (16, "off"), (8, "off"))
+CANCELS = 3
+PATIENCE_S = 300.0
+
+
+class Engine:
+    """One running engine."""
+
+    def __init__(self, engine: LlamaCpp, address: Address, pid: int) -> None:
+        self.engine = engine
+        self.address = address
+        self.pid = pid
+
+    async def read(self, tokens: int, until: int) -> tuple[float, float]:
+        """Have a prompt read until so many of its tokens are; seconds and CPU seconds for them.
+
+        The connection is dropped then.
+        """
+        body = {"prompt": [5 + n % 900 for n in range(tokens)], "max_tokens": 1, "stream": True}
+        raw = json.dumps(body | {"return_progress": True, "cache_prompt": False}).encode()
+        sock = socket.socket(socket.AF_UNIX)
+        sock.connect(self.address.uds or "")
+        reader, writer = await asyncio.open_unix_connection(sock=sock)
+        computed, began = cpu_seconds([self.pid]), time.perf_counter()
+        key = self.address.api_key.encode()
+        head = b"POST /v1/completions HTTP/1.1\r\nhost: e\r\nauthorization: Bearer %b\r\n" % key
+        writer.write(head + b"content-length: %d\r\n\r\n%b" % (len(raw), raw))
+        try:
+            while True:
+                line = await reader.readline()
+                if not line:
+                    raise Failed("the engine broke off")
+                if _processed(line) >= until:
+                    seconds = time.perf_counter() - began
+                    return seconds, cpu_seconds([self.pid]) - computed
+        finally:
+            writer.transport.abort()
+
+    async def free(self) -> float:
+        """Seconds until no slot is busy."""
+        began = time.perf_counter()
+        while (await self.engine.load(self.address)).running:
+            await asyncio.sleep(0.002)
+        return time.perf_counter() - began
+
+
+def _processed(line: bytes) -> int:
+    at = line.find(b'"processed":')
+    return int(line[at + 12 : line.index(b",", at)]) if at > 0 else -1
+
+
+@contextlib.asynccontextmanager
+async def running(path: Path, chunk: int, attention: str, scratch: Path) -> AsyncIterator[Engine]:
+    """An engine with chunks of so many tokens."""
+    engine, hardware = LlamaCpp(os.environ), Hardware.of_this_host(os.environ)
+    extra = {"batch": chunk, "flash_attention": attention}
+    wanted = {"slots": 1, "ctx": 4096, "gpu_layers": 0, "extra": extra}
+    facts = inspect(path, "m")
+    plan = engine.plan(facts, hardware.host(), wanted)
+    hardware.stop()
+    spec = EngineSpec(
+        engine.name,
+        "m",
+        lambda: engine.launch(facts, plan, "m"),
+        lambda address: engine.ready(address, "m"),
+    )
+    process = EngineProcess(spec, scratch)
+    try:
+        address = await process.start()
+        assert process.pid is not None
+        yield Engine(engine, address, process.pid)
+    finally:
+        await process.stop()
+
+
+async def measure(tokens: int, scratch: Path) -> tuple[list[list[str]], dict[str, float]]:
+    """A row for each setting, and how long cancels took at worst (ms)."""
+    path = write_model(scratch / "qwen3-0.6b-shaped.gguf", QWEN3_0_6B)
+    rows, worst = [], {}
+    for chunk, attention in SETTINGS:
+        async with (
+            asyncio.timeout(PATIENCE_S),
+            running(path, chunk, attention, scratch / f"{chunk}{attention}") as engine,
+        ):
+            seconds, computed = await engine.read(tokens, tokens)
+            await engine.free()
+            gone = []
+            for n in range(CANCELS):
+                await engine.read(tokens, tokens * (n + 1) // (CANCELS + 1))
+                gone.append(1e3 * await engine.free())
+        name = f"{chunk}, flash attention {attention}"
+        worst[name] = max(gone)
+        speeds = [f"{tokens / seconds:.0f}", f"{tokens / computed:.0f}"]
+        rows.append([name, *speeds, f"{statistics.median(gone):.0f}", f"{max(gone):.0f}"])
+        click.echo(f"{name}: {' '.join(rows[-1][1:])}", err=True)
+    return rows, worst
+
+
+@click.command(help=__doc__)
+@click.option("--tokens", default=768, show_default=True, help="Length of the prompt.")
+@report.json_option
+def main(tokens: int, json_file: Path | None) -> None:
+    command = f"python benchmarks/prefill_chunks.py --tokens {tokens}"
+    found = report.report("prefill_chunks", "the size of a prefill chunk", command)
+    with tempfile.TemporaryDirectory(prefix="helexa-bench-") as scratch:
+        try:
+            rows, worst = uvloop.run(measure(tokens, Path(scratch)))
+        except (Failed, TimeoutError, msgspec.MsgspecError) as error:
+            raise click.ClickException(str(error) or "the machine is too slow") from error
+    columns = ["tokens a chunk", "tokens/s", "tokens/CPU s", "cancel seen, ms", "at worst"]
+    found.tables.append(report.TableData("Prefill by chunk", columns, rows))
+    quick, slowest = min(worst, key=worst.__getitem__), max(worst.values())
+    note = f"{quick}; at worst {slowest:.0f} ms with another"
+    found.figures.append(Figure("quickest cancel, at worst", f"{worst[quick]:.0f} ms", note=note))
+    report.finish(found, json_file)
+
+
+if __name__ == "__main__":
+    main()
