@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helexa.core.metrics import GAP_BUCKETS
 from helexa.core.usage import Timings, Usage
 from helexa.wire.chat_tail import DONE, ChatTail, plain_usage
 
@@ -165,3 +167,25 @@ def test_a_plain_body_is_metered_and_garbage_is_not() -> None:
     assert plain_usage(b"<html>") == (None, None)
     assert plain_usage(b"\xff\xfe") == (None, None)
     assert plain_usage(b'{"usage": null}') == (None, None)
+
+
+@given(
+    st.lists(st.lists(st.sampled_from([0.0, 0.0005, 0.001, 0.0011, 0.02, 0.7, 5.0, 9.0]))),
+    st.floats(0.1, 1e6),
+)
+def test_gaps_that_are_counted_together_are_those_that_are_counted_one_by_one(
+    rounds: list[list[float]], start: float
+) -> None:
+    tail = ChatTail(GAP_BUCKETS, show_usage=True)
+    tail.last_at = last = start
+    counts = [0] * (len(GAP_BUCKETS) + 1)
+    for gaps in rounds:
+        for gap in gaps:
+            tail.stamps.append(last + gap)
+            counts[bisect_left(GAP_BUCKETS, tail.stamps[-1] - last)] += 1
+            last = tail.stamps[-1]
+        tail.measure()
+        assert tail.last_at == last
+        assert not tail.stamps
+    assert tail.gaps == (counts if any(rounds) else None)
+    assert tail.gap_sum == pytest.approx(last - start, abs=1e-6)

@@ -29,6 +29,9 @@ def _chunk_head(size: int) -> bytes:
 CHUNK_HEADS = tuple(_chunk_head(size) for size in range(1024))
 """By the size of a whole chunk, how it begins; nearly every token is one that is this small."""
 
+CHUNK_BODIES = tuple(size - len(head) - 2 for size, head in enumerate(CHUNK_HEADS))
+"""By the size of a whole chunk, the bytes of its body."""
+
 
 def whole_chunks(data: bytes) -> int:
     """Bytes of body in ``data`` if it is made of whole chunks and nothing else; else 0.

@@ -8,9 +8,10 @@ A model's text cannot fake them: inside JSON strings its quotes are escaped.
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
+from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from math import inf
+from operator import sub
 
 import msgspec
 
@@ -73,7 +74,7 @@ class ChatTail:
             ``measure``; None before the second batch.
         usage, timings: From the usage chunk; None before it.
         stamps: Times of batches in the middle of the stream that are not in ``gaps`` yet; whoever
-            adds to them calls ``measure`` when there are ``MOST_STAMPS``.
+            adds to them calls ``measure`` when there are ``MOST_STAMPS``. Eight bytes each.
         cut: Why the answer was ended before the model did, if it was.
         done: The stream ended with its terminator (kept back: the caller writes it).
         error: The raw data of an error event, also kept back.
@@ -99,7 +100,7 @@ class ChatTail:
         self._show_usage = show_usage
         self.first_at = self.last_at = self.gap_sum = 0.0
         self.gaps: list[int] | None = None
-        self.stamps: list[float] = []
+        self.stamps = array("d")
         self.usage: Usage | None = None
         self.timings: Timings | None = None
         self.cut: str | None = None
@@ -125,24 +126,25 @@ class ChatTail:
 
     def measure(self) -> None:
         """Bring ``gaps``, ``gap_sum`` and ``last_at`` up to the last batch."""
-        stamps, self.stamps = self.stamps, []
+        stamps = self.stamps
         if not stamps:
             return
+        self.stamps = array("d")
         gaps = self.gaps
         if gaps is None:
             gaps = self.gaps = [0] * (len(self._bounds) + 1)
         bounds, last = self._bounds, self.last_at
+        # Sorted, the gaps of a bucket stand together: no step of ours for each of them.
+        spans = sorted(map(sub, stamps, (last, *stamps)))
         self.gap_sum += stamps[-1] - last
-        index, above, upto = 0, inf, -inf  # the bucket of the gap before, which fits the next one
-        for stamp in stamps:
-            gap = stamp - last
-            last = stamp
-            if not above < gap <= upto:
-                index = bisect_left(bounds, gap)
-                above = bounds[index - 1] if index else -inf
-                upto = bounds[index] if index < len(bounds) else inf
-            gaps[index] += 1
-        self.last_at = last
+        self.last_at = stamps[-1]
+        bucket, highest, counted = bisect_left(bounds, spans[0]), bisect_left(bounds, spans[-1]), 0
+        while bucket < highest:
+            below = bisect_right(spans, bounds[bucket])
+            gaps[bucket] += below - counted
+            counted = below
+            bucket += 1
+        gaps[highest] += len(spans) - counted
 
     def _tail(self, events: bytes) -> bytes:
         kept = [e + b"\n\n" for e in events.split(b"\n\n") if e and self._keep(e)]

@@ -13,7 +13,7 @@ from helexa.core.errors import HelexaError
 from helexa.core.metrics import GAP_BUCKETS
 from helexa.cortex.exchange.desk import Watcher
 from helexa.relay.answer import Answer
-from helexa.relay.plainly import CHUNK_HEADS, whole_chunks
+from helexa.relay.plainly import CHUNK_BODIES, CHUNK_HEADS, whole_chunks
 from helexa.wire import errors as wire
 from helexa.wire.chat_tail import DONE, MIDDLE, MOST_STAMPS, ChatTail
 from helexa.wire.translation import Translation
@@ -35,6 +35,7 @@ class StreamRelay:
     __slots__ = (
         "_header_lines",
         "_now",
+        "_reply",
         "_show_usage",
         "_translation",
         "_watcher",
@@ -53,6 +54,7 @@ class StreamRelay:
         translation: Translation | None = None,
     ) -> None:
         self.answer = answer
+        self._reply = answer.reply
         self._show_usage = show_usage or translation is not None
         self._translation = translation
         self.tail = ChatTail(GAP_BUCKETS, show_usage=self._show_usage)
@@ -94,20 +96,19 @@ class StreamRelay:
 
         The path of every token: what is called here is called a hundred times a request.
         """
-        answer, tail = self.answer, self.tail
-        reply, size = answer.reply, len(data)
-        if not data.endswith(_MIDDLE_CHUNK) or not tail.first_at or not reply.passes:
+        reply, tail, size = self._reply, self.tail, len(data)
+        if not reply.passes or not tail.first_at or not data.endswith(_MIDDLE_CHUNK):
             return 0.0
         # ``whole_chunks`` for one chunk, which it nearly always is.
         if size < _SMALL and data.startswith(CHUNK_HEADS[size]):
-            size -= len(CHUNK_HEADS[size]) + 2
+            reply.bytes_sent += CHUNK_BODIES[size]
         else:
             size = whole_chunks(data)
             if not size:
                 return 0.0
-        reply.bytes_sent += size
+            reply.bytes_sent += size
         reply.transmit(data)
-        answer.last = now = self._now()
+        self.answer.last = now = self._now()
         stamps = tail.stamps
         stamps.append(now)
         if len(stamps) >= MOST_STAMPS:
