@@ -91,6 +91,7 @@ soak: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/metering.py
 	$(BIN)/python benchmarks/chaos.py
 	$(BIN)/python benchmarks/budgets.py
+	$(BIN)/python benchmarks/fan_out.py
 	$(BIN)/python benchmarks/fleet.py
 	$(BIN)/python benchmarks/thrash.py
 	$(BIN)/python benchmarks/bench_store.py
