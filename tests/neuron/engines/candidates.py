@@ -190,7 +190,7 @@ def transformers_serve(_folder: Path, _wanted: Mapping[str, object]) -> Engine |
     command = [str(program), "serve", "{model}", "--host", "{host}", "--port", "{port}",
                "--device", "cpu"]  # fmt: skip
     ignored = ["n", "logprobs", "top_logprobs", "response_format", "tool_choice",
-               "parallel_tool_calls", "presence_penalty", "reasoning_effort"]  # fmt: skip
+               "parallel_tool_calls", "presence_penalty"]  # fmt: skip
     given = {
         "command": command,
         "model_name": "{model}",
