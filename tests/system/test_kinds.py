@@ -40,6 +40,7 @@ def stack(make_stack: StartStack, tiny_models: Path) -> Stack:
     for name in (EMBEDDER, RERANKER):
         found.node.load(name, source=str(files[name]))
         wait_for(found, name)
+    until(lambda: found.get(f"/v1/models/{SEER}").get("capabilities"), 30)  # its node has looked
     return found
 
 
@@ -87,7 +88,7 @@ def refused(stack: Stack, path: str, body: Json, status: int = 400, key: str = "
 def test_a_cold_model_that_sees_is_loaded_with_its_projector_and_listed_as_such(
     stack: Stack,
 ) -> None:
-    asleep = until(lambda: (e := stack.get(f"/v1/models/{SEER}")).get("capabilities") and e, 30)
+    asleep = stack.get(f"/v1/models/{SEER}")
     assert ("vision" in asleep["capabilities"], asleep["loaded"]) == (True, False)
     assert tokens(stack, asked(png())) > tokens(stack, asked())
     entry = wait_for(stack, SEER)
@@ -367,3 +368,19 @@ def test_a_sdk_meets_these_refusals_as_bad_requests(stack: Stack) -> None:
         sdk.embeddings.create(model=SPARK, input="x")
     assert wrong.value.code == "unsupported_operation"
     assert json.loads(wrong.value.response.content)["error"]["param"] == "model"
+
+
+def test_a_node_that_is_asked_itself_names_what_it_has_loaded(stack: Stack) -> None:
+    tokens(stack, asked())  # it is awake by now, or wakes
+    for path, body, code, name in (
+        ("/v1/embeddings", {"model": SPARK, "input": "x"}, "unsupported_operation", EMBEDDER),
+        ("/v1/rerank", {"model": SPARK, "query": "a", "documents": ["b"]}, "unsupported_operation",
+         RERANKER),
+        (CHAT, {**asked(), "model": EMBEDDER}, "unsupported_operation", SPARK),
+        (CHAT, asked(png(), model=SPARK), "vision_unsupported", SEER),
+    ):  # fmt: skip
+        found = stack.node.post(path, body)
+        assert found.status_code == 400
+        error = found.json()["error"]
+        assert error["code"] == code
+        assert f"'{name}'" in error["message"]

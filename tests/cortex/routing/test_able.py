@@ -95,7 +95,7 @@ async def test_what_nobody_can_is_refused_and_a_model_that_can_is_named(
             placer.find("writer", ANONYMOUS, None, None, None, "embeddings")
         with pytest.raises(UnsupportedOperation, match=r"makes no text.*'writer' or 'seer'"):
             placer.find("embedder", ANONYMOUS)
-        with pytest.raises(UnsupportedOperation, match="No model here can"):
+        with pytest.raises(UnsupportedOperation, match="No model here is known to"):
             placer.find("writer", ANONYMOUS, None, None, None, "rerank")
         tied = Principal("a", "a", models=("embedder", "writer"))
         with pytest.raises(UnsupportedOperation) as refused:

@@ -79,7 +79,7 @@ def cannot(
         others: Models that can.
         path: Of the image, for ``vision``.
     """
-    instead = "No model here can."
+    instead = "No model here is known to; GET /v1/models lists what each can."
     if others:
         instead = f"Use {' or '.join(repr(name) for name in others)}, which can."
     where = f" (`{path}`)" if path else ""

@@ -14,7 +14,13 @@ from __future__ import annotations
 
 import asyncio
 
-from helexa.core.errors import HelexaError, RateLimitExceeded, ServiceUnavailable
+from helexa.core.errors import (
+    HelexaError,
+    RateLimitExceeded,
+    ServiceUnavailable,
+    UnsupportedOperation,
+    VisionUnsupported,
+)
 from helexa.core.fleet import RecordState, RequestRecord
 from helexa.neuron.admission import Seat, Ticket
 from helexa.neuron.engines.base import EngineRequest
@@ -22,6 +28,7 @@ from helexa.neuron.exchange import closing
 from helexa.neuron.exchange.caller import Caller
 from helexa.neuron.exchange.delivery import Delivery
 from helexa.neuron.exchange.desk import THREAD_BYTES, Desk, Outcome, Row, Times
+from helexa.neuron.exchange.elsewhere import naming
 from helexa.neuron.exchange.length import prompt_tokens
 from helexa.neuron.exchange.way import Translate, Way
 from helexa.neuron.grants import Grant, GrantGate
@@ -156,9 +163,14 @@ class Exchange:
     async def _clean(self, model: ServedModel) -> EngineRequest:
         args = (self.route, self.body, model.served, self.caller.request_id)
         thinking = self.caller.thinking
-        if len(self.body) < THREAD_BYTES:
-            return model.engine.clean(*args, thinking=thinking)
-        return await asyncio.to_thread(model.engine.clean, *args, thinking=thinking)
+        try:
+            if len(self.body) < THREAD_BYTES:
+                return model.engine.clean(*args, thinking=thinking)
+            return await asyncio.to_thread(model.engine.clean, *args, thinking=thinking)
+        except (UnsupportedOperation, VisionUnsupported) as error:
+            if self.caller.gateway is not None:
+                raise
+            raise naming(error, self.route, self.desk.node.registry.listings()) from None
 
     def _begin(self, model: ServedModel, asked: EngineRequest) -> None:
         """Note everything that must be let go of again; nothing here waits."""
