@@ -196,17 +196,17 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
+        forward = self.forward
+        if forward is not None and self._aligned:  # the path of every token; there is a sink
+            heard = forward(data)
+            if heard:
+                self.heard = heard
+                return
         sink = self._sink
         if sink is None:
             self.abandon()  # bytes nobody asked for: an answer that was longer than it said
             return
         if self._aligned:
-            forward = self.forward
-            if forward is not None:
-                heard = forward(data)
-                if heard:
-                    self.heard = heard
-                    return
             self._aligned = False
         elif not self._begun and self._all_at_once(data, sink):
             return
@@ -284,6 +284,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _fail(self, failure: Failure) -> None:
         sink, self._sink = self._sink, None
+        self.forward = None
         if not self._closed:
             self._closed = True
             self._transport.abort()
