@@ -12,12 +12,12 @@ one piece; near one they are taken singly, so that a cut falls between two token
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import msgspec
 
-from helexa.neuron.engines.base import Cleaner, Splice
+from helexa.neuron.engines.base import Cleaner, Meter, Splice
 from helexa.neuron.grants import GrantGate
 
 Edge = Literal["grant", "kv_exhausted"]
@@ -86,12 +86,16 @@ class AnswerStream:
     kv_slice: int = 256
     discarded: int = 0
     splicer: Splice | None = None
+    meter: Meter = field(init=False)
     _tail: bytes = b""  # the beginning of an event
     _held: bytes = b""  # whole events behind an edge, not cleaned yet
     _unsent: bytes = b""  # cleaned, but over the grant
     _taken: int = 0  # from the grant so far
     _clear: int = 0  # tokens that fit grant and cells without asking again
     _ahead: int = 0  # events in ``_held``: the engine has cells for their tokens already
+
+    def __post_init__(self) -> None:
+        self.meter = self.cleaner.meter
 
     @property
     def blocked(self) -> bool:
@@ -133,19 +137,15 @@ class AnswerStream:
 
         Returns nothing for what is not that simple; ``push`` then takes it.
         """
-        meter, taken = self.cleaner.meter, self._taken
-        if (
-            self.splicer is None
-            or not self._clear
-            or self._tail
-            or taken != meter.prompt + meter.output
-        ):
+        meter, taken, clear = self.meter, self._taken, self._clear
+        if not clear or self._tail or taken != meter.prompt + meter.output:
             return b""
-        out = self.splicer(chunk, self._clear)
-        fresh = meter.prompt + meter.output - taken
-        self._clear -= fresh
-        self._taken += fresh
-        self.gate.used += fresh
+        out = b"" if self.splicer is None else self.splicer(chunk, clear)
+        if out:
+            fresh = meter.prompt + meter.output - taken
+            self._clear = clear - fresh
+            self._taken = taken + fresh
+            self.gate.used += fresh
         return out
 
     def edges_moved(self) -> None:

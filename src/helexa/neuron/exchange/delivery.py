@@ -90,7 +90,7 @@ class Delivery:
             desk.loop,
             DEADLINES,
             self._events if asked.events else None,
-            forward=self._token if asked.stream and exchange.as_is else None,
+            forward=self._token if asked.splice is not None and exchange.as_is else None,
         )
 
     async def run(self) -> None:
@@ -189,10 +189,11 @@ class Delivery:
         out = self.stream.splice(chunk) if self._open else b""
         if not out or answer is None:
             return 0.0
-        meter = self._asked.cleaner.meter
+        meter = self.stream.meter
+        output = meter.output
         if row is not None:
-            row.said(meter.output, meter.reasoning)
-        cost = meter.prompt - meter.cached + meter.output
+            row.said(output, meter.reasoning)
+        cost = meter.prompt - meter.cached + output
         if cost >= self._charged + CHARGED_TOKENS:
             self._charge(cost)
         self._model.watchdog.moved()
