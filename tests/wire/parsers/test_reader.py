@@ -276,3 +276,10 @@ def test_thoughts_that_the_engine_tells_apart_are_only_trimmed() -> None:
         ("text", "\nno"),
     ]
     assert merged(events) == expected
+
+
+def test_a_thought_that_the_engine_tells_in_the_middle_of_a_call_loses_nothing_of_it() -> None:
+    call = tagged('{"name": "now"}')
+    reader = AnswerReader(BOTH, THINK)
+    events = [*reader.feed(call[:20]), *reader.feed_thought("hm"), *reader.feed(call[20:])]
+    assert merged([*events, *reader.end()]) == [("thought", "hm"), ("call", "now", "{}")]

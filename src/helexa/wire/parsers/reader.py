@@ -96,7 +96,8 @@ class AnswerReader:
         if not self._told:
             self._told = True
             self._open = Markers(self._forms)
-            self._step = self._start
+            if self._step in (self._reopened, self._thought):
+                self._step = self._start
         self._out.begin_thought()
         self._out.thought(text)
         return self._out.take()
