@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from helexa.neuron.models.abilities import Abilities, abilities, is_encoder
+from helexa.neuron.models.abilities import abilities, is_encoder
 from helexa.neuron.models.config import Config
 from helexa.neuron.models.config_layers import hidden_of, layers_of, read_config_cache
 from helexa.neuron.models.context import context_of
@@ -239,6 +239,3 @@ def _product(shape: Iterable[Any]) -> int:
     for extent in shape:
         count *= int(extent)
     return count
-
-
-__all__ = ["Abilities", "Weights", "folder_facts", "inspect_folder", "read_header", "weight_files"]
