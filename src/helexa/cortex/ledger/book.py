@@ -34,7 +34,7 @@ from helexa.cortex.ledger.base import (
 )
 from helexa.cortex.ledger.blocks import Blocks, ring
 from helexa.cortex.ledger.scope import Account, Scope
-from helexa.cortex.ledger.window import CapState
+from helexa.cortex.ledger.standing import room_of, usage_of
 
 HELD_RETRY_AFTER_S: Final = 2.0
 LEARN_S: Final = 3.0
@@ -206,41 +206,14 @@ class Book:
 
     def usage(self, principal: Principal) -> KeyUsage:
         """See ``Ledger.usage``."""
-        account = self._account(principal)
-        now, own = self._now(), account.own
-        windows = tuple(cap.usage(now) for cap in account.caps())
-        tightest = min(windows, key=lambda w: w.available_tokens, default=None)
-        return KeyUsage(
-            account_id=principal.account_id,
-            key_id=principal.key_id,
-            hard_cap=None if tightest is None else tightest.hard_cap,
-            spent_tokens=own.prompt + own.completion if tightest is None else tightest.spent_tokens,
-            open_tokens=0 if tightest is None else tightest.open_tokens,
-            available_tokens=None if tightest is None else tightest.available_tokens,
-            requests=own.requests,
-            prompt_tokens=own.prompt,
-            completion_tokens=own.completion,
-            window=None if tightest is None else tightest.window,
-            resets_at=None if tightest is None else tightest.resets_at,
-            windows=windows,
-        )
+        return usage_of(self._account(principal), self._now())
 
     def room(self, principal: Principal) -> TokenRoom | None:
         """See ``Ledger.room``."""
         account = self._accounts.get(principal.key_id)
         if account is None or account.principal is not principal:
             account = self._account(principal)
-        now = self._now()
-        tightest: CapState | None = None
-        least = 0
-        for scope in account.scopes:
-            for cap in scope.caps:
-                left = cap.limit - cap.spent(now) - cap.held
-                if tightest is None or left < least:
-                    tightest, least = cap, left
-        if tightest is None:
-            return None
-        return TokenRoom(tightest.limit, max(0, least), tightest.empty_in(now))
+        return room_of(account, self._now())
 
     def holds(self) -> tuple[KeyHolds, ...]:
         """See ``Ledger.holds``."""

@@ -1,0 +1,46 @@
+"""How a key stands: what it has spent, what is held for it, what it may still spend."""
+
+from __future__ import annotations
+
+from helexa.cortex.ledger.base import KeyUsage, TokenRoom
+from helexa.cortex.ledger.scope import Account
+from helexa.cortex.ledger.window import CapState
+
+
+def usage_of(account: Account, now: float) -> KeyUsage:
+    """Everything, with the tightest cap at the top; as true as what was learnt.
+
+    Args:
+        now: Epoch seconds.
+    """
+    own, who = account.own, account.principal
+    windows = tuple(cap.usage(now) for cap in account.caps())
+    tightest = min(windows, key=lambda w: w.available_tokens, default=None)
+    return KeyUsage(
+        account_id=who.account_id,
+        key_id=who.key_id,
+        hard_cap=None if tightest is None else tightest.hard_cap,
+        spent_tokens=own.prompt + own.completion if tightest is None else tightest.spent_tokens,
+        open_tokens=0 if tightest is None else tightest.open_tokens,
+        available_tokens=None if tightest is None else tightest.available_tokens,
+        requests=own.requests,
+        prompt_tokens=own.prompt,
+        completion_tokens=own.completion,
+        window=None if tightest is None else tightest.window,
+        resets_at=None if tightest is None else tightest.resets_at,
+        windows=windows,
+    )
+
+
+def room_of(account: Account, now: float) -> TokenRoom | None:
+    """What the tightest cap leaves; None without one. Asked for every answer, so it is cheap."""
+    tightest: CapState | None = None
+    least = 0
+    for scope in account.scopes:
+        for cap in scope.caps:
+            left = cap.limit - cap.spent(now) - cap.held
+            if tightest is None or left < least:
+                tightest, least = cap, left
+    if tightest is None:
+        return None
+    return TokenRoom(tightest.limit, max(0, least), tightest.empty_in(now))
