@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 from typing import Any
@@ -16,6 +17,7 @@ PATIENCE_S = 3600.0
 EVERY_S = 0.25
 LINE_S = 10.0
 STEP = 0.05
+BAR_STEPS = 1000
 
 
 def load_and_watch(
@@ -48,25 +50,36 @@ def load_and_watch(
 
 
 def _show(posting: threading.Thread, endpoint: str, key: str | None, model: str) -> None:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
+    if sys.stderr.isatty():
+        _draw(posting, endpoint, key, model)
+    else:
+        _tell(posting, endpoint, key, model)
 
-    console = Console(stderr=True)
-    said, said_at, part_said = "", 0.0, -1.0
-    columns = (TextColumn("{task.description}"), BarColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(model, total=1.0)
+
+def _draw(posting: threading.Thread, endpoint: str, key: str | None, model: str) -> None:
+    """A bar, with the words of the moment behind it."""
+    bar = click.progressbar(
+        length=BAR_STEPS, label=model, show_eta=False, item_show_func=str, file=sys.stderr
+    )
+    with bar:
         while posting.is_alive():
             posting.join(EVERY_S)
             part, words = _standing(endpoint, key, model)
-            progress.update(task, completed=part or 0.0, description=f"{model}: {words}")
-            if console.is_terminal or not words or words == said:
-                continue
-            # A download's words change all the time: a line for every tenth, or now and then.
-            moved = (part or 0.0) - part_said >= STEP or " of " not in words
-            if moved or time.monotonic() - said_at >= LINE_S:
-                click.echo(f"{model}: {words}", err=True)
-                said, said_at, part_said = words, time.monotonic(), part or 0.0
+            bar.update(round((part or 0.0) * BAR_STEPS) - bar.pos, current_item=words)
+
+
+def _tell(posting: threading.Thread, endpoint: str, key: str | None, model: str) -> None:
+    """A line per change; a download's words change all the time, so one for every step there."""
+    said, said_at, part_said = "", 0.0, -1.0
+    while posting.is_alive():
+        posting.join(EVERY_S)
+        part, words = _standing(endpoint, key, model)
+        if not words or words == said:
+            continue
+        moved = (part or 0.0) - part_said >= STEP or " of " not in words
+        if moved or time.monotonic() - said_at >= LINE_S:
+            click.echo(f"{model}: {words}", err=True)
+            said, said_at, part_said = words, time.monotonic(), part or 0.0
 
 
 def _standing(endpoint: str, key: str | None, model: str) -> tuple[float | None, str]:
