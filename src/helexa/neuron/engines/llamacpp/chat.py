@@ -28,6 +28,7 @@ TEXT = b'{"content":"'
 REASONING = b'{"reasoning_content":"'
 _CALLS = b'{"tool_calls":['
 EMPTY = frozenset((b"{}", b"", b"null", b'{"content":""}', b'{"reasoning_content":""}'))
+_decode_delta = msgspec.json.Decoder(dict[str, Any]).decode
 _ROLE = b'{"role":"assistant"}'
 DELTA_END = b',"finish_reason":null}]}\n\n'
 
@@ -154,7 +155,7 @@ class ChatDialect:
         """The role, an empty delta, or one in a form that is not spliced as it is."""
         state.pending += fresh
         out = b"" if state.opened else self._role(state, meter)
-        delta = {} if raw in EMPTY else msgspec.json.decode(raw, type=dict[str, Any])
+        delta = {} if raw in EMPTY else _decode_delta(raw)
         kept = {k: v for k, v in delta.items() if v not in (None, "") and k != "role"}
         if kept:
             if "reasoning_content" in kept:
