@@ -101,15 +101,18 @@ def run(rounds: int, seconds: float) -> report.Report:
 
 def figures(costs: dict[str, list[float]], errors: int) -> list[report.Figure]:
     """The bar."""
-    both = statistics.median(costs["both"])
     name = "cortex + neuron per paced event, to nginx"
     if not costs["nginx"]:
         return [report.not_measured(name, f"< {BAR} ×", "nginx not installed")]
+    # Round by round: what else the machine does hits the two that stand beside each other.
+    each = sorted(a / b for a, b in zip(costs["both"], costs["nginx"], strict=True))
+    low, high = each[len(each) // 4], each[-1 - len(each) // 4]
     floor = statistics.median(costs["nginx"])
     cortex, neuron = (statistics.median(costs[name]) for name in HOPS)
-    note = f"cortex {cortex:.1f} + neuron {neuron:.1f} µs; nginx {floor:.1f} µs"
+    note = f"cortex {cortex:.1f} + neuron {neuron:.1f} µs; nginx {floor:.1f} µs; "
+    note += f"middle half {low:.2f} to {high:.2f}"
     return [
-        report.at_most(name, both / floor, BAR, "×", note),
+        report.at_most(name, statistics.median(each), BAR, "×", note),
         report.at_most("errors", errors, 0, ""),
     ]
 
