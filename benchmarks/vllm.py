@@ -1,8 +1,8 @@
 """Tokens per second through a node against bare vLLM, at one and eight streams.
 
 Two vLLM servers with the same arguments and the same model, one of them started by a node. They
-take turns; the one that waits is stopped (SIGSTOP), because idle workers spin. The model is the
-built-in one: the smaller the model, the more a hop would show.
+take turns, each first every other time; the one that waits is stopped (SIGSTOP), because idle
+workers spin. The model is the built-in one: the smaller the model, the more a hop would show.
 """
 
 from __future__ import annotations
@@ -123,7 +123,9 @@ def run(rounds: int, tokens: int, answers: int) -> report.Report:
         settings = SETTINGS.format(python=build.python, slots=SLOTS)
         node = Node(scratch / "node", settings)
         stack.callback(node.stop)
-        node.load(model)
+        status, loaded = node.ask("/models/load", {"model_id": model}, timeout=400)
+        if status != 200:
+            raise Failed(f"vLLM did not load: {loaded}")
         engine = [pid for pid in tree([node.process.pid]) if pid != node.process.pid]
         sides = {"bare": (bare_port, tree([bare.pid])), "node": (node.port, engine)}
         for _, pids in sides.values():
@@ -134,7 +136,8 @@ def run(rounds: int, tokens: int, answers: int) -> report.Report:
         spent = dict.fromkeys(sides, 0.0)
         for turn in range(-1, rounds):  # the first one warms both up
             for streams in STREAMS:
-                for name, (port, pids) in sides.items():
+                for name in sorted(sides, reverse=turn % 2 == 0):
+                    port, pids = sides[name]
                     with awake(pids):
                         before = cpu_seconds([-node.process.pid])
                         rate = asyncio.run(one_round(port, model, streams, tokens, answers))
@@ -179,9 +182,9 @@ def _upper(values: list[float]) -> float:
 
 
 @click.command(help=__doc__)
-@click.option("--rounds", default=8, show_default=True)
+@click.option("--rounds", default=16, show_default=True)
 @click.option("--tokens", default=128, show_default=True, help="Of every answer.")
-@click.option("--answers", default=4, show_default=True, help="Of every client in a round.")
+@click.option("--answers", default=1, show_default=True, help="Of every client in a round.")
 @report.json_option
 def main(rounds: int, tokens: int, answers: int, json_file: Path | None) -> None:
     try:

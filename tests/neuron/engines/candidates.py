@@ -244,6 +244,7 @@ TRANSFORMERS = Candidate(
     crowds=1,
     exact=False,
     busy=answers_again,
+    shared=True,
     frees_s=30,
     missing="transformers serve is not installed; run: make vllm-env",
 )
