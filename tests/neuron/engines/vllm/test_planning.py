@@ -108,6 +108,12 @@ def test_a_cpu_pool_has_room_for_prompts_that_may_come_again(facts: ModelFacts) 
     assert int(str(kept.extra["kv_bytes"])) - int(str(bare.extra["kv_bytes"])) == 512 << 20
 
 
+def test_ranks_share_the_cores_and_a_tiny_model_takes_one(facts: ModelFacts) -> None:
+    assert plan(facts, CPU).threads == 16
+    assert plan(facts, CPU, max_devices=2).threads == 8
+    assert plan(replace(facts, weight_bytes=5 << 20), CPU).threads == 1
+
+
 def test_more_ranks_than_kv_heads_repeat_them(facts: ModelFacts) -> None:
     shape = Plan(context=1, slots=1, kv_cells=0)
     assert needs_of(facts, shape, 8).token == TOKEN

@@ -33,6 +33,8 @@ GRAPHS_MB = 2000
 """CUDA context, captured graphs, NCCL and the allocator's slack, per device."""
 KV_SHARE_CPU = 0.5
 """A CPU host has other things to do: the most of what the weights leave that is taken for KV."""
+SMALL_BYTES = 64 << 20
+"""A model whose token is cheaper than a barrier between threads."""
 _RETRY_AFTER_S = 30.0
 _FLOAT = 4
 
@@ -166,7 +168,7 @@ def _on_cpu(facts: ModelFacts, shape: Plan, host: Host, asked: Asked, given: Giv
         shape,
         context=min(shape.context, cells),
         kv_cells=cells,
-        threads=max(1, host.cores // ranks),
+        threads=1 if facts.weight_bytes < SMALL_BYTES else max(1, host.cores // ranks),
         memory_mb={HOST: fixed + mib(pool * ranks)},
         cache_ram_mb=cache,
         extra={"tensor_parallel": ranks, "kv_bytes": pool},
