@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import itertools
 import os
 import runpy
 import shutil
@@ -25,7 +26,7 @@ from typing import Any
 
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where the kernel keeps it
 _SOCKET, _NOTED = "engine", "shared-memory"
-_POLL_S = 0.05
+_POLL_S, _POLLS_A_NOTE = 0.05, 20
 _ROUNDS = 2
 _ENTRY = "vllm.entrypoints.launchers.api_server.entry"
 _OLD_ENTRY = "vllm.entrypoints.openai.api_server"
@@ -80,13 +81,17 @@ def _note_shared_memory(folder: Path) -> None:
             if os.getpgid(int(entry.name)) == os.getpgid(0):
                 lines = (entry / "maps").read_text().splitlines()
                 found |= {"/" + line.partition("/")[2] for line in lines if "/dev/shm/" in line}  # noqa: S108
-    (folder / _NOTED).write_text("".join(f"{path}\n" for path in sorted(found)))
+    fresh = folder / (_NOTED + ".new")  # whole or not at all, whatever ends us meanwhile
+    fresh.write_text("".join(f"{path}\n" for path in sorted(found)))
+    fresh.replace(folder / _NOTED)
 
 
 def _report_when_listening(report: Any, folder: Path) -> None:
     """Say where, once somebody answers there; loading takes from seconds to minutes."""
     path = str(folder / _SOCKET)
-    while True:
+    for turn in itertools.count():
+        if turn % _POLLS_A_NOTE == 0:  # it may be killed before it serves
+            _note_shared_memory(folder)
         with socket.socket(socket.AF_UNIX) as trial, contextlib.suppress(OSError):
             trial.connect(path)
             _note_shared_memory(folder)
