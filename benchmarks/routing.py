@@ -224,7 +224,7 @@ def placements(found: report.Report) -> None:
         placer = FleetPlacer(profiles, cast("Fleet", fleet), cast("Residency", idle), LeaseTable())
 
         def place(placer: FleetPlacer = placer) -> object:
-            return placer.find("m0", ANONYMOUS, seen, {})
+            return placer.find("m0", ANONYMOUS, seen)
 
         def reported(fleet: _Fleet = fleet, place: Callable[[], object] = place) -> float:
             fleet.report()
