@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+from tests.neuron.engines.candidates import installed_vllm
 
 from helexa import spark
 from helexa.neuron.engines.vllm.parsers import FAMILIES, family_of
@@ -84,3 +87,24 @@ def test_no_row_hides_another() -> None:
         earlier = next((r for r in FAMILIES if r.marks in hidden and r.lacks), None)
         assert not hidden or earlier is not None, row.name
         seen.append((row.marks, row.architecture))
+
+
+LISTED = """
+import json
+from vllm.reasoning import ReasoningParserManager
+from vllm.tool_parsers import ToolParserManager
+print(json.dumps([ToolParserManager.list_registered(), ReasoningParserManager.list_registered()]))
+"""
+
+
+@pytest.mark.engines
+@pytest.mark.timeout(180)
+def test_every_parser_of_the_table_is_one_that_the_installed_release_has() -> None:
+    build = installed_vllm()
+    if build is None:
+        pytest.skip("vLLM is not installed (make vllm-env)")
+    asked = [str(build.python), "-c", LISTED]
+    said = subprocess.run(asked, check=True, capture_output=True, text=True, timeout=150).stdout
+    tools, thoughts = json.loads(said.splitlines()[-1])
+    assert {f.tools for f in FAMILIES} - {None} <= set(tools)
+    assert {f.reasoning for f in FAMILIES} - {None} <= set(thoughts)
