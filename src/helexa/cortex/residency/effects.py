@@ -133,11 +133,14 @@ class NodeEffects:
                 async with asyncio.timeout(self._max_load_s):
                     fleet = await self._fleet.wait_until(lambda f: _over(f, node, model))
             except TimeoutError:
-                if _fetching(self._fleet.snapshot(), node, model):
-                    continue  # what is far away takes as long as it takes, and moves
-                raise ModelLoading(
-                    f"The model {model!r} is still loading on {node!r}.", retry_after_s=RETRY_S
-                ) from None
+                now = self._fleet.snapshot()
+                if _over(now, node, model):  # in the very moment the time was up
+                    fleet = now
+                elif not _fetching(now, node, model):
+                    raise ModelLoading(
+                        f"The model {model!r} is still loading on {node!r}.", retry_after_s=RETRY_S
+                    ) from None
+                # What is far away takes as long as it takes, and moves.
         state = _state(fleet, node, model)
         if state is None or state.entry.status != "loaded":
             raise _failure(model, node, state, lost=_lost(fleet, node))
