@@ -32,9 +32,13 @@ ORDER = (
     "stack",
     "sizes",
     "node",
+    "vllm",
+    "prefill_chunks",
     "fairness",
     "metering",
     "budgets",
+    "fan_out",
+    "soak",
     "chaos",
     "memory_plan",
 )
