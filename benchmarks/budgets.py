@@ -329,6 +329,7 @@ async def round_of(
     while held := await asyncio.to_thread(_held, stack, keys):
         if time.monotonic() - began > LEASE_S + 15:
             found.faults.append(f"still held: {held}")
+            click.echo(found.faults[-1], err=True)
             for line in await asyncio.to_thread(_evidence, stack):
                 click.echo(line, err=True)
             break

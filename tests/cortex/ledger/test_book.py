@@ -335,3 +335,13 @@ def test_what_was_put_off_is_settled_before_anybody_is_told_of_no_room(ledger: B
     ledger.before_short = lambda: end(ledger, "b", 10)
     assert take(ledger, hard(100), "c", 20) == 20
     assert ledger.extend("c", 1, 20, 60) == 60
+
+
+def test_an_extension_whose_own_end_was_put_off_holds_nothing(ledger: Book) -> None:
+    assert take(ledger, hard(100), "a", 40) == 40
+    assert take(ledger, hard(100), "b", 60) == 60
+    ledger.before_short = lambda: end(ledger, "a", 30)
+    assert ledger.extend("a", 1, 30, 80) is None
+    found = ledger.usage(hard(100))
+    assert (found.spent_tokens, found.open_tokens) == (30, 60)
+    assert [grant.request_id for grant in ledger.snapshot().grants] == ["b"]

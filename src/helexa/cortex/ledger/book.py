@@ -133,6 +133,8 @@ class Book:
         account, more = row.account, to - row.tokens
         if more > _room(row):
             self.before_short()
+            if self._open.get(key) is not row:
+                return None  # its own end was among what had been put off
         if more > _room(row) and self._blocks.more(account, now):
             return self._extend_later(key, row, to)
         return self._extended(key, row, to)
