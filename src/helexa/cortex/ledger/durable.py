@@ -301,4 +301,4 @@ def _taken_over() -> ServiceUnavailable:
 
 
 def _ignore(outcome: object) -> None:
-    """Losing it changes nothing: it is asked again."""
+    """Losing it grants nobody too much: what was to be given back stays in our block at worst."""
