@@ -11,7 +11,7 @@ import pytest
 from helexa.core.errors import InsufficientQuota, RateLimitExceeded, ServiceUnavailable
 from helexa.core.logging import get_logger
 from helexa.core.principal import Cap, Principal, Window
-from helexa.cortex.ledger import leasing, lives, spend
+from helexa.cortex.ledger import blocks, leasing, lives, spend
 from helexa.cortex.ledger.base import Grant, Settlement
 from helexa.cortex.ledger.book import Book
 from helexa.cortex.ledger.database import Database, LedgerUnavailable, connect
@@ -417,6 +417,13 @@ async def test_what_one_gateway_does_not_use_the_other_gets(postgres_url: str) -
         await two.store.close()
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may take longer than a request waits for what others give back."""
+    monkeypatch.setattr(blocks, "_OTHERS_S", 30.0)
+
+
+@pytest.mark.usefixtures("patient")
 async def test_the_last_tokens_go_to_the_gateway_that_can_use_them(postgres_url: str) -> None:
     one, two = (Rig(postgres_url, name, 1, [START]) for name in ("one", "two"))
     try:
@@ -438,6 +445,7 @@ async def test_the_last_tokens_go_to_the_gateway_that_can_use_them(postgres_url:
         await two.store.close()
 
 
+@pytest.mark.usefixtures("patient")
 async def test_a_running_request_is_extended_with_what_lies_in_another_gateways_block(
     postgres_url: str,
 ) -> None:
@@ -452,6 +460,7 @@ async def test_a_running_request_is_extended_with_what_lies_in_another_gateways_
         await two.store.close()
 
 
+@pytest.mark.usefixtures("patient")
 async def test_of_two_gateways_that_are_short_of_each_others_tokens_one_gets_them_all(
     postgres_url: str,
 ) -> None:
@@ -460,12 +469,15 @@ async def test_of_two_gateways_that_are_short_of_each_others_tokens_one_gets_the
         for rig in (one, two):
             await rig.take(hard(1000), f"{rig.life.life}", 500)
             rig.end(f"{rig.life.life}", 0)
-        answers = await asyncio.gather(
-            one.take(hard(1000), "a", 900), two.take(hard(1000), "b", 900), return_exceptions=True
-        )
-        granted = sorted(answer for answer in answers if isinstance(answer, int))
-        assert granted[-1] == 900
-        assert sum(granted) <= 1000
+        asked = {
+            asyncio.ensure_future(rig.take(hard(1000), name, 900)): (rig, name)
+            for rig, name in ((one, "a"), (two, "b"))
+        }
+        (first,), (second,) = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        assert first.result() == 900
+        rig, name = asked[first]
+        rig.end(name, 900)
+        assert await second == 100
     finally:
         await one.store.close()
         await two.store.close()
