@@ -201,9 +201,9 @@ def spent(stack: Stack, key: str) -> int:
 
 
 def is_spent(got: httpx.Response) -> bool:
-    """Whether the key is refused for want of tokens, by either of the two codes for it."""
+    """Whether the key is told that its balance is gone, and not that requests hold it."""
     assert got.status_code in (200, 429), got.text
-    return got.status_code == 429
+    return got.status_code == 429 and got.json()["error"]["code"] == "insufficient_quota"
 
 
 def test_keys_of_cortex_toml_come_and_go_while_their_requests_run(start_stack: StartStack) -> None:
