@@ -142,10 +142,13 @@ async def test_llm_answers_plainly_streamed_and_by_schema_with_the_file_we_wrote
     for more in ([], ["--no-stream"]):
         said = await headless(*ask, *more, "Say hello", cwd=tmp_path, home=home, **environ)
         assert said.strip()
+    # Of words that the schema names: a small model may not find the end of a free one.
+    schema = {"type": "object", "properties": {"kind": {"enum": ["dog", "cat"]}},
+              "required": ["kind"], "additionalProperties": False}  # fmt: skip
     said = await headless(
-        *ask, "--schema", "name, age int", "A dog", cwd=tmp_path, home=home, **environ
+        *ask, "--schema", json.dumps(schema), "A dog", cwd=tmp_path, home=home, **environ
     )
-    assert set(json.loads(said)) == {"name", "age"}
+    assert json.loads(said)["kind"] in ("dog", "cat")
 
 
 @pytest.mark.anyio
