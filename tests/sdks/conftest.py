@@ -65,13 +65,17 @@ def _installed(cache: Path, kind: str, packages: tuple[str, ...], command: objec
     if folder.is_dir():
         return folder
     made = Path(tempfile.mkdtemp(prefix=f"{kind}-", dir=cache))
-    done = subprocess.run(
-        command(made),  # type: ignore[operator]
-        capture_output=True,
-        text=True,
-        timeout=INSTALL_S,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            command(made),  # type: ignore[operator]
+            capture_output=True,
+            text=True,
+            timeout=INSTALL_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        shutil.rmtree(made, ignore_errors=True)
+        pytest.skip(f"{' '.join(packages)} did not arrive within {INSTALL_S} s")
     if done.returncode != 0:
         shutil.rmtree(made, ignore_errors=True)
         said = (done.stderr or done.stdout).strip().splitlines()
