@@ -7,7 +7,7 @@ suffix that are made once per request.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -127,3 +127,52 @@ def _add_fragment(calls: dict[int, dict[str, Any]], fragment: dict[str, Any]) ->
     call["id"] = fragment.get("id") or call["id"]
     call["function"]["name"] += function.get("name") or ""
     call["function"]["arguments"] += function.get("arguments") or ""
+
+
+class Ending(Protocol):
+    """What is known of one choice when it ends.
+
+    Attributes:
+        stop: The client's text that ended it.
+        deltas, logprobs: Kept for plain answers.
+    """
+
+    index: int
+    finish: str | None
+    stop: str | None
+    deltas: list[msgspec.Raw]
+    logprobs: list[msgspec.Raw]
+
+
+def finish_chunk(envelope: Envelope, state: Ending, why: str | None) -> bytes:
+    """The finish chunk of a choice; ``why`` says what of ours cut the answer."""
+    choice: dict[str, Any] = {"index": state.index, "delta": {}}
+    if state.stop is not None:
+        choice["stop_reason"] = state.stop
+    choice["finish_reason"] = state.finish
+    members: dict[str, Any] = {"choices": [choice]}
+    if why is not None:
+        members["helexa"] = {"finish": why}
+    return envelope.chunk(members)
+
+
+def plain_choice(state: Ending) -> dict[str, object]:
+    """The choice of a plain answer."""
+    choice: dict[str, object] = {
+        "index": state.index,
+        "message": assemble(state.deltas),
+        "logprobs": _joined(state.logprobs),
+        "finish_reason": state.finish or "stop",
+    }
+    if state.stop is not None:
+        choice["stop_reason"] = state.stop
+    return choice
+
+
+def _joined(pieces: list[msgspec.Raw]) -> dict[str, Any] | None:
+    if not pieces:
+        return None
+    tokens: list[Any] = []
+    for piece in pieces:
+        tokens += msgspec.json.decode(piece).get("content") or []
+    return {"content": tokens, "refusal": None}

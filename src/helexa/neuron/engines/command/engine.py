@@ -16,10 +16,10 @@ from helexa.core.settings import SettingsError
 from helexa.neuron.engines.base import Address, Host, Launch, LoadFigures, Plan, Served, Verdict
 from helexa.neuron.engines.command.child import LOOPBACK, CommandConfig
 from helexa.neuron.engines.command.places import check_places, fill, uses
-from helexa.neuron.engines.command.reading import make_reader
 from helexa.neuron.engines.compatible.engine import CompatibleEngine, new_key
 from helexa.neuron.engines.compatible.habits import Habits
 from helexa.neuron.engines.compatible.reader import MakeReader
+from helexa.neuron.engines.compatible.reading import make_reader
 from helexa.neuron.engines.environ import engine_environ
 from helexa.neuron.engines.http import Answer, ask
 from helexa.neuron.engines.request import Json

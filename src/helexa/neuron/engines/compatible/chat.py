@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from helexa.neuron.engines.base import Meter
 from helexa.neuron.engines.compatible.chunks import Choice, ChoiceState, Delta, known_finish
 from helexa.neuron.engines.compatible.reader import Delta as Clean
 from helexa.neuron.engines.compatible.reader import MakeReader, Reader
-from helexa.neuron.engines.render import Envelope, assemble, prompt_timings
+from helexa.neuron.engines.render import Envelope, finish_chunk, plain_choice, prompt_timings
 from helexa.neuron.engines.request import Json
 
 _END = b',"finish_reason":null}]}\n\n'
@@ -148,38 +146,14 @@ class ChatDialect:
         answer."""
         start = b"" if state.opened else self._role(state, Meter())
         start += self._held(state)
-        choice: Json = {"index": state.index, "delta": {}}
-        if state.stop is not None:
-            choice["stop_reason"] = state.stop
-        choice["finish_reason"] = state.finish
-        members: Json = {"choices": [choice]}
-        if why is not None:
-            members["helexa"] = {"finish": why}
-        return start + self._envelope.chunk(members)
+        return start + finish_chunk(self._envelope, state, why)
 
     def whole(self, state: ChoiceState) -> dict[str, object]:
         """The choice of a plain answer."""
-        choice: Json = {
-            "index": state.index,
-            "message": assemble(state.deltas),
-            "logprobs": _joined(state.logprobs),
-            "finish_reason": state.finish or "stop",
-        }
-        if state.stop is not None:
-            choice["stop_reason"] = state.stop
-        return choice
+        return plain_choice(state)
 
 
 def _logprobs(raw: msgspec.Raw) -> bytes:
     """The engine's ``{"content":[…]}`` with the member the schema wants beside it."""
     said = msgspec.json.decode(raw)
     return b',"logprobs":' + _encode({"refusal": None, "content": None} | said)
-
-
-def _joined(pieces: list[msgspec.Raw]) -> dict[str, Any] | None:
-    if not pieces:
-        return None
-    tokens: list[Any] = []
-    for piece in pieces:
-        tokens += msgspec.json.decode(piece).get("content") or []
-    return {"content": tokens, "refusal": None}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from helexa.core.errors import InvalidRequestBody, UnsupportedParameter
+from helexa.core.errors import UnsupportedParameter
 from helexa.neuron.engines.base import Served
 from helexa.neuron.engines.compatible.habits import Habits
 from helexa.neuron.engines.conversation import (
@@ -18,10 +18,10 @@ from helexa.neuron.engines.conversation import (
 from helexa.neuron.engines.request import (
     Json,
     check_messages,
+    check_prompt,
     check_tools,
     set_thinking,
     take_cap,
-    wrong,
 )
 
 _UNASKED: Mapping[str, tuple[object, ...]] = {
@@ -61,21 +61,8 @@ def prepare_text(body: Json, served: Served, habits: Habits) -> None:
     Raises:
         RequestRefused: With the path of what is wrong.
     """
-    prompt = body.get("prompt")
-    if prompt is None:
-        raise InvalidRequestBody("The request has no `prompt`.", param="prompt")
-    if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str):
-        prompt = body["prompt"] = prompt[0]
-    tokens = isinstance(prompt, list) and all(type(token) is int for token in prompt)
-    if not isinstance(prompt, str) and not tokens:
-        if isinstance(prompt, list):
-            raise UnsupportedParameter("Send one `prompt` per request.", param="prompt")
-        raise wrong("prompt", "a string", prompt)
-    if "logprobs" in body and type(body["logprobs"]) is not int:
-        raise wrong("logprobs", "an integer", body["logprobs"])
+    check_prompt(body)
     body.pop("best_of", None)
-    if body.pop("echo", False):
-        raise UnsupportedParameter("`echo` is not supported.", param="echo")
     _finish(body, served, habits)
 
 

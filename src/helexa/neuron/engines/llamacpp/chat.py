@@ -15,7 +15,7 @@ from helexa.neuron.engines.conversation import (
 from helexa.neuron.engines.llamacpp.constrain import constrain
 from helexa.neuron.engines.llamacpp.forced import CallReader, Delta, Heads
 from helexa.neuron.engines.llamacpp.stream import Choice, ChoiceState, known_finish
-from helexa.neuron.engines.render import Envelope, assemble, prompt_timings
+from helexa.neuron.engines.render import Envelope, finish_chunk, plain_choice, prompt_timings
 from helexa.neuron.engines.request import (
     Json,
     check_messages,
@@ -179,37 +179,13 @@ class ChatDialect:
     def finish(self, state: ChoiceState, why: str | None) -> bytes:
         """The finish chunk; ``why`` says what of ours cut the answer."""
         start = b"" if state.opened else self._role(state)
-        choice: Json = {"index": state.index, "delta": {}}
-        if state.stop is not None:
-            choice["stop_reason"] = state.stop
-        choice["finish_reason"] = state.finish
-        members: dict[str, Any] = {"choices": [choice]}
-        if why is not None:
-            members["helexa"] = {"finish": why}
-        return start + self._envelope.chunk(members)
+        return start + finish_chunk(self._envelope, state, why)
 
     def whole(self, state: ChoiceState) -> dict[str, object]:
         """The choice of a plain answer."""
-        choice: Json = {
-            "index": state.index,
-            "message": assemble(state.deltas),
-            "logprobs": _joined(state.logprobs),
-            "finish_reason": state.finish or "stop",
-        }
-        if state.stop is not None:
-            choice["stop_reason"] = state.stop
-        return choice
+        return plain_choice(state)
 
 
 def _logprobs(raw: msgspec.Raw) -> bytes:
     """The engine's ``{"content":[…]}`` with the member the schema wants beside it."""
     return b',"logprobs":{"refusal":null,' + bytes(raw)[1:]
-
-
-def _joined(pieces: list[msgspec.Raw]) -> dict[str, Any] | None:
-    if not pieces:
-        return None
-    tokens: list[Any] = []
-    for piece in pieces:
-        tokens += msgspec.json.decode(piece).get("content") or []
-    return {"content": tokens, "refusal": None}

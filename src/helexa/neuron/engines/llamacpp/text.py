@@ -6,11 +6,10 @@ from typing import Any
 
 import msgspec
 
-from helexa.core.errors import InvalidRequestBody, UnsupportedParameter
 from helexa.neuron.engines.base import Meter, Served
 from helexa.neuron.engines.llamacpp.stream import Choice, ChoiceState, known_finish
 from helexa.neuron.engines.render import Envelope
-from helexa.neuron.engines.request import Json, take_cap, wrong
+from helexa.neuron.engines.request import Json, check_prompt, take_cap
 
 _NOT_FOR_CLIENTS = ("id_slot", "cache_prompt", "n_keep", "n_discard", "response_fields", "lora",
                     "return_tokens", "best_of")  # fmt: skip
@@ -22,20 +21,7 @@ def prepare(body: Json, served: Served) -> None:
     Raises:
         RequestRefused: With the path of what is wrong.
     """
-    prompt = body.get("prompt")
-    if prompt is None:
-        raise InvalidRequestBody("The request has no `prompt`.", param="prompt")
-    if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str):
-        prompt = body["prompt"] = prompt[0]
-    tokens = isinstance(prompt, list) and all(type(token) is int for token in prompt)
-    if not isinstance(prompt, str) and not tokens:
-        if isinstance(prompt, list):
-            raise UnsupportedParameter("Send one `prompt` per request.", param="prompt")
-        raise wrong("prompt", "a string", prompt)
-    if "logprobs" in body and type(body["logprobs"]) is not int:
-        raise wrong("logprobs", "an integer", body["logprobs"])
-    if body.pop("echo", False):
-        raise UnsupportedParameter("`echo` is not supported.", param="echo")
+    check_prompt(body)
     for name in _NOT_FOR_CLIENTS:
         body.pop(name, None)
     body["max_tokens"] = take_cap(body, served, "n_predict")

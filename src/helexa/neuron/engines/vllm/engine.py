@@ -20,10 +20,10 @@ from helexa.neuron.engines.base import (
     Served,
     Verdict,
 )
-from helexa.neuron.engines.command.reading import make_reader
 from helexa.neuron.engines.compatible.engine import CompatibleEngine, new_key
 from helexa.neuron.engines.compatible.habits import Habits
 from helexa.neuron.engines.compatible.reader import MakeReader
+from helexa.neuron.engines.compatible.reading import make_reader
 from helexa.neuron.engines.environ import engine_environ
 from helexa.neuron.engines.http import ask
 from helexa.neuron.engines.request import Json
