@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from helexa.core.settings import SettingsError, convert, read_file
+from helexa.cortex.watched import stamp_of
 
 BUILT_IN = "helexa/spark"
 """The model that ships with every node and is loadable without being in the catalogue."""
@@ -142,7 +143,7 @@ class ProfileFile:
     ) -> None:
         self._path = path
         self._on_failure = on_failure
-        self._stamp = _stamp(path)
+        self._stamp = stamp_of(path)
         self.current = current or Profiles()
         self.failures = 0
         self.generation = 0
@@ -160,7 +161,7 @@ class ProfileFile:
 
     def refresh(self) -> bool:
         """Re-read the file if it changed; True when ``current`` is new. Costs one ``stat``."""
-        stamp = _stamp(self._path)
+        stamp = stamp_of(self._path)
         if self._path is None or stamp == self._stamp:
             return False
         self._stamp = stamp
@@ -172,13 +173,3 @@ class ProfileFile:
             return False
         self.generation += 1
         return True
-
-
-def _stamp(path: Path | None) -> tuple[int, int, int] | None:
-    if path is None:
-        return None
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -18,6 +18,7 @@ from helexa.core.errors import InvalidRequestBody
 from helexa.core.settings import SettingsError
 from helexa.cortex.fleet.fleet import Fleet
 from helexa.cortex.settings import NeuronSettings, check_neurons
+from helexa.cortex.watched import Watched
 
 
 class Door(Protocol):
@@ -144,10 +145,9 @@ class NodesFile:
     def __init__(
         self, path: Path | None, read: Callable[[], tuple[NeuronSettings, ...]], roster: Roster
     ) -> None:
-        self._path = path
         self._read = read
         self._roster = roster
-        self._stamp = _stamp(path)
+        self._watched = Watched(path)
 
     async def refresh(self, *, asked: bool = False) -> list[str]:
         """Take over what changed; what that was, in words.
@@ -158,10 +158,8 @@ class NodesFile:
         Raises:
             SettingsError: The file cannot be used; the nodes stay what they were.
         """
-        stamp = _stamp(self._path)
-        if self._path is None or stamp is None or (stamp == self._stamp and not asked):
+        if not self._watched.changed(asked=asked):
             return []
-        self._stamp = stamp
         return await self._roster.follow(await asyncio.to_thread(self._read))
 
 
@@ -191,13 +189,3 @@ class FleetDoor:
         """See ``Door``."""
         await self._fleet.remove(name)
         self._closed(name)
-
-
-def _stamp(path: Path | None) -> tuple[int, int, int] | None:
-    if path is None:
-        return None
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -9,6 +9,7 @@ from pathlib import Path
 from helexa.cortex.keys.fixed import fixed_of
 from helexa.cortex.keys.keyring import Keyring
 from helexa.cortex.settings import EntitlementSettings
+from helexa.cortex.watched import Watched
 
 
 class KeysFile:
@@ -27,11 +28,10 @@ class KeysFile:
         keyring: Keyring,
         environ: Mapping[str, str],
     ) -> None:
-        self._path = path
         self._read = read
         self._keyring = keyring
         self._environ = environ
-        self._stamp = _stamp(path)
+        self._watched = Watched(path)
 
     async def refresh(self, *, asked: bool = False) -> list[str]:
         """Take over what changed; what that was, in words.
@@ -42,19 +42,7 @@ class KeysFile:
         Raises:
             SettingsError: The file cannot be used; the keys stay what they were.
         """
-        stamp = _stamp(self._path)
-        if self._path is None or stamp is None or (stamp == self._stamp and not asked):
+        if not self._watched.changed(asked=asked):
             return []
-        self._stamp = stamp
         given = await asyncio.to_thread(self._read)
         return await self._keyring.follow_settings(fixed_of(given, self._environ))
-
-
-def _stamp(path: Path | None) -> tuple[int, int, int] | None:
-    if path is None:
-        return None
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
