@@ -6,7 +6,11 @@ import msgspec
 import pytest
 
 from helexa.core.errors import InvalidJson, InvalidRequestBody
+from helexa.neuron.engines.request import decode
 from helexa.wire.bodies import decode_as
+from helexa.wire.messages.decode import decode_messages
+from helexa.wire.peek import peek
+from helexa.wire.responses.decode import read_body
 
 
 class Order(msgspec.Struct, forbid_unknown_fields=True):
@@ -28,3 +32,19 @@ def test_what_is_wrong_is_named_by_its_path() -> None:
 def test_what_is_no_json_says_so() -> None:
     with pytest.raises(InvalidJson):
         decode_as(b"{", Order)
+
+
+DEEP = b'{"a":' * 5000 + b"1" + b"}" * 5000
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"model": "m", "x": %b}' % DEEP, b'{"model": "a\xffb"}', b'{"model": "m"'],
+    ids=["nested too deeply", "no UTF-8", "cut off"],
+)  # fmt: skip
+def test_no_bytes_that_a_client_can_send_are_more_than_a_refusal(body: bytes) -> None:
+    def own(body: bytes) -> object:
+        return decode_as(body, dict)
+
+    for read in (own, peek, decode_messages, read_body, decode):
+        with pytest.raises(InvalidJson):
+            read(body)

@@ -133,6 +133,11 @@ def test_a_refusal_never_looks_like_something_to_retry(
     assert "5,000" in text
 
 
+def test_a_number_that_python_will_not_read_is_left_out_of_a_refusal() -> None:
+    text = wire.render(e.ModelNotFound(f"No model is called {'5' * 5000}."), "openai").body
+    assert "No model is called ….".encode() in text
+
+
 @pytest.mark.parametrize("dialect", ["openai", "anthropic"])
 def test_context_overflow_uses_the_words_that_make_agents_compact(dialect: wire.Dialect) -> None:
     body: dict[str, Any] = json.loads(

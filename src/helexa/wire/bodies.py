@@ -1,4 +1,4 @@
-"""Request bodies of our own routes, decoded into what they must be."""
+"""Request bodies, decoded into what they must be; and what is said of those that are no JSON."""
 
 from __future__ import annotations
 
@@ -9,6 +9,17 @@ import msgspec
 from helexa.core.errors import InvalidJson, InvalidRequestBody
 
 T = TypeVar("T")
+
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What the decoder raises: for malformed JSON, for text that is not UTF-8, and for members that
+are nested deeper than it goes (some hundred levels)."""
+
+
+def not_json(error: Exception) -> InvalidJson:
+    """One of ``UNREADABLE`` as the refusal of the body that it was raised for."""
+    if isinstance(error, RecursionError):
+        return InvalidJson("The body is nested too deeply; keep it below some hundred levels.")
+    return InvalidJson(f"The body is not valid JSON: {error}.")
 
 
 def decode_as(body: bytes, kind: type[T]) -> T:
@@ -24,5 +35,5 @@ def decode_as(body: bytes, kind: type[T]) -> T:
         text, _, path = str(error).partition(" - at `")
         where = path.rstrip("`").removeprefix("$").removeprefix(".")
         raise InvalidRequestBody(f"{text}.", param=where or None) from error
-    except msgspec.DecodeError as error:
-        raise InvalidJson(f"The body is not valid JSON: {error}") from error
+    except UNREADABLE as error:
+        raise not_json(error) from error

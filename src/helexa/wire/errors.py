@@ -108,6 +108,8 @@ _ALARMING = re.compile(
 )
 _ALARMING_DIGITS = re.compile(r"429|5\d\d")
 _DIGITS = re.compile(r"\d+")
+_LONGEST_NUMBER = 18
+"""Digits; longer ones are no figures of ours, and Python refuses to read some."""
 _LETTERS_ONLY = re.compile(r"[A-Za-z_]+")
 _JSON: Header = (b"content-type", b"application/json")
 _encode = msgspec.json.Encoder().encode
@@ -287,6 +289,8 @@ def _calm_number(match: re.Match[str]) -> str:
     digits = match.group()
     if not _ALARMING_DIGITS.search(digits):
         return digits
+    if len(digits) > _LONGEST_NUMBER:
+        return "…"
     grouped = f"{int(digits):,}"
     return "…" if _ALARMING_DIGITS.search(grouped) else grouped
 

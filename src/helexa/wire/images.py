@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from helexa.wire.bodies import UNREADABLE
+
 TYPES = ("image_url", "input_image", "image")
 _PART = re.compile(rb'"type"\s*:\s*"(?:image_url|input_image|image)"')
 _DATA = b";base64,"
@@ -51,7 +53,7 @@ def first_image(messages: bytes | msgspec.Raw) -> str | None:
     the messages are not what they should be."""
     try:
         found = _messages(messages)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return None
     for index, message in enumerate(found):
         if isinstance(message.content, list):

@@ -12,7 +12,8 @@ from hashlib import blake2b
 
 import msgspec
 
-from helexa.core.errors import InvalidJson, InvalidRequestBody, MissingModelField
+from helexa.core.errors import InvalidRequestBody, MissingModelField
+from helexa.wire.bodies import UNREADABLE, not_json
 
 PREFIX_BYTES = 2048
 """How much of the prompt the hash covers: enough to tell conversations apart."""
@@ -73,7 +74,7 @@ def peek(body: bytes) -> Peek:
     """Read what routing needs.
 
     Raises:
-        InvalidJson: Not JSON, or not UTF-8.
+        InvalidJson: Not JSON, not UTF-8, or nested beyond reason.
         InvalidRequestBody: Not an object, or a member of the wrong type (``param`` says which).
         MissingModelField: No ``model``.
     """
@@ -81,8 +82,8 @@ def peek(body: bytes) -> Peek:
         head = _decode(body)
     except msgspec.ValidationError as error:
         raise wrong_type(error) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidJson(f"The body is not valid JSON: {error}.") from None
+    except UNREADABLE as error:
+        raise not_json(error) from None
     model = head.model
     if not model:
         raise MissingModelField(

@@ -21,6 +21,7 @@ from hashlib import sha256
 import msgspec
 
 from helexa.cortex.routing.ask import Ask
+from helexa.wire.bodies import UNREADABLE
 from helexa.wire.images import images
 from helexa.wire.peek import Peek
 from helexa.wire.prefix import stable_prefix
@@ -84,7 +85,7 @@ def ask_of(seen: Peek, hint: bytes | None = None, per_byte: float = 0.25) -> Ask
     if seen.prompt:
         try:
             messages = _messages(seen.prompt)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             chain.add(bytes(seen.prompt))  # a prompt without messages, or nothing that we know
         else:
             _add_messages(chain, messages)
@@ -150,6 +151,6 @@ def _stable(head: bytes) -> bytes:
 def _named(hint: msgspec.Raw) -> bytes | None:
     try:
         found = _name(hint)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return None
     return (found if isinstance(found, str) else found.user_id).encode()

@@ -13,6 +13,7 @@ from helexa.core.errors import UnsupportedParameter
 from helexa.neuron.engines.base import Served
 from helexa.neuron.engines.request import Json, wrong
 from helexa.neuron.models.template import system_first
+from helexa.wire.bodies import UNREADABLE
 
 _INSTRUCTS = ("system", "developer")
 
@@ -55,7 +56,7 @@ def _arguments(value: Any) -> str:
         return msgspec.json.encode(value).decode()
     try:
         msgspec.json.decode(value)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return msgspec.json.encode({"unparsed": value}).decode()
     return value
 

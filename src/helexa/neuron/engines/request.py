@@ -12,13 +12,13 @@ from typing import Any
 import msgspec
 
 from helexa.core.errors import (
-    InvalidJson,
     InvalidRequestBody,
     MissingModelField,
     UnsupportedParameter,
 )
 from helexa.neuron.engines.base import Served
 from helexa.neuron.engines.images import KINDS, TYPES, Images
+from helexa.wire.bodies import UNREADABLE, not_json
 
 Json = dict[str, Any]
 Check = Callable[[Any], bool]
@@ -80,8 +80,8 @@ def decode(raw: bytes) -> Json:
     """
     try:
         body = msgspec.json.decode(raw)
-    except msgspec.DecodeError as error:
-        raise InvalidJson(f"The body is not valid JSON: {error}.") from None
+    except UNREADABLE as error:
+        raise not_json(error) from None
     if not isinstance(body, dict):
         raise InvalidRequestBody("The body must be a JSON object.")
     for name in [name for name, value in body.items() if value is None]:

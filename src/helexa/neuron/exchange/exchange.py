@@ -39,6 +39,7 @@ from helexa.relay.answer import Answer, StreamForm
 from helexa.relay.reply import Reply
 from helexa.relay.request import Request
 from helexa.wire import errors as wire
+from helexa.wire.bodies import not_json
 from helexa.wire.inline import InlineThinking
 from helexa.wire.peek import peek
 from helexa.wire.translation import Translation
@@ -167,6 +168,8 @@ class Exchange:
             if len(self.body) < THREAD_BYTES:
                 return model.engine.clean(*args, thinking=thinking)
             return await asyncio.to_thread(model.engine.clean, *args, thinking=thinking)
+        except RecursionError as error:  # in the schemas, for example
+            raise not_json(error) from None
         except (UnsupportedOperation, VisionUnsupported) as error:
             if self.caller.gateway is not None:
                 raise

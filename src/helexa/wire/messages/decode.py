@@ -21,7 +21,8 @@ from helexa.core.chat import (
     ToolChoice,
     ToolMode,
 )
-from helexa.core.errors import InvalidJson, InvalidRequestBody, UnsupportedParameter
+from helexa.core.errors import InvalidRequestBody, UnsupportedParameter
+from helexa.wire.bodies import UNREADABLE, not_json
 from helexa.wire.messages import body as wire
 from helexa.wire.messages.turns import Placed, read_turns
 from helexa.wire.peek import wrong_type
@@ -57,7 +58,7 @@ def decode_messages(raw: bytes) -> Asked:
     """Read the body of ``POST /v1/messages`` or ``/v1/messages/count_tokens``.
 
     Raises:
-        InvalidJson: Not JSON, or not UTF-8.
+        InvalidJson: Not JSON, not UTF-8, or nested beyond reason.
         InvalidRequestBody: A member is wrong; ``param`` is its path.
         UnsupportedParameter: It is right, and nobody here can do it.
     """
@@ -117,8 +118,8 @@ def _read(raw: bytes) -> wire.Body:
             f"Send one of: {wire.KNOWN_BLOCKS}.",
             param=path,
         ) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidJson(f"The body is not valid JSON: {error}.") from None
+    except UNREADABLE as error:
+        raise not_json(error) from None
 
 
 def _refuse_threads(body: wire.Body) -> None:

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from helexa.core.chat import ChatRequest, Message, Reasoning, ResponseFormat, Sampling, Text
-from helexa.core.errors import InvalidJson, InvalidRequestBody, UnsupportedParameter
+from helexa.core.errors import InvalidRequestBody, UnsupportedParameter
+from helexa.wire.bodies import UNREADABLE, not_json
 from helexa.wire.peek import wrong_type
 from helexa.wire.responses.body import Body, Item
 from helexa.wire.responses.tools import Names, read_choice, read_tools
@@ -32,7 +33,7 @@ def read_body(raw: bytes) -> Body:
     """The body of ``POST /v1/responses``, typed; what nobody here can do is refused.
 
     Raises:
-        InvalidJson: Not JSON, or not UTF-8.
+        InvalidJson: Not JSON, not UTF-8, or nested beyond reason.
         InvalidRequestBody: A member is of the wrong type; ``param`` is its path.
         UnsupportedParameter: It is right, and cannot be honoured.
     """
@@ -40,8 +41,8 @@ def read_body(raw: bytes) -> Body:
         body = _decode(raw)
     except msgspec.ValidationError as error:
         raise wrong_type(error) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidJson(f"The body is not valid JSON: {error}.") from None
+    except UNREADABLE as error:
+        raise not_json(error) from None
     _refuse(body)
     return body
 
