@@ -80,8 +80,8 @@ class Chain:
         self.clients = [self._client(gateway) for _ in range(CLIENTS)]
         self.gateway = gateway
         self.play = Play()
-        for node in gateway.fleet.snapshot().nodes:
-            link = gateway.links.get(node.name)
+        for node in gateway.rooms.fleet.snapshot().nodes:
+            link = gateway.rooms.links.get(node.name)
             assert link is not None
             for _ in range(CLIENTS):
                 self._connect(link.pool)
@@ -94,7 +94,7 @@ class Chain:
         pool._returned(connection, keep=True)
 
     def _client(self, gateway: Gateway) -> ServerProtocol:
-        protocol = gateway.listener.connections.protocol()
+        protocol = gateway.front.listener.connections.protocol()
         protocol.connection_made(Wire())
         return protocol
 
@@ -126,7 +126,7 @@ class Chain:
         return asked
 
     def _flush(self) -> None:
-        outbox = self.gateway.listener.connections.outbox
+        outbox = self.gateway.front.listener.connections.outbox
         assert outbox is not None
         outbox.flush()
 
@@ -136,9 +136,12 @@ async def measure(stub: Stub, batches: int) -> dict[str, float]:
     loop = asyncio.get_running_loop()
     settings = msgspec.toml.decode(cortex_toml(stub.urls), type=CortexSettings)
     gateway = assemble(settings, loop)
-    await gateway.keyring.refresh()
-    polls, books = loop.create_task(gateway.fleet.run()), loop.create_task(gateway.kept.run())
-    while len([n for n in gateway.fleet.snapshot().reachable if MODEL in n.models]) < len(
+    await gateway.rooms.keyring.refresh()
+    polls, books = (
+        loop.create_task(gateway.rooms.fleet.run()),
+        loop.create_task(gateway.rooms.kept.run()),
+    )
+    while len([n for n in gateway.rooms.fleet.snapshot().reachable if MODEL in n.models]) < len(
         stub.urls
     ):
         await asyncio.sleep(0.05)
@@ -155,7 +158,7 @@ async def measure(stub: Stub, batches: int) -> dict[str, float]:
             spent.append(batch(asks))
             if number % 8 == 7:  # the ledger and the log are written meanwhile
                 await asyncio.sleep(0.01)
-                for mail in gateway.settler._mail.values():
+                for mail in gateway.rooms.settler._mail.values():
                     mail.acks.clear()
         # Ended requests are booked in batches of two of ours.
         warm = spent[len(spent) // 3 // 2 * 2 :]

@@ -167,12 +167,12 @@ def test_a_gateway_that_cannot_start_says_why_without_secrets(
 
 def test_a_bug_that_ends_the_gateway_is_logged_without_secrets(tmp_path: Path) -> None:
     program = """
-import helexa.cortex.build as build
+from helexa.cortex.build import serve
 from helexa.cli import cortex
 def broken(settings, *_):
     secret, copy = settings.entitlements.keys[0].key.reveal(), settings
     raise RuntimeError("a bug")
-build.assemble = broken
+serve.assemble = broken
 cortex()
 """
     file = tmp_path / "cortex.toml"

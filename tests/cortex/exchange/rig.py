@@ -100,10 +100,10 @@ class Log:
 class Gateway:
     """The gateway and its address; ``ask`` it."""
 
-    def __init__(self, rooms: build.Gateway, log: Log) -> None:
-        self.rooms = rooms
+    def __init__(self, whole: build.Gateway, log: Log) -> None:
+        self.parts, self.rooms, self.front = whole.parts, whole.rooms, whole.front
         self.log = log
-        self.port = rooms.listener.port
+        self.port = whole.front.listener.port
 
     async def ask(self, body: Any = None, *, path: str = CHAT, **headers: str) -> Got:
         """One request on a connection of its own."""
@@ -119,16 +119,16 @@ class Gateway:
 
     async def settled(self) -> None:
         """Wait until nothing is held for anybody."""
-        rooms = self.rooms
-        await until(lambda: not rooms.app.running)
-        rooms.app.flush()
+        rooms, app = self.rooms, self.front.app
+        await until(lambda: not app.running)
+        app.flush()
         await until(lambda: not rooms.settler.waiting)
         assert not rooms.ledger.snapshot().grants
         assert not rooms.placer.leases.open()
 
     def metric(self, name: str, **labels: str) -> float:
         """A sample of the exposition; 0 when there is none."""
-        registry = self.rooms.metrics.registry
+        registry = self.parts.metrics.registry
         registry.update()
         for line in "".join(registry.lines()).splitlines():
             head, _, value = line.rpartition(" ")
@@ -163,10 +163,11 @@ async def gateway(*nodes: FakeNode, config: str = "", models: str = "") -> Async
         )
         file.write_text(f'models_config = "models.toml"\n{config}\n{tables}')
         environ = {"CORTEX_LEDGER__URL": f"sqlite://{folder}/ledger.db"}
-        rooms = build.assemble(load_settings(file, {}, environ).value, loop)
+        whole = build.assemble(load_settings(file, {}, environ).value, loop)
+        rooms, front = whole.rooms, whole.front
         log = Log()
-        rooms.app._desk.log = log  # type: ignore[assignment]
-        await rooms.listener.start("127.0.0.1", 0)
+        front.app._desk.log = log  # type: ignore[assignment]
+        await front.listener.start("127.0.0.1", 0)
         tasks = [
             asyncio.create_task(rooms.fleet.run()),
             asyncio.create_task(rooms.residency.run()),
@@ -175,12 +176,12 @@ async def gateway(*nodes: FakeNode, config: str = "", models: str = "") -> Async
         ]
         try:
             await until(lambda: all(n.events and n.discovery for n in rooms.fleet.snapshot().nodes))
-            given = Gateway(rooms, log)
+            given = Gateway(whole, log)
             yield given
             await given.settled()
         finally:
-            await rooms.app.cut()
-            await rooms.listener.drain(1.0)
+            await front.app.cut()
+            await front.listener.drain(1.0)
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)

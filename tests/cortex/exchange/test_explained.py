@@ -35,7 +35,7 @@ CUT = {"helexa": {"finish": "budget"}}
 
 async def explained(gateway: Gateway, name: str) -> Any:
     """The timeline, once the request has ended."""
-    await until(lambda: not gateway.rooms.app.running)
+    await until(lambda: not gateway.front.app.running)
     return await gateway.get(f"/v1/requests/{name}", **AS_A)
 
 

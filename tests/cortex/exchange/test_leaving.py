@@ -86,7 +86,7 @@ async def test_a_client_that_leaves_while_its_model_loads_holds_nothing() -> Non
             raw.send(request({"model": "org/cold"}, **SK_A))
             await until(lambda: node.calls("/models/load"))
             assert gateway.rooms.ledger.snapshot().grants
-        await until(lambda: not gateway.rooms.app.running)
+        await until(lambda: not gateway.front.app.running)
         assert gateway.rooms.settler.waiting == 0
         assert not gateway.rooms.ledger.snapshot().grants
         assert gateway.rooms.residency.loading == ("org/cold",)  # the load itself goes on
@@ -103,8 +103,8 @@ async def test_a_client_that_leaves_while_it_waits_for_budget_holds_nothing() ->
         await until(lambda: node.turns)
         async with client(gateway.port) as second:
             second.send(request({"stream": True}, **SK_A))
-            await until(lambda: gateway.rooms.app.running == 2)
-        await until(lambda: gateway.rooms.app.running == 1)
+            await until(lambda: gateway.front.app.running == 2)
+        await until(lambda: gateway.front.app.running == 1)
         assert len(node.turns) == 1
         assert gateway.rooms.settler.waiting == 0
         assert len(gateway.rooms.ledger.snapshot().grants) == 1
@@ -126,7 +126,7 @@ async def test_a_client_that_leaves_during_a_retry_is_not_followed_to_the_next_n
         async with client(gateway.port) as raw:
             raw.send(request())
             await asked.wait()
-        await until(lambda: not gateway.rooms.app.running)
+        await until(lambda: not gateway.front.app.running)
         lease.release()
         assert not nodes[1].turns
 
@@ -239,7 +239,7 @@ async def test_after_random_cancels_every_counter_and_descriptor_is_back() -> No
         await gateway.settled()
         pools = [gateway.rooms.links.get(f"n{i}") for i in range(2)]
         assert all(link is not None and link.pool.busy == 0 for link in pools)
-        assert gateway.rooms.app.streaming == 0
+        assert gateway.front.app.streaming == 0
         assert len(gateway.log.lines) == 201
         assert gateway.log.said == []
         await until(lambda: not any(node.records for node in nodes))

@@ -148,16 +148,16 @@ async def test_a_client_that_waits_as_told_gets_its_turn_after_the_open_one() ->
             await until(lambda: gateway.metric("cortex_refusals_total") >= 2)
         release.set()
         assert await waiting == "Hi"
-        assert gateway.rooms.app._desk.seats.open(keys_of(gateway)["single"]) == 0
+        assert gateway.front.app._desk.seats.open(keys_of(gateway)["single"]) == 0
 
 
 def keys_of(gateway: Gateway) -> dict[str, Principal]:
-    return {who.key_id: who for who in gateway.rooms.app._desk.keys.principals}
+    return {who.key_id: who for who in gateway.front.app._desk.keys.principals}
 
 
 async def test_seats_come_back_on_every_way_out() -> None:
     async with fleet(held, config=KEYS, models=CATALOGUE) as (gateway, [node]):
-        seats, single = gateway.rooms.app._desk.seats, keys_of(gateway)["single"]
+        seats, single = gateway.front.app._desk.seats, keys_of(gateway)["single"]
         for body in (b"{", b'{"model": 1}', json.dumps({"model": "no/such"}).encode()):
             assert (await gateway.ask(body, x_api_key="sk-single")).status in (400, 404)
             assert seats.open(single) == 0
@@ -213,7 +213,7 @@ async def test_answers_tell_what_is_left_of_a_keys_minute_and_tightest_cap() -> 
         assert limits["remaining-requests"] == "2"
         assert 50 <= int(limits["reset-requests"].removesuffix("s")) <= 60
         assert 0 <= int(limits["remaining-tokens"]) <= 40
-        await until(lambda: not gateway.rooms.app.running)
+        await until(lambda: not gateway.front.app.running)
         second = told(await gateway.ask({"stream": True}, x_api_key="sk-both"))
         assert second["remaining-requests"] == "1"
         assert int(second["remaining-tokens"]) <= 31  # nine are spent, the rest may be held
@@ -228,7 +228,7 @@ async def test_answers_tell_what_is_left_of_a_keys_minute_and_tightest_cap() -> 
 async def test_a_refusal_for_tokens_tells_once_when_to_come_again() -> None:
     async with fleet(answers, config=KEYS, models=CATALOGUE) as (gateway, _):
         assert (await gateway.ask({}, x_api_key="sk-rolls")).status == 200
-        await until(lambda: not gateway.rooms.app.running)
+        await until(lambda: not gateway.front.app.running)
         refused = await gateway.ask({}, x_api_key="sk-rolls")
         assert refused.status == 429
         limits = told(refused)

@@ -98,7 +98,7 @@ async def test_an_accepted_stream_that_waits_opens_with_message_start_and_pings(
         stream = None
         while stream is None or not stream.answer.committed:
             await asyncio.sleep(0.01)
-            stream = next((e.stream for e in gateway.rooms.app._running), None)
+            stream = next((e.stream for e in gateway.front.app._running), None)
         go.set()
         found = sse((await asking).body)
         assert [data["type"] for data in found[:2]] == ["message_start", "ping"]
@@ -198,7 +198,7 @@ async def test_counting_is_forwarded_as_it_is_and_costs_nothing() -> None:
     async with fleet(counts, config=KEYS + "hard_cap = 100\n") as (gateway, _):
         got = await gateway.ask(ASK, path=PATH + "/count_tokens", x_api_key="sk-a")
         assert json.loads(got.body) == {"input_tokens": 12}
-        gateway.rooms.app.flush()
+        gateway.front.app.flush()
         assert not gateway.rooms.settler.waiting
         await gateway.settled()
         assert gateway.metric("cortex_spend_tokens_total", key="acme-one") == 0
@@ -236,7 +236,7 @@ async def test_what_never_becomes_a_request_is_refused_in_the_dialect_too(named:
 
 async def test_a_capture_shows_the_prompt_of_a_translated_request() -> None:
     async with fleet(speaks) as (gateway, [node]):
-        captures = gateway.rooms.app._desk.observers.captures  # type: ignore[attr-defined]
+        captures = gateway.front.app._desk.observers.captures  # type: ignore[attr-defined]
         captures.start(CaptureOrder(model=MODEL))
         await gateway.ask({**ASK, "system": "Be brief."}, path=PATH)
         await captures.add_prompts()

@@ -35,7 +35,7 @@ async def test_principal_headers_are_ours_and_the_clients_own_stay_here() -> Non
         assert sent["x-helexa-attempt"] == "1"
         assert sent["authorization"] == "Bearer between us"
         name, _, epoch = sent["x-helexa-gateway"].rpartition("/")
-        assert (name, int(epoch)) == (gateway.rooms.name, gateway.rooms.epoch)
+        assert (name, int(epoch)) == (gateway.parts.name, gateway.parts.epoch)
         ours = {
             "host", "content-type", "content-length", "authorization", "x-request-id",
             "x-helexa-account-id", "x-helexa-key-id", "x-helexa-attempt", "x-helexa-gateway",

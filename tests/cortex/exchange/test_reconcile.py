@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from tests.cortex.exchange.rig import (
@@ -26,9 +26,8 @@ pytestmark = pytest.mark.anyio
 
 
 def reconciler(gateway: Gateway, silent_s: float = 0.05) -> Reconciler:
-    rooms = gateway.rooms
-    log: Any = gateway.log
-    return Reconciler(rooms.app.exchanges, rooms.fleet.api, time.monotonic, log, silent_s=silent_s)
+    app, fleet, log = gateway.front.app, gateway.rooms.fleet, cast("Any", gateway.log)
+    return Reconciler(app.exchanges, fleet.api, time.monotonic, log, silent_s=silent_s)
 
 
 def record(request_id: str, attempt: int = 1, state: Any = "decode") -> RequestRecord:

@@ -82,7 +82,7 @@ async def test_every_request_leaves_one_line_and_one_timeline(
     chat = {"failed": refuses(503, "overloaded"), "cancelled": held}.get(how, answers)
     async with fleet(chat) as (gateway, _):
         if how == "bug":
-            gateway.rooms.app._desk.placer = None  # type: ignore[assignment]
+            gateway.front.app._desk.placer = None  # type: ignore[assignment]
         if how == "cancelled":
             await ask_and_leave(gateway)
         else:
@@ -101,7 +101,7 @@ async def test_every_request_leaves_one_line_and_one_timeline(
 
 async def test_a_bug_of_ours_names_the_request_and_nothing_else() -> None:
     async with fleet(answers) as (gateway, _):
-        gateway.rooms.app._desk.placer = None  # type: ignore[assignment]
+        gateway.front.app._desk.placer = None  # type: ignore[assignment]
         got = await gateway.ask()
         error = json.loads(got.body)["error"]
         assert got.status == 500
@@ -135,7 +135,7 @@ async def test_a_captured_refusal_has_its_words() -> None:
         order = json.dumps({"model": MODEL}).encode()
         await gateway.ask(order, path="/admin/capture", **ROOT)
         got = await gateway.ask(STREAM, **SK_A)
-        captured = gateway.rooms.app._desk.observers.captures.current.requests[0]  # type: ignore[attr-defined]
+        captured = gateway.front.app._desk.observers.captures.current.requests[0]  # type: ignore[attr-defined]
         assert captured.render()["response"].encode() == got.body
         assert captured.status == 503
 
@@ -174,10 +174,10 @@ async def test_an_export_of_a_thousand_keys_does_not_hold_the_loop(
 
     monkeypatch.setattr(Registry, "lines", counted)
     async with fleet(answers, config=keys) as (gateway, _):
-        for principal in gateway.rooms.app._desk.keys.principals:
-            gateway.rooms.metrics.key(principal.account_id, principal.key_id).spend.inc(1)
+        for principal in gateway.front.app._desk.keys.principals:
+            gateway.parts.metrics.key(principal.account_id, principal.key_id).spend.inc(1)
             gateway.rooms.ledger.usage(principal)
-        exporter = await serve_metrics(gateway.rooms.metrics.registry, "127.0.0.1", 0)
+        exporter = await serve_metrics(gateway.parts.metrics.registry, "127.0.0.1", 0)
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", exporter.port)
             writer.write(b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n")
@@ -219,7 +219,7 @@ async def test_a_drain_lets_a_stream_finish_and_cuts_what_takes_too_long() -> No
             for raw in (short, endless):
                 assert (await raw.head()).status == 200
                 assert await next_event(raw) == delta("Hel")
-            draining = asyncio.create_task(drain(gateway.rooms.listener, gateway.rooms.app, 0.5))
+            draining = asyncio.create_task(drain(gateway.front.listener, gateway.front.app, 0.5))
             await asyncio.sleep(0.05)
             go.set()
             rest = b""
@@ -230,4 +230,4 @@ async def test_a_drain_lets_a_stream_finish_and_cuts_what_takes_too_long() -> No
             assert b"[DONE]" not in cut
             await endless.chunk()
             await draining
-        await until(lambda: not gateway.rooms.app.running)
+        await until(lambda: not gateway.front.app.running)

@@ -92,7 +92,7 @@ async def test_a_waiting_stream_repeats_in_progress() -> None:
         stream = None
         while stream is None or not stream.answer.committed:
             await asyncio.sleep(0.01)
-            stream = next((e.stream for e in gateway.rooms.app._running), None)
+            stream = next((e.stream for e in gateway.front.app._running), None)
         go.set()
         found = sse((await asking).body)
         check_order(found)
@@ -133,7 +133,8 @@ async def test_a_response_is_continued_fetched_listed_and_deleted(
         url = request.getfixturevalue("postgres_url")
     make = build.make_keeper
     monkeypatch.setattr(
-        "helexa.cortex.build.make_keeper", lambda settings, _, *rest: make(settings, url, *rest)
+        "helexa.cortex.build.front.make_keeper",
+        lambda settings, _, *rest: make(settings, url, *rest),
     )
     async with fleet(speaks, config=TWO_KEYS) as (gateway, [node]):
         ask = {"input": [{"role": "user", "content": "one"}], "instructions": "Be brief."}
@@ -210,7 +211,8 @@ async def test_a_store_that_cannot_be_reached_loses_nothing_but_the_past(
     (tmp_path / "file").write_text("in the way")
     make, url = build.make_keeper, f"sqlite://{tmp_path}/file/ledger.db"
     monkeypatch.setattr(
-        "helexa.cortex.build.make_keeper", lambda settings, _, *rest: make(settings, url, *rest)
+        "helexa.cortex.build.front.make_keeper",
+        lambda settings, _, *rest: make(settings, url, *rest),
     )
     async with fleet(speaks, config=TWO_KEYS) as (gateway, _):
         first = await gateway.ask({"input": "hi"}, path=PATH, x_api_key="sk-a")
@@ -218,8 +220,8 @@ async def test_a_store_that_cannot_be_reached_loses_nothing_but_the_past(
         more = {"input": "hi", "previous_response_id": json.loads(first.body)["id"]}
         got = await gateway.ask(more, path=PATH, x_api_key="sk-a")
         assert got.status == 503
-        assert gateway.rooms.keeper is not None
-        assert gateway.rooms.keeper.lost == 1
+        assert gateway.front.keeper is not None
+        assert gateway.front.keeper.lost == 1
         assert gateway.metric("cortex_responses_lost_total") == 1
 
 

@@ -72,7 +72,7 @@ async def test_a_revoked_key_is_refused_on_the_connection_it_came_by() -> None:
         statuses = []
         for revoke in (False, False, True, False):
             if revoke:
-                gateway.rooms.app._desk.keys.replace([])
+                gateway.front.app._desk.keys.replace([])
             raw.send(request(authorization="Bearer sk-a"))
             statuses.append((await raw.answer()).status)
         assert statuses == [200, 200, 401, 401]

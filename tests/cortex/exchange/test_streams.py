@@ -234,5 +234,5 @@ async def test_a_slow_reader_holds_its_node_back_and_nobody_else() -> None:
             assert (await gateway.ask(STREAM)).body.endswith(DONE)
         assert sent * 60_000 < 20_000_000  # of 60 MB: what fits into buffers on the way
         raw.reset()
-        await until(lambda: not gateway.rooms.app.running)
+        await until(lambda: not gateway.front.app.running)
         node.turns[0].ended("cancelled", prompt=1, output=1)

@@ -61,7 +61,7 @@ SHOUT = Route("shout", b"/v1/chat/completions", dialect="anthropic", translate=t
 @pytest.mark.parametrize("pad", [0, 300_000])
 async def test_a_plain_request_is_translated_both_ways(pad: int) -> None:
     async with fleet(answers) as (gateway, [node]):
-        gateway.rooms.app._routes[b"/shout"] = SHOUT
+        gateway.front.app._routes[b"/shout"] = SHOUT
         got = await gateway.ask({"shout_at": MODEL, "pad": "x" * pad}, path="/shout")
         assert got.body == json.dumps(PLAIN).upper().encode()
         assert node.turns[0].body["model"] == MODEL
@@ -71,7 +71,7 @@ async def test_a_plain_request_is_translated_both_ways(pad: int) -> None:
 
 async def test_a_stream_is_translated_event_by_event_with_its_usage_and_its_own_end() -> None:
     async with fleet(answers) as (gateway, _):
-        gateway.rooms.app._routes[b"/shout"] = SHOUT
+        gateway.front.app._routes[b"/shout"] = SHOUT
         got = await gateway.ask({"shout_at": MODEL, "stream": True}, path="/shout")
         assert b'"CONTENT":"HELLO"' in got.body
         assert b'"COMPLETION_TOKENS":2' in got.body
@@ -82,7 +82,7 @@ async def test_a_stream_is_translated_event_by_event_with_its_usage_and_its_own_
 
 async def test_what_cannot_be_translated_is_refused_in_the_dialect() -> None:
     async with fleet(answers) as (gateway, [node]):
-        gateway.rooms.app._routes[b"/shout"] = SHOUT
+        gateway.front.app._routes[b"/shout"] = SHOUT
         got = await gateway.ask({"whisper": 1}, path="/shout")
         assert got.status == 400
         assert json.loads(got.body)["type"] == "error"
@@ -94,7 +94,7 @@ async def test_the_next_candidate_is_asked_in_chat_too() -> None:
         await answers(turn)
 
     async with fleet(refuses(503, "overloaded"), second) as (gateway, nodes):
-        gateway.rooms.app._routes[b"/shout"] = SHOUT
+        gateway.front.app._routes[b"/shout"] = SHOUT
         for _ in range(2):
             got = await gateway.ask({"shout_at": MODEL, "stream": True}, path="/shout")
             assert got.body.endswith(b"data: OVER\n\n")
@@ -103,7 +103,7 @@ async def test_the_next_candidate_is_asked_in_chat_too() -> None:
 
 async def test_a_dialect_may_have_to_look_something_up_first() -> None:
     async with fleet(answers) as (gateway, _):
-        gateway.rooms.app._routes[b"/shout"] = SHOUT._replace(translate=fetched)
+        gateway.front.app._routes[b"/shout"] = SHOUT._replace(translate=fetched)
         got = await gateway.ask({"shout_at": MODEL}, path="/shout")
         assert got.body == json.dumps(PLAIN).upper().encode()
         refused = await gateway.ask({"whisper": 1}, path="/shout")
@@ -119,7 +119,7 @@ async def test_a_late_failure_is_said_in_the_dialect() -> None:
         turn.ended("failed")
 
     async with fleet(breaks) as (gateway, _):
-        gateway.rooms.app._routes[b"/shout"] = SHOUT
+        gateway.front.app._routes[b"/shout"] = SHOUT
         got = await gateway.ask(
             {"shout_at": MODEL, "stream": True}, path="/shout", x_request_id="mine"
         )

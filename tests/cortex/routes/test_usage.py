@@ -111,7 +111,7 @@ async def test_a_key_sees_its_own_budget_as_its_requests_run() -> None:
         mine = await gateway.get("/v1/usage", x_api_key="sk-a")
         assert (mine["hard_cap"], mine["spent_tokens"], mine["available_tokens"]) == (1000, 0, 1000)
         assert (await gateway.ask({}, x_api_key="sk-a")).status == 200
-        await until(lambda: not gateway.rooms.app.running)
+        await until(lambda: not gateway.front.app.running)
         mine = await gateway.get("/v1/usage", x_api_key="sk-a")
         assert (mine["spent_tokens"], mine["open_tokens"], mine["requests"]) == (9, 0, 1)
         assert mine["window"] == {"kind": "balance", "seconds": None}

@@ -1,0 +1,81 @@
+"""What requests are served with: the desk that every exchange shares, and what is kept of them."""
+
+from __future__ import annotations
+
+import time
+
+from helexa.core.fleet import RequestRecord
+from helexa.core.ids import id_source
+from helexa.cortex.auth import KeyTable
+from helexa.cortex.build.parts import Parts
+from helexa.cortex.capture import Captures
+from helexa.cortex.exchange.desk import Desk
+from helexa.cortex.exchange.settling import Settler
+from helexa.cortex.fleet.fleet import Fleet
+from helexa.cortex.habits import Habits
+from helexa.cortex.ledger.base import Ledger
+from helexa.cortex.links import Links
+from helexa.cortex.observers import RequestObservers
+from helexa.cortex.profiles import ProfileFile
+from helexa.cortex.prompts import prompt_of
+from helexa.cortex.routing.placer import FleetPlacer
+from helexa.cortex.seats import KeySeats
+from helexa.cortex.timelines import Timelines
+from helexa.relay.attempt import Deadlines
+
+_WASTED = frozenset(("cancelled", "failed", "node_lost"))
+"""Ends of a request after which nobody had the use of what was computed."""
+
+
+def make_observers(fleet: Fleet) -> RequestObservers:
+    """Keeps timelines, and captures when armed."""
+    return RequestObservers(Timelines(time.time), Captures(time.time, prompt_of(fleet)))
+
+
+def make_desk(
+    parts: Parts,
+    *,
+    keys: KeyTable,
+    ledger: Ledger,
+    links: Links,
+    settler: Settler,
+    profiles: ProfileFile,
+    placer: FleetPlacer,
+    observers: RequestObservers,
+) -> Desk:
+    """What exchanges share."""
+    settings = parts.settings
+    return Desk(
+        keys=keys,
+        seats=KeySeats(parts.loop.time),
+        ledger=ledger,
+        placer=placer,
+        links=links,
+        settler=settler,
+        metrics=parts.metrics,
+        observers=observers,
+        wheel=parts.wheel,
+        loop=parts.loop,
+        deadlines=Deadlines(
+            first_byte=settings.timeouts.first_byte, between_bytes=settings.timeouts.between_bytes
+        ),
+        ids=id_source(),
+        log=parts.log,
+        now=time.monotonic,
+        habits=Habits(profiles),
+        commit_s=settings.gateway.commit_ms / 1000,
+        retries=settings.routing.retries,
+        slice_tokens=settings.ledger.slice_tokens,
+    )
+
+
+def request_end(desk: Desk, node: str, record: RequestRecord) -> None:
+    """A node's last word about a request, which may have ended here this very moment."""
+    metrics = desk.metrics
+    desk.books.flush()
+    if record.discarded:
+        metrics.discarded.inc(record.discarded)
+    if record.state in _WASTED:
+        # What was reused cost nothing to compute.
+        metrics.wasted.labels(record.state).inc(record.prompt - record.cached + record.output)
+    desk.settler.on_request_end(node, record)

@@ -1,0 +1,117 @@
+"""Keys and budgets: the open ledger, who may spend from it, and how what was spent is booked."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from helexa.core.fleet import RequestRecord
+from helexa.cortex.auth import KeyTable, settings_keys
+from helexa.cortex.build.parts import Parts
+from helexa.cortex.exchange.recovering import Recovery
+from helexa.cortex.exchange.settling import Settler
+from helexa.cortex.fleet.client import NodeApi
+from helexa.cortex.fleet.fleet import Fleet
+from helexa.cortex.keys.keyring import Keyring
+from helexa.cortex.ledger.base import Settled
+from helexa.cortex.ledger.keys import MemoryKeys
+from helexa.cortex.ledger.keys_sql import SqlKeys
+from helexa.cortex.ledger.opening import OpenLedger, default_url
+from helexa.cortex.metrics import CortexMetrics
+from helexa.cortex.usage import keep_for
+
+
+def ledger_url(parts: Parts) -> str:
+    """Where the ledger is."""
+    return parts.settings.ledger.url or default_url(parts.environ)
+
+
+def open_ledger(parts: Parts) -> OpenLedger:
+    """The ledger that the settings name.
+
+    Raises:
+        SettingsError: The url is none of ours, or a newer helexa has used the ledger.
+        LedgerUnavailable: It cannot be opened, or another gateway uses it.
+    """
+    given = parts.settings.ledger
+    return OpenLedger(
+        ledger_url(parts),
+        gateway=parts.name,
+        epoch=parts.epoch,
+        lease_s=given.lease_secs,
+        hold_wait_s=given.grant_wait_ms / 1000,
+        log=parts.log,
+    )
+
+
+def make_keyring(parts: Parts, kept: OpenLedger) -> Keyring:
+    """The keys of cortex.toml and those of the ledger; the latter are read before serving."""
+    given = parts.settings.entitlements
+    fixed = settings_keys(given, parts.environ)
+    accounts = {account.account_id: account.all_caps for account in given.accounts}
+    table = KeyTable(fixed.items(), required=given.require_auth, now=time.time)
+    store = MemoryKeys() if kept.store is None else SqlKeys(kept.store)
+    return Keyring(
+        fixed, accounts, store, table, now=time.time, log=parts.log, changed=kept.book.bind
+    )
+
+
+def make_settler(
+    parts: Parts,
+    kept: OpenLedger,
+    api: Callable[[str], NodeApi | None],
+    heard: Callable[[RequestRecord], object],
+) -> Settler:
+    """Books what ended with the nodes' word.
+
+    Args:
+        api: A node's management routes by name.
+        heard: Told of the records that are booked here.
+    """
+    return Settler(
+        kept.book,
+        api,
+        booked=lambda settled: booked(parts.metrics, settled),
+        heard=heard,
+        slice_tokens=parts.settings.ledger.slice_tokens,
+        lease_s=parts.settings.ledger.lease_secs,
+        gateway=parts.name,
+        epoch=parts.epoch,
+    )
+
+
+def booked(metrics: CortexMetrics, settled: Settled) -> None:
+    """Count what was settled on a node's word alone."""
+    key = metrics.key(settled.account_id, settled.key_id)
+    key.spend.inc(settled.total)
+    key.spend_prompt.inc(settled.prompt)
+    key.spend_completion.inc(settled.completion)
+
+
+async def recover(parts: Parts, kept: OpenLedger, keyring: Keyring, fleet: Fleet) -> None:
+    """Settle for gateways that have died, until cancelled."""
+    if kept.estate is None:
+        return
+    book = kept.book
+
+    def estimated(tokens: int) -> None:
+        book.estimated += tokens
+
+    recovery = Recovery(
+        kept.estate,
+        lambda: (node.name for node in fleet.snapshot().nodes),
+        fleet.api,
+        booked=lambda settled: booked(parts.metrics, settled),
+        freed=book.refresh,
+        estimated=estimated,
+        log=parts.log,
+    )
+    await book.learn(keyring.table.principals)  # so that a key's first grant asks but once
+    await recovery.run()
+
+
+async def forget_usage(parts: Parts, kept: OpenLedger) -> None:
+    """Put away what is older than the settings say, until cancelled."""
+    if kept.store is not None:
+        days = parts.settings.ledger.usage_retention_days
+        await keep_for(kept.store, days, kept.now, parts.log)
