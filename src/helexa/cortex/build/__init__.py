@@ -7,7 +7,8 @@
                            └─ ledger, nodes, residency, exchange
 
 ``parts`` is what everything else is made with, ``rooms`` joins what the files under it make,
-``front`` is what clients meet, and ``serve`` is the life of it all. Nothing outside this room but the command line may import it.
+``front`` is what clients meet, and ``serve`` is the life of it all. Nothing outside this room but
+the command line may import it.
 """
 
 from helexa.cortex.build.gateway import Gateway, assemble
