@@ -156,6 +156,32 @@ def test_log_probabilities_belong_to_their_tokens(stack: Stack) -> None:
     assert all(token["logprob"] <= 0 for token in tokens)
 
 
+@pytest.mark.parametrize("tops", [{}, {"top_logprobs": 0}])
+def test_log_probabilities_of_other_tokens_come_only_when_asked_for(
+    stack: Stack, tops: dict[str, int]
+) -> None:
+    bare = ask(stack, logprobs=True, max_tokens=2, **tops)["choices"][0]["logprobs"]["content"]
+    told = [
+        token
+        for chunk in chunks(stack, logprobs=True, max_tokens=2, **tops)
+        for token in (chunk["choices"][0].get("logprobs") or {}).get("content", ())
+    ]
+    assert [token["top_logprobs"] for token in bare] == [[], []]
+    assert [token["token"] for token in bare] == [token["token"] for token in told]
+    assert not any(token["top_logprobs"] for token in told)
+
+
+def test_legacy_log_probabilities_say_where_each_token_stands(stack: Stack) -> None:
+    body = {"prompt": "one two three", "max_tokens": 3, "temperature": 0, "logprobs": 0}
+    plain = post(stack, "/v1/completions", **body).json()["choices"][0]["logprobs"]
+    assert plain["top_logprobs"] == [{}, {}, {}]
+    streamed = events(post(stack, "/v1/completions", **body, stream=True).text)
+    told = [found["choices"][0]["logprobs"] for found in streamed]
+    offsets = [at for columns in told if columns for at in columns["text_offset"]]
+    assert offsets == plain["text_offset"]
+    assert offsets[-1] > 0
+
+
 def test_a_schema_and_json_end_in_output_that_validates(stack: Stack) -> None:
     text = ask(stack, **WAYS["a schema"])["choices"][0]["message"]["content"]
     assert json.loads(text)["word"] in ("house", "tree")

@@ -299,13 +299,16 @@ def test_what_cannot_be_read_is_refused_with_its_path(turn: Any, param: str) -> 
         ({"max_tokens": "9"}, "max_tokens"),
         ({"stop_sequences": "END"}, "stop_sequences"),
         ({"tool_choice": {"type": "tool", "name": "f"}}, "tool_choice.name"),
+        ({"tool_choice": {"type": "any"}}, "tool_choice"),
+        ({"tool_choice": {"type": "any"}, "tools": [{"type": "web_search_20250305",
+                                                     "name": "web_search"}]}, "tool_choice"),
         ({"tool_choice": {"type": "some"}}, "tool_choice.type"),
         ({"tools": [{"input_schema": {}}]}, "tools[0].name"),
         ({"tools": [{"name": "f", "input_schema": 3}]}, "tools[0].input_schema"),
         ({"output_config": {"format": {"type": "regex"}}}, "output_config.format.type"),
         ({"output_config": {"format": {"type": "json_schema"}}}, "output_config.format.schema"),
     ],
-)
+)  # fmt: skip
 def test_a_wrong_member_is_refused_with_its_path(members: Any, param: str) -> None:
     assert refused(**members).param == param
 

@@ -9,11 +9,14 @@ from typing import Any
 
 import msgspec
 
-from helexa.core.errors import UnsupportedParameter
+from helexa.core.errors import InvalidRequestBody, UnsupportedParameter
 from helexa.neuron.engines.base import Served
 from helexa.neuron.engines.request import Json, wrong
 from helexa.neuron.models.template import system_first
 from helexa.wire.bodies import UNREADABLE
+
+MOST_TOP_LOGPROBS = 20
+"""As the published schema has it; an engine would write its whole vocabulary beside each token."""
 
 _INSTRUCTS = ("system", "developer")
 
@@ -31,6 +34,11 @@ def refuse_what_cannot_be(body: Json) -> None:
         )
     if not isinstance(body.get("logprobs", False), bool):
         raise wrong("logprobs", "a boolean", body["logprobs"])
+    tops = body.get("top_logprobs", 0)
+    if not 0 <= tops <= MOST_TOP_LOGPROBS:
+        raise InvalidRequestBody(
+            f"`top_logprobs` is {tops}; it may be 0 to {MOST_TOP_LOGPROBS}.", param="top_logprobs"
+        )
     for old, new in (("functions", "tools"), ("function_call", "tool_choice")):
         if old in body:
             raise UnsupportedParameter(f"`{old}` is not supported; use `{new}`.", param=old)

@@ -93,7 +93,16 @@ def decode(raw: bytes) -> Json:
     for name, (check, kind) in _FIELDS.items():
         if name in body and not check(body[name]):
             raise wrong(name, kind, body[name])
+    _drop_empty_stops(body)
     return body
+
+
+def _drop_empty_stops(body: Json) -> None:
+    """Some clients always send a field of their form, filled in or not; an empty text stands
+    everywhere and would end every answer before it began."""
+    stop = body.get("stop")
+    if stop == "" or (isinstance(stop, list) and "" in stop):
+        body["stop"] = [text for text in stop if text]
 
 
 def wrong(path: str, expected: str, value: Any) -> InvalidRequestBody:
@@ -206,6 +215,7 @@ def check_tools(body: Json) -> None:
 
     Raises:
         InvalidRequestBody: With the path.
+        UnsupportedParameter: A call is demanded, and only other types could be called.
     """
     tools = body.get("tools")
     if tools is None:
@@ -223,9 +233,21 @@ def check_tools(body: Json) -> None:
     if kept:
         body["tools"] = kept
     else:
+        if _demands_call(body.get("tool_choice")):
+            raise UnsupportedParameter(
+                "`tool_choice` asks for a tool call, but `tools` holds none that can be called "
+                "here.", param="tool_choice",
+            )  # fmt: skip
         body.pop("tools")
         body.pop("tool_choice", None)
         body.pop("parallel_tool_calls", None)
+
+
+def _demands_call(choice: Any) -> bool:
+    """Whether an answer without a call would not be what was asked for."""
+    if isinstance(choice, dict):
+        return (choice.get("allowed_tools") or choice).get("mode") != "auto"
+    return choice in ("required", "any")
 
 
 def _check_function(function: Any, path: str) -> None:
@@ -295,6 +317,14 @@ def check_prompt(body: Json) -> None:
         raise wrong("logprobs", "an integer", body["logprobs"])
     if body.pop("echo", False):
         raise UnsupportedParameter("`echo` is not supported.", param="echo")
+    if body.pop("suffix", None):
+        raise UnsupportedParameter("`suffix` is not supported.", param="suffix")
+    best = body.pop("best_of", 1)
+    if best != body.get("n", 1) and best != 1:
+        raise UnsupportedParameter(
+            f"`best_of` is {best!r}; answers are not compared here. Ask for them all with `n`.",
+            param="best_of",
+        )
 
 
 def set_thinking(body: Json, served: Served, asked: bool) -> None:

@@ -166,6 +166,11 @@ def _choice(choice: wire.ToolChoiceBody | None, tools: tuple[Tool, ...]) -> Tool
             f"`tool_choice.type` is '{choice.type[:40]}'; known are {', '.join(_CHOICES)}.",
             param="tool_choice.type",
         )
+    if choice.type == "any" and not tools:
+        raise InvalidRequestBody(
+            "`tool_choice` asks for a tool call, but `tools` holds none that can be called here.",
+            param="tool_choice",
+        )
     if choice.type != "tool":
         return ToolChoice(mode)
     if choice.name is None or choice.name not in {tool.name for tool in tools}:

@@ -299,7 +299,33 @@ def test_legacy_prompts_are_texts_or_tokens(served: Served) -> None:
     assert refusal(served, "completions", prompt="a", logprobs=True).param == "logprobs"
     assert sent(served, "completions", prompt="a", logprobs=2)["logprobs"] == 2
     assert isinstance(refusal(served, "completions", prompt=["a", "b"]), UnsupportedParameter)
-    assert isinstance(refusal(served, "completions", prompt="a", echo=True), UnsupportedParameter)
+
+
+@pytest.mark.parametrize("wish", [{"echo": True}, {"suffix": "b"}, {"best_of": 3}])
+def test_what_no_text_completion_does_is_refused_and_its_absence_is_not(
+    served: Served, wish: dict[str, Any]
+) -> None:
+    found = refusal(served, "completions", prompt="a", **wish)
+    assert isinstance(found, UnsupportedParameter)
+    assert [found.param] == list(wish)
+    assert "best_of" not in sent(
+        served, "completions", prompt="a", echo=False, suffix="", best_of=1
+    )
+    assert sent(served, "completions", prompt="a", n=2, best_of=2)["n"] == 2
+
+
+def test_empty_stop_texts_are_none(served: Served) -> None:
+    assert sent(served, stop="")["stop"] == []
+    assert sent(served, stop=["", "END", ""])["stop"] == ["END"]
+    assert sent(served, stop="END")["stop"] == "END"
+
+
+def test_arguments_that_no_parser_bears_are_shown_as_a_text(served: Served) -> None:
+    deep = '{"a":' * 3000 + "1" + "}" * 3000
+    calls = [{"id": "a", "type": "function", "function": {"name": "f", "arguments": deep}}]
+    messages = [*HI, {"role": "assistant", "tool_calls": calls}]
+    told = sent(served, messages=messages)["messages"][1]["tool_calls"][0]["function"]["arguments"]
+    assert json.loads(told) == {"unparsed": deep}
 
 
 HARMONY = ("<|channel|>analysis<|message|>", "<|end|>")
@@ -342,7 +368,14 @@ def test_a_prompt_that_ends_inside_a_thought_begins_with_its_end(served: Served)
         ({"response_format": {"type": "json_schema", "json_schema": {"schema": 5}}},
          "response_format.json_schema.schema"),
         ({"response_format": {"type": "json_object"}, "grammar": "root ::= [a]"}, "grammar"),
+        ({"response_format": {}}, "response_format.type"),
         ({"tool_choice": "required"}, "tool_choice"),
+        ({"tool_choice": "required", "tools": []}, "tool_choice"),
+        ({"tool_choice": "required", "tools": [{"type": "web_search"}]}, "tool_choice"),
+        ({"tool_choice": {"type": "web_search"}, "tools": [{"type": "web_search"}]},
+         "tool_choice"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"logprobs": True, "top_logprobs": -1}, "top_logprobs"),
         ({"tool_choice": "always", "tools": [ADD]}, "tool_choice"),
     ],
 )  # fmt: skip

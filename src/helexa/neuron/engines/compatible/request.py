@@ -62,7 +62,6 @@ def prepare_text(body: Json, served: Served, habits: Habits) -> None:
         RequestRefused: With the path of what is wrong.
     """
     check_prompt(body)
-    body.pop("best_of", None)
     _finish(body, served, habits)
 
 

@@ -38,7 +38,7 @@ IMAGE_KINDS = ("png", "jpeg", "gif", "bmp")
 # Members of llama.cpp's own that would step around the node: slots, caches, caps, raw output.
 _NOT_FOR_CLIENTS = (
     "id_slot", "cache_prompt", "n_keep", "n_discard", "n_indent", "t_max_prompt_ms",
-    "return_tokens", "reasoning_format", "reasoning_in_content", "parse_tool_calls",
+    "n_cmpl", "return_tokens", "reasoning_format", "reasoning_in_content", "parse_tool_calls",
     "response_fields", "lora", "__verbose", "sse_ping_interval",
 )  # fmt: skip
 
@@ -67,18 +67,33 @@ def prepare(body: Json, served: Served, thinking: bool, *, grammars: bool = True
     body["stream_options"] = {"include_usage": True}
     body["return_progress"] = True
     body["timings_per_token"] = True
+    if bare_logprobs(body):
+        body["top_logprobs"] = 1  # for 0 it gives none at all, and 20 for none said
     body["verbose"] = bool(body.get("stop"))  # the last chunk then says which of them ended it
     return heads
 
 
-class ChatDialect:
-    """Chat chunks. ``keep`` collects the deltas for a plain answer; with ``heads`` text is read
-    as calls that a grammar has shaped."""
+def bare_logprobs(body: Json) -> bool:
+    """Whether log probabilities of the answer's own tokens are wanted, and of no others."""
+    return bool(body.get("logprobs")) and not (body.get("top_logprobs") or body.get("n_probs"))
 
-    def __init__(self, envelope: Envelope, keep: bool, heads: Heads | None = None) -> None:
+
+class ChatDialect:
+    """Chat chunks.
+
+    Args:
+        keep: Collect the deltas for a plain answer.
+        heads: Text is read as calls that a grammar has shaped.
+        bare: Log probabilities leave without those of other tokens.
+    """
+
+    def __init__(
+        self, envelope: Envelope, keep: bool, heads: Heads | None = None, *, bare: bool = False
+    ) -> None:
         self._envelope = envelope
         self._keep = keep
         self._heads = heads
+        self._bare = bare
         self._readers: dict[int, CallReader] = {}
 
     def prefix(self, index: int) -> bytes:
@@ -132,6 +147,8 @@ class ChatDialect:
         return b"".join(out)
 
     def _delta(self, choice: Choice, raw: bytes, state: ChoiceState) -> bytes:
+        if self._bare and choice.logprobs:
+            choice.logprobs = _without_tops(choice.logprobs)
         if self._keep:
             state.deltas.append(choice.delta)
             if choice.logprobs:
@@ -184,6 +201,13 @@ class ChatDialect:
     def whole(self, state: ChoiceState) -> dict[str, object]:
         """The choice of a plain answer."""
         return plain_choice(state)
+
+
+def _without_tops(raw: msgspec.Raw) -> msgspec.Raw:
+    said = msgspec.json.decode(raw)
+    for token in said.get("content") or ():
+        token["top_logprobs"] = []
+    return msgspec.Raw(msgspec.json.encode(said))
 
 
 def _logprobs(raw: msgspec.Raw) -> bytes:

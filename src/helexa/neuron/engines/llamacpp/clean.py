@@ -66,9 +66,10 @@ def _chat(
     _check_answers(served)
     stream = bool(body.get("stream", False))
     choices = body.get("n", 1)
+    bare = chat.bare_logprobs(body)
     heads = chat.prepare(body, served, thinking, grammars=grammars)
     envelope = Envelope(f"chatcmpl-{request_id}", created, served.model_id, "chat.completion")
-    dialect = chat.ChatDialect(envelope, keep=not stream, heads=heads)
+    dialect = chat.ChatDialect(envelope, keep=not stream, heads=heads, bare=bare)
     cleaner = StreamCleaner(envelope, dialect, served)
     encoded = msgspec.json.encode(body)
     return EngineRequest(
@@ -92,9 +93,10 @@ def _text(body: Json, served: Served, request_id: str, created: int) -> EngineRe
     _check_answers(served)
     stream = bool(body.get("stream", False))
     choices = body.get("n", 1)
+    bare = body.get("logprobs") == 0
     text.prepare(body, served)
     envelope = Envelope(f"cmpl-{request_id}", created, served.model_id, "text_completion")
-    dialect = text.TextDialect(envelope, keep=not stream)
+    dialect = text.TextDialect(envelope, keep=not stream, bare=bare)
     cleaner = StreamCleaner(envelope, dialect, served)
     encoded = msgspec.json.encode(body)
     return EngineRequest(

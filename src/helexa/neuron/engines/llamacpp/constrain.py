@@ -91,6 +91,8 @@ def _answer_schema(body: Json) -> tuple[Any, str] | None:
         bare = body.pop("json_schema", None)
         return None if bare is None else (bare, "json_schema")
     kind = wanted.get("type")
+    if not isinstance(kind, str):
+        raise wrong("response_format.type", "a string", kind)
     if kind == "text":
         return None
     if "grammar" in body:

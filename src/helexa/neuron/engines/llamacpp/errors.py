@@ -33,7 +33,7 @@ _TEMPLATE = (
 )
 _WRONG = ("failed to parse", "unsupported", "invalid", "cannot", "expected", "only ")
 _SCHEMA = ("grammar", "json schema", "json_schema", "unrecognized schema", "unrecognized type",
-           "samplers", "unable to generate parser")  # fmt: skip
+           "unable to generate parser")  # fmt: skip
 
 
 class EngineError(msgspec.Struct, frozen=True):

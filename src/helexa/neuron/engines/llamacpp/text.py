@@ -12,7 +12,7 @@ from helexa.neuron.engines.render import Envelope
 from helexa.neuron.engines.request import Json, check_prompt, take_cap
 
 _NOT_FOR_CLIENTS = ("id_slot", "cache_prompt", "n_keep", "n_discard", "response_fields", "lora",
-                    "return_tokens", "best_of")  # fmt: skip
+                    "n_cmpl", "return_tokens")  # fmt: skip
 
 
 def prepare(body: Json, served: Served) -> None:
@@ -29,14 +29,23 @@ def prepare(body: Json, served: Served) -> None:
     body["stream_options"] = {"include_usage": True}
     body["return_progress"] = True
     body["timings_per_token"] = True
+    if body.get("logprobs") == 0:
+        body["logprobs"] = 1  # for 0 it gives none at all
 
 
 class TextDialect:
-    """Chunks with ``text``; log probabilities in the legacy columns."""
+    """Chunks with ``text``; log probabilities in the legacy columns.
 
-    def __init__(self, envelope: Envelope, keep: bool) -> None:
+    Args:
+        keep: Collect the texts for a plain answer.
+        bare: Log probabilities leave without those of other tokens.
+    """
+
+    def __init__(self, envelope: Envelope, keep: bool, *, bare: bool = False) -> None:
         self._envelope = envelope
         self._keep = keep
+        self._bare = bare
+        self._offsets: dict[int, int] = {}
 
     def prefix(self, index: int) -> bytes:  # noqa: ARG002
         """Unused: text is rendered whole."""
@@ -55,7 +64,10 @@ class TextDialect:
             if self._keep:
                 state.texts.append(choice.text)
                 state.logprobs.append(choice.logprobs)
-            out = self._chunk(state, choice.text, _columns([choice.logprobs]), None, None)
+            offset = self._offsets.get(state.index, 0)
+            self._offsets[state.index] = offset + len(choice.text)
+            columns = self._columns([choice.logprobs], offset) if choice.logprobs else None
+            out = self._chunk(state, choice.text, columns, None, None)
         if choice.finish_reason is not None:
             state.finish = known_finish(choice.finish_reason, state)
             out += self.finish(state, None)
@@ -79,17 +91,26 @@ class TextDialect:
         return {
             "index": state.index,
             "text": "".join(state.texts),
-            "logprobs": _columns(state.logprobs),
+            "logprobs": self._columns(state.logprobs, 0),
             "finish_reason": state.finish or "stop",
         }
 
+    def _columns(self, pieces: list[msgspec.Raw], offset: int) -> dict[str, Any] | None:
+        columns = _columns(pieces, offset)
+        if columns is not None and self._bare:
+            columns["top_logprobs"] = [{} for _ in columns["tokens"]]
+        return columns
 
-def _columns(pieces: list[msgspec.Raw]) -> dict[str, Any] | None:
-    """llama.cpp's list of tokens as the four columns of the legacy dialect."""
+
+def _columns(pieces: list[msgspec.Raw], offset: int) -> dict[str, Any] | None:
+    """llama.cpp's list of tokens as the four columns of the legacy dialect.
+
+    Args:
+        offset: Characters of the answer before the first of them.
+    """
     columns: dict[str, list[Any]] = {
         "tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []
     }  # fmt: skip
-    offset = 0
     for piece in pieces:
         found = msgspec.json.decode(piece) if piece else None
         for token in (found or {}).get("content") or ():
