@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import msgspec
 import pytest
 
@@ -32,6 +34,11 @@ def test_what_is_wrong_is_named_by_its_path() -> None:
 def test_what_is_no_json_says_so() -> None:
     with pytest.raises(InvalidJson):
         decode_as(b"{", Order)
+
+
+def test_a_compressed_body_is_told_to_come_plain() -> None:
+    with pytest.raises(InvalidJson, match=r"compressed \(gzip\)"):
+        peek(gzip.compress(b'{"model": "m"}'))
 
 
 DEEP = b'{"a":' * 5000 + b"1" + b"}" * 5000

@@ -15,8 +15,15 @@ UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 are nested deeper than it goes (some hundred levels)."""
 
 
-def not_json(error: Exception) -> InvalidJson:
-    """One of ``UNREADABLE`` as the refusal of the body that it was raised for."""
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5": "zstd"}
+"""By the two bytes that such a body begins with."""
+
+
+def not_json(error: Exception, body: bytes = b"") -> InvalidJson:
+    """One of ``UNREADABLE`` as the refusal of ``body``, which it was raised for."""
+    form = _COMPRESSED.get(body[:2])
+    if form is not None:
+        return InvalidJson(f"The body is compressed ({form}); send it plain.")
     if isinstance(error, RecursionError):
         return InvalidJson("The body is nested too deeply; keep it below some hundred levels.")
     return InvalidJson(f"The body is not valid JSON: {error}.")
@@ -36,4 +43,4 @@ def decode_as(body: bytes, kind: type[T]) -> T:
         where = path.rstrip("`").removeprefix("$").removeprefix(".")
         raise InvalidRequestBody(f"{text}.", param=where or None) from error
     except UNREADABLE as error:
-        raise not_json(error) from error
+        raise not_json(error, body) from error

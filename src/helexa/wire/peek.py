@@ -83,7 +83,7 @@ def peek(body: bytes) -> Peek:
     except msgspec.ValidationError as error:
         raise wrong_type(error) from None
     except UNREADABLE as error:
-        raise not_json(error) from None
+        raise not_json(error, body) from None
     model = head.model
     if not model:
         raise MissingModelField(

@@ -81,7 +81,7 @@ def decode(raw: bytes) -> Json:
     try:
         body = msgspec.json.decode(raw)
     except UNREADABLE as error:
-        raise not_json(error) from None
+        raise not_json(error, raw) from None
     if not isinstance(body, dict):
         raise InvalidRequestBody("The body must be a JSON object.")
     for name in [name for name, value in body.items() if value is None]:

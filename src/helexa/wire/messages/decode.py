@@ -119,7 +119,7 @@ def _read(raw: bytes) -> wire.Body:
             param=path,
         ) from None
     except UNREADABLE as error:
-        raise not_json(error) from None
+        raise not_json(error, raw) from None
 
 
 def _refuse_threads(body: wire.Body) -> None:

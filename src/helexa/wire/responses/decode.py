@@ -42,7 +42,7 @@ def read_body(raw: bytes) -> Body:
     except msgspec.ValidationError as error:
         raise wrong_type(error) from None
     except UNREADABLE as error:
-        raise not_json(error) from None
+        raise not_json(error, raw) from None
     _refuse(body)
     return body
 
