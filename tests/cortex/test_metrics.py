@@ -41,8 +41,12 @@ def test_bundles_are_bound_once_and_carry_the_labels() -> None:
     text = exposition(metrics.registry).decode()
     assert 'cortex_requests_total{model="helexa/spark",node="one"} 1\n' in text
     assert 'cortex_spend_tokens_total{account="acme",key="k"} 12\n' in text
-    assert metrics.rss.value > 1_000_000
-    assert metrics.fds.value > 0
+    assert value(text, "cortex_process_resident_memory_bytes") > 1_000_000
+    assert value(text, "cortex_process_open_fds") > 0
+
+
+def value(text: str, name: str) -> float:
+    return next(float(line.split()[1]) for line in text.splitlines() if line.startswith(f"{name} "))
 
 
 async def _get(port: int, head: bytes) -> bytes:

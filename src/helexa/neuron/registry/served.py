@@ -10,13 +10,13 @@ from typing import Protocol
 import msgspec
 
 from helexa.core.errors import HelexaError, ModelRecovering
+from helexa.core.families import RequestMetrics
 from helexa.core.fleet import Limit, LoadRequest, ModelEntry, ModelLoad, ModelStatus, Servable
 from helexa.neuron.admission import Admission
 from helexa.neuron.admission.owner import going_away
 from helexa.neuron.engines.base import Address, Engine, EngineRequest, Plan, Served
 from helexa.neuron.engines.supervisor import EngineProcess
 from helexa.neuron.limits import FreeMemory, PrefillRate, check_memory, servable, steady
-from helexa.neuron.metrics import ModelMetrics
 from helexa.neuron.models.facts import ModelFacts
 from helexa.neuron.plan import tokens_in
 from helexa.neuron.slots import Slots
@@ -64,7 +64,7 @@ class ServedModel:
     prefill: PrefillRate
     watchdog: Watchdog
     pool: UpstreamPool
-    metrics: ModelMetrics
+    metrics: RequestMetrics
     make_pool: Callable[[Address], UpstreamPool]
     free_memory: Callable[[], FreeMemory]
     derive: Callable[[float], Limit]
