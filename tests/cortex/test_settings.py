@@ -150,7 +150,13 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
             ),
             ["keys[1]", "key_id"],
         ),
-        ("[fleet]\nsecret = 'a'\nsecret_env = 'B'", ["fleet"]),
+        ("[[entitlements.keys]]\naccount_id=''\nkey='x'", ["keys[0].account_id"]),
+        ('[[entitlements.keys]]\naccount_id="a"\nkey="x\\n"', ["keys[0].key", "line break"]),
+        (f"[[entitlements.keys]]\naccount_id='a'\nkey='x'\nhard_cap={10**20}", ["most"]),
+        ("[gateway]\nlisten='[::]:9'\nmetrics_listen='[::]:9'", ["metrics_listen", "[::]:9"]),
+        ("[gateway]\ntls_cert='~nobody-at-all/c'\ntls_key='/k'", ["gateway.tls_cert", "home"]),
+        ("[timeouts]\nconnect = 0", ["timeouts.connect"]),
+        ("[timeouts]\nfirst_byte = inf", ["timeouts.first_byte"]),
     ],
 )
 def test_what_cannot_be_meant_is_refused_by_name(
@@ -162,30 +168,16 @@ def test_what_cannot_be_meant_is_refused_by_name(
         assert word in str(caught.value)
 
 
+def test_a_file_may_begin_with_the_mark_that_some_editors_write(tmp_path: Path) -> None:
+    assert load(tmp_path, "\ufeff[gateway]\ncommit_ms = 5").gateway.commit_ms == 5
+
+
 def test_two_secrets_of_one_key_may_share_its_name(tmp_path: Path) -> None:
     text = (
         "[[entitlements.keys]]\naccount_id='a'\nkey='x'\nhard_cap=1\n"
         "[[entitlements.keys]]\naccount_id='a'\nkey='y'\nhard_cap=1"
     )
     assert len(load(tmp_path, text).entitlements.keys) == 2
-
-
-def test_the_fleet_secret_comes_from_its_place(tmp_path: Path) -> None:
-    file = tmp_path / "secret"
-    file.write_text("from-file\n", encoding="utf-8")
-
-    def resolved(text: str) -> str | None:
-        secret = load(tmp_path, text).fleet.resolve({"S": "from-env"})
-        return None if secret is None else secret.reveal()
-
-    assert resolved("") is None
-    assert resolved("[fleet]\nsecret='inline'") == "inline"
-    assert resolved("[fleet]\nsecret_env='S'") == "from-env"
-    assert resolved(f"[fleet]\nsecret_file='{file}'") == "from-file"
-    with pytest.raises(SettingsError, match="NOT_SET"):
-        resolved("[fleet]\nsecret_env='NOT_SET'")
-    with pytest.raises(SettingsError, match="nowhere"):
-        resolved("[fleet]\nsecret_file='/nowhere'")
 
 
 def test_listen_addresses_split() -> None:

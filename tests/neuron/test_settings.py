@@ -10,11 +10,9 @@ from helexa.core.settings import Secret, SettingsError, load
 from helexa.neuron.settings import (
     PREFIX,
     RESERVED,
-    FleetSettings,
     NeuronSettings,
     bind_host,
     clamps,
-    fleet_secret,
     state_dir,
 )
 
@@ -113,23 +111,6 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
 
 def test_a_secret_never_shows_itself(tmp_path: Path) -> None:
     assert "s3" not in repr(read(EVERY_KEY, tmp_path))
-
-
-def test_the_secret_comes_from_the_file_the_environment_or_the_settings(tmp_path: Path) -> None:
-    file = tmp_path / "secret"
-    file.write_text("from-file\n")
-    assert fleet_secret(FleetSettings(secret_file=file), {}) == Secret("from-file")
-    assert fleet_secret(FleetSettings(secret_env="S"), {"S": "from-env"}) == Secret("from-env")
-    assert fleet_secret(FleetSettings(secret=Secret("plain")), {}) == Secret("plain")
-    assert fleet_secret(FleetSettings(), {}) is None
-
-
-@pytest.mark.parametrize(
-    "fleet", [FleetSettings(secret_env="S"), FleetSettings(secret_file=Path("/nonexistent"))]
-)
-def test_a_secret_that_is_named_but_missing_stops_the_start(fleet: FleetSettings) -> None:
-    with pytest.raises(SettingsError):
-        fleet_secret(fleet, {})
 
 
 def test_without_a_secret_the_node_stays_on_loopback_whatever_the_file_says() -> None:

@@ -57,9 +57,9 @@ def _binds(settings: NeuronSettings) -> list[Any]:
     import os
 
     from helexa.cli.serve import Bind
-    from helexa.neuron.settings import bind_host, fleet_secret
+    from helexa.neuron.settings import bind_host
 
-    host = bind_host(settings, fleet_secret(settings.fleet, os.environ))
+    host = bind_host(settings, settings.fleet.resolve(os.environ))
     return [Bind(host, settings.port, "--port")]
 
 

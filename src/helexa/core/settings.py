@@ -126,7 +126,7 @@ def read_file(path: Path) -> dict[str, Any]:
         SettingsError: It cannot be read, or does not parse (with line and column).
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise SettingsError(f"{path}: there is no such file") from None
     except OSError as error:
@@ -184,4 +184,11 @@ def _dec_hook(kind: type[Any], value: object) -> object:
         raise NotImplementedError(f"settings cannot hold a {kind.__name__}")
     if not isinstance(value, str):
         raise TypeError(f"Expected `str`, got `{type(value).__name__}`")
-    return Secret(value) if kind is Secret else Path(value).expanduser()
+    return Secret(value) if kind is Secret else _path(value)
+
+
+def _path(value: str) -> Path:
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{value!r}: there is no such home directory") from error

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from helexa.core.errors import InvalidApiKey
 from helexa.core.principal import ANONYMOUS, Cap, Principal
 from helexa.core.settings import SettingsError
-from helexa.cortex.settings import EntitlementSettings, KeySettings
+from helexa.cortex.settings import EntitlementSettings, KeySettings, check_sendable
 
 _NOBODY = bytes(32)
 _MISSING = (
@@ -185,6 +185,7 @@ def _digest(key: KeySettings, environ: Mapping[str, str], at: str) -> bytes:
     value = environ.get(key.key_env or "", "")
     if not value:
         raise SettingsError(f"{at}.key_env: {key.key_env} is not set or empty in the environment")
+    check_sendable(value, f"{at}.key_env: {key.key_env}")
     return sha256(value.encode()).digest()
 
 

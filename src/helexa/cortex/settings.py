@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from helexa.core.fleet_secret import FleetSettings
 from helexa.core.principal import Cap, Window
 from helexa.core.settings import Loaded, Secret, SettingsError, load
 
@@ -21,10 +22,14 @@ DEFAULT_PATH = Path("/etc/cortex/cortex.toml")
 DEFAULT_MODELS_PATH = Path("/etc/cortex/models.toml")
 PREFIX = "CORTEX_"
 
+MOST_TOKENS = 2**53 - 1
+"""Of a cap: what every reader of JSON holds exactly, and every database."""
+
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Priority = Annotated[int, msgspec.Meta(ge=-1000, le=1000)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
-Seconds = Annotated[float, msgspec.Meta(ge=0)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+Patience = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
 
 
 class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -133,9 +138,9 @@ class LedgerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class TimeoutSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[timeouts]`` (seconds): idle ones; there is no total."""
 
-    connect: Seconds = 3
-    first_byte: Seconds = 600
-    between_bytes: Seconds = 300
+    connect: Patience = 3
+    first_byte: Patience = 600
+    between_bytes: Patience = 300
 
 
 class RoutingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -169,29 +174,6 @@ class ResponsesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     store: bool = True
     ttl_hours: Seconds = 24
     max_mb: Count = 256
-
-
-class FleetSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[fleet]``: the secret that nodes ask for, given in at most one of three ways."""
-
-    secret: Secret | None = None
-    secret_env: str | None = None
-    secret_file: Path | None = None
-
-    def resolve(self, environ: Mapping[str, str]) -> Secret | None:
-        """The secret itself, from wherever it is kept.
-
-        Raises:
-            SettingsError: The variable is not set or the file cannot be read or is empty.
-        """
-        if self.secret_env is not None:
-            value = environ.get(self.secret_env, "")
-            if not value:
-                raise SettingsError(f"fleet.secret_env: {self.secret_env} is not set or empty")
-            return Secret(value)
-        if self.secret_file is not None:
-            return _secret_from(self.secret_file)
-        return self.secret
 
 
 class CortexSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -245,14 +227,18 @@ def check(settings: CortexSettings, where: str) -> None:
     """
     for name in ("listen", "metrics_listen"):
         _check_listen(getattr(settings.gateway, name), f"{where}: gateway.{name}")
+    if settings.gateway.listen == settings.gateway.metrics_listen and not _any_port(
+        settings.gateway.listen
+    ):
+        raise SettingsError(
+            f"{where}: gateway.listen and gateway.metrics_listen are both "
+            f"{settings.gateway.listen}; give each its own port"
+        )
     if (settings.gateway.tls_cert is None) != (settings.gateway.tls_key is None):
         raise SettingsError(f"{where}: gateway.tls_cert and gateway.tls_key go together; add both")
     check_neurons(settings.neurons, where)
     _check_keys(settings.entitlements.keys, where)
     _check_accounts(settings.entitlements.accounts, where)
-    fleet = settings.fleet
-    if sum(x is not None for x in (fleet.secret, fleet.secret_env, fleet.secret_file)) > 1:
-        raise SettingsError(f"{where}: fleet: give one of secret, secret_env and secret_file")
 
 
 def split_listen(listen: str) -> tuple[str, int]:
@@ -265,6 +251,10 @@ def split_listen(listen: str) -> tuple[str, int]:
     if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise ValueError(f"{listen!r} is not host:port")
     return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _any_port(listen: str) -> bool:
+    return split_listen(listen)[1] == 0
 
 
 def _check_listen(listen: str, where: str) -> None:
@@ -316,8 +306,10 @@ def _check_keys(keys: Iterable[KeySettings], where: str) -> None:
         at = f"{where}: entitlements.keys[{index}]"
         if sum(x is not None for x in (key.key, key.key_sha256, key.key_env)) != 1:
             raise SettingsError(f"{at}: give exactly one of key, key_sha256 and key_env")
-        if key.key is not None and not key.key:
-            raise SettingsError(f"{at}.key is empty")
+        if not key.account_id:
+            raise SettingsError(f"{at}.account_id is empty; name who is billed")
+        if key.key is not None:
+            check_sendable(key.key.reveal(), f"{at}.key")
         if key.key_sha256 is not None and not _is_sha256(key.key_sha256):
             raise SettingsError(f"{at}.key_sha256 is not 64 hexadecimal digits")
         for cap in key.all_caps:
@@ -351,11 +343,26 @@ def cap_problem(cap: Cap) -> str | None:
     """What nobody can mean by this cap, in words; None when it is fine."""
     if cap.tokens < 0:
         return f"a cap of {cap.tokens} tokens; it cannot be below 0"
+    if cap.tokens > MOST_TOKENS:
+        return f"a cap of {cap.tokens} tokens; leave it out for no cap ({MOST_TOKENS} is the most)"
     if cap.window.kind == "rolling" and (cap.window.seconds or 0) <= 0:
         return "a rolling window needs seconds, for example seconds = 86400"
     if cap.window.kind == "balance" and cap.window.seconds is not None:
         return 'a balance has no seconds; write kind = "rolling" if it renews'
     return None
+
+
+def check_sendable(value: str, at: str) -> None:
+    """Refuse the secret of a key that no client could send: white space at its ends is lost on
+    the way, and a header has one line.
+
+    Raises:
+        SettingsError: It is empty, or has some.
+    """
+    if not value:
+        raise SettingsError(f"{at} is empty")
+    if value != value.strip() or not value.isprintable():
+        raise SettingsError(f"{at} begins or ends with white space, or holds a line break")
 
 
 def _rights(key: KeySettings) -> KeySettings:
@@ -367,13 +374,3 @@ def _is_sha256(text: str) -> bool:
         return len(bytes.fromhex(text)) == 32 and len(text) == 64
     except ValueError:
         return False
-
-
-def _secret_from(path: Path) -> Secret:
-    try:
-        value = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"fleet.secret_file: {path} cannot be read: {error}") from error
-    if not value:
-        raise SettingsError(f"fleet.secret_file: {path} is empty")
-    return Secret(value)

@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from helexa.core.fleet_secret import FleetSettings
 from helexa.core.settings import Secret, SettingsError
 
 DEFAULT_PATH = Path("/etc/neuron/neuron.toml")
@@ -146,14 +147,6 @@ class SourceSettings(_Section, frozen=True):
     endpoint: str | None = None
     auth_env: str | None = None
     cache_dir: Path | None = None
-
-
-class FleetSettings(_Section, frozen=True):
-    """``[fleet]``: the secret shared with the gateways, from one of three places."""
-
-    secret: Secret | None = None
-    secret_env: str | None = None
-    secret_file: Path | None = None
 
 
 class PrefixCacheSettings(_Section, frozen=True):
@@ -285,32 +278,6 @@ def _whole(environ: Mapping[str, str], name: str) -> int | None:
     if not text.isdecimal():
         raise SettingsError(f"{name}={text!r} is not a whole number (tokens or MiB)")
     return int(text)
-
-
-def fleet_secret(fleet: FleetSettings, environ: Mapping[str, str]) -> Secret | None:
-    """The secret from wherever the file says it is; None when there is none.
-
-    Raises:
-        SettingsError: It is named but empty or cannot be read.
-    """
-    if fleet.secret is not None:
-        return _not_empty(fleet.secret.reveal(), "fleet.secret")
-    if fleet.secret_env is not None:
-        return _not_empty(environ.get(fleet.secret_env, ""), f"${fleet.secret_env}")
-    if fleet.secret_file is not None:
-        try:
-            return _not_empty(fleet.secret_file.read_text().strip(), str(fleet.secret_file))
-        except OSError as error:
-            raise SettingsError(
-                f"fleet.secret_file {fleet.secret_file} cannot be read: {error.strerror}"
-            ) from error
-    return None
-
-
-def _not_empty(value: str, where: str) -> Secret:
-    if not value:
-        raise SettingsError(f"the fleet secret in {where} is empty; set it or remove [fleet]")
-    return Secret(value)
 
 
 def bind_host(settings: NeuronSettings, secret: Secret | None) -> str:

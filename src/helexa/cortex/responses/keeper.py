@@ -68,6 +68,8 @@ class Keeper:
                 self._shelf(principal).put(principal.key_id, make())
             except OSError as error:
                 self._miss(str(error))
+            except Exception as error:  # noqa: BLE001 - a bug; those who ask wait for this thread
+                self._miss(f"{type(error).__name__}: {error}")
 
         try:
             self._put(job)
@@ -148,7 +150,7 @@ class Keeper:
             if shelf is not None:
                 try:
                     shelf.sweep()
-                except OSError as error:
+                except Exception as error:  # noqa: BLE001 - as in ``keep``
                     self._log.warning("old responses cannot be removed", reason=str(error))
 
     def _miss(self, why: str) -> None:

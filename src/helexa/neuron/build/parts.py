@@ -18,7 +18,7 @@ from helexa.neuron.housekeeping import Changes
 from helexa.neuron.metrics import NeuronMetrics
 from helexa.neuron.records import RecordTable
 from helexa.neuron.registry.experience import Experience
-from helexa.neuron.settings import Clamps, NeuronSettings, clamps, fleet_secret, state_dir
+from helexa.neuron.settings import Clamps, NeuronSettings, clamps, state_dir
 from helexa.relay.wheel import Wheel
 
 
@@ -66,7 +66,7 @@ def gather(settings: NeuronSettings, environ: Mapping[str, str]) -> Parts:
     return Parts(
         settings=settings,
         clamps=limit,
-        secret=fleet_secret(settings.fleet, environ),
+        secret=settings.fleet.resolve(environ),
         folder=folder,
         name=name,
         hardware=hardware,
