@@ -12,6 +12,8 @@ from helexa.cortex.responses.base import Kept, Shelf
 from helexa.cortex.responses.keeper import Keeper
 from helexa.cortex.responses.memory import MemoryShelf
 
+pytestmark = pytest.mark.anyio
+
 KEY = Principal("a", "a")
 
 
