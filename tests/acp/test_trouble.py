@@ -214,7 +214,8 @@ async def test_an_mcp_server_of_the_editor_brings_its_tools(
     script = tmp_path / "server.py"
     script.write_text(
         "from mcp.server import MCPServer\nserver = MCPServer('sums')\n"
-        "@server.tool()\ndef add(a: int, b: int) -> int:\n    return a + b\n"
+        "@server.tool()\ndef add(a: int, b: int, context: Context) -> str:\n"
+        "    return f'{a + b} for {context.headers.get(\"x-who\")}'\n"
         "server.run('stdio')\n"
     )
     good = acp.schema.McpServerStdio(
@@ -354,9 +355,11 @@ async def test_mcp_servers_over_the_network_bring_their_tools_too(
     script = tmp_path / "server.py"
     script.write_text(
         "import socket, sys\nfrom mcp.server import MCPServer\n"
+        "from mcp.server.mcpserver import Context\n"
         "with socket.socket() as free:\n    free.bind(('127.0.0.1', 0))\n"
         "    port = free.getsockname()[1]\nserver = MCPServer('sums')\n"
-        "@server.tool()\ndef add(a: int, b: int) -> int:\n    return a + b\n"
+        "@server.tool()\ndef add(a: int, b: int, context: Context) -> str:\n"
+        "    return f'{a + b} for {context.headers.get(\"x-who\")}'\n"
         "print(port, flush=True)\n"
         f"server.run('{transport}', host='127.0.0.1', port=port)\n"
     )
@@ -370,7 +373,10 @@ async def test_mcp_servers_over_the_network_bring_their_tools_too(
         await reachable(port)
         path = "mcp" if kind == "http" else "sse"
         server = {"http": acp.schema.HttpMcpServer, "sse": acp.schema.SseMcpServer}[kind](
-            type=kind, name="sums", url=f"http://127.0.0.1:{port}/{path}", headers=[]
+            type=kind,
+            name="sums",
+            url=f"http://127.0.0.1:{port}/{path}",
+            headers=[acp.schema.HttpHeader(name="x-who", value="me")],
         )
         model.say(Reply(calls=[("sums__add", {"a": 2, "b": 3})]), "Five.")
         async with opened(model.url, tmp_path, work, mcp_servers=[server]) as session:
@@ -378,7 +384,7 @@ async def test_mcp_servers_over_the_network_bring_their_tools_too(
     finally:
         process.kill()
         await process.wait()
-    assert model.asked[1]["messages"][-1]["content"] == "5"
+    assert model.asked[1]["messages"][-1]["content"] == "5 for me"
 
 
 async def reachable(port: int) -> None:

@@ -17,6 +17,8 @@ from helexa.core.chat import Image, Part, Text
 
 START_S = 15.0
 CALL_S = 300.0
+"""A call may take as long, and a server that is asked over HTTP may be silent as long."""
+_HTTP_S = 30.0
 
 
 class McpTool:
@@ -130,12 +132,7 @@ def _transport(config: Json) -> Any:
 
         return sse_client(config["url"], headers=headers)
     if config.get("type") == "http":
-        from mcp.client.streamable_http import streamable_http_client  # noqa: PLC0415
-        from mcp.shared._httpx_utils import create_mcp_http_client  # noqa: PLC0415
-
-        return streamable_http_client(
-            config["url"], http_client=create_mcp_http_client(headers=headers)
-        )
+        return _streamable_http(config["url"], headers)
     from mcp import StdioServerParameters, stdio_client  # noqa: PLC0415
 
     return stdio_client(
@@ -145,6 +142,20 @@ def _transport(config: Json) -> Any:
             env={v["name"]: v["value"] for v in config.get("env") or ()} or None,
         )
     )
+
+
+@contextlib.asynccontextmanager
+async def _streamable_http(url: str, headers: dict[str, str]) -> AsyncIterator[Any]:
+    """The streams of a server behind ``url``; the SDK leaves a client with headers to us."""
+    import httpx2  # noqa: PLC0415
+    from mcp.client.streamable_http import streamable_http_client  # noqa: PLC0415
+
+    timeout = httpx2.Timeout(_HTTP_S, read=CALL_S)
+    async with (
+        httpx2.AsyncClient(headers=headers, timeout=timeout) as client,
+        streamable_http_client(url, http_client=client) as streams,
+    ):
+        yield streams
 
 
 def _parts(content: Sequence[Any]) -> list[Part]:

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+from tests.neuron.engines.llamacpp.grammar.gbnf import expanded
 
 from helexa.neuron.engines.llamacpp.grammar import Grammar, Uncompilable, compile_schema, until
 from helexa.neuron.engines.llamacpp.grammar.objects import _key_rule
@@ -57,22 +58,6 @@ def test_a_schema_that_never_ends_is_refused() -> None:
     for _ in range(200):
         schema = {"type": "array", "items": schema}
     assert refused(schema).startswith("s.items.items")
-
-
-_PIECE = re.compile(r'"((?:[^"\\]|\\.)*)"|(\[(?:[^\]\\]|\\.)*\])|([a-z]+\d*)|(\S)')
-
-
-def expanded(grammar: Grammar, body: str) -> str:
-    """A rule that does not come back to itself, as an expression of Python's."""
-    out = []
-    for literal, kind, name, sign in _PIECE.findall(body):
-        if name:
-            out.append(f"(?:{expanded(grammar, grammar.rules[name])})")
-        elif kind or sign:
-            out.append(kind or sign)
-        else:
-            out.append(re.escape(literal.replace('\\"', '"')))
-    return "".join(out)
 
 
 @pytest.mark.parametrize(

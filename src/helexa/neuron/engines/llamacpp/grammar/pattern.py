@@ -1,4 +1,4 @@
-"""Regular expressions as GBNF, by way of Python's own parser of them.
+"""Regular expressions as GBNF.
 
 What a pattern accepts inside a JSON string is written as it stands there: quotes and backslashes
 escaped, control characters left out. A pattern without anchors is taken as the whole string,
@@ -7,30 +7,25 @@ which is a part of what it means.
 
 from __future__ import annotations
 
-import re
-from re import _constants as codes  # type: ignore[attr-defined]
-from re import _parser as parser  # type: ignore[attr-defined]
-from typing import Any
-
+from helexa.neuron.engines.llamacpp.grammar.regex import (
+    Chars,
+    Choice,
+    Edge,
+    Item,
+    Repeat,
+    UnknownPattern,
+    parse,
+)
 from helexa.neuron.engines.llamacpp.grammar.text import class_char, either, literal, repeat
 
-_DIGIT, _WORD, _SPACE = "0-9", "a-zA-Z0-9_", " "
+_CLASSES = {"d": "0-9", "w": "a-zA-Z0-9_", "s": " "}
 _NOT_PLAIN = '"\\\\\\x7F\\x00-\\x1F'
-_ANY = f"[^{_NOT_PLAIN}]"
-_CATEGORIES = {
-    codes.CATEGORY_DIGIT: (_DIGIT, False),
-    codes.CATEGORY_NOT_DIGIT: (_DIGIT, True),
-    codes.CATEGORY_WORD: (_WORD, False),
-    codes.CATEGORY_NOT_WORD: (_WORD, True),
-    codes.CATEGORY_SPACE: (_SPACE, False),
-    codes.CATEGORY_NOT_SPACE: (_SPACE, True),
-}
-_GROUP_NAME = re.compile(r"\(\?<(?=[A-Za-z_])")
+_NOTHING = '""'
 _CONTROLS = 0x20
+_ENDLESS = 1 << 32
+"""More characters than any string has."""
 
-
-class UnknownPattern(ValueError):
-    """A construct that a grammar cannot hold; the message names it."""
+__all__ = ["UnknownPattern", "pattern_rule"]
 
 
 def pattern_rule(pattern: str) -> tuple[str, int, int]:
@@ -39,68 +34,83 @@ def pattern_rule(pattern: str) -> tuple[str, int, int]:
     Raises:
         UnknownPattern: No regular expression, or one with look-around or back-references.
     """
-    try:
-        tree = parser.parse(_GROUP_NAME.sub("(?P<", pattern))
-    except (re.error, RecursionError) as error:
-        raise UnknownPattern(f"it cannot be read: {error}") from None
-    low, high = tree.getwidth()
-    return _sequence(list(tree)) or '""', int(low), int(high)
+    tree = parse(pattern)
+    low, high = _width(tree)
+    return _choice(tree, first=True, last=True), low, min(high, _ENDLESS)
 
 
-def _sequence(items: list[tuple[Any, Any]]) -> str:
-    if items and items[0] == (codes.AT, codes.AT_BEGINNING):
+def _width(item: Item) -> tuple[int, int]:
+    """The least and the most characters."""
+    if isinstance(item, Chars):
+        return 1, 1
+    if isinstance(item, Edge):
+        return 0, 0
+    if isinstance(item, Repeat):
+        low, high = _width(item.item)
+        times = _ENDLESS if item.high is None else item.high
+        return low * item.low, min(high * times, _ENDLESS)
+    widths = [[_width(one) for one in option] for option in item.options]
+    return (
+        min(sum(low for low, _ in option) for option in widths),
+        max(sum(high for _, high in option) for option in widths),
+    )
+
+
+def _choice(choice: Choice, *, first: bool, last: bool) -> str:
+    """One of the sequences; ``first`` and ``last`` where nothing stands before or behind it."""
+    return either(_sequence(list(one), first=first, last=last) for one in choice.options)
+
+
+def _sequence(items: list[Item], *, first: bool, last: bool) -> str:
+    if first and items and items[0] == Edge("^"):
         items = items[1:]
-    if items and items[-1] == (codes.AT, codes.AT_END):
+    if last and items and items[-1] == Edge("$"):
         items = items[:-1]
-    return " ".join(filter(None, (_item(code, value) for code, value in items)))
+    end = len(items) - 1
+    rules = [
+        _item(item, first=first and index == 0, last=last and index == end)
+        for index, item in enumerate(items)
+    ]
+    return " ".join(filter(None, rules)) or _NOTHING
 
 
-def _item(code: Any, value: Any) -> str:
-    if code is codes.LITERAL:
-        return literal(_in_json(chr(value)))
-    if code is codes.ANY:
-        return _ANY
-    if code is codes.NOT_LITERAL:
-        return f"[^{_escape(value)}{_NOT_PLAIN}]"
-    if code is codes.IN:
-        return _class(value)
-    if code in (codes.MAX_REPEAT, codes.MIN_REPEAT):
-        low, high, inner = value
-        body = _sequence(list(inner)) or '""'
-        return repeat(f"({body})", low, None if high is codes.MAXREPEAT else high)
-    if code is codes.SUBPATTERN:
-        _, add, drop, inner = value
-        if add or drop:
-            raise UnknownPattern("flags inside it are not supported")
-        return f"({_sequence(list(inner)) or chr(34) * 2})"
-    if code is codes.BRANCH:
-        return either([_sequence(list(branch)) or '""' for branch in value[1]])
-    raise UnknownPattern(f"{str(code).lower()} is not supported")
+def _item(item: Item, *, first: bool, last: bool) -> str:
+    if isinstance(item, Edge):
+        raise UnknownPattern("an anchor inside it is not supported")
+    if isinstance(item, Chars):
+        return _chars(item)
+    if isinstance(item, Repeat):
+        return repeat(f"({_item(item.item, first=False, last=False)})", item.low, item.high)
+    return f"({_choice(item, first=first, last=last)})"
 
 
-def _class(members: list[tuple[Any, Any]]) -> str:
-    negated = members[0][0] is codes.NEGATE
-    inside: list[str] = []
-    outside: list[str] = []
-    extra: list[str] = []
-    for code, value in members[1:] if negated else members:
-        if code is codes.CATEGORY:
-            chars, inverse = _CATEGORIES[value]
-            (outside if inverse else inside).append(chars)
-        elif code is codes.LITERAL and not negated and chr(value) in '"\\':
-            extra.append(literal(_in_json(chr(value))))
+def _chars(chars: Chars) -> str:
+    if chars.negated:
+        return _outside(chars)
+    if not chars.classes and len(chars.spans) == 1:
+        low, high = chars.spans[0]
+        if low == high:
+            return literal(_in_json(chr(low)))
+    inside = "".join(_CLASSES[name] for name in chars.classes if name.islower())
+    extra = []
+    for low, high in chars.spans:
+        if low == high and chr(low) in '"\\':
+            extra.append(literal(_in_json(chr(low))))
         else:
-            low, high = value if code is codes.RANGE else (value, value)
-            inside.append(_span(low, high, negated))
-    if negated:
-        if outside:
-            raise UnknownPattern("a negated class of negated classes is not supported")
-        return f"[^{''.join(inside)}{_NOT_PLAIN}]"
-    options = [f"[{''.join(inside)}]"] if "".join(inside) else []
-    options += [f"[^{chars}{_NOT_PLAIN}]" for chars in outside] + extra
+            inside += _span(low, high, negated=False)
+    outside = [_CLASSES[name.lower()] for name in chars.classes if name.isupper()]
+    options = [f"[{inside}]"] if inside else []
+    options += [f"[^{names}{_NOT_PLAIN}]" for names in outside] + extra
     if not options:
         raise UnknownPattern("a class of control characters only is not supported")
     return either(options)
+
+
+def _outside(chars: Chars) -> str:
+    if any(name.isupper() for name in chars.classes):
+        raise UnknownPattern("a negated class of negated classes is not supported")
+    spans = "".join(_span(low, high, negated=True) for low, high in chars.spans)
+    return f"[^{''.join(_CLASSES[name] for name in chars.classes)}{spans}{_NOT_PLAIN}]"
 
 
 def _span(low: int, high: int, negated: bool) -> str:
