@@ -42,8 +42,10 @@ demo: $(VENV)/.installed
 up: $(VENV)/.installed
 	exec $(BIN)/helexa up $(ARGS)
 
+# Two at a time, as many as the smallest machine has cores; a file stays with one of them, so that
+# what its tests share is started once. `make test ARGS="-n 8"` where there are more.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check --output-format concise .
