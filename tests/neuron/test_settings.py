@@ -95,6 +95,13 @@ def test_every_key_of_the_contract_is_accepted(tmp_path: Path) -> None:
         ('[[default_models]]\nmodel = "a"', "default_models"),
         ("port = 70000", "port"),
         ('port = "x"', "port"),
+        ("[engines.llamacpp]\nslots = 0", "engines.llamacpp.slots"),
+        ('[engines.llamacpp]\nkv_type = "q5"', "engines.llamacpp.kv_type"),
+        ("[admission]\nmax_queue_depth = -1", "admission.max_queue_depth"),
+        ("[context_limit]\ntarget_prefill_latency_secs = 0", "target_prefill_latency_secs"),
+        ("[context_limit]\noutput_reserve_tokens = 0", "context_limit.output_reserve_tokens"),
+        ("[life]\nload_secs = inf", "life.load_secs"),
+        ('[[default_models]]\nmodel_id = "a"\ntensor_parallel = 0', "tensor_parallel"),
     ],
 )
 def test_what_is_unknown_or_of_the_wrong_type_is_refused_by_its_path(

@@ -33,6 +33,11 @@ LOOPBACK = "127.0.0.1"
 EVERYWHERE = "0.0.0.0"
 
 
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+Patience = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
+Rate = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
 Parsers = Literal["auto", "none", "tagged", "mistral", "llama", "deepseek"]
 
 
@@ -47,8 +52,8 @@ class DefaultModel(_Section, frozen=True):
     harness: str | None = None
     quant: str | None = None
     source: str | None = None
-    tensor_parallel: int | None = None
-    devices: list[int] | None = None
+    tensor_parallel: Positive | None = None
+    devices: list[Count] | None = None
 
 
 class LlamaCppSettings(_Section, frozen=True):
@@ -64,11 +69,11 @@ class LlamaCppSettings(_Section, frozen=True):
         extra: Further engine parameters by their own names.
     """
 
-    slots: int | None = None
-    ctx: int | None = None
-    gpu_layers: int | None = None
-    kv_type: str | None = None
-    threads: int | None = None
+    slots: Positive | None = None
+    ctx: Positive | None = None
+    gpu_layers: Count | None = None
+    kv_type: Literal["f16", "q8_0", "q4_0"] | None = None
+    threads: Positive | None = None
     embeddings: bool | None = None
     extra: dict[str, Any] = {}
 
@@ -122,8 +127,8 @@ class CommandSettings(_Section, frozen=True):
     continuous_usage: bool = False
     tokenize: str | None = None
     key_name: str = "API_KEY"
-    slots: Annotated[int, msgspec.Meta(ge=1)] = 1
-    context: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    slots: Positive = 1
+    context: Positive | None = None
     embeddings: bool = False
 
 
@@ -152,7 +157,7 @@ class SourceSettings(_Section, frozen=True):
 class PrefixCacheSettings(_Section, frozen=True):
     """``[prefix_cache]``: host memory for prompts that may come again (MiB per model)."""
 
-    budget_mb: int = 256
+    budget_mb: Count = 256
 
 
 class AdmissionSettings(_Section, frozen=True):
@@ -164,11 +169,11 @@ class AdmissionSettings(_Section, frozen=True):
             it to 0 where there is only one, or give the engine a slot more.
     """
 
-    max_in_flight: int | None = None
-    max_queue_depth: int = 8
-    max_wait_secs: float = 30.0
-    max_per_principal: int = 0
-    reserve_seats: int = 1
+    max_in_flight: Positive | None = None
+    max_queue_depth: Count = 8
+    max_wait_secs: Seconds = 30.0
+    max_per_principal: Count = 0
+    reserve_seats: Count = 1
 
 
 class MemorySettings(_Section, frozen=True):
@@ -179,25 +184,25 @@ class MemorySettings(_Section, frozen=True):
             model was given counts, whether or not its engine uses it yet.
     """
 
-    host_mb: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    host_mb: Positive | None = None
 
 
 class ContextLimitSettings(_Section, frozen=True):
     """``[context_limit]``: how the advertised context is derived (tokens, MiB, seconds)."""
 
     enabled: bool = True
-    target_prefill_latency_secs: float = 120.0
-    bootstrap_prefill_tok_per_sec: float = 800.0
-    activation_headroom_mb: int = 2048
-    min_free_floor_mb: int = 1500
-    output_reserve_tokens: int = 8192
+    target_prefill_latency_secs: Patience = 120.0
+    bootstrap_prefill_tok_per_sec: Rate = 800.0
+    activation_headroom_mb: Count = 2048
+    min_free_floor_mb: Count = 1500
+    output_reserve_tokens: Positive = 8192
 
 
 class GrantSettings(_Section, frozen=True):
     """``[grants]``: ``grant_low`` fires at half a slice; the edge waits ``wait_ms``."""
 
-    slice_tokens: int = 512
-    wait_ms: int = 250
+    slice_tokens: Positive = 512
+    wait_ms: Count = 250
 
 
 class LifeSettings(_Section, frozen=True):
@@ -213,13 +218,13 @@ class LifeSettings(_Section, frozen=True):
         record_secs: A finished record whose gateway has not come for it by then is given up.
     """
 
-    load_secs: float = 600.0
-    unload_secs: float = 10.0
-    drain_secs: float = 30.0
-    idle_ttl_secs: float = 0.0
-    watchdog_secs: float = 60.0
-    retry_secs: tuple[float, float] = (1.0, 60.0)
-    record_secs: float = 604_800.0
+    load_secs: Patience = 600.0
+    unload_secs: Seconds = 10.0
+    drain_secs: Seconds = 30.0
+    idle_ttl_secs: Seconds = 0.0
+    watchdog_secs: Patience = 60.0
+    retry_secs: tuple[Patience, Patience] = (1.0, 60.0)
+    record_secs: Seconds = 604_800.0
 
 
 class NeuronSettings(_Section, frozen=True):
@@ -251,8 +256,8 @@ class NeuronSettings(_Section, frozen=True):
     context_limit: ContextLimitSettings = ContextLimitSettings()
     grants: GrantSettings = GrantSettings()
     life: LifeSettings = LifeSettings()
-    commit_ms: int = 800
-    max_body_mb: int = 64
+    commit_ms: Count = 800
+    max_body_mb: Positive = 64
 
 
 class Clamps(msgspec.Struct, frozen=True):

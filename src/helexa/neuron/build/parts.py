@@ -51,7 +51,14 @@ def gather(settings: NeuronSettings, environ: Mapping[str, str]) -> Parts:
         SettingsError: The fleet secret or a clamp cannot be used.
     """
     folder = state_dir(settings, environ)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = error.strerror or error
+        raise OSError(
+            f"the state directory {folder} cannot be used: {why}; set state_dir to a folder that "
+            "this user may write to"
+        ) from error
     loop = asyncio.get_running_loop()
     name = settings.name or socket.gethostname()
     limit = clamps(environ)
