@@ -23,8 +23,9 @@ from helexa.neuron.models.facts import ModelFacts
 from helexa.neuron.models.inspect import inspect
 from helexa.neuron.registry.experience import Experience
 from helexa.neuron.registry.known import KnownFacts, Read
-from helexa.neuron.registry.loader import ModelLoader
+from helexa.neuron.registry.loader import ModelLoader, Running
 from helexa.neuron.registry.scout import Scout
+from helexa.neuron.registry.served import ServedModel
 from helexa.neuron.sources.local import LocalFiles
 from helexa.neuron.sources.sources import Sources
 from helexa.spark import gguf_path
@@ -209,3 +210,33 @@ def test_a_load_that_cannot_work_is_refused_before_its_download(
     with pytest.raises(ServiceUnavailable if host is CPU else InsufficientVram):
         asyncio.run(loader.prepare(LoadRequest("org/m"), Nobody()))
     assert hub.fetched == []
+
+
+def test_a_load_that_fails_behind_its_engines_start_leaves_no_process(
+    hub: Elsewhere, tmp_path: Path
+) -> None:
+    spark_as(hub.folder / "org/m", "m.gguf")
+    one = scout(hub, tmp_path)
+    started: list[int | None] = []
+
+    def assemble(running: Running) -> ServedModel:
+        started.append(running.process.pid)
+        raise MemoryError
+
+    loader = ModelLoader(
+        scout=one,
+        used_by=lambda _: {},
+        assemble=assemble,
+        experience=one.experience,
+        supervision=SupervisorSettings(),
+        state_dir=tmp_path,
+        clock=time.monotonic,
+    )
+
+    async def load() -> None:
+        await (await loader.prepare(LoadRequest("org/m"), Nobody()))()
+
+    with pytest.raises(MemoryError):
+        asyncio.run(load())
+    assert started[0] is not None
+    assert not Path(f"/proc/{started[0]}").exists()

@@ -8,6 +8,7 @@ import msgspec
 
 from helexa.core.errors import HelexaError
 from helexa.cortex.fleet.fleet import Fleet
+from helexa.wire.bodies import UNREADABLE
 
 TIMEOUT_S = 5.0
 
@@ -32,7 +33,7 @@ def prompt_of(fleet: Fleet) -> Callable[[str, bytes], Awaitable[str | None]]:
                 answer = await api.post(f"/models/{model}/render", body, TIMEOUT_S)
                 if answer.status == 200:
                     return msgspec.json.decode(answer.body, type=_Rendered).prompt
-            except (HelexaError, msgspec.DecodeError):
+            except (HelexaError, *UNREADABLE):
                 continue
         return None
 

@@ -24,6 +24,7 @@ from helexa.cortex.ledger.database import sqlite_path
 from helexa.cortex.ledger.opening import MEMORY, default_url
 from helexa.cortex.residency.learned import Lesson
 from helexa.cortex.settings import NeuronSettings
+from helexa.wire.bodies import UNREADABLE
 
 MOST_LESSONS = 4096
 """Far beyond any catalogue times its fleet; the file stays under a megabyte."""
@@ -122,7 +123,7 @@ def read(path: Path | None, log: Logger) -> Memory:
         return msgspec.json.decode(path.read_bytes(), type=Memory, dec_hook=_path)
     except FileNotFoundError:
         return Memory()
-    except (OSError, msgspec.DecodeError) as error:  # a wrong type is the latter, too
+    except (OSError, *UNREADABLE) as error:
         log.warning("not remembered", path=str(path), reason=str(error))
         with suppress(OSError):  # where nothing can be written it stays what it is
             path.replace(path.with_suffix(".unreadable"))

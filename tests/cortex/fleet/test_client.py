@@ -13,7 +13,8 @@ import pytest
 
 from helexa.core.errors import UpstreamConnectionError, UpstreamTimeout
 from helexa.core.settings import SettingsError
-from helexa.cortex.fleet.client import HttpNode, Trust, tls_context
+from helexa.cortex.fleet.client import HttpNode, Trust, tls_of
+from helexa.cortex.settings import NeuronSettings
 
 pytestmark = pytest.mark.anyio
 
@@ -66,13 +67,13 @@ async def test_a_node_behind_tls_is_trusted_by_its_own_authority_only(
     context.load_cert_chain(cert, key)
     async with server(ANSWER, context) as port:
         url = f"https://localhost:{port}/"
-        trusted = HttpNode(url, Trust("gw", "s"), tls_context(cert))
+        trusted = HttpNode(url, Trust("gw", "s"), tls_of(NeuronSettings("n", url, cert)))
         assert await trusted.get("/health", 5) == (200, b"{}")
-        stranger = HttpNode(url, Trust("gw", "s"), tls_context(None))
+        stranger = HttpNode(url, Trust("gw", "s"), tls_of(NeuronSettings("n", url)))
         with pytest.raises(UpstreamConnectionError):
             await stranger.get("/health", 5)
     with pytest.raises(SettingsError, match="/nowhere"):
-        tls_context(Path("/nowhere"))
+        tls_of(NeuronSettings("n", "https://n", Path("/nowhere")))
 
 
 async def test_silence_and_garbage_become_errors_of_ours() -> None:

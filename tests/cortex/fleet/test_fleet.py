@@ -318,3 +318,15 @@ async def test_an_event_stream_that_is_resumed_in_silence_counts_as_one(
         # The node has nothing new to say, so it sends nothing.
         await until(fleet, lambda n: n.events)
         assert node.calls("/events") >= 2
+
+
+async def test_an_answer_that_is_no_text_is_a_missed_poll_and_ends_nothing() -> None:
+    fleet, node = make(FAST), SlowNode()
+    node.answer.set_result(Answer(200, b'[{"id":"\xff"}]'))
+    fleet.add("n", "http://n", node)
+    async with watching(fleet):
+        seen = await until(fleet, lambda n: n.error is not None)
+        assert "cannot be read" in str(seen.error)
+        node.answer = asyncio.get_running_loop().create_future()
+        node.answer.set_result(Answer(200, b"[]"))
+        await until(fleet, lambda n: n.answered)

@@ -21,6 +21,10 @@ class Door:
     def __init__(self) -> None:
         self.log: list[str] = []
 
+    def check(self, node: NeuronSettings) -> None:
+        if node.ca is not None:
+            raise SettingsError(f"neurons: the ca {node.ca} cannot be used")
+
     def open(self, node: NeuronSettings) -> None:
         self.log.append(f"open {node.name} {node.endpoint}")
 
@@ -44,6 +48,17 @@ async def test_only_what_the_file_changed_is_changed() -> None:
     door.log.clear()
     assert await roster.follow([node("a"), node("b", 2), node("d")]) == []
     assert door.log == []
+
+
+async def test_a_node_that_cannot_be_reached_as_the_file_says_changes_nothing() -> None:
+    door = Door()
+    roster = Roster(door)
+    roster.start([node("a"), node("b")])
+    door.log.clear()
+    with pytest.raises(SettingsError, match="/gone"):
+        await roster.follow([NeuronSettings("b", "https://b", ca=Path("/gone"))])
+    assert door.log == []
+    assert await roster.follow([node("b")]) == ["removed a"]
 
 
 async def test_what_the_administration_did_stays_until_the_file_says_otherwise() -> None:

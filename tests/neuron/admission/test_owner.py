@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import traceback
 
 import pytest
 
@@ -226,6 +227,12 @@ async def test_closing_refuses_who_waits_and_who_comes() -> None:
     with pytest.raises(ServiceUnavailable):
         await admission.enter(Ticket("c", 10))
     assert not admission.servable().ok
+    frames = []
+    for _ in range(3):
+        with pytest.raises(ServiceUnavailable) as refused:
+            admission.try_enter(Ticket("c", 10))
+        frames.append(len(list(traceback.walk_tb(refused.value.__traceback__))))
+    assert len(set(frames)) == 1, "what is kept must not hold on to those it has refused"
     seat.leave()
     admission.reopen()
     (await admission.enter(Ticket("c", 10))).leave()

@@ -18,7 +18,7 @@ from tests.neuron.engines.driving import HOST, QUICK, running
 
 from helexa import spark
 from helexa.core.errors import ServiceUnavailable
-from helexa.neuron.engines.base import Engine, Launch, Plan
+from helexa.neuron.engines.base import Address, Engine, Launch, Plan
 from helexa.neuron.engines.fake.engine import FakeEngine
 from helexa.neuron.engines.llamacpp.engine import LlamaCpp
 from helexa.neuron.engines.supervisor import (
@@ -108,6 +108,19 @@ async def test_an_engine_that_refuses_connections_fails(facts: ModelFacts, tmp_p
 
 async def test_nan_at_the_first_token_fails_the_load(facts: ModelFacts, tmp_path: Path) -> None:
     assert "NaN" in await reason_of(failing("insane"), facts, tmp_path)
+
+
+class Babbling(FakeEngine):
+    """Its probe meets an answer that nobody has thought of."""
+
+    async def ready(self, address: Address, model_id: str) -> None:
+        raise OverflowError("int too large to convert to float")
+
+
+async def test_a_first_answer_that_nobody_has_thought_of_fails_the_load(
+    facts: ModelFacts, tmp_path: Path
+) -> None:
+    assert "cannot be read" in await reason_of(Babbling(os.environ), facts, tmp_path)
 
 
 async def test_real_weights_that_are_nan_fail_the_load(tmp_path: Path) -> None:

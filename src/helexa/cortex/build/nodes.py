@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from helexa.core.fleet import RequestRecord
 from helexa.cortex.build.parts import Parts
-from helexa.cortex.fleet.client import HttpNode, tls_context
+from helexa.cortex.fleet.client import HttpNode, tls_of
 from helexa.cortex.fleet.events import GrantLow
 from helexa.cortex.fleet.fleet import Fleet
 from helexa.cortex.fleet.roster import FleetDoor, Roster
@@ -53,8 +53,7 @@ def make_roster(parts: Parts, fleet: Fleet, links: Links, changed: Callable[[], 
     """
 
     def opened(node: NeuronSettings) -> None:
-        secure = node.endpoint.startswith("https://")
-        context = tls_context(node.ca) if secure else None
+        context = tls_of(node)
         links.add(node.name, node.endpoint, context)
         api = HttpNode(node.endpoint, parts.trust, context, links.client(node.name))
         fleet.add(node.name, node.endpoint, api)

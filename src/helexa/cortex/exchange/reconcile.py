@@ -19,6 +19,7 @@ from helexa.core.errors import HelexaError
 from helexa.core.fleet import RequestRecord
 from helexa.core.logging import Logger
 from helexa.cortex.fleet.client import NodeApi
+from helexa.wire.bodies import UNREADABLE
 
 if TYPE_CHECKING:
     from helexa.cortex.exchange.exchange import Exchange
@@ -94,7 +95,7 @@ class Reconciler:
             if answer.status != 200:
                 return
             records = msgspec.json.decode(answer.body, type=list[RequestRecord])
-        except (HelexaError, msgspec.DecodeError):
+        except (HelexaError, *UNREADABLE):
             return  # whoever cannot be asked has not denied anything
         for key in unknown(silent, records):
             exchange = silent[key]

@@ -28,6 +28,7 @@ from helexa.cortex.ledger.base import Settled
 from helexa.cortex.ledger.estate import Estate, Settle
 from helexa.cortex.ledger.lives import Life
 from helexa.cortex.ledger.spend import Fenced
+from helexa.wire.bodies import UNREADABLE
 
 _TIMEOUT_S = 3.0
 _CLEAR = 2
@@ -157,7 +158,7 @@ class Recovery:
             if answer.status != 200:
                 return None
             return msgspec.json.decode(answer.body, type=list[RequestRecord])
-        except (HelexaError, msgspec.DecodeError):
+        except (HelexaError, *UNREADABLE):
             return None
 
     async def _acknowledge(self, node: str, records: Sequence[RequestRecord]) -> None:

@@ -23,6 +23,7 @@ from helexa.core.usage import Usage
 from helexa.cortex.fleet.client import Answer, NodeApi
 from helexa.cortex.fleet.events import GrantLow
 from helexa.cortex.ledger.base import Ledger, RequestKey, Settled, Settlement
+from helexa.wire.bodies import UNREADABLE
 from helexa.wire.errors import from_wire
 
 FINAL = frozenset(("complete", "cut", "cancelled", "failed", "node_lost"))
@@ -221,7 +222,7 @@ class Settler:
         api = self._api(node)
         if api is None:
             return
-        with contextlib.suppress(HelexaError, msgspec.DecodeError):
+        with contextlib.suppress(HelexaError, *UNREADABLE):
             answer = await api.get("/requests", _TIMEOUT_S)
             if answer.status == 200:
                 records = msgspec.json.decode(answer.body, type=list[RequestRecord])

@@ -9,11 +9,11 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
-from pathlib import Path
 from typing import NamedTuple, Protocol, cast
 
 from helexa.core.errors import UpstreamConnectionError
 from helexa.core.settings import SettingsError
+from helexa.cortex.settings import NeuronSettings
 from helexa.relay.client import KeptClient, request_json, stream
 
 
@@ -78,7 +78,7 @@ class HttpNode:
     Args:
         endpoint: Base URL, ``http://`` or ``https://``.
         trust: What every request carries.
-        tls: For ``https://``; see ``tls_context``.
+        tls: For ``https://``; see ``tls_of``.
         kept: Makes the calls over connections that are kept; None opens one for each.
     """
 
@@ -138,12 +138,15 @@ class HttpNode:
         return Answer(response.status, response.body)
 
 
-def tls_context(ca: Path | None) -> ssl.SSLContext:
-    """Trust for ``https://`` nodes: the system's authorities, or the node's own ``ca``.
+def tls_of(node: NeuronSettings) -> ssl.SSLContext | None:
+    """Trust for a node: the system's authorities, or its own ``ca``; None without TLS.
 
     Raises:
         SettingsError: ``ca`` cannot be read or holds no certificate.
     """
+    if not node.endpoint.startswith("https://"):
+        return None
+    ca = node.ca
     try:
         return ssl.create_default_context(cafile=None if ca is None else str(ca))
     except OSError as error:  # also what ssl raises for a file without a certificate

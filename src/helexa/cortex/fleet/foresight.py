@@ -24,6 +24,7 @@ from helexa.core.fleet import LoadRequest
 from helexa.core.outlook import Outlook
 from helexa.cortex.fleet.fleet import Fleet
 from helexa.cortex.fleet.snapshot import NodeSnapshot
+from helexa.wire.bodies import UNREADABLE
 
 PATH = "/models/plan"
 ASK_S = 60.0
@@ -136,7 +137,7 @@ class Foresight:
             if answer.status != 200:
                 return None
             return msgspec.json.decode(answer.body, type=Outlook)
-        except (HelexaError, msgspec.DecodeError):
+        except (HelexaError, *UNREADABLE):
             return None
 
     def _forget(self, wanted: Mapping[str, LoadRequest], nodes: set[str]) -> None:

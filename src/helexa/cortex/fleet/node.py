@@ -41,6 +41,7 @@ from helexa.cortex.fleet.events import (
 )
 from helexa.cortex.fleet.snapshot import NodeSnapshot
 from helexa.cortex.fleet.sse import EventReader, ServerEvent
+from helexa.wire.bodies import UNREADABLE
 
 T = TypeVar("T")
 
@@ -216,7 +217,7 @@ class NodeTask:
         try:
             head = msgspec.json.decode(event.data, type=EventHead)
             changed = self._changed(head, event.data)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             self.poll_now()
             return
         if changed is not self.snapshot or not changed.events:
@@ -265,5 +266,5 @@ def _decode(answer: Answer, kind: type[T]) -> T:
         raise UpstreamConnectionError(f"The node answered with status {answer.status}.{hint}")
     try:
         return msgspec.json.decode(answer.body, type=kind)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise UpstreamConnectionError(f"The node's answer cannot be read: {error}.") from error

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from helexa.core.errors import InvalidRequestBody
 from helexa.core.settings import SettingsError
+from helexa.cortex.fleet.client import tls_of
 from helexa.cortex.fleet.fleet import Fleet
 from helexa.cortex.settings import NeuronSettings, check_neurons
 from helexa.cortex.watched import Watched
@@ -24,12 +25,15 @@ from helexa.cortex.watched import Watched
 class Door(Protocol):
     """Makes the ways to a node, and takes them away."""
 
-    def open(self, node: NeuronSettings) -> None:
-        """Watch it and prepare its connections.
+    def check(self, node: NeuronSettings) -> None:
+        """See whether it could be opened.
 
         Raises:
             SettingsError: Its ``ca`` cannot be used.
         """
+
+    def open(self, node: NeuronSettings) -> None:
+        """Watch it and prepare its connections. Raises as ``check``."""
 
     async def close(self, name: str) -> None:
         """Forget it; what runs there goes on."""
@@ -90,6 +94,8 @@ class Roster:
         fresh = [node for name, node in now.items() if self._file.get(name) != node]
         stay = [n for n in self._nodes.values() if n.name not in gone and n.name not in now]
         check_neurons([*stay, *now.values()], "neurons")
+        for node in fresh:
+            self._door.check(node)
         changes = []
         for name in gone:
             await self._close(name)
@@ -180,6 +186,10 @@ class FleetDoor:
         self._fleet = fleet
         self._opened = opened
         self._closed = closed
+
+    def check(self, node: NeuronSettings) -> None:
+        """See ``Door``."""
+        tls_of(node)
 
     def open(self, node: NeuronSettings) -> None:
         """See ``Door``."""

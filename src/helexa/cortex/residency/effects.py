@@ -23,6 +23,7 @@ from helexa.cortex.fleet.client import Answer, NodeApi
 from helexa.cortex.fleet.fleet import Fleet
 from helexa.cortex.fleet.snapshot import FleetSnapshot, ModelState
 from helexa.cortex.profiles import Profile
+from helexa.wire.bodies import UNREADABLE
 from helexa.wire.errors import from_wire
 
 CALL_TIMEOUT_S = 10.0
@@ -191,7 +192,7 @@ def _decoded(answer: Answer) -> Health:
         raise from_wire(answer.status, answer.body)
     try:
         return msgspec.json.decode(answer.body, type=Health)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise ServiceUnavailable(f"The node's health cannot be read: {error}.") from error
 
 

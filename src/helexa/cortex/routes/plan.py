@@ -18,6 +18,7 @@ from helexa.cortex.profiles import Profile
 from helexa.cortex.residency.effects import load_request
 from helexa.cortex.routes.deps import ManagementDeps
 from helexa.cortex.routes.respond import body_as, reply
+from helexa.wire.bodies import UNREADABLE
 from helexa.wire.errors import from_wire
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -68,6 +69,6 @@ class PlanRoutes:
             if answer.status != 200:
                 raise from_wire(answer.status, answer.body)
             return msgspec.json.decode(answer.body, type=Outlook)
-        except (HelexaError, msgspec.DecodeError) as error:
+        except (HelexaError, *UNREADABLE) as error:
             code = error.code if isinstance(error, HelexaError) else None
             return Outlook(spec.model_id, False, reason=code or "no_answer", detail=str(error))

@@ -277,7 +277,7 @@ class Admission:
         """Whatever can be refused without waiting is refused here, before anything is held."""
         ticket.arrived = self._clock()
         if self._closed is not None:
-            raise self._closed
+            raise self._closed.with_traceback(None)  # else it grows with each that it refuses
         if not self.core.ever_fits(ticket):
             raise self._never(ticket)
         most = self._settings.max_per_principal

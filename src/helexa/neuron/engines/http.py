@@ -9,6 +9,7 @@ import msgspec
 from helexa.core.errors import UpstreamConnectionError, UpstreamTimeout
 from helexa.neuron.engines.base import Address
 from helexa.relay.client import request_json
+from helexa.wire.bodies import UNREADABLE
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -25,7 +26,7 @@ class Answer(msgspec.Struct, frozen=True):
         """
         try:
             return msgspec.json.decode(self.body)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             raise UpstreamConnectionError("The engine's answer is not JSON.") from None
 
 

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import msgspec
 
+from helexa.wire.bodies import UNREADABLE
+
 _FOLDER = "engines"
 _SUFFIX = ".engine.json"
 
@@ -82,7 +84,7 @@ def reap_previous(state_dir: Path, *, deadline_s: float = 5.0) -> list[EngineRec
     """
     ended = []
     for path in sorted((state_dir / _FOLDER).glob("*" + _SUFFIX)):
-        with contextlib.suppress(OSError, msgspec.DecodeError, msgspec.ValidationError):
+        with contextlib.suppress(OSError, *UNREADABLE):
             record = msgspec.json.decode(path.read_bytes(), type=EngineRecord)
             if record.boot == boot_id() and _end(record, deadline_s):
                 ended.append(record)

@@ -240,7 +240,8 @@ class EngineProcess:
         finally:
             self._child = None
             await child.end(grace_s)
-            self._record.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it names a process that is gone
+                self._record.unlink(missing_ok=True)
 
     def _spawn(self) -> EngineChild:
         log_fd = self.log.open()
@@ -280,6 +281,8 @@ class EngineProcess:
             await self.spec.probe(address)
         except HelexaError as error:
             raise _Died(error.message) from error
+        except Exception as error:  # a server says what it likes, and a load waits for an outcome
+            raise _Died(f"its first answer cannot be read: {error!r}") from error
 
     async def _race(
         self,

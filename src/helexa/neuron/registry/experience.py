@@ -11,6 +11,8 @@ from pathlib import Path
 
 import msgspec
 
+from helexa.wire.bodies import UNREADABLE
+
 MOST = 256
 """Models remembered; the oldest is forgotten."""
 
@@ -35,7 +37,7 @@ class Experience:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lessons: dict[str, Lesson] = {}
-        with contextlib.suppress(OSError, msgspec.MsgspecError):
+        with contextlib.suppress(OSError, *UNREADABLE):
             self._lessons = msgspec.json.decode(path.read_bytes(), type=dict[str, Lesson])
 
     def of(self, key: str) -> Lesson:

@@ -155,25 +155,25 @@ class ModelLoader:
         started = self.clock()
         try:
             address = await process.start()
+            memory = await self._measured(process, plan)
+            self._learn(key, plan, memory, self.clock() - started)
+            lesson = self.experience.of(key)
+            model = self.assemble(
+                Running(
+                    spec,
+                    engine,
+                    process,
+                    address,
+                    facts,
+                    plan,
+                    max(0, memory),
+                    lesson.prefill_tok_s,
+                    lambda rate: self.experience.learn(key, prefill_tok_s=round(rate, 1)),
+                )
+            )
         except BaseException:
             await _stopped(process)
             raise
-        memory = await self._measured(process, plan)
-        self._learn(key, plan, memory, self.clock() - started)
-        lesson = self.experience.of(key)
-        model = self.assemble(
-            Running(
-                spec,
-                engine,
-                process,
-                address,
-                facts,
-                plan,
-                max(0, memory),
-                lesson.prefill_tok_s,
-                lambda rate: self.experience.learn(key, prefill_tok_s=round(rate, 1)),
-            )
-        )
         return model
 
     async def _measured(self, process: EngineProcess, plan: Plan) -> int:
