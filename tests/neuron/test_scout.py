@@ -234,9 +234,10 @@ def test_a_load_that_fails_behind_its_engines_start_leaves_no_process(
     )
 
     async def load() -> None:
-        await (await loader.prepare(LoadRequest("org/m"), Nobody()))()
+        begin = await loader.prepare(LoadRequest("org/m"), Nobody())
+        with pytest.raises(MemoryError):
+            await begin()
+        assert started[0] is not None
+        assert not Path(f"/proc/{started[0]}").exists()
 
-    with pytest.raises(MemoryError):
-        asyncio.run(load())
-    assert started[0] is not None
-    assert not Path(f"/proc/{started[0]}").exists()
+    asyncio.run(load())
