@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from helexa.core.logging import LogSink, configure, get_logger
+from helexa.core.logging import LogLine, LogSink, configure, get_logger
 from helexa.core.settings import Secret
 
 pytestmark = pytest.mark.usefixtures("own_logging")
@@ -154,3 +154,41 @@ def test_a_terminal_gets_columns_instead_of_json() -> None:
     os.close(parent)
     assert "loaded" in shown
     assert not shown.startswith("{")
+
+
+class Told(LogLine):
+    who: str
+    what: str | None = None
+
+
+def told(*who: str) -> list[LogLine]:
+    return [Told("", "info", "told", name) for name in who]
+
+
+def test_a_batch_is_logged_in_order_and_what_is_beyond_the_bound_is_counted() -> None:
+    stream = Stuck()
+    sink = LogSink("info", stream, bound=3, clock=lambda: 1_700_000_000.5)
+    sink.emit_lines(told("first"))
+    assert stream.entered.wait(30)  # the thread has taken it and is stuck with it
+    sink.emit_lines(told("a", "b"))
+    sink.emit_lines(told("c", "d", "e"))
+    assert sink.dropped == 2
+    stream.released.set()
+    sink.close()
+    shown = lines(stream)
+    assert [line["who"] for line in shown if "who" in line] == ["first", "a", "b", "c"]
+    assert shown[0] == {
+        "ts": "2023-11-14T22:13:20.500Z",
+        "level": "info",
+        "event": "told",
+        "who": "first",
+    }
+    assert {"event": "log lines dropped", "count": 2}.items() <= shown[-1].items()
+
+
+def test_a_line_of_a_batch_that_json_cannot_say_does_not_take_the_others_along() -> None:
+    stream = io.StringIO()
+    sink = LogSink("info", stream)
+    sink.emit_lines(told("a", "\ud800", "b"))
+    sink.close()
+    assert [line["who"] for line in lines(stream)] == ["a", "'\\ud800'", "b"]

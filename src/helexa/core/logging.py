@@ -24,10 +24,11 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
 import msgspec
+from msgspec.structs import asdict
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _NAMES = {10: "debug", 20: "info", 30: "warning", 40: "error", 50: "error"}
@@ -36,10 +37,10 @@ _BATCH_SECS = 0.02
 Render = Callable[[dict[str, Any]], bytes]
 
 
-class LogLine(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
+class LogLine(msgspec.Struct, omit_defaults=True, gc=False):
     """Base of lines with fixed members, logged at ``info``; ``ts`` is set when it is queued."""
 
-    ts: str = ""
+    ts: str
     level: str
     event: str
 
@@ -70,8 +71,6 @@ class LogSink:
         self._clock = clock
         self._second = 0
         self._stamp = ""
-        self._milli = 0
-        self._milli_stamp = ""
         self._bound = bound
         self._lines: deque[bytes | dict[str, Any]] = deque()
         self._wake = threading.Event()
@@ -92,19 +91,22 @@ class LogSink:
         if not self._wake.is_set():
             self._wake.set()
 
-    def emit_line(self, line: LogLine) -> None:
-        """Queue a line whose members are known beforehand: a third of the cost of ``emit``."""
+    def emit_lines(self, lines: Sequence[LogLine]) -> None:
+        """Queue lines whose members are known beforehand: a quarter of the cost of ``emit``."""
         if self.level > LEVELS["info"]:
             return
-        if len(self._lines) >= self._bound:
-            self.dropped += 1
-            return
-        now = int(self._clock() * 1000)
-        if now != self._milli:  # many lines share a millisecond; a stamp costs as much as a line
-            self._milli = now
-            self._milli_stamp = self._now()
-        line.ts = self._milli_stamp
-        self._lines.append(msgspec.to_builtins(line) if self._pretty else self._encode(line))
+        room = max(0, self._bound - len(self._lines))
+        if len(lines) > room:
+            self.dropped += len(lines) - room
+            lines = lines[:room]
+        now = self._now()
+        for line in lines:
+            line.ts = now
+        shape: Callable[[LogLine], Any] = msgspec.to_builtins if self._pretty else self._encode
+        try:
+            self._lines.extend(list(map(shape, lines)))
+        except (TypeError, ValueError, UnicodeEncodeError):  # one of them: all by themselves, then
+            self._lines.extend(self._shape(asdict(line)) for line in lines)
         if not self._wake.is_set():
             self._wake.set()
 
@@ -171,11 +173,11 @@ class Logger:
         """Detail for whoever looks for a fault."""
         _emit(10, event, self._fields | fields)
 
-    def line(self, line: LogLine) -> None:
-        """A line with fixed members, for what is logged once per request."""
+    def batch(self, lines: Sequence[LogLine]) -> None:
+        """Lines with fixed members, for what is logged once per request."""
         sink = _Process.sink
         if sink is not None:
-            sink.emit_line(line)
+            sink.emit_lines(lines)
 
     def info(self, event: str, **fields: Any) -> None:
         """Something happened that an operator may want to know."""

@@ -8,20 +8,17 @@ failed, who was tried before) is rare, and then the ``Timeline`` itself is kept.
 
 from __future__ import annotations
 
-import struct
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
-from msgspec.structs import astuple
 
 from helexa.core.fleet import RequestRecord
 from helexa.core.principal import Principal
 from helexa.core.usage import Timings, Usage
 from helexa.cortex.exchange.desk import Placed, Times
-from helexa.cortex.routing.choice import RECORDED, Choice, Parts
+from helexa.cortex.routing.choice import Choice, Parts
 from helexa.cortex.routing.rank import Candidate
 from helexa.cortex.timeline import Timeline
 
@@ -32,76 +29,88 @@ T = TypeVar("T")
 
 KEPT = 4096
 
-_STREAM, _COLD, _MOVED, _TIMED = 1, 2, 4, 8
-_ID = 30  # bytes of a request id
-_PARTS = 5  # numbers of a prediction
 _UNTIMED = Timings()
 
-# Id, times, ended_at │ usage │ timings │ status, sent, attempts │ running, capacity, among │ flags,
-# then what was predicted, in single precision: it is shown with four digits.
-_LAYOUTS = tuple(
-    struct.Struct(f"<{_ID}s11d4IIIdIdHQBIIIB{_PARTS * count}f") for count in range(RECORDED + 1)
-)
+
+class _Numbers(msgspec.Struct, array_like=True, gc=False):
+    """What is told of an ordinary request in numbers; the last eleven are its timings, and its
+    choice."""
+
+    times: Times
+    ended_at: float
+    prompt: int
+    completion: int
+    cached: int
+    reasoning: int
+    status: int
+    sent: int
+    running: int
+    capacity: int
+    among: int
+    stream: bool
+    cold: bool
+    moved: bool
+    timed: bool
+    prompt_n: int
+    cache_n: int
+    prompt_ms: float
+    predicted_n: int
+    predicted_ms: float
+    believed: float
+    parts: Sequence[Parts]
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Numbers).decode
 
 
 class Packed(msgspec.Struct, gc=False):
     """An ordinary request: one node answered it to its end.
 
     Args:
-        shown: What the client calls it, where that is not our id.
+        request_id: Ours.
+        shown_id: What the client was told.
         node, candidates, winner: Where it went, and what it was chosen among.
-        numbers: All else, see ``_LAYOUTS``.
+        numbers: All else, see ``_Numbers``.
     """
 
+    request_id: str
+    shown_id: str
     principal: Principal
     route: str
     model: str
-    shown: str | None
     node: str
     candidates: Sequence[Candidate]
     winner: Candidate | None
     numbers: bytes
 
-    @property
-    def request_id(self) -> str:
-        """Ours."""
-        return self.numbers[:_ID].decode()
-
-    @property
-    def shown_id(self) -> str:
-        """What the client was told."""
-        return self.request_id if self.shown is None else self.shown
-
     def timeline(self) -> Timeline:
         """All that is known of it."""
-        rest = _LAYOUTS[len(self.candidates)].unpack(self.numbers)[1:]
-        status, sent, attempts, running, capacity, among, flags = rest[20:27]
-        choice = None
+        told = _decode(self.numbers)
+        placed = Placed(self.node, told.running, told.capacity, told.among, cold=told.cold)
         if self.winner is not None:
-            numbers = iter(rest[27:])
-            parts = tuple(zip(numbers, numbers, numbers, numbers, numbers, strict=True))
-            believed = parts[list(self.candidates).index(self.winner)][2]
-            choice = Choice(self.winner, believed, self.candidates, parts)
+            placed.choice = Choice(self.winner, told.believed, self.candidates, told.parts)
+        timings = Timings(
+            told.prompt_n, told.cache_n, told.prompt_ms, told.predicted_n, told.predicted_ms
+        )
         return Timeline(
             request_id=self.request_id,
             shown_id=self.shown_id,
             route=self.route,
             model=self.model,
-            stream=bool(flags & _STREAM),
+            stream=told.stream,
             principal=self.principal,
-            placed=Placed(
-                self.node, running, capacity, among, cold=bool(flags & _COLD), choice=choice
-            ),
-            attempts=attempts,
-            status=status,
-            sent=sent,
+            placed=placed,
+            attempts=1,  # nobody else was tried
+            status=told.status,
+            sent=told.sent,
             outcome="complete",
             error=None,
-            times=Times(*rest[:10]),
-            usage=Usage(*rest[11:15]),
-            timings=Timings(*rest[15:20]) if flags & _TIMED else None,
-            ended_at=rest[10],
-            moved=bool(flags & _MOVED),
+            times=told.times,
+            usage=Usage(told.prompt, told.completion, told.cached, told.reasoning),
+            timings=timings if told.timed else None,
+            ended_at=told.ended_at,
+            moved=told.moved,
         )
 
 
@@ -111,23 +120,24 @@ def pack(exchange: Exchange, ended_at: float) -> Packed | None:
     Args:
         ended_at: Epoch seconds.
     """
-    placed, usage, request_id = exchange.placed, exchange.usage, exchange.request_id
+    placed, usage = exchange.placed, exchange.usage
     if placed is None or usage is None or exchange.outcome != "complete":
         return None
     if exchange.error is not None or exchange.tried or exchange.cut is not None:
         return None
     choice = placed.choice
-    if len(request_id) != _ID or (choice is not None and choice.out):
+    if choice is not None and choice.out:
         return None
     try:
         numbers = _numbers(exchange, placed, usage, ended_at)
-    except struct.error:  # counts that no node should tell
+    except OverflowError:  # counts that no node should tell
         return None
     return Packed(
+        exchange.request_id,
+        exchange.shown_id,
         exchange.principal,
         exchange.route.name,
         exchange.model,
-        None if exchange.shown_id == request_id else exchange.shown_id,
         placed.node,
         () if choice is None else choice.candidates,
         None if choice is None else choice.winner,
@@ -136,31 +146,33 @@ def pack(exchange: Exchange, ended_at: float) -> Packed | None:
 
 
 def _numbers(exchange: Exchange, placed: Placed, usage: Usage, ended_at: float) -> bytes:
-    seen, timings, reply, choice = exchange.seen, exchange.timings, exchange.reply, placed.choice
-    parts: Sequence[Parts] = () if choice is None else choice.parts
-    flags = _STREAM if seen is not None and seen.stream else 0
-    if placed.cold:
-        flags |= _COLD
-    if exchange.moved:
-        flags |= _MOVED
-    if timings is not None:
-        flags |= _TIMED
-    else:
-        timings = _UNTIMED
-    return _LAYOUTS[len(parts)].pack(
-        exchange.request_id.encode(),
-        *astuple(exchange.times),
-        ended_at,
-        *astuple(usage),
-        *astuple(timings),
-        reply.status,
-        reply.bytes_sent,
-        1,  # attempts: nobody else was tried
-        placed.running,
-        placed.capacity,
-        placed.among,
-        flags,
-        *chain.from_iterable(parts),
+    seen, reply, choice = exchange.seen, exchange.reply, placed.choice
+    timings = exchange.timings or _UNTIMED
+    return _encode(
+        _Numbers(
+            exchange.times,
+            ended_at,
+            usage.prompt,
+            usage.completion,
+            usage.cached,
+            usage.reasoning,
+            reply.status,
+            reply.bytes_sent,
+            placed.running,
+            placed.capacity,
+            placed.among,
+            seen is not None and seen.stream,
+            placed.cold,
+            exchange.moved,
+            timings is not _UNTIMED,
+            timings.prompt_n,
+            timings.cache_n,
+            timings.prompt_ms,
+            timings.predicted_n,
+            timings.predicted_ms,
+            0.0 if choice is None else choice.cached,
+            () if choice is None else choice.parts,
+        )
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -87,8 +87,8 @@ class Log:
         self.lines: list[Any] = []
         self.said: list[tuple[str, dict[str, Any]]] = []
 
-    def line(self, line: LogLine) -> None:
-        self.lines.append(line)
+    def batch(self, lines: Sequence[LogLine]) -> None:
+        self.lines += lines
 
     def __getattr__(self, level: str) -> Callable[..., None]:
         def say(event: str, **fields: Any) -> None:

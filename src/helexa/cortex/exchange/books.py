@@ -25,12 +25,12 @@ class Books(Generic[T]):
     """Notes things and books them together.
 
     Args:
-        book: Books one; must not raise.
+        book: Books what has gathered; must not raise.
     """
 
     __slots__ = ("_armed", "_book", "_loop", "_noted")
 
-    def __init__(self, book: Callable[[T], None], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, book: Callable[[list[T]], None], loop: asyncio.AbstractEventLoop) -> None:
         self._book = book
         self._loop = loop
         self._noted: list[T] = []
@@ -49,8 +49,8 @@ class Books(Generic[T]):
     def flush(self) -> None:
         """Book everything that was noted."""
         noted, self._noted = self._noted, []
-        for thing in noted:
-            self._book(thing)
+        if noted:
+            self._book(noted)
 
     def _due(self) -> None:
         self._armed = False

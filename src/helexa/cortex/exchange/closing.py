@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -10,9 +11,9 @@ from helexa.core.logging import LogLine
 from helexa.core.usage import Usage
 from helexa.cortex.metrics import NONE
 from helexa.relay.attempt import Attempt
-from helexa.wire.chat_tail import ChatTail
 
 if TYPE_CHECKING:
+    from helexa.cortex.exchange.desk import Placed
     from helexa.cortex.exchange.exchange import Exchange
 
 
@@ -59,20 +60,25 @@ def comment(exchange: Exchange) -> bytes:
     return b": helexa " + msgspec.json.encode(known) + b"\n\n"
 
 
-def close(exchange: Exchange) -> None:
-    """Count, remember and log an ended exchange; settle it unless that has been done."""
-    try:
-        if not exchange.settled:
-            settle(exchange)
-        _count(exchange, exchange.tail)
-        if exchange.placed is not None:
-            exchange.desk.placer.learn(
-                exchange.model, exchange.placed, exchange.usage, exchange.timings
-            )
-        exchange.desk.observers.finished(exchange)
-        _log(exchange)
-    except Exception:  # the answer is out; what is left is bookkeeping
-        exchange.desk.log.exception("bug", request_id=exchange.request_id)
+def close_all(ended: Sequence[Exchange]) -> None:
+    """Count, remember and log ended exchanges; settle those that are not."""
+    lines: list[LogLine] = []
+    for exchange in ended:
+        try:
+            if not exchange.settled:
+                settle(exchange)
+            placed, desk = exchange.placed, exchange.desk
+            if placed is None:
+                _count_refusal(exchange)
+            else:
+                _count(exchange, placed)
+                desk.placer.learn(exchange.model, placed, exchange.usage, exchange.timings)
+            desk.observers.finished(exchange)
+            lines.append(_line(exchange))
+        except Exception:  # the answer is out; what is left is bookkeeping
+            exchange.desk.log.exception("bug", request_id=exchange.request_id)
+    if lines:
+        ended[0].desk.log.batch(lines)
 
 
 def settle(exchange: Exchange) -> None:
@@ -103,32 +109,34 @@ def spend(exchange: Exchange, prompt: int, completion: int) -> None:
     key.spend_completion.value += completion
 
 
-def _count(exchange: Exchange, tail: ChatTail | None) -> None:
-    metrics, times, usage = exchange.desk.metrics, exchange.times, exchange.usage
-    if exchange.placed is None:
-        code = exchange.error.code if exchange.error is not None else None
-        metrics.refusals.labels(code or NONE).inc()
-        return
-    at = metrics.placement(exchange.model, exchange.placed.node)
+def _count_refusal(exchange: Exchange) -> None:
+    code = exchange.error.code if exchange.error is not None else None
+    exchange.desk.metrics.refusals.labels(code or NONE).inc()
+
+
+def _count(exchange: Exchange, placed: Placed) -> None:
+    desk, times, usage = exchange.desk, exchange.times, exchange.usage
+    at = desk.metrics.placement(exchange.model, placed.node)
     at.requests.value += 1
     at.duration.observe(times.ended - times.received)
-    if exchange.outcome not in ("complete", "cancelled"):
-        at.errors.inc()
     if times.first_byte:
         at.queue.observe(queue_seconds(exchange))
-    if exchange.placed.cold:
-        at.cold_starts.inc()
-        at.load.observe(times.placed - times.granted - times.retried)
     if times.first:
         at.first_token.observe(times.first - times.received)
     if usage is not None:
         at.prompt_tokens.value += usage.prompt
         at.completion_tokens.value += usage.completion
         at.cached_tokens.value += usage.cached
+    if placed.cold:
+        at.cold_starts.inc()
+        at.load.observe(times.placed - times.granted - times.retried)
+    if exchange.outcome not in ("complete", "cancelled"):
+        at.errors.inc()
+    tail = exchange.tail
     if tail is not None:
         tail.measure()
-    if tail is not None and tail.gaps is not None:
-        at.inter_token.add_bucket_counts(tail.gaps, tail.gap_sum)
+        if tail.gaps is not None:
+            at.inter_token.add_bucket_counts(tail.gaps, tail.gap_sum)
     rate = _tokens_per_second(exchange)
     if rate is not None:
         at.tokens_per_second.observe(rate)
@@ -144,7 +152,7 @@ def _tokens_per_second(exchange: Exchange) -> float | None:
     return None
 
 
-class RequestLine(LogLine, kw_only=True):
+class RequestLine(LogLine):
     """The one line that every request leaves, whatever became of it; milliseconds and bytes."""
 
     request_id: str
@@ -154,6 +162,8 @@ class RequestLine(LogLine, kw_only=True):
     status: int
     outcome: str
     attempts: int
+    bytes: int
+    total_ms: float
     stream: bool | None = None
     node: str | None = None
     code: str | None = None
@@ -161,33 +171,38 @@ class RequestLine(LogLine, kw_only=True):
     completion: int | None = None
     cached: int | None = None
     first_ms: float | None = None
-    total_ms: float | None = None
-    bytes: int
 
 
-def _log(exchange: Exchange) -> None:
-    times, usage, error, seen = exchange.times, exchange.usage, exchange.error, exchange.seen
-    placed = exchange.placed
-    complete = exchange.outcome == "complete"
-    exchange.desk.log.line(
-        RequestLine(
-            level="info",
-            event="request",
-            request_id=exchange.shown_id,
-            route=exchange.route.name,
-            model=exchange.model,
-            key=exchange.principal.key_id,
-            node=placed.node if placed is not None else None,
-            status=exchange.reply.status,
-            outcome=exchange.outcome,
-            code=error.code if error is not None and not complete else None,
-            attempts=exchange.delivered,
-            stream=seen.stream if seen is not None else None,
-            prompt=usage.prompt if usage is not None else None,
-            completion=usage.completion if usage is not None else None,
-            cached=usage.cached if usage is not None else None,
-            first_ms=round((times.first - times.received) * 1000, 2) if times.first else None,
-            total_ms=round((times.ended - times.received) * 1000, 2),
-            bytes=exchange.reply.bytes_sent,
-        )
+def _line(exchange: Exchange) -> RequestLine:
+    times, usage, placed, seen = exchange.times, exchange.usage, exchange.placed, exchange.seen
+    # By position: with names it takes seven times as long.
+    line = RequestLine(
+        "",
+        "info",
+        "request",
+        exchange.shown_id,
+        exchange.route.name,
+        exchange.model,
+        exchange.principal.key_id,
+        exchange.reply.status,
+        exchange.outcome,
+        exchange.delivered,
+        exchange.reply.bytes_sent,
+        _ms(times.ended - times.received),
     )
+    if seen is not None:
+        line.stream = seen.stream
+    if placed is not None:
+        line.node = placed.node
+    if exchange.error is not None and exchange.outcome != "complete":
+        line.code = exchange.error.code
+    if usage is not None:
+        line.prompt, line.completion, line.cached = usage.prompt, usage.completion, usage.cached
+    if times.first:
+        line.first_ms = _ms(times.first - times.received)
+    return line
+
+
+def _ms(seconds: float) -> float:
+    """Milliseconds with two digits; ``round`` takes four times as long, to be right about ties."""
+    return int(seconds * 1e5 + 0.5) / 100

@@ -200,7 +200,7 @@ class Desk:
     books: Books[Exchange] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.books = Books(closing.close, self.loop)
+        self.books = Books(closing.close_all, self.loop)
         self.ledger.before_short = self.books.flush
 
 
@@ -212,7 +212,7 @@ class Tried(NamedTuple):
     ms: float
 
 
-class Times(msgspec.Struct, gc=False):
+class Times(msgspec.Struct, array_like=True, gc=False):
     """Times of one request by ``Desk.now`` (seconds); 0 is not yet.
 
     Args:
