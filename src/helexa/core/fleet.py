@@ -6,7 +6,7 @@ fields are ignored. MB means MiB. Times are seconds unless the name says otherwi
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -226,7 +226,11 @@ class Ack(msgspec.Struct, frozen=True):
 
 
 class LoadRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """``POST /models/load``."""
+    """``POST /models/load``.
+
+    Args:
+        engine: Settings of the engine for this model, over those of the node.
+    """
 
     model_id: str
     harness: str | None = None
@@ -234,6 +238,7 @@ class LoadRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     source: str | None = None
     tensor_parallel: int | None = None
     devices: list[int] | None = None
+    engine: dict[str, Any] | None = None
 
 
 class UnloadRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -44,6 +44,8 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         thinking: ``on`` makes it think unless a request asks it not to.
         stabilise_prefix: Move a first line that rotates (a date, a hash) to the end of the system
             prompt, so that what follows it can be reused.
+        engine: Settings of the engine for this model, over those of the node: ``slots``, ``ctx``
+            and ``embeddings`` for any, all of ``[engines.llamacpp]`` for llama.cpp.
         limit: Parsed and ignored: limits come from the nodes.
     """
 

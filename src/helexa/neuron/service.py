@@ -170,6 +170,16 @@ class Node(Generic[R]):
             return named
         return known[0]
 
+    async def check_reload(self, spec: LoadRequest) -> None:
+        """A load with other settings ends what is loaded: not for one that cannot work.
+
+        Raises:
+            HelexaError: As the load would.
+        """
+        reload = self.registry.reload_of(spec)
+        if reload is not None:
+            await self.foreteller.check(reload)
+
     def snapshot(self) -> dict[str, object]:
         """The first event of ``/events``."""
         return {

@@ -46,7 +46,11 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DefaultModel(_Section, frozen=True):
-    """One ``[[default_models]]``: loaded in the background at boot, retried until it works."""
+    """One ``[[default_models]]``: loaded in the background at boot, retried until it works.
+
+    Args:
+        engine: Settings of the engine for this model, over those of ``[engines]``.
+    """
 
     model_id: str
     harness: str | None = None
@@ -54,6 +58,7 @@ class DefaultModel(_Section, frozen=True):
     source: str | None = None
     tensor_parallel: Positive | None = None
     devices: list[Count] | None = None
+    engine: dict[str, Any] | None = None
 
 
 class LlamaCppSettings(_Section, frozen=True):

@@ -108,8 +108,11 @@ def test_boot_time_models_are_loaded_in_the_background_and_retried(
     activation = node.get("/health")["activation"]
     assert activation["completed"] == [h.SPARK]
     assert [failed["model_id"] for failed in activation["failed"]] == [str(late)]
-    shutil.copy(spark.gguf_path(), late)
-    h.until(lambda: node.get("/health")["activation"]["failed"] == [])
+    whole = spark.gguf_path().read_bytes()
+    late.write_bytes(whole[:100_000])  # somebody copies it
+    h.until(lambda: "truncated" in node.get("/health")["activation"]["failed"][0]["error"], 30)
+    late.write_bytes(whole)
+    h.until(lambda: node.get("/health")["activation"]["failed"] == [], 30)
     assert node.status(str(late)) == "loaded"
 
 

@@ -90,3 +90,28 @@ def test_the_doctor_asks_a_node_elsewhere(start_node: Callable[..., Any]) -> Non
     refused = doctor("--key", "wrong")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "key" in refused.stderr
+
+
+def test_a_models_own_engine_settings_go_before_the_nodes(
+    start_node: Callable[..., Any],
+) -> None:
+    node = start_node("[engines.llamacpp]\nslots = 2\nextra = {n_ubatch = 64}\n")
+    spec = {"model_id": SPARK, "engine": {"slots": 3, "ctx": 1024, "extra": {"cells": 2048}}}
+    told = node.post("/models/plan", spec).json()
+    assert (told["slots"], told["limit"]["context"]) == (3, 1024)
+    assert node.post("/models/load", spec).status_code == 200
+    (figures,) = node.get("/health")["models"]
+    assert (figures["max_in_flight"], figures["kv_total_tokens"]) == (3, 2048)
+
+
+def test_a_load_that_cannot_work_leaves_the_model_as_it_is(start_node: Callable[..., Any]) -> None:
+    node = start_node("")
+    node.load(SPARK)
+    engines = node.engines()
+    for wrong, path in (({"slot": 3}, "engine.slot"), ({"slots": 0}, "engine")):
+        refused = node.post("/models/load", {"model_id": SPARK, "engine": wrong})
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, path)
+    for more in ({"harness": "nobody"}, {"source": "/nowhere.gguf"}):
+        assert node.post("/models/load", {"model_id": SPARK, **more}).status_code in (400, 404)
+    assert node.get("/models")[0]["status"] == "loaded"
+    assert node.engines() == engines

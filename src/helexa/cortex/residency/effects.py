@@ -148,13 +148,14 @@ class NodeEffects:
 
 
 def load_request(profile: Profile) -> LoadRequest:
-    """What a node is told; quant and source always travel along."""
+    """What a node is told; quant, source and the engine's settings always travel along."""
     return LoadRequest(
         model_id=profile.id,
         harness=profile.harness or None,
         quant=profile.quant,
         source=profile.source,
         tensor_parallel=profile.min_devices if profile.min_devices > 1 else None,
+        engine=profile.engine or None,
     )
 
 

@@ -6,7 +6,11 @@ Another engine is one entry here.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+import msgspec
+
+from helexa.core.errors import InvalidRequestBody
 from helexa.core.fleet import LoadRequest
 from helexa.core.settings import SettingsError
 from helexa.neuron.engines.base import Engine
@@ -16,7 +20,7 @@ from helexa.neuron.engines.llamacpp.engine import LlamaCpp
 from helexa.neuron.engines.vllm.build import find_build
 from helexa.neuron.engines.vllm.engine import Vllm
 from helexa.neuron.hardware import Hardware
-from helexa.neuron.settings import NeuronSettings
+from helexa.neuron.settings import LlamaCppSettings, NeuronSettings
 
 
 def harnesses(settings: NeuronSettings, environ: Mapping[str, str]) -> list[str]:
@@ -63,8 +67,33 @@ def _llama_build(hardware: Hardware, environ: Mapping[str, str]) -> LlamaCppBuil
     return inspect_build(environ) if gpus else None
 
 
+_FOR_ANY = ("slots", "ctx", "embeddings")
+
+
+def _of_the_load(engine: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a load says about its engine, by the rules of ``[engines.llamacpp]``."""
+    names = LlamaCppSettings.__struct_fields__ if engine == LlamaCpp.name else _FOR_ANY
+    for name in given:
+        if name not in names:
+            raise InvalidRequestBody(
+                f"`engine.{name}` is no setting of {engine} for one model; there are "
+                f"{', '.join(names)}.",
+                param=f"engine.{name}",
+            )
+    try:
+        settings = msgspec.convert(given, LlamaCppSettings)
+    except msgspec.ValidationError as error:
+        said = str(error).replace("`$.", "`engine.")
+        raise InvalidRequestBody(f"{said}.", param="engine") from None
+    return {name: getattr(settings, name) for name in given}
+
+
 def wishes(settings: NeuronSettings, engine: str, spec: LoadRequest) -> dict[str, object]:
-    """The operator's settings for ``engine`` and one load."""
+    """The operator's settings for ``engine`` and one load.
+
+    Raises:
+        InvalidRequestBody: The load names a setting that the engine does not have, or a wrong one.
+    """
     wanted: dict[str, object] = {
         "devices": spec.devices,
         "max_devices": spec.tensor_parallel,
@@ -77,4 +106,8 @@ def wishes(settings: NeuronSettings, engine: str, spec: LoadRequest) -> dict[str
         wanted["cache_ram_mb"] = settings.prefix_cache.budget_mb
     elif engine == "vllm":
         wanted["cache_ram_mb"] = settings.prefix_cache.budget_mb
+    if spec.engine:
+        own = _of_the_load(engine, spec.engine)
+        extra = {**settings.engines.llamacpp.extra, **own.get("extra", {})}
+        wanted |= {**own, "extra": extra} if engine == LlamaCpp.name else own
     return {name: value for name, value in wanted.items() if value is not None}

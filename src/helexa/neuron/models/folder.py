@@ -22,7 +22,7 @@ from helexa.neuron.models.config_layers import hidden_of, layers_of, read_config
 from helexa.neuron.models.context import context_of
 from helexa.neuron.models.documents import Documents, read_documents
 from helexa.neuron.models.facts import ModelFacts
-from helexa.neuron.models.gguf import BadModelFile
+from helexa.neuron.models.gguf import BadModelFile, PartialModelFile
 from helexa.neuron.models.quantised import Quantised, quantised
 from helexa.neuron.models.template import TemplateTraits, read_template
 
@@ -199,7 +199,7 @@ def _weights(file: Path) -> Weights:
         start = opened.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
         if length > min(size - 8, _MAX_HEADER):
-            raise BadModelFile(
+            raise PartialModelFile(
                 f"model file {file} is truncated: its header needs {length + 8} bytes, the file "
                 f"has {size}. Fetch it again."
             )
@@ -227,7 +227,7 @@ def read_header(header: bytes, room: int, where: str) -> Weights:
             f"({type(error).__name__}). Fetch it again."
         ) from error
     if end > room:
-        raise BadModelFile(
+        raise PartialModelFile(
             f"model file {where} is truncated: its tensors need {end} bytes, {room} follow its "
             "header. Fetch it again."
         )

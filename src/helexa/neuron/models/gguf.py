@@ -49,6 +49,12 @@ class BadModelFile(ServiceUnavailable):
     lasting = True
 
 
+class PartialModelFile(BadModelFile):
+    """A part of a model is not there: it may be on its way, copied by somebody else."""
+
+    lasting = False
+
+
 class Counted(msgspec.Struct, frozen=True):
     """An array that was too long to keep."""
 
@@ -158,7 +164,7 @@ def shards(path: Path) -> list[Path]:
     names = [f"{match['stem']}-{n:05d}-of-{total:05d}.gguf" for n in range(1, total + 1)]
     for n, name in enumerate(names, 1):
         if not path.with_name(name).is_file():
-            raise BadModelFile(
+            raise PartialModelFile(
                 f"model file {path.with_name(name)} is missing: shard {n} of "
                 f"{total}. Fetch all shards into one folder."
             )
@@ -180,7 +186,7 @@ def _read_file(path: Path) -> Gguf:
 
 
 def _truncated(path: Path, short: OutOfBytesError) -> BadModelFile:
-    return BadModelFile(
+    return PartialModelFile(
         f"model file {path} is truncated: its header needs at least "
         f"{short.needs} bytes, the file has {short.has}. Fetch it again."
     )
@@ -275,7 +281,7 @@ class _Reader:
         start = -(-self._at.at // alignment) * alignment
         needs = max((start + t.offset + t.size for t in tensors), default=self._at.at)
         if needs > self._at.size:
-            raise BadModelFile(
+            raise PartialModelFile(
                 f"model file {self._path} is truncated: its tensors need {needs} "
                 f"bytes, the file has {self._at.size}. Fetch it again."
             )

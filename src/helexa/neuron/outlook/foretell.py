@@ -69,6 +69,16 @@ class Foreteller:
         async with self._turns:
             return await self._outlook(spec, await self.scout.find(spec))
 
+    async def check(self, spec: LoadRequest) -> None:
+        """See that ``spec`` could be loaded if the node had nothing else to do.
+
+        Raises:
+            HelexaError: As the load would.
+        """
+        async with self._turns:
+            found = await self.scout.find(spec)
+            self.scout.plan(found, spec, emptied(found.host))
+
     async def _outlook(self, spec: LoadRequest, found: Found) -> Outlook:
         told = await self._told(found)
         try:

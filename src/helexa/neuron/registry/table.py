@@ -33,6 +33,7 @@ from helexa.core.fleet import Download, LoadRequest, ModelEntry, ModelLoad
 from helexa.neuron.engines.supervisor import EngineChange
 from helexa.neuron.registry.entry import Entry, R
 
+_OVER = ("failed", "unloading")
 R_co = TypeVar("R_co", covariant=True)
 
 
@@ -169,11 +170,11 @@ class Registry(Generic[R]):
         if self.draining:
             raise ServiceUnavailable("This node is draining; load the model on another one.")
         old = self._entries.get(spec.model_id)
-        if old is not None and old.status not in ("failed", "unloading") and old.suits(spec):
+        if old is not None and old.status not in _OVER and old.suits(spec):
             if old.status == "recovering":
                 raise self._refusal(old)
             return old
-        live = old if old is not None and old.status not in ("failed", "unloading") else None
+        live = old if old is not None and old.status not in _OVER else None
         entry: Entry[R] = Entry(
             spec if live is None else live.with_changes(spec),
             "loading" if live is None else "reloading",
@@ -188,6 +189,13 @@ class Registry(Generic[R]):
         entry.work = asyncio.create_task(self._load(entry, old), name=f"load {spec.model_id}")
         self._changed(entry)
         return entry
+
+    def reload_of(self, spec: LoadRequest) -> LoadRequest | None:
+        """What ``begin`` would make of a model that is there with other settings; else None."""
+        old = self._entries.get(spec.model_id)
+        if old is None or old.status in _OVER or old.suits(spec):
+            return None
+        return old.with_changes(spec)
 
     async def load(self, spec: LoadRequest) -> ModelEntry:
         """Load a model, or wait for the load under way; the waiter may leave at any time.

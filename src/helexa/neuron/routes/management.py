@@ -112,6 +112,7 @@ class Management(Generic[R]):
 
     async def load(self, request: Request) -> Response:
         spec = self._node.normalise(await body_as(request, LoadRequest))
+        await self._node.check_reload(spec)
         if request.query_params.get("wait") == "false":
             return reply(self._node.registry.begin(spec).listing(), 202)
         return reply(await self._node.registry.load(spec))
