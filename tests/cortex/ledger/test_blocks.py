@@ -76,7 +76,7 @@ async def test_news_that_come_while_a_question_is_out_are_asked_for_again(store:
     known = [scope.known]
     await store.answer(0, ScopeState(others=0))
     assert [*known, scope.known] == [False, True]
-    assert scope.caps[0].held == 0
+    assert scope.held == 0
     assert not store.asked
 
 

@@ -21,14 +21,14 @@ def limit_lines(principal: Principal, seats: KeySeats, ledger: Ledger, given: by
         given: Lines that the answer has already; a refusal knows better when to come again.
     """
     lines = b""
-    minute = seats.room(principal)
+    minute = seats.room(principal) if principal.requests_per_minute is not None else None
     if minute is not None:
         lines = (
             b"x-ratelimit-limit-requests: %d\r\n"
             b"x-ratelimit-remaining-requests: %d\r\n"
             b"x-ratelimit-reset-requests: %ds\r\n"
         ) % (minute.limit, minute.remaining, math.ceil(minute.reset_s))
-    room = ledger.room(principal) if principal.capped else None
+    room = ledger.room(principal)
     if room is not None:
         lines += b"x-ratelimit-limit-tokens: %d\r\nx-ratelimit-remaining-tokens: %d\r\n" % (
             room.limit,

@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Protocol, TypeAlias
 
 from helexa.cortex.ledger.base import RequestKey, Settlement
 from helexa.cortex.ledger.scope import Account, Leased, Scope
 
-
-class Entry(NamedTuple):
-    """What one ended grant has cost, for the store.
-
-    Args:
-        granted: None for an uncapped key.
-        blocks: Scopes whose block pays.
-        state: ``settled``, or ``expired`` at the last count heard of.
-    """
-
-    account: Account
-    settlement: Settlement
-    granted: int | None
-    blocks: tuple[Scope, ...]
-    prompt: int
-    completion: int
-    overrun: int
-    state: str
+Entry: TypeAlias = tuple[Account, Settlement, int | None, tuple[Scope, ...], int, int, int, str]
+"""What one ended grant has cost, for the store: whose it was, what its node has told, the tokens
+granted (None for an uncapped key), the scopes whose block pays, prompt and completion as they are
+billed, the overrun, and the state: ``settled``, or ``expired`` at the last count heard of. A plain
+tuple: every request leaves one."""
 
 
 class Neighbours(Protocol):

@@ -16,7 +16,7 @@ client chose could come twice at once, and two requests would share one grant.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Container, Iterable
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import msgspec
 
@@ -119,7 +119,7 @@ class KeyUsage(msgspec.Struct, frozen=True, omit_defaults=True):
     windows: tuple[WindowUsage, ...] = ()
 
 
-class TokenRoom(NamedTuple):
+class TokenRoom(msgspec.Struct, frozen=True, gc=False):
     """The tightest cap in short (tokens), as ``x-ratelimit-…-tokens`` tells it.
 
     Args:
@@ -249,5 +249,8 @@ def estimate(
         slice_tokens: Output held at a time.
         output_cap: The request's own limit on output, if it has one.
     """
-    output = slice_tokens if output_cap is None else max(0, min(slice_tokens, output_cap))
-    return max(1, -(-body_bytes // BYTES_PER_TOKEN) + images * IMAGE_TOKENS + output)
+    output = slice_tokens
+    if output_cap is not None and output_cap < output:
+        output = max(0, output_cap)
+    tokens = -(-body_bytes // BYTES_PER_TOKEN) + images * IMAGE_TOKENS + output
+    return max(1, tokens)

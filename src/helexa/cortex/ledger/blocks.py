@@ -75,13 +75,15 @@ class Blocks:
 
     def take(self, scope: Scope, tokens: int) -> None:
         """Hold free tokens for a grant; more are asked for ahead of their need."""
-        scope.take(tokens)
+        scope.used = True
+        scope.held += tokens
+        scope.free -= tokens
         if scope.free < scope.low:
             self.ask(scope)
 
     def left(self, scope: Scope) -> None:
-        """A grant has ended and left something; others may be short of it."""
-        if scope.short_until and not scope.waiters:
+        """A grant has ended and left something of which others may be short."""
+        if not scope.waiters:
             self._return_for_others(scope)
 
     # ── more than what is free ──────────────────────────────────────────────────────────────

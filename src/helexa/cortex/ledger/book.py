@@ -15,13 +15,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Awaitable, Callable, Container, Iterable
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from helexa.core.errors import HelexaError, RateLimitExceeded
 from helexa.core.principal import Principal
-from helexa.cortex.ledger.backing import Backing, Entry
+from helexa.cortex.ledger.backing import Backing
 from helexa.cortex.ledger.base import (
     Grant,
     KeyHolds,
@@ -40,8 +42,7 @@ HELD_RETRY_AFTER_S: Final = 2.0
 LEARN_S: Final = 3.0
 
 
-@dataclass(slots=True)
-class _Open:
+class _Open(msgspec.Struct, gc=False):
     """One open grant; ``tokens`` is None for an uncapped key, ``used`` the last count heard.
 
     ``told``: the store has a row of it, which wants an end.
@@ -73,6 +74,7 @@ class Book:
         "_lease_s",
         "_now",
         "_open",
+        "_shared",
         "before_short",
         "estimated",
         "overrun",
@@ -90,6 +92,7 @@ class Book:
         self._lease_s = lease_s
         self._hold_wait_s = hold_wait_s
         self._backing = backing
+        self._shared = backing is not None and backing.shared
         self._accounts: dict[str, Account] = {}
         self._blocks = Blocks(now, backing)
         self._open: dict[RequestKey, _Open] = {}
@@ -113,7 +116,7 @@ class Book:
         if not account.scopes:
             return self._opened(key, account, None)
         want = max(1, estimate)
-        if account.room() >= want and self._blocks.may_grant():
+        if account.room() >= want and (not self._shared or self._blocks.may_grant()):
             return self._opened(key, account, want)
         return self._short(key, account, want)
 
@@ -219,9 +222,14 @@ class Book:
 
     def holds(self) -> tuple[KeyHolds, ...]:
         """See ``Ledger.holds``."""
+        grants, held = Counter[str](), Counter[str]()
+        for row in self._open.values():
+            key = row.account.principal.key_id
+            grants[key] += 1
+            held[key] += row.tokens or 0
         return tuple(
-            KeyHolds(a.principal.account_id, a.principal.key_id, a.grants, a.held)
-            for a in self._accounts.values()
+            KeyHolds(account.principal.account_id, key, grants[key], held[key])
+            for key, account in self._accounts.items()
         )
 
     def snapshot(self) -> LedgerSnapshot:
@@ -249,8 +257,6 @@ class Book:
             ring(own.waiters, everybody=True)
             own.waiters = waiters
         fresh = Account(principal, own, shared, scopes, waiters)
-        if account is not None:
-            fresh.grants, fresh.held = account.grants, account.held
         self._accounts[principal.key_id] = fresh
         self._cover(fresh)
         _wake(fresh)
@@ -269,17 +275,10 @@ class Book:
     # ── granting ────────────────────────────────────────────────────────────────────────────
 
     def _opened(self, key: RequestKey, account: Account, tokens: int | None) -> Grant:
-        account.grants += 1
-        if tokens is not None:
-            account.held += tokens
-            for scope in account.scopes:
-                self._blocks.take(scope, tokens)
-        row = self._open[key] = _Open(
-            account,
-            account.scopes if tokens is not None else (),
-            tokens,
-            self._now() + self._lease_s,
-        )
+        scopes = account.scopes if tokens is not None else ()
+        for scope in scopes:
+            self._blocks.take(scope, tokens or 0)
+        self._open[key] = row = _Open(account, scopes, tokens, self._now() + self._lease_s)
         return _grant(key, row)
 
     def _short(self, key: RequestKey, account: Account, want: int) -> Grant | Awaitable[Grant]:
@@ -311,7 +310,8 @@ class Book:
                 deadline = deadline or loop.time() + self._hold_wait_s
                 if loop.time() >= deadline:
                     raise RateLimitExceeded(
-                        f"All tokens left of {account.whose()} open requests. Wait for one to end.",
+                        f"All tokens left of {account.whose(self._grants(account))} open requests. "
+                        "Wait for one to end.",
                         retry_after_s=HELD_RETRY_AFTER_S,
                     )
                 await self._blocks.woken(account, deadline - loop.time())
@@ -325,7 +325,6 @@ class Book:
         assert row.tokens is not None  # noqa: S101  # only capped grants come here
         more = min(to - row.tokens, _room(row))
         if more > 0:
-            row.account.held += more
             row.tokens += more
             for scope in row.scopes:
                 self._blocks.take(scope, more)
@@ -342,35 +341,46 @@ class Book:
     # ── ending ──────────────────────────────────────────────────────────────────────────────
 
     def _close(self, row: _Open, last: Settlement, state: str) -> Settled:
-        account = row.account
-        prompt, completion = max(0, last.prompt), max(0, last.completion)
-        reported = prompt + completion
-        billed = reported if row.tokens is None else min(reported, row.tokens)
-        prompt = min(prompt, billed)
+        account, tokens = row.account, row.tokens
+        prompt = max(0, last.prompt)
+        reported = prompt + (max(0, last.completion))
+        billed = reported
+        if tokens is not None and reported > tokens:
+            billed = tokens
+            self.overrun += reported - billed
+            prompt = min(prompt, billed)
         completion = billed - prompt
-        current = self._accounts[account.principal.key_id]
-        current.grants -= 1
         if billed:  # an attempt that was refused or never sent is no request
             account.own.count(prompt, completion)
             account.shared.count(prompt, completion)
-        self.overrun += reported - billed
-        if row.tokens is not None:
-            current.held -= row.tokens
-        if row.tokens is not None or account.scopes:
-            now = self._now()
-            for scope in (account.own, account.shared):
-                held = row.tokens if scope in row.scopes and row.tokens is not None else None
-                scope.end(held, billed, now)
-            _wake(current)
-            for scope in account.scopes:
-                self._blocks.left(scope)
+        if tokens is not None or account.scopes:
+            self._release(row, billed)
         if self._backing is not None and (reported or row.told):
-            overrun = reported - billed
+            over = reported - billed
             self._backing.settled(
-                Entry(account, last, row.tokens, row.scopes, prompt, completion, overrun, state)
+                (account, last, tokens, row.scopes, prompt, completion, over, state)
             )
         who = account.principal
         return Settled(who.account_id, who.key_id, prompt, completion, reported - billed)
+
+    def _release(self, row: _Open, billed: int) -> None:
+        """Give back what a grant did not use."""
+        account, now = row.account, self._now()
+        for scope in (account.own, account.shared):
+            if scope in row.scopes:
+                scope.end(row.tokens, billed, now)
+            elif scope.caps:
+                scope.end(None, billed, now)
+        current = self._accounts[account.principal.key_id]
+        if current.waiters:
+            _wake(current)
+        for scope in account.scopes:
+            if scope.short_until:
+                self._blocks.left(scope)
+
+    def _grants(self, account: Account) -> int:
+        key = account.principal.key_id
+        return sum(row.account.principal.key_id == key for row in self._open.values())
 
 
 def _grant(key: RequestKey, row: _Open) -> Grant:

@@ -215,7 +215,7 @@ class Durable:
         else:
             self._writing = None
             for scope, found in pending.sums.items():
-                scope.stored(found.requests, found.prompt, found.completion)
+                scope.written(found.requests, found.prompt, found.completion)
             for future in pending.waiters:
                 if not future.done():
                     future.set_result(None)

@@ -62,8 +62,9 @@ class Scope:
     """One scope.
 
     Args:
-        pending: Requests, prompt and completion that are settled here and not yet in the store.
-        exempt: So much of it, at most, was spent before there was a cap and is in no block.
+        requests, prompt, completion: All that is known to be settled.
+        stored: As much of it as is in the store.
+        exempt: So much of the rest, at most, was spent before there was a cap and is in no block.
         block: Tokens to ask for at once.
         low: Ask for more when fewer are free; −1 while there is nothing more.
         wanted: Tokens that waiting requests would like.
@@ -81,7 +82,6 @@ class Scope:
     free: int = 0
     held: int = 0
     others: int = 0
-    pending: tuple[int, int, int] = (0, 0, 0)
     exempt: int = 0
     block: int = FIRST_BLOCK
     low: int = -1
@@ -96,17 +96,23 @@ class Scope:
     requests: int = 0
     prompt: int = 0
     completion: int = 0
+    stored: tuple[int, int, int] = (0, 0, 0)
+
+    @property
+    def pending(self) -> tuple[int, int, int]:
+        """Requests, prompt and completion that are settled here and not yet in the store."""
+        requests, prompt, completion = self.stored
+        return self.requests - requests, self.prompt - prompt, self.completion - completion
 
     def bind(self, caps: tuple[Cap, ...]) -> None:
         """Take over changed caps; a window that is new has to be learnt from the store."""
         if tuple(state.cap for state in self.caps) == caps:
             return
         if not self.caps:
-            self.exempt = self.pending[1] + self.pending[2]
+            self.exempt = sum(self.pending[1:])
         before = {state.seconds: state for state in self.caps}
         self.caps = [CapState(cap, self.kind) for cap in caps]
         for state in self.caps:
-            state.held = self.held + self.others
             same = before.get(state.seconds)
             if state.seconds and same is None:
                 self.known = False
@@ -117,8 +123,6 @@ class Scope:
         self.used = True
         self.free -= tokens
         self.held += tokens
-        for cap in self.caps:
-            cap.held += tokens
 
     def end(self, tokens: int | None, billed: int, now: float) -> None:
         """A grant of ``tokens`` has ended and cost ``billed``; None held nothing here."""
@@ -126,7 +130,6 @@ class Scope:
             self.free += tokens - billed
             self.held -= tokens
         for cap in self.caps:
-            cap.held -= tokens or 0
             cap.book(billed, now)
 
     def count(self, prompt: int, completion: int) -> None:
@@ -134,14 +137,13 @@ class Scope:
         self.requests += 1
         self.prompt += prompt
         self.completion += completion
-        pending = self.pending
-        self.pending = (pending[0] + 1, pending[1] + prompt, pending[2] + completion)
 
-    def stored(self, requests: int, prompt: int, completion: int) -> None:
-        """So much of what was pending is in the store now."""
-        pending = self.pending
-        self.pending = (pending[0] - requests, pending[1] - prompt, pending[2] - completion)
-        self.exempt = min(self.exempt, self.pending[1] + self.pending[2])
+    def written(self, requests: int, prompt: int, completion: int) -> None:
+        """So much more is in the store now."""
+        stored = self.stored
+        self.stored = (stored[0] + requests, stored[1] + prompt, stored[2] + completion)
+        if self.exempt:
+            self.exempt = min(self.exempt, sum(self.pending[1:]))
 
     def short(self, now: float) -> bool:
         """Whether another gateway has just been short of it."""
@@ -151,7 +153,8 @@ class Scope:
         """Tokens that could still be added to what is free; below 0 when a cap was lowered."""
         if not self.caps:
             return 0  # they were lifted while its requests run: those have what they have
-        return min(cap.limit - cap.spent(now) - cap.held for cap in self.caps) - self.free
+        held = self.held + self.others + self.free
+        return min(cap.limit - cap.spent(now) for cap in self.caps) - held
 
     def leased(self, found: Leased, now: float) -> None:
         """The store has answered."""
@@ -163,13 +166,13 @@ class Scope:
             return
         requests, prompt, completion = self.pending
         for cap in self.caps:
-            cap.held += state.others - self.others
             cap.load(state.spent, state.buckets.get(cap.seconds, ()))
             cap.book(prompt + completion, now)
         self.others = state.others
         self.requests = state.requests + requests
         self.prompt = state.prompt + prompt
         self.completion = state.completion + completion
+        self.stored = (state.requests, state.prompt, state.completion)
         self.known = True
 
 
@@ -188,12 +191,14 @@ class Account:
     shared: Scope
     scopes: tuple[Scope, ...]
     waiters: deque[asyncio.Future[None]]
-    grants: int = 0
-    held: int = 0
 
     def room(self) -> int:
         """Tokens that can be granted without asking the store."""
-        return min(scope.free for scope in self.scopes)
+        scopes = self.scopes
+        least = scopes[0].free
+        for scope in scopes:
+            least = min(least, scope.free)
+        return least
 
     def reach(self, now: float) -> int:
         """Tokens that could be granted if the store gave all it has."""
@@ -234,8 +239,8 @@ class Account:
                 resets_at=resets_at,
             )
 
-    def whose(self) -> str:
-        """Who holds all that is left, for a refusal."""
+    def whose(self, grants: int) -> str:
+        """Who holds all that is left, for a refusal; ``grants`` of the key are open."""
         if any(cap.scope == "account" for cap in self.caps()):
             return "this key's or its account's budget are held by"
-        return f"this key's budget are held by its {self.grants}"
+        return f"this key's budget are held by its {grants}"

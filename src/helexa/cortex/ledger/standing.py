@@ -14,7 +14,9 @@ def usage_of(account: Account, now: float) -> KeyUsage:
         now: Epoch seconds.
     """
     own, who = account.own, account.principal
-    windows = tuple(cap.usage(now) for cap in account.caps())
+    windows = tuple(
+        cap.usage(now, scope.held + scope.others) for scope in account.scopes for cap in scope.caps
+    )
     tightest = min(windows, key=lambda w: w.available_tokens, default=None)
     return KeyUsage(
         account_id=who.account_id,
@@ -37,10 +39,12 @@ def room_of(account: Account, now: float) -> TokenRoom | None:
     tightest: CapState | None = None
     least = 0
     for scope in account.scopes:
+        held = scope.held + scope.others
         for cap in scope.caps:
-            left = cap.limit - cap.spent(now) - cap.held
+            left = cap.limit - cap.spent(now) - held
             if tightest is None or left < least:
                 tightest, least = cap, left
     if tightest is None:
         return None
-    return TokenRoom(tightest.limit, max(0, least), tightest.empty_in(now))
+    reset_s = tightest.empty_in(now) if tightest.seconds else None
+    return TokenRoom(tightest.limit, max(0, least), reset_s)

@@ -24,15 +24,14 @@ BUCKETS = 60
 
 
 class CapState:
-    """Integers only; ``held`` is the sum of open grants."""
+    """Integers only."""
 
-    __slots__ = ("_buckets", "_latest", "_spent", "cap", "held", "limit", "scope", "seconds")
+    __slots__ = ("_buckets", "_latest", "_spent", "cap", "limit", "scope", "seconds")
 
     def __init__(self, cap: Cap, scope: Literal["key", "account"] = "key") -> None:
         self.cap = cap
         self.scope = scope
         self.limit = cap.tokens
-        self.held = 0
         self.seconds = (cap.window.seconds or 1) if cap.window.kind == "rolling" else 0
         self._spent = 0
         self._buckets: deque[list[int]] = deque()  # [index, tokens], oldest first
@@ -70,9 +69,9 @@ class CapState:
                 self._spent -= self._buckets.popleft()[1]
         return self._spent
 
-    def available(self, now: float) -> int:
-        """Tokens that may still be granted; never below 0."""
-        return max(0, self.limit - self.spent(now) - self.held)
+    def available(self, now: float, held: int = 0) -> int:
+        """Tokens that may still be granted beside those ``held``; never below 0."""
+        return max(0, self.limit - self.spent(now) - held)
 
     def book(self, tokens: int, now: float) -> None:
         """Spend ``tokens`` now."""
@@ -101,14 +100,14 @@ class CapState:
             return None
         return max(0.0, self._leaves(self._buckets[-1][0]) - now) if self._buckets else 0.0
 
-    def usage(self, now: float) -> WindowUsage:
-        """The cap as its key sees it."""
+    def usage(self, now: float, held: int) -> WindowUsage:
+        """The cap as its key sees it, with what is ``held`` by open grants."""
         spent = self.spent(now)
         return WindowUsage(
             hard_cap=self.limit,
             spent_tokens=spent,
-            open_tokens=self.held,
-            available_tokens=self.available(now),
+            open_tokens=held,
+            available_tokens=self.available(now, held),
             window=self.cap.window,
             resets_at=self._leaves(self._buckets[0][0]) if self._buckets else None,
             scope=self.scope,
