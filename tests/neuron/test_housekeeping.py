@@ -1,11 +1,14 @@
-"""What counts as news about a device."""
+"""What goes on beside the requests: what counts as news, and that it goes on."""
 
 from __future__ import annotations
+
+import asyncio
 
 import pytest
 
 from helexa.core.fleet import DeviceReading
-from helexa.neuron.housekeeping import moved
+from helexa.core.logging import get_logger
+from helexa.neuron.housekeeping import go_on, moved
 
 
 @pytest.mark.parametrize(
@@ -23,3 +26,19 @@ def test_only_what_a_gateway_would_decide_on_is_news(
     before: list[DeviceReading], now: list[DeviceReading], news: bool
 ) -> None:
     assert moved(before, now) is news
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("trouble", [OSError("disk full"), KeyError("a bug")])
+async def test_a_chore_that_fails_is_begun_anew(trouble: Exception) -> None:
+    begun: list[int] = []
+    done = asyncio.Event()
+
+    async def chore() -> None:
+        begun.append(1)
+        if len(begun) < 3:
+            raise trouble
+        done.set()
+
+    await asyncio.wait_for(go_on(chore, "watchdog", get_logger(), again_s=0.0), 30)
+    assert (len(begun), done.is_set()) == (3, True)

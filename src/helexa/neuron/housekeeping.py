@@ -7,7 +7,7 @@ the event stream does not grow with the traffic.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from helexa.core.fleet import DeviceReading
@@ -20,6 +20,8 @@ TEND_SECS = 0.25
 SYNC_SECS = 1.0
 DEVICE_SECS = 1.0
 FORGET_SECS = 60.0
+AGAIN_SECS = 5.0
+"""After a chore has failed."""
 MOVED_MB = 64
 MOVED_PCT = 15.0
 
@@ -35,6 +37,25 @@ class Changes:
 
     figures: set[str] = field(default_factory=set)
     listings: set[str] = field(default_factory=set)
+
+
+async def go_on(
+    chore: Callable[[], Awaitable[None]], what: str, log: Logger, again_s: float = AGAIN_SECS
+) -> None:
+    """Do a chore that has no end, and begin anew when it raises; until cancelled.
+
+    A disk that fails, or a bug in one of them, must not be the end of the watchdog.
+    """
+    while True:
+        try:
+            await chore()
+        except OSError as error:
+            log.warning("cannot be done just now", what=what, reason=str(error))
+        except Exception:
+            log.exception("bug", what=what)
+        else:
+            return
+        await asyncio.sleep(again_s)
 
 
 async def tend(node: Node[ServedModel], changes: Changes, idle_ttl_s: float) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -156,8 +155,12 @@ class Acts:
 
     async def _read(self, node: str) -> None:
         free: dict[int, int] | None = None
-        with suppress(HelexaError):  # the snapshot will say what became of the node
+        try:
             free = await self._effects.free_mb(node)
+        except HelexaError:
+            pass  # the snapshot will say what became of the node
+        except Exception as error:  # noqa: BLE001 - a bug must not keep the node taken
+            self._bug("read", error)
         self.scheduler.read(node, free, self._now())
         self._ring()
 

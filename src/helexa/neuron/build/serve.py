@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from helexa.core.ids import id_source
 from helexa.core.logging import Logger, get_logger
@@ -14,7 +14,7 @@ from helexa.neuron.build.node import assemble_node
 from helexa.neuron.build.parts import Parts, gather
 from helexa.neuron.engines.orphans import reap_previous
 from helexa.neuron.exchange.desk import Desk
-from helexa.neuron.housekeeping import forget, keep, tell_devices, tend
+from helexa.neuron.housekeeping import forget, go_on, keep, tell_devices, tend
 from helexa.neuron.registry.served import ServedModel
 from helexa.neuron.routes.inference import NodeApp
 from helexa.neuron.routes.management import app as management_app
@@ -76,16 +76,17 @@ def make_desk(node: Node[ServedModel], parts: Parts, log: Logger) -> Desk:
 
 def look_after(node: Node[ServedModel], parts: Parts, log: Logger) -> list[asyncio.Task[None]]:
     """Everything that goes on beside the requests."""
-    life = parts.settings.life
+    life, devices = parts.settings.life, parts.hardware.devices
+    chores: dict[str, Callable[[], Awaitable[None]]] = {
+        "activation": node.activator.run,
+        "tend": lambda: tend(node, parts.changes, life.idle_ttl_secs),
+        "devices": lambda: tell_devices(node.bus, devices),
+        "records": lambda: keep(parts.records.sync),
+        "collect": lambda: collect_when_quiet(lambda: len(node.requests)),
+        "forget": lambda: forget(lambda: parts.records.expire(life.record_secs), log),
+    }
     return [
-        asyncio.create_task(node.activator.run(), name="activation"),
-        asyncio.create_task(tend(node, parts.changes, life.idle_ttl_secs), name="tend"),
-        asyncio.create_task(tell_devices(node.bus, parts.hardware.devices), name="devices"),
-        asyncio.create_task(keep(parts.records.sync), name="records"),
-        asyncio.create_task(collect_when_quiet(lambda: len(node.requests)), name="collect"),
-        asyncio.create_task(
-            forget(lambda: parts.records.expire(life.record_secs), log), name="forget"
-        ),
+        asyncio.create_task(go_on(chore, what, log), name=what) for what, chore in chores.items()
     ]
 
 
