@@ -162,7 +162,7 @@ class Told(LogLine):
 
 
 def told(*who: str) -> list[LogLine]:
-    return [Told("", "info", "told", name) for name in who]
+    return [Told("2023-11-14T22:13:20.500Z", "info", "told", name) for name in who]
 
 
 def test_a_batch_is_logged_in_order_and_what_is_beyond_the_bound_is_counted() -> None:

@@ -38,7 +38,7 @@ Render = Callable[[dict[str, Any]], bytes]
 
 
 class LogLine(msgspec.Struct, omit_defaults=True, gc=False):
-    """Base of lines with fixed members, logged at ``info``; ``ts`` is set when it is queued."""
+    """Base of lines with fixed members, logged at ``info``; see ``Logger.stamp`` for ``ts``."""
 
     ts: str
     level: str
@@ -86,7 +86,7 @@ class LogSink:
         if len(self._lines) >= self._bound:
             self.dropped += 1
             return
-        head = {"ts": self._now(), "level": _NAMES.get(level, "info"), "event": event}
+        head = {"ts": self.stamp(), "level": _NAMES.get(level, "info"), "event": event}
         self._lines.append(self._shape(head | fields))
         if not self._wake.is_set():
             self._wake.set()
@@ -99,9 +99,6 @@ class LogSink:
         if len(lines) > room:
             self.dropped += len(lines) - room
             lines = lines[:room]
-        now = self._now()
-        for line in lines:
-            line.ts = now
         shape: Callable[[LogLine], Any] = msgspec.to_builtins if self._pretty else self._encode
         try:
             self._lines.extend(list(map(shape, lines)))
@@ -124,7 +121,8 @@ class LogSink:
         except (TypeError, ValueError, RecursionError, UnicodeEncodeError):
             return self._encode({key: repr(value) for key, value in line.items()})
 
-    def _now(self) -> str:
+    def stamp(self) -> str:
+        """The time as lines show it."""
         now = self._clock()
         second = int(now)
         if second != self._second:
@@ -150,7 +148,7 @@ class LogSink:
             batch.append(line if isinstance(line, bytes) else render(line))
         if self.dropped > self._reported:
             missing, self._reported = self.dropped - self._reported, self.dropped
-            line = {"ts": self._now(), "level": "warning", "event": "log lines dropped"}
+            line = {"ts": self.stamp(), "level": "warning", "event": "log lines dropped"}
             batch.append(render(line | {"count": missing}))
         if batch:
             with contextlib.suppress(OSError, ValueError):  # nobody reads the log: go on serving
@@ -172,6 +170,11 @@ class Logger:
     def debug(self, event: str, **fields: Any) -> None:
         """Detail for whoever looks for a fault."""
         _emit(10, event, self._fields | fields)
+
+    def stamp(self) -> str:
+        """What ``LogLine.ts`` of a line that is logged now says."""
+        sink = _Process.sink
+        return "" if sink is None else sink.stamp()
 
     def batch(self, lines: Sequence[LogLine]) -> None:
         """Lines with fixed members, for what is logged once per request."""

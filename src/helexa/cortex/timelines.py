@@ -36,7 +36,7 @@ class _Numbers(msgspec.Struct, array_like=True, gc=False):
     """What is told of an ordinary request in numbers; the last eleven are its timings, and its
     choice."""
 
-    times: Times
+    times: tuple[float, float, float, float, float, float, float, float, float, float]
     ended_at: float
     prompt: int
     completion: int
@@ -106,7 +106,7 @@ class Packed(msgspec.Struct, gc=False):
             sent=told.sent,
             outcome="complete",
             error=None,
-            times=told.times,
+            times=Times(*told.times),
             usage=Usage(told.prompt, told.completion, told.cached, told.reasoning),
             timings=timings if told.timed else None,
             ended_at=told.ended_at,
@@ -147,10 +147,21 @@ def pack(exchange: Exchange, ended_at: float) -> Packed | None:
 
 def _numbers(exchange: Exchange, placed: Placed, usage: Usage, ended_at: float) -> bytes:
     seen, reply, choice = exchange.seen, exchange.reply, placed.choice
-    timings = exchange.timings or _UNTIMED
+    times, timings = exchange.times, exchange.timings or _UNTIMED
     return _encode(
         _Numbers(
-            exchange.times,
+            (
+                times.received,
+                times.granted,
+                times.placed,
+                times.connected,
+                times.first_byte,
+                times.first,
+                times.last,
+                times.ended,
+                times.queued,
+                times.retried,
+            ),
             ended_at,
             usage.prompt,
             usage.completion,

@@ -87,6 +87,9 @@ class Log:
         self.lines: list[Any] = []
         self.said: list[tuple[str, dict[str, Any]]] = []
 
+    def stamp(self) -> str:
+        return ""
+
     def batch(self, lines: Sequence[LogLine]) -> None:
         self.lines += lines
 
