@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helexa.relay.plainly import CHUNK_BODIES, CHUNK_HEADS, whole_answer, whole_chunks
-from helexa.relay.upstream import Failure, Headers, UpstreamConnection
+from helexa.relay.upstream import Failure, Headers, Sink, UpstreamConnection
 
 PLAIN_HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n"
 
@@ -85,7 +85,7 @@ class _Transport:
         return lambda *_: 0
 
 
-class Heard:
+class Heard(Sink):
     """Sink that takes every chunk as it came, and keeps the body and how it ended."""
 
     def __init__(self, *, forwards: bool) -> None:

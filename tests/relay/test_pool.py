@@ -9,15 +9,15 @@ import pytest
 from tests.relay.rig import HEAD, answering, ask, attempt_on, pool_for, until, upstream
 
 from helexa.relay.pool import ConnectFailed, UpstreamPool
-from helexa.relay.upstream import Failure, UpstreamConnection
+from helexa.relay.upstream import Failure, Headers, Sink, UpstreamConnection
 
 pytestmark = pytest.mark.anyio
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 
-class Ignore:
-    def on_response(self, status: int, headers: object) -> None: ...
+class Ignore(Sink):
+    def on_response(self, status: int, headers: Headers) -> None: ...
     def on_body(self, data: bytes) -> None: ...
     def on_complete(self) -> None: ...
     def on_failure(self, failure: Failure) -> None: ...

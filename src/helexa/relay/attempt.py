@@ -15,7 +15,7 @@ from time import monotonic
 import msgspec
 
 from helexa.relay.pool import ConnectFailed, UpstreamPool
-from helexa.relay.upstream import Failure, Forward, Headers, UpstreamConnection
+from helexa.relay.upstream import Failure, Forward, Headers, Sink, UpstreamConnection
 from helexa.relay.wheel import Wheel
 
 Events = Callable[[bytes], None]
@@ -37,7 +37,7 @@ class Deadlines(msgspec.Struct, frozen=True):
         msgspec.structs.force_setattr(self, "shortest", least)
 
 
-class Attempt:
+class Attempt(Sink):
     """A request under way at one upstream: ``start`` it and be told, or await ``run``.
 
     Attributes:
@@ -321,6 +321,17 @@ class Attempt:
     def _give_up(self, failure: Failure) -> None:
         self._abandon()
         self.failure = failure
+        self._end()
+
+    def on_answer(self, headers: Headers, body: bytes) -> None:
+        self._connection = None
+        if self._on_events is not None or len(body) > self._max_body:
+            Sink.on_answer(self, headers, body)
+            return
+        self.status, self.headers = 200, headers
+        self.first_at = self._last = monotonic()
+        self.bytes_in = len(body)
+        self._parts = [body]
         self._end()
 
     def on_complete(self) -> None:

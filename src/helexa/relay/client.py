@@ -19,7 +19,7 @@ from helexa.relay.attempt import Attempt, Deadlines
 from helexa.relay.http1 import header_block
 from helexa.relay.pool import Origin, UpstreamPool
 from helexa.relay.unix import connect_unix
-from helexa.relay.upstream import Failure, Headers, UpstreamConnection
+from helexa.relay.upstream import Failure, Headers, Sink, UpstreamConnection
 from helexa.relay.wheel import Wheel
 
 
@@ -50,7 +50,7 @@ def parse_url(url: str) -> tuple[Origin, str]:
 _WAITING = 1 << 20  # bytes of a stream that may wait for their reader; then nothing is read
 
 
-class _Inbox:
+class _Inbox(Sink):
     """Sink of one call: what has arrived, and who waits for more."""
 
     def __init__(self, connection: UpstreamConnection, max_body: int | None) -> None:

@@ -18,13 +18,13 @@ import msgspec
 
 from helexa.bench.probe.chunks import Chunk, decode
 from helexa.bench.probe.timed import REFUSED, Timed
-from helexa.relay.upstream import Failure, Headers, UpstreamConnection
+from helexa.relay.upstream import Failure, Headers, Sink, UpstreamConnection
 
 _ERROR_BYTES = 300
 _DONE = b"[DONE]"
 
 
-class _Reader:
+class _Reader(Sink):
     """Sink of one stream: notes when something came, and what."""
 
     def __init__(self, done: asyncio.Future[None]) -> None:
