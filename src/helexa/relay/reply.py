@@ -97,26 +97,22 @@ class Reply:
             body, length = b"", b""
         else:
             length = b"content-length: %d\r\n" % size
+        if self._bodyless:
+            body = b""
+        else:
+            self.bytes_sent += size
         head = b"%b%b%b%b\r\n" % (
             self._date.lines(status),
             headers,
             length,
             b"connection: close\r\n" if close else b"",
         )
-        self._close = close
-        if self._bodyless:
+        if size >= _COPIED:
             self.transmit(head)
-        elif size < _COPIED:
-            self.bytes_sent += size
-            if close:
-                self.transmit(head + body)
-            else:
-                self._protocol.post(head + body)
-        else:
-            self.bytes_sent += size
-            self.transmit(head)
-            self.transmit(body)
-        self._finish()
+            head = b""
+        self.ended = True
+        self.on_gone = self.on_flow = None
+        self._protocol.reply_ended(close, head + body)
 
     def start(self, status: int, headers: bytes, first: bytes = b"") -> None:
         """Begin a streamed answer; ``first`` travels in the same packet as the head."""

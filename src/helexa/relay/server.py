@@ -101,6 +101,7 @@ class ServerProtocol(RequestReader):
         "_shared",
         "_transport",
         "_unsent",
+        "_write",
         "write_paused",
     )
 
@@ -108,6 +109,7 @@ class ServerProtocol(RequestReader):
         super().__init__(shared.loop, shared.limits)
         self._shared = shared
         self._transport: Any = None
+        self._write: Any = None
         self._queue: deque[Request] = deque()
         self._active: Reply | None = None
         self._boxed = -1
@@ -130,15 +132,6 @@ class ServerProtocol(RequestReader):
         size: int = self._transport.get_write_buffer_size()
         return size
 
-    def post(self, data: bytes) -> None:
-        """Write the last bytes of an answer after which the connection stays open."""
-        outbox = self._shared.outbox
-        if outbox is None:
-            self._transport.write(data)
-        else:
-            self._boxed = outbox.turn
-            outbox.put(self._transport.write, data)
-
     def _unbox(self) -> None:
         """What was posted leaves before anything else is done with the connection."""
         outbox = self._shared.outbox
@@ -149,6 +142,7 @@ class ServerProtocol(RequestReader):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
+        self._write = transport.write  # type: ignore[attr-defined]  # bound once: twice a request
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
             self._peer = str(peer[0])
@@ -249,9 +243,34 @@ class ServerProtocol(RequestReader):
     # ── requests ────────────────────────────────────────────────────────────────────────────
 
     def _accept(self, request: Request) -> None:
-        if self._active is None and not self._handling:  # then nothing is queued either
-            self._handle(request)
+        """Hand a request over; behind an answer that is under way, later."""
+        if self._active is not None or self._handling:  # otherwise nothing is queued either
+            self._wait(request)
             return
+        shared, head = self._shared, request.head
+        outbox = shared.outbox
+        if outbox is not None and self._boxed == outbox.turn:
+            outbox.flush()  # as ``_unbox``: what comes now may be written at once
+        self._active = reply = Reply(
+            self,
+            self._write,
+            shared.date,
+            head.method == b"HEAD",
+            head.version,
+            not head.keep_alive or shared.draining,
+        )
+        self._handling = True
+        try:
+            shared.app.handle(request, reply)
+        except Exception as error:  # noqa: BLE001  # inside the parser it would pass for bad bytes
+            self._loop.call_exception_handler(
+                {"message": "a request handler raised", "exception": error, "protocol": self}
+            )
+            self.abort()
+        finally:
+            self._handling = False
+
+    def _wait(self, request: Request) -> None:
         self._queue.append(request)
         if self._reading and self._full():
             self._reading = False
@@ -281,37 +300,13 @@ class ServerProtocol(RequestReader):
 
     # ── answers ─────────────────────────────────────────────────────────────────────────────
 
-    def _handle(self, request: Request) -> None:
-        """Hand a request over."""
-        shared, head = self._shared, request.head
-        if self._boxed >= 0:
-            self._unbox()
-        self._active = reply = Reply(
-            self,
-            self._transport.write,
-            shared.date,
-            head.method == b"HEAD",
-            head.version,
-            not head.keep_alive or shared.draining,
-        )
-        self._handling = True
-        try:
-            shared.app.handle(request, reply)
-        except Exception as error:  # noqa: BLE001  # inside the parser it would pass for bad bytes
-            self._loop.call_exception_handler(
-                {"message": "a request handler raised", "exception": error, "protocol": self}
-            )
-            self.abort()
-        finally:
-            self._handling = False
-
     def _next(self) -> None:
         """Hand over queued requests until one does not answer at once."""
         if self._handling:
             return
         queue = self._queue
         while queue and self._active is None and not self.closing:
-            self._handle(queue.popleft())
+            self._accept(queue.popleft())
         if self._refusal is not None and self._active is None and not self.closing:
             self._answer_refusal(self._refusal)
         if not self._reading and not self.closing and not self._full():
@@ -322,11 +317,18 @@ class ServerProtocol(RequestReader):
         self._unbox()
         headers, body = self._shared.app.refuse(error)
         date = self._shared.date
-        self._active = Reply(self, self._transport.write, date, False, "1.1", True)
+        self._active = Reply(self, self._write, date, False, "1.1", True)
         self._active.send(error.status, headers, body)
 
-    def reply_ended(self, close: bool) -> None:
-        """The active answer has been written whole."""
+    def reply_ended(self, close: bool, last: bytes = b"") -> None:
+        """The active answer has been written whole, but for its ``last`` bytes."""
+        if last:
+            outbox = self._shared.outbox
+            if close or outbox is None:
+                self._write(last)
+            else:
+                self._boxed = outbox.turn
+                outbox.put(self._write, last)
         self._active = None
         self._heard = self._loop.time()
         if close or self.closing or self._shared.draining:

@@ -19,7 +19,7 @@ from helexa.relay.outbox import Outbox
 from helexa.relay.plainly import whole_answer
 
 Headers = list[tuple[bytes, bytes]]
-_WRITTEN = 65_536  # a body below this travels in one write with its head; a larger one is not copied
+_COPIED = 65_536  # a body below this travels in one write with its head
 Forward = Callable[[bytes], float]
 
 
@@ -161,7 +161,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.forward = None
         self.heard = 0.0
         self.served += 1
-        if len(body) < _WRITTEN:
+        if len(body) < _COPIED:
             outbox = self._outbox
             if outbox is None:
                 self._transport.write(head + body)
