@@ -104,6 +104,24 @@ def test_every_event_validates_against_both_published_schemas(summary: str | Non
     validate(render([START, TextDelta("a"), Failed(ModelLoading("No.", retry_after_s=3))]))
 
 
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"instructions": [{"role": "developer", "content": [{"type": "input_text", "text": "x"}]}]},
+        {"instructions": [{"type": "message", "role": "user", "content": "x"}]},
+        {"tools": [{"type": "function", "name": "f"}]},
+    ],
+)
+def test_what_a_request_left_out_leaves_its_echo_whole(members: dict[str, Any]) -> None:
+    payloads = render(FULL[:1] + FULL[-1:], **members)
+    validate(payloads)
+    if "instructions" in members:
+        assert (
+            payloads[0]["response"]["instructions"][0]["content"]
+            == (members["instructions"][0]["content"])
+        )
+
+
 def test_golden_bytes() -> None:
     """What clients have been tested with; changed on purpose only."""
     assert stream().render(FULL) == (GOLDEN / "full.sse").read_bytes()

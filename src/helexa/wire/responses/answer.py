@@ -10,7 +10,7 @@ from helexa.core.errors import HelexaError
 from helexa.core.events import Finished
 from helexa.core.usage import Usage
 from helexa.wire import errors
-from helexa.wire.responses.body import Body
+from helexa.wire.responses.body import Body, Item
 from helexa.wire.responses.decode import SEALED
 from helexa.wire.responses.tools import Names
 
@@ -70,7 +70,7 @@ def _echo(body: Body, stored: bool) -> Json:
     summary = reasoning.summary if reasoning is not None else None
     return {
         "background": False,
-        "instructions": body.instructions,
+        "instructions": _instructions(body),
         "max_output_tokens": body.max_output_tokens,
         "max_tool_calls": None,
         "metadata": body.metadata or {},
@@ -95,6 +95,20 @@ def _echo(body: Body, stored: bool) -> Json:
         "truncation": "disabled",
         **({} if body.user is None else {"user": body.user}),
     }
+
+
+def _instructions(body: Body) -> str | None:
+    """As one text: strict readers of an answer want no list, whatever the request had."""
+    given = body.instructions
+    if not isinstance(given, list):
+        return given
+    texts = [item.content if isinstance(item.content, str) else _text(item) for item in given]
+    return "\n\n".join(texts)
+
+
+def _text(item: Item) -> str:
+    parts = item.content if isinstance(item.content, list) else ()
+    return "\n".join(part.text for part in parts if part.text is not None)
 
 
 def _verbosity(said: str | None) -> Json:
