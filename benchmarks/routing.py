@@ -36,7 +36,7 @@ from helexa.cortex.routing.index import POINTS, AffinityIndex
 from helexa.cortex.routing.leases import LeaseTable
 from helexa.cortex.routing.placer import FleetPlacer
 from helexa.cortex.routing.prompt import ask_of
-from helexa.cortex.routing.rank import Candidate, choose
+from helexa.cortex.routing.rank import Candidate, Field, choose
 from helexa.cortex.routing.work import Work
 from helexa.cortex.simulate.fleet import FleetSpec
 from helexa.cortex.simulate.policies import Blind, Homes, Oracle, Policy, Routed
@@ -154,17 +154,17 @@ def places(nodes: int, models: int) -> list[Candidate]:
 
 def conversation(number: int) -> Ask:
     """A prompt of four messages."""
-    points = tuple(number * 1000 + at for at in range(4))
-    return Ask(points, (2000, 4000, 6000, 8000), 8000, number)
+    points = [number * 1000 + at for at in range(4)]
+    return Ask(points, [2000, 4000, 6000, 8000], 8000, number)
 
 
 def decisions(found: report.Report) -> None:
     """What placing a request costs the gateway."""
-    few, many = places(8, 1), places(1000, 50)
+    few, many = Field(places(8, 1)), Field(places(1000, 50))
     asks = [conversation(number) for number in range(64)]
     turn = iter(range(10**9))
 
-    def decide(among: list[Candidate]) -> object:
+    def decide(among: Field) -> object:
         return choose(among, asks[next(turn) % 64], 0.2)
 
     found.figures += [

@@ -21,7 +21,7 @@ def timeline(name: str, **more: Any) -> Timeline:
         "model": "m",
         "stream": True,
         "principal": ACME,
-        "placed": Placed("one", running=0, capacity=4, among=2),
+        "placed": Placed("one"),
         "attempts": 1,
         "status": 200,
         "sent": 321,
@@ -53,7 +53,7 @@ def test_phases_add_up_and_what_did_not_happen_is_left_out() -> None:
         "first_token": 104.0,
         "total": 505.0,
     }
-    assert (body["node"], body["why"]) == ("one", "least work of 2: 0 of 4")
+    assert (body["node"], body["why"]) == ("one", "the only one that has it")
     assert body["started_at"] == 1_000_000.0
     assert body["usage"] == {
         "prompt": 9,

@@ -24,29 +24,26 @@ PLACES = tuple(Candidate(f"n{at}", 8, Work()) for at in range(16))
 
 seconds = st.floats(0, 1e9)
 counts = st.integers(0, 2**32 - 1)
-predicted = st.floats(0, 1e6, width=32)  # what is kept of a prediction has that width
 
 
 @st.composite
 def choices(draw: st.DrawFn) -> Choice:
     field = PLACES[: draw(st.integers(2, 16))]
     size = len(field)
-    parts = draw(st.lists(st.tuples(*[predicted] * 5), min_size=size, max_size=size))
-    won = draw(st.integers(0, size - 1))
-    return Choice(field[won], parts[won][2], field, parts)
+    standing = st.tuples(*[st.floats(0, 1e4)] * 7)
+    standings = draw(st.lists(standing, min_size=size, max_size=size))
+    won, cached, now = draw(st.integers(0, size - 1)), draw(seconds), draw(st.floats(1e4, 1e9))
+    return Choice(field[won], cached, field, standings, [(won, cached)], draw(seconds), now)
 
 
 @st.composite
 def exchanges(draw: st.DrawFn) -> Exchange:
     choice = draw(st.none() | choices())
     node = "n0" if choice is None else choice.winner.node
-    among = 1 if choice is None else len(choice.candidates)
     return exchange(
         shown_id=draw(st.just(OURS) | st.text(max_size=128)),
         seen=draw(st.none() | st.builds(SimpleNamespace, stream=st.booleans())),
-        placed=Placed(
-            node, draw(counts), draw(counts), among, cold=draw(st.booleans()), choice=choice
-        ),
+        placed=Placed(node, cold=draw(st.booleans()), choice=choice),
         times=draw(st.builds(Times, *[seconds] * 10)),
         usage=draw(st.builds(Usage, *[counts] * 4)),
         timings=draw(st.none() | st.builds(Timings, counts, counts, seconds, counts, seconds)),
@@ -94,12 +91,12 @@ def test_an_ordinary_request_is_kept_in_bytes_that_tell_the_same(
     whole = timeline_of(ended, at)
     assert told(packed.timeline()) == told(whole)
     assert (packed.request_id, packed.shown_id) == (whole.request_id, whole.shown_id)
-    assert len(packed.numbers) <= 250 + 46 * 16
+    assert len(packed.numbers) <= 270 + 64 * 16
 
 
 def test_what_bytes_cannot_tell_is_kept_whole() -> None:
     place = PLACES[0]
-    shut = Choice(place, 0.0, [place], [(0.0,) * 5], (("n9", "breaker open, 1.0 s"),))
+    shut = Choice(place, 0, [place], [(0.0,) * 7], [], 0, 0, (("n9", "breaker open, 1.0 s"),))
     for more in (
         {"outcome": "cancelled"},
         {"usage": None},

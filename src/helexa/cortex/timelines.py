@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import msgspec
 
@@ -18,8 +18,9 @@ from helexa.core.fleet import RequestRecord
 from helexa.core.principal import Principal
 from helexa.core.usage import Timings, Usage
 from helexa.cortex.exchange.desk import Placed, Times
-from helexa.cortex.routing.choice import Choice, Parts
+from helexa.cortex.routing.choice import Choice
 from helexa.cortex.routing.rank import Candidate
+from helexa.cortex.routing.work import Standing
 from helexa.cortex.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -30,11 +31,12 @@ T = TypeVar("T")
 KEPT = 4096
 
 _UNTIMED = Timings()
+_Grounds: TypeAlias = tuple[float, Sequence[Standing], Sequence[tuple[int, float]], float, float]
 
 
 class _Numbers(msgspec.Struct, array_like=True, gc=False):
-    """What is told of an ordinary request in numbers; the last eleven are its timings, and its
-    choice."""
+    """What is told of an ordinary request in numbers; the last are its timings, and what its
+    choice was made on."""
 
     times: tuple[float, float, float, float, float, float, float, float, float, float]
     ended_at: float
@@ -44,9 +46,6 @@ class _Numbers(msgspec.Struct, array_like=True, gc=False):
     reasoning: int
     status: int
     sent: int
-    running: int
-    capacity: int
-    among: int
     stream: bool
     cold: bool
     moved: bool
@@ -56,8 +55,7 @@ class _Numbers(msgspec.Struct, array_like=True, gc=False):
     prompt_ms: float
     predicted_n: int
     predicted_ms: float
-    believed: float
-    parts: Sequence[Parts]
+    grounds: _Grounds | None
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -87,9 +85,12 @@ class Packed(msgspec.Struct, gc=False):
     def timeline(self) -> Timeline:
         """All that is known of it."""
         told = _decode(self.numbers)
-        placed = Placed(self.node, told.running, told.capacity, told.among, cold=told.cold)
-        if self.winner is not None:
-            placed.choice = Choice(self.winner, told.believed, self.candidates, told.parts)
+        placed = Placed(self.node, cold=told.cold)
+        if self.winner is not None and told.grounds is not None:
+            cached, standings, homes, tokens, now = told.grounds
+            placed.choice = Choice(
+                self.winner, cached, self.candidates, standings, homes, tokens, now
+            )
         timings = Timings(
             told.prompt_n, told.cache_n, told.prompt_ms, told.predicted_n, told.predicted_ms
         )
@@ -169,9 +170,6 @@ def _numbers(exchange: Exchange, placed: Placed, usage: Usage, ended_at: float) 
             usage.reasoning,
             reply.status,
             reply.bytes_sent,
-            placed.running,
-            placed.capacity,
-            placed.among,
             seen is not None and seen.stream,
             placed.cold,
             exchange.moved,
@@ -181,8 +179,9 @@ def _numbers(exchange: Exchange, placed: Placed, usage: Usage, ended_at: float) 
             timings.prompt_ms,
             timings.predicted_n,
             timings.predicted_ms,
-            0.0 if choice is None else choice.cached,
-            () if choice is None else choice.parts,
+            None
+            if choice is None
+            else (choice.cached, choice.standings, choice.homes, choice.tokens, choice.now),
         )
     )
 

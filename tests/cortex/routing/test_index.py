@@ -14,8 +14,8 @@ from helexa.cortex.routing.index import AffinityIndex, CacheModel
 
 def conversation(name: int, turns: int, size: int = 100) -> Ask:
     """A prompt of so many messages of ``size`` tokens, each turn beginning like the last."""
-    points = tuple(hash((name, turn)) for turn in range(turns))
-    sizes = tuple(size * (turn + 1) for turn in range(turns))
+    points = [hash((name, turn)) for turn in range(turns)]
+    sizes = [size * (turn + 1) for turn in range(turns)]
     return Ask(points, sizes, size * turns, name, 1.0)
 
 
@@ -44,7 +44,7 @@ def test_the_least_recently_used_is_forgotten_first_and_a_prompts_end_before_its
     index.touch(cache, conversation(4, 6), 4.0)
     assert cache.match(conversation(1, 5)) == 100
     assert cache.match(conversation(2, 5)) == 100
-    assert cache.oldest == 1.0
+    assert cache.oldest() == 1.0
 
 
 def test_answers_occupy_the_cache_too() -> None:
@@ -166,5 +166,5 @@ def test_tokens_add_up_however_bytes_are_cut(steps: list[int], per_byte: float) 
         sizes.append(total)
     index = AffinityIndex()
     cache = index.new()
-    index.touch(cache, Ask(tuple(range(len(sizes))), tuple(sizes), total, 0, per_byte), 0.0)
+    index.touch(cache, Ask(list(range(len(sizes))), sizes, total, 0, per_byte), 0.0)
     assert cache.used == int(total * per_byte)

@@ -67,7 +67,7 @@ def test_every_request_that_was_ever_there_is_counted() -> None:
 
 def test_a_place_that_comes_back_has_forgotten_its_cache() -> None:
     table = LeaseTable()
-    ask = Ask((1, 2), (10, 20), 20, 0, 1.0)
+    ask = Ask([1, 2], [10, 20], 20, 0, 1.0)
     table.reconcile([node(0)])
     work = table.work("one", "m")
     for lost in (

@@ -49,7 +49,7 @@ def test_a_later_turn_begins_with_the_points_of_the_one_before() -> None:
     answer = {"role": "assistant", "content": "Hi.", "tool_calls": [{"id": "a"}]}
     second = ask(SYSTEM, HELLO, answer, {"role": "tool", "content": "42"})
     assert second.points[: len(first.points)] == first.points
-    assert second.seed == first.seed
+    assert second.lot == first.lot
 
 
 def test_points_are_chained_so_the_same_message_elsewhere_is_another_point() -> None:
@@ -108,7 +108,7 @@ def test_a_first_line_that_stays_is_part_of_the_key() -> None:
 )
 def test_a_clients_hint_is_the_seed(hint: dict[str, Any]) -> None:
     one, two = ask(SYSTEM, HELLO, **hint), ask(HELLO, **hint)
-    assert one.seed == two.seed != ask(SYSTEM, HELLO).seed
+    assert one.lot == two.lot != ask(SYSTEM, HELLO).lot
     assert one.points == ask(SYSTEM, HELLO).points
 
 

@@ -114,6 +114,12 @@ class LeaseModel(RuleBasedStateMachine):
         assert work.taken == self.taken
 
     @invariant()
+    def how_it_stands_is_no_old_news(self) -> None:
+        work, now = self.work, self.clock.now
+        known, work.standing = work.standing, None
+        assert work.stand(now) == known or known is None
+
+    @invariant()
     def nothing_is_predicted_where_nothing_waits(self) -> None:
         if not self.work.waiting:
             assert self.work.ready_at == 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -16,7 +16,7 @@ from helexa.cortex.residency.world import Rules
 from helexa.cortex.routing import rank
 from helexa.cortex.routing.ask import Ask
 from helexa.cortex.routing.choice import Choice
-from helexa.cortex.routing.rank import Candidate
+from helexa.cortex.routing.rank import Field, choose
 from helexa.cortex.simulate.fleet import FleetSpec, ModelSpec, NodeSpec, read
 from helexa.cortex.simulate.policies import Blind, Homes, Oracle, Policy, Routed
 from helexa.cortex.simulate.report import summary
@@ -38,11 +38,11 @@ def nodes_of(result: Result) -> set[str]:
 async def test_simulated_and_real_runs_share_the_decision(
     fake_node: Starter, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def last(
-        candidates: Sequence[Candidate], ask: Ask, now: float, avoid: AbstractSet[str] = NOBODY
-    ) -> Choice:
-        parts, _ = rank.predict(candidates, ask, now, avoid)
-        return Choice(max(candidates, key=lambda c: c.node), 0.0, candidates, parts)
+    def last(field: Field, ask: Ask, now: float, avoid: AbstractSet[str] = NOBODY) -> Choice:
+        choice = choose(field, ask, now, avoid)
+        assert choice is not None
+        choice.winner = max(field.candidates, key=lambda c: c.node)
+        return choice
 
     def simulated() -> set[str]:
         return nodes_of(Simulation(FleetSpec(), Routed).run(customers(20.0, 3.0)))

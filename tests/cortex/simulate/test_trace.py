@@ -37,7 +37,7 @@ def test_prompts_that_begin_with_the_same_pieces_share_their_points() -> None:
     other = ask_of(Asked(0.0, prompt=(("t", 100), ("a", 10))))
     assert one.points[0] == two.points[0]
     assert len({*one.points, *two.points, *other.points}) == 5
-    assert (one.sizes, one.tokens) == ((100, 110), 110)
+    assert (one.sizes, one.tokens) == ([100, 110], 110)
 
 
 def test_the_generated_customers_are_the_same_for_a_seed_and_come_at_their_rate() -> None:

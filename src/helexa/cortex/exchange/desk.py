@@ -49,9 +49,6 @@ class Placed(msgspec.Struct, gc=False):
     """Where a request goes; kept with its timeline, so the collector is spared it.
 
     Args:
-        running: Requests that were there before it.
-        capacity: Requests the place runs at once.
-        among: How many places could have taken it.
         work: The place's own counters, for its lease.
         cold: It had to be loaded first.
         ask: The prompt as routing saw it, where there was a choice.
@@ -59,9 +56,6 @@ class Placed(msgspec.Struct, gc=False):
     """
 
     node: str
-    running: int = 0
-    capacity: int = 1
-    among: int = 1
     work: Work | None = None
     cold: bool = False
     ask: Ask | None = None
@@ -70,11 +64,7 @@ class Placed(msgspec.Struct, gc=False):
     @property
     def why(self) -> str:
         """The choice in a few words, for whoever asks later."""
-        words = "the only one that has it"
-        if self.choice is not None:
-            words = explain.why(self.choice)
-        elif self.among > 1:
-            words = f"least work of {self.among}: {self.running} of {self.capacity}"
+        words = "the only one that has it" if self.choice is None else explain.why(self.choice)
         return f"{words}, after its load" if self.cold else words
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 import msgspec
 
 
@@ -10,18 +12,25 @@ class Ask(msgspec.Struct, gc=False, eq=False):
 
     Args:
         points: Hashes that name the prompt up to a position, shallowest first; equal beginnings
-            have equal points.
+            have equal points, within one process.
         sizes: Where they stand, in bytes of the canonical prompt (see ``routing.prompt``).
         size: Bytes of the whole.
         seed: Breaks ties: stable over a conversation, different between conversations.
         per_byte: Tokens per byte, as learned for the model.
+        name: What to make the seed of, where there is no number yet.
     """
 
-    points: tuple[int, ...] = ()
-    sizes: tuple[int, ...] = ()
+    points: list[int] = []
+    sizes: list[int] = []
     size: int = 0
     seed: int = 0
     per_byte: float = 0.25
+    name: bytes = b""
+
+    @property
+    def lot(self) -> int:
+        """What breaks ties, the same in every gateway; made here, because few requests meet one."""
+        return int.from_bytes(sha256(self.name).digest()[:8]) if self.name else self.seed
 
     @property
     def tokens(self) -> float:

@@ -1,7 +1,8 @@
-"""A choice among places: who won, and what was predicted for each.
+"""A choice among places: who won, and what it was made on.
 
-Every request makes one and thousands are kept, so it is made of plain numbers; ``Predicted`` is
-what whoever asks later gets to see of them.
+Every request makes one and thousands are kept, so what is kept is what there was to look at: each
+place as it stood, shared with the choices before and behind. What was predicted of it is worked
+out again when somebody asks.
 """
 
 from __future__ import annotations
@@ -11,19 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from helexa.cortex.routing.work import MEMORY_S, Standing
+
 if TYPE_CHECKING:
     from helexa.cortex.routing.rank import Candidate
 
 RECORDED = 16
-"""Candidates whose prediction is kept for whoever asks why."""
-
-FULL_S = 0.02
-"""What a place whose seats are all taken costs more than an idle one, where nothing else tells
-them apart: whoever decodes with fewer decodes faster."""
-
-Parts = tuple[float, float, float, float, float]
-"""What is kept of a prediction: cost, wait, cached, seconds of prefill on an idle engine, and the
-part of the seats that is taken."""
+"""Candidates that are kept for whoever asks why."""
 
 
 class Predicted(NamedTuple):
@@ -40,14 +35,6 @@ class Predicted(NamedTuple):
     prefill: float
     displaces: float
 
-    @classmethod
-    def of(cls, candidate: Candidate, parts: Parts) -> Predicted:
-        """What the parts say of a candidate."""
-        cost, wait, cached, new, busy = parts
-        prefill = new * (1.0 + busy)
-        rest = cost - wait - prefill - busy * FULL_S - candidate.load_s
-        return cls(candidate, cost, wait, cached, prefill, max(0.0, rest))
-
 
 class Choice(msgspec.Struct, gc=False):
     """The winner, the field it won against, and who was left out (node, why).
@@ -56,22 +43,35 @@ class Choice(msgspec.Struct, gc=False):
         winner: Where the request goes.
         cached: Tokens of its prompt that the winner is believed to have.
         candidates: The field.
-        parts: What was predicted for each of them.
+        standings: How each of them stood.
+        homes: Who of them had some of the prompt (place in the field), and how many tokens of it.
+        tokens: Of the prompt.
+        now: When it was made, seconds.
     """
 
     winner: Candidate
     cached: float
     candidates: Sequence[Candidate]
-    parts: Sequence[Parts]
+    standings: Sequence[Standing]
+    homes: Sequence[tuple[int, float]]
+    tokens: float
+    now: float
     out: tuple[tuple[str, str], ...] = ()
 
     @property
     def field(self) -> list[Predicted]:
         """What was predicted for every candidate."""
-        return [
-            Predicted.of(candidate, parts)
-            for candidate, parts in zip(self.candidates, self.parts, strict=True)
-        ]
+        homes, pairs = dict(self.homes), zip(self.candidates, self.standings, strict=True)
+        return [self._predicted(c, s, homes.get(at, 0.0)) for at, (c, s) in enumerate(pairs)]
+
+    def _predicted(self, candidate: Candidate, standing: Standing, cached: float) -> Predicted:
+        """As ``rank.choose`` reckons, in its parts."""
+        ready, queued, per_token, crowd, rest, pushes, oldest = standing
+        wait = max(ready - self.now, queued)
+        new = (self.tokens - cached) * per_token
+        displaces = pushes / (MEMORY_S + self.now - oldest)
+        cost = wait + new * (crowd + displaces) + rest
+        return Predicted(candidate, cost, wait, cached, new * crowd, new * displaces)
 
     @property
     def won(self) -> Predicted:

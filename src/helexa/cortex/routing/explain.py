@@ -42,8 +42,8 @@ def _row(predicted: Predicted, *, won: bool) -> dict[str, object]:
         "displaces_s": round(predicted.displaces, 4),
         "cached_tokens": round(predicted.cached),
     }
-    if candidate.load_s:
-        row["load_s"] = round(candidate.load_s, 3)
+    if candidate.work.load_s:
+        row["load_s"] = round(candidate.work.load_s, 3)
     return row
 
 

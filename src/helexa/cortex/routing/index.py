@@ -45,19 +45,20 @@ class CacheModel:
         used: Tokens between all held points.
         capacity: Tokens it can hold.
         trust: Which part of what we believe to be cached turns out to be, 0 to 1.
-        fill: Which part of the capacity is used, 0 to 1.
-        oldest: When what would go next was last used, seconds.
     """
 
-    __slots__ = ("capacity", "fill", "held", "oldest", "trust", "used")
+    __slots__ = ("capacity", "held", "trust", "used")
 
     def __init__(self, capacity: float = UNKNOWN_CAPACITY) -> None:
         self.held: OrderedDict[int, int] = OrderedDict()
         self.used = 0
         self.capacity = capacity
         self.trust = 1.0
-        self.fill = 0.0
-        self.oldest = 0.0
+
+    def oldest(self) -> float:
+        """When what would go next was last used, seconds; 0 where nothing is held."""
+        held = self.held
+        return (next(iter(held.values())) >> _TOKEN_BITS) / 1000 if held else 0.0
 
     def match(self, ask: Ask) -> float:
         """Tokens of the longest beginning of a prompt that is held."""
@@ -113,7 +114,6 @@ class AffinityIndex:
         self.points -= len(model.held)
         model.held.clear()
         model.used = 0
-        model.fill = 0.0
 
     def touch(self, model: CacheModel, ask: Ask, now: float) -> None:
         """A prompt goes to a place, which will have all of it cached.
@@ -142,7 +142,8 @@ class AffinityIndex:
             self.points += added
             if self.points > self._limit:
                 self._make_room(model)
-        self._trim(model)
+        if model.used > model.capacity:
+            self._trim(model)
 
     def learn(
         self, model: CacheModel, ask: Ask, believed: float, cached: int, completion: int
@@ -165,16 +166,14 @@ class AffinityIndex:
             more = min(completion, _TOKENS - (value & _TOKENS))
             model.held[last] = value + more
             model.used += more
-            self._trim(model)
+            if model.used > model.capacity:
+                self._trim(model)
 
     def _trim(self, model: CacheModel) -> None:
         held, capacity = model.held, model.capacity
         while model.used > capacity and held:
             model.pop()
             self.points -= 1
-        model.fill = model.used / capacity
-        if held:
-            model.oldest = (next(iter(held.values())) >> _TOKEN_BITS) / 1000
 
     def _make_room(self, growing: CacheModel) -> None:
         """Points are short: whoever holds more than a fair share gives up its oldest."""

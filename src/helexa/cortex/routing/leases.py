@@ -76,6 +76,7 @@ class LeaseTable:
             if previous is state and not restarted:
                 continue
             work = self.work(node.name, model)
+            work.standing = None
             if restarted or not state.ready:
                 self.index.clear(work.cache)  # what it had computed went with its engine
             if previous is None or previous.load is not state.load:
@@ -90,6 +91,7 @@ class LeaseTable:
             if work is None or (known is not None and model in known.models):
                 self._gone.discard((node, model))
                 continue
+            work.standing = None
             self.index.clear(work.cache)
             if not work.open:
                 self.index.drop(work.cache)

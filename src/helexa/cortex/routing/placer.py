@@ -27,7 +27,7 @@ from helexa.cortex.routing.breaker import Kind
 from helexa.cortex.routing.decide import NOBODY, SOON_S, Decision, Refuse, Serve, Wait, Wake, decide
 from helexa.cortex.routing.leases import LeaseTable
 from helexa.cortex.routing.prompt import ask_of
-from helexa.cortex.routing.rank import Candidate
+from helexa.cortex.routing.rank import Candidate, Field
 from helexa.cortex.routing.router import Router
 from helexa.cortex.routing.work import Lease
 from helexa.wire.images import first_image
@@ -37,7 +37,7 @@ from helexa.wire.peek import Peek
 class _View:
     """One model as decided for one generation."""
 
-    __slots__ = ("candidates", "decision", "lacking", "model", "queued", "unready")
+    __slots__ = ("candidates", "decision", "field", "lacking", "model", "queued", "unready")
 
     def __init__(
         self,
@@ -51,6 +51,7 @@ class _View:
         self.model = model  # its one name: what is kept of a request shares it
         self.decision = decision
         self.candidates = candidates
+        self.field = Field(candidates)
         self.queued = queued
         self.lacking = lacking
         self.unready = not isinstance(decision, Serve)
@@ -178,8 +179,7 @@ class FleetPlacer:
         if not view.candidates or view.candidates[0].node in avoid:
             return None
         found = view.candidates[0]
-        work = found.work
-        return Placed(found.node, work.open + work.others, found.capacity, 1, work)
+        return Placed(found.node, found.work)
 
     def _best(
         self, model: str, view: _View, avoid: AbstractSet[str], ask: Ask | None
@@ -189,20 +189,11 @@ class FleetPlacer:
             ask = Ask(seed=self._turn)
         else:
             ask.per_byte = self.router.per_byte(model)
-        choice = self.router.choose(view.candidates, ask, avoid)
+        choice = self.router.choose(view.field, ask, avoid)
         if choice is None:
             return None
         found = choice.winner
-        work = found.work
-        return Placed(
-            found.node,
-            work.open + work.others,
-            found.capacity,
-            len(view.candidates),
-            work,
-            ask=ask,
-            choice=choice,
-        )
+        return Placed(found.node, found.work, ask=ask, choice=choice)
 
     async def later(
         self,

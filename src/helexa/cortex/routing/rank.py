@@ -18,20 +18,13 @@ from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from hashlib import blake2b
 from heapq import nsmallest
+from math import inf
 
 from helexa.cortex.routing.ask import Ask
-from helexa.cortex.routing.choice import FULL_S, RECORDED, Choice, Parts
-from helexa.cortex.routing.work import Work
+from helexa.cortex.routing.choice import RECORDED, Choice
+from helexa.cortex.routing.work import MEMORY_S, SHUT, Standing, Work
 
 NOBODY: frozenset[str] = frozenset()
-
-DISPLACED = 2.0
-"""What pushing out a prompt that is asked for again costs, in times of its prefill: it is computed
-again, and whoever is behind it waits. Found by simulation; without it, prompts spread over more
-places than they need as soon as queues grow, and push each other out."""
-
-MEMORY_S = 60.0
-"""A prefix that was used so long ago is as likely as not to be used again in time."""
 
 NEAR, NEAR_S = 1.02, 0.00005
 """Predictions this near each other are equal: rates are measured, and every gateway should
@@ -52,14 +45,13 @@ class Candidate:
         load_s: Seconds until it could start.
     """
 
-    __slots__ = ("capacity", "load_s", "node", "salt", "share", "work")
+    __slots__ = ("capacity", "node", "salt", "work")
 
     def __init__(self, node: str, capacity: int, work: Work, load_s: float = 0.0) -> None:
         self.node = node
         self.capacity = max(1, capacity)
-        self.share = 1 / self.capacity
         self.work = work
-        self.load_s = load_s
+        work.share, work.load_s, work.standing = 1 / self.capacity, load_s, None
         self.salt = salt(node)
 
     def __repr__(self) -> str:
@@ -67,73 +59,99 @@ class Candidate:
         return f"Candidate({self.node!r}, {work.open}+{work.others} of {self.capacity})"
 
 
-def predict(
-    candidates: Sequence[Candidate], ask: Ask, now: float, avoid: AbstractSet[str] = NOBODY
-) -> tuple[list[Parts], list[Candidate]]:
-    """Every candidate's time to first token; those to avoid or shut are left out.
+class Field:
+    """Candidates side by side, as a choice goes through them; made once per change of the fleet."""
 
-    Plain tuples, because this is the longest loop of a request.
+    __slots__ = ("candidates", "held", "works")
+
+    def __init__(self, candidates: Sequence[Candidate]) -> None:
+        self.candidates = candidates
+        self.works = [candidate.work for candidate in candidates]
+        self.held = [work.cache.held for work in self.works]
+
+
+def choose(field: Field, ask: Ask, now: float, avoid: AbstractSet[str] = NOBODY) -> Choice | None:
+    """The candidate with the least predicted time to first token, a shut one only where all are;
+    None when all are to avoid.
 
     Args:
         now: Seconds, on the clock of the leases.
         avoid: Nodes that have just failed this request.
+    """
+    costs, standings, homes = predict(field, ask, now)
+    if avoid or not costs or (inf in costs and SHUT in standings):
+        return _among_the_rest(field, ask, now, avoid)
+    candidates, tokens, cached = field.candidates, ask.size * ask.per_byte, 0.0
+    at = _least(candidates, costs, ask)
+    for home, found in homes:
+        if home == at:
+            cached = found
+    winner = candidates[at]
+    if len(costs) > RECORDED:
+        best = nsmallest(RECORDED, range(len(costs)), key=costs.__getitem__)
+        candidates, standings = [candidates[n] for n in best], [standings[n] for n in best]
+        homes = [(best.index(home), found) for home, found in homes if home in best]
+    return Choice(winner, cached, candidates, standings, homes, tokens, now)
+
+
+def predict(
+    field: Field, ask: Ask, now: float
+) -> tuple[list[float], list[Standing], list[tuple[int, float]]]:
+    """Every candidate's time to first token, in seconds; ``inf`` where its breaker is open.
+
+    One loop over plain numbers, because it is the longest of a request.
 
     Returns:
-        What each costs and why, and who was left out.
+        What each costs, how each stands, and who has how many tokens of the prompt.
     """
     points = ask.points
     first = points[0] if points else None
-    tokens = ask.size * ask.per_byte
-    recent, pushed, full = MEMORY_S + now, DISPLACED * MEMORY_S, FULL_S
-    parts: list[Parts] = []
-    out: list[Candidate] = []
-    for candidate in candidates:
-        work = candidate.work
-        if work.shut_until > now or (avoid and candidate.node in avoid):
-            out.append(candidate)
-            continue
-        share = candidate.share
-        busy = (work.open + work.others) * share
-        ready = work.ready_at
-        wait = ready - now if ready > now else 0.0
-        if busy >= 1.0:
-            wait = max(wait, (busy - 1.0 + share) * work.service_s)
-        cache = work.cache
-        cached = cache.match(ask) * cache.trust if first in cache.held else 0.0
-        new = (tokens - cached) * work.per_token
-        displaces = cache.fill * pushed / (recent - cache.oldest)  # times its own prefill
-        cost = wait + new * (1.0 + busy + displaces) + busy * full + candidate.load_s
-        parts.append((cost, wait, cached, new, busy))
-    return parts, out
+    tokens, recent = ask.size * ask.per_byte, now + MEMORY_S
+    standings = [work.standing or work.stand(now) for work in field.works]
+    costs: list[float] = []
+    homes: list[tuple[int, float]] = []
+    for standing, held in zip(standings, field.held, strict=True):
+        ready, queued, per_token, crowd, rest, pushes, oldest = standing
+        wait, new = ready - now, tokens
+        wait = max(wait, queued)
+        if first in held:
+            at = len(costs)
+            cache = field.works[at].cache
+            cached = cache.match(ask) * cache.trust
+            homes.append((at, cached))
+            new -= cached
+        costs.append(wait + new * per_token * (crowd + pushes / (recent - oldest)) + rest)
+    return costs, standings, homes
 
 
-def choose(
-    candidates: Sequence[Candidate], ask: Ask, now: float, avoid: AbstractSet[str] = NOBODY
-) -> Choice | None:
-    """The candidate with the least predicted time to first token; None when all are out."""
-    parts, out = predict(candidates, ask, now, avoid)
-    if not parts:
+def _among_the_rest(field: Field, ask: Ask, now: float, avoid: AbstractSet[str]) -> Choice | None:
+    """A choice where some are to be avoided or shut, which is rare."""
+    allowed = [c for c in field.candidates if c.node not in avoid]
+    if not allowed:
         return None
-    field = candidates if not out else [c for c in candidates if c not in out]
-    won = _least(field, parts, ask.seed)
-    winner, cached = field[won], parts[won][2]
-    if len(parts) > RECORDED:
-        best = nsmallest(RECORDED, range(len(parts)), key=parts.__getitem__)
-        field = [field[at] for at in best]
-        parts = [parts[at] for at in best]
-    if out and len(candidates) <= RECORDED:
-        return Choice(winner, cached, field, parts, tuple(_left_out(out, now, avoid)))
-    return Choice(winner, cached, field, parts)
+    well = [c for c in allowed if c.work.shut_until <= now]
+    if not well:
+        soonest = min(c.work.shut_until for c in allowed)
+        return _among_the_rest(Field(allowed), ask, soonest, NOBODY)
+    choice = choose(Field(well), ask, now)
+    if choice is not None and len(field.candidates) <= RECORDED:
+        out = [c for c in field.candidates if c not in well]
+        choice.out = tuple(_left_out(out, now, avoid))
+    return choice
 
 
-def _least(field: Sequence[Candidate], parts: list[Parts], seed: int) -> int:
+def _least(candidates: Sequence[Candidate], costs: list[float], ask: Ask) -> int:
     """Who costs least; the highest hash among those that are as good as it."""
-    limit = min(parts)[0] * NEAR + NEAR_S
-    near = [at for at, part in enumerate(parts) if part[0] <= limit]
-    if len(near) == 1:
-        return near[0]
-    mixed = mix(seed)
-    hashes = [(mixed ^ field[at].salt) * _GOLDEN & _MASK for at in near]
+    least = min(costs)
+    at, limit = costs.index(least), least * NEAR + NEAR_S
+    costs[at] = inf
+    if min(costs) > limit:  # nearly always
+        costs[at] = least
+        return at
+    costs[at] = least
+    near = [at for at, cost in enumerate(costs) if cost <= limit]
+    mixed = mix(ask.lot)
+    hashes = [(mixed ^ candidates[at].salt) * _GOLDEN & _MASK for at in near]
     return near[hashes.index(max(hashes))]
 
 

@@ -6,7 +6,6 @@ rule of its own about who serves what.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
 from helexa.core.usage import Timings, Usage
@@ -16,7 +15,7 @@ from helexa.cortex.routing.ask import Ask
 from helexa.cortex.routing.breaker import CLOSED, Kind
 from helexa.cortex.routing.choice import Choice
 from helexa.cortex.routing.leases import LeaseTable
-from helexa.cortex.routing.rank import NOBODY, Candidate
+from helexa.cortex.routing.rank import NOBODY, Field
 from helexa.cortex.routing.work import Lease, Work
 
 BYTES_PER_TOKEN = 4.0
@@ -43,19 +42,9 @@ class Router:
         """Tokens per byte of a prompt, as the model's answers have told."""
         return self._per_byte.get(model, 1 / BYTES_PER_TOKEN)
 
-    def choose(
-        self, candidates: Sequence[Candidate], ask: Ask, avoid: AbstractSet[str] = NOBODY
-    ) -> Choice | None:
+    def choose(self, field: Field, ask: Ask, avoid: AbstractSet[str] = NOBODY) -> Choice | None:
         """The best candidate, also a shut one where all of them are; None if all are to avoid."""
-        now = self.now()
-        choice = rank.choose(candidates, ask, now, avoid)
-        if choice is not None:
-            return choice
-        shut = [c for c in candidates if c.node not in avoid]
-        if not shut:
-            return None
-        soonest = min(c.work.shut_until for c in shut)
-        return rank.choose(shut, ask, max(now, soonest), avoid)
+        return rank.choose(field, ask, self.now(), avoid)
 
     def take(self, choice: Choice, ask: Ask) -> Lease:
         """The request goes there: count it as work, and its prompt as cached."""
@@ -86,6 +75,7 @@ class Router:
             work.learn_rate(timings.prompt_n, timings.prompt_ms / 1000)
         if ask is None or not ask.size:
             return
+        work.standing = None
         found = usage.prompt / ask.size
         if _LEAST < found < _MOST:
             before = self.per_byte(model)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 from helexa.cortex.routing import breaker as breakers
 from helexa.cortex.routing.breaker import CLOSED, Breaker
@@ -19,17 +20,43 @@ BOOTSTRAP_PREFILL = 800.0
 SERVICE_S = 2.0
 """How long a request is believed to hold its seat before one has."""
 
+FULL_S = 0.02
+"""What a place whose seats are all taken costs more than an idle one, where nothing else tells
+them apart: whoever decodes with fewer decodes faster."""
+
+DISPLACED = 2.0
+"""What pushing out a prompt that is asked for again costs, in times of its prefill: it is computed
+again, and whoever is behind it waits. Found by simulation; without it, prompts spread over more
+places than they need as soon as queues grow, and push each other out."""
+
+MEMORY_S = 60.0
+"""A prefix that was used so long ago is as likely as not to be used again in time."""
+
 _LEARNS = 0.2
 _LEAST_TOKENS = 32
 """A prefill of fewer tokens says more about the clock than about the engine."""
+
+
+Standing: TypeAlias = tuple[float, float, float, float, float, float, float]
+"""How a place stands until something changes there: when its prefills will be done (seconds), the
+wait for a seat (s), seconds per token of prefill, how many times longer it takes for who is there,
+what it costs besides (s), and what a new token pushes out: seconds times its prefill, by
+how long ago (``MEMORY_S`` more than) the first to go was last used (s)."""
+
+SHUT: Standing = (inf, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
+"""While its breaker is open."""
 
 
 class Work:
     """The state of one place that decisions rest on; one owner, the ``LeaseTable``.
 
     ``others`` comes from the node's last report, everything else from our own requests.
+    Whoever changes what a ``Standing`` is made of clears ``standing``.
 
     Attributes:
+        standing: All of the rest that a choice looks at, made by ``stand`` when one does.
+        share: Of its seats, for each request there.
+        load_s: Seconds until it could start.
         open: Our requests there.
         others: Requests there that are not ours.
         taken: Requests of ours there have ever been: ``residency`` sees by it when a place was
@@ -49,18 +76,24 @@ class Work:
         "cache",
         "candidate",
         "drift",
+        "load_s",
         "measured",
         "open",
         "others",
         "per_token",
         "ready_at",
         "service_s",
+        "share",
         "shut_until",
+        "standing",
         "taken",
         "waiting",
     )
 
     def __init__(self, cache: CacheModel | None = None) -> None:
+        self.standing: Standing | None = None
+        self.share = 1.0
+        self.load_s = 0.0
         self.open = 0
         self.others = 0
         self.taken = 0
@@ -75,16 +108,42 @@ class Work:
         self.shut_until = 0.0
         self.cache = CacheModel() if cache is None else cache
 
+    def stand(self, now: float) -> Standing:
+        """How it stands; kept until something changes, unless its breaker has more to say.
+
+        Args:
+            now: Seconds.
+        """
+        shut = self.shut_until
+        if shut > now:
+            return SHUT
+        cache, share = self.cache, self.share
+        busy = (self.open + self.others) * share
+        found = (
+            self.ready_at,
+            (busy - 1.0 + share) * self.service_s if busy >= 1.0 else 0.0,
+            self.per_token,
+            1.0 + busy,
+            busy * FULL_S + self.load_s,
+            cache.used / cache.capacity * (DISPLACED * MEMORY_S),
+            cache.oldest(),
+        )
+        if not shut:
+            self.standing = found
+        return found
+
     def learn_rate(self, tokens: int, seconds: float) -> None:
         """A prefill was measured; short ones count less."""
         if tokens < _LEAST_TOKENS or seconds <= 0:
             return
+        self.standing = None
         weight = _LEARNS * min(1.0, tokens / 512) if self.measured else 1.0
         self.measured = True
         self.per_token += weight * (seconds / tokens - self.per_token)
 
     def judge(self, breaker: Breaker) -> None:
         """The breaker's next state."""
+        self.standing = None
         self.breaker = breaker
         self.shut_until = breaker.shut_until
 
@@ -110,6 +169,7 @@ class Lease:
         self._prefill_s = prefill_s
         self._drift = work.drift
         self._started = False
+        work.standing = None
         work.open += 1
         work.taken += 1
         work.waiting += 1
@@ -124,6 +184,7 @@ class Lease:
         if work is None or self._started:
             return
         self._started = True
+        work.standing = None
         work.waiting -= 1
         if work.waiting:
             late = self._clock() - self._due - (work.drift - self._drift)
@@ -138,6 +199,7 @@ class Lease:
         if work is None:
             return
         now = self._clock()
+        work.standing = None
         work.open -= 1
         if not self._started:
             work.waiting -= 1

@@ -9,7 +9,7 @@ from typing import Protocol
 from helexa.core.usage import Timings, Usage
 from helexa.cortex.routing.choice import Choice
 from helexa.cortex.routing.leases import LeaseTable
-from helexa.cortex.routing.rank import Candidate
+from helexa.cortex.routing.rank import Candidate, Field
 from helexa.cortex.routing.router import Router
 from helexa.cortex.routing.work import Lease
 from helexa.cortex.simulate.place import Place, Run
@@ -43,7 +43,7 @@ class Routed:
     def place(self, run: Run, places: Sequence[Place], now: float) -> Place:  # noqa: ARG002
         known = self._candidates
         candidates = [known.get(p) or self._candidate(p) for p in places]
-        choice = self.router.choose(candidates, run.ask)
+        choice = self.router.choose(Field(candidates), run.ask)
         if choice is None:
             raise RuntimeError("a choice among no places")
         self._out[run] = choice, self.router.take(choice, run.ask)

@@ -73,14 +73,14 @@ def write(requests: Iterable[Asked]) -> Iterator[str]:
 
 def ask_of(asked: Asked) -> Ask:
     """What routing knows of it: a point at the end of every piece, a token for a byte."""
-    points, sizes, size, last = [], [], 0, b""
+    points, sizes, size, last = list[int](), list[int](), 0, b""
     for name, tokens in asked.prompt:
         last = blake2b(last + name.encode(), digest_size=8).digest()
         size += tokens
         points.append(int.from_bytes(last))
         sizes.append(size)
     seed = points[min(1, len(points) - 1)] if points else 0
-    return Ask(tuple(points), tuple(sizes), size, seed, 1.0)
+    return Ask(points, sizes, size, seed, 1.0)
 
 
 def customers(
