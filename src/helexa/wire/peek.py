@@ -135,7 +135,12 @@ def edit(body: bytes, seen: Peek, *, model: str, include_usage: bool) -> bytes:
             body = body[:brace] + b'"stream_options":{"include_usage":true},' + body[brace:]
         else:
             changes["stream_options"] = b""  # its other members are kept below
-    return _splice(body, changes) if changes else body
+    if not changes:
+        return body
+    try:
+        return _splice(body, changes)
+    except RecursionError as error:  # deeper than ``peek`` by the few frames of whoever called
+        raise not_json(error) from None
 
 
 def _splice(body: bytes, changes: dict[str, bytes]) -> bytes:
