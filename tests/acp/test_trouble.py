@@ -214,8 +214,7 @@ async def test_an_mcp_server_of_the_editor_brings_its_tools(
     script = tmp_path / "server.py"
     script.write_text(
         "from mcp.server import MCPServer\nserver = MCPServer('sums')\n"
-        "@server.tool()\ndef add(a: int, b: int, context: Context) -> str:\n"
-        "    return f'{a + b} for {context.headers.get(\"x-who\")}'\n"
+        "@server.tool()\ndef add(a: int, b: int) -> int:\n    return a + b\n"
         "server.run('stdio')\n"
     )
     good = acp.schema.McpServerStdio(
@@ -275,14 +274,22 @@ async def test_nothing_but_protocol_is_on_stdout_whatever_comes_in(tmp_path: Pat
         '{"jsonrpc":"2.0","id":5,"method":"initialize","params":[]}\n',
         '{"jsonrpc":"2.0","method":"session/cancel","params":{}}\n',
         '{"jsonrpc":"2.0","method":"unknown"}\n',
+        '{"jsonrpc":"2.0","id":{},"method":"initialize"}\n',
+        '{"jsonrpc":"2.0","id":6,"method":[]}\n',
+        '{"jsonrpc":"2.0","id":[1],"result":1}\n',
+        '{"jsonrpc":"2.0","method":"$/cancel_request","params":[1]}\n',
+        '{"jsonrpc":"2.0","method":"session/cancel","params":[1]}\n',
+        "[" * 5000 + "\n",
+        '{"jsonrpc":"2.0","id":7,"method":"no/such"}\n',
     ]  # fmt: skip
-    answers = await run_raw(lines, environment(tmp_path, "http://127.0.0.1:1"), 8)
+    answers = await run_raw(lines, environment(tmp_path, "http://127.0.0.1:1"), 13)
     codes = {a.get("id"): a["error"]["code"] for a in answers}  # type: ignore[index]
     assert codes[1] == -32601
     assert codes[2] == -32002
     assert codes[3] == codes[5] == -32602
     assert codes[4] == -32002
-    assert sum(a.get("id") is None for a in answers) >= 3
+    assert codes[7] == -32601
+    assert sum(a.get("id") is None for a in answers) >= 7
 
 
 async def test_initialize_is_answered_soon_after_the_start(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import msgspec
 
 from helexa.core.logging import Logger
+from helexa.wire.bodies import UNREADABLE
 
 Params = dict[str, Any]
 Handler = Callable[[Params], Awaitable[Any]]
@@ -22,6 +23,7 @@ PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND = -32700, -32600, -32601
 INVALID_PARAMS, INTERNAL_ERROR = -32602, -32603
 AUTH_REQUIRED, NOT_FOUND, CANCELLED = -32000, -32002, -32800
 
+_ID = (int, float, str, type(None))
 _encode = msgspec.json.Encoder().encode
 
 
@@ -111,15 +113,16 @@ class Peer:
     def _take(self, line: bytes) -> None:
         try:
             message = msgspec.json.decode(line)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             self._fail(None, PARSE_ERROR, f"not JSON: {error}")
             return
-        if not isinstance(message, dict):
-            self._fail(None, INVALID_REQUEST, "a message is an object")
+        wrong = _wrong(message)
+        if wrong is not None:
+            self._fail(None, INVALID_REQUEST, wrong)
         elif "method" not in message:
             self._answered(message)
         elif message["method"] == "$/cancel_request":
-            self._cancel((message.get("params") or {}).get("requestId"))
+            self._cancel(message)
         elif "id" in message:
             task = asyncio.ensure_future(self._serve(message))
             self._running[message["id"]] = task
@@ -138,8 +141,10 @@ class Peer:
         else:
             future.set_result(message.get("result"))
 
-    def _cancel(self, number: Any) -> None:
-        task = self._running.get(number)
+    def _cancel(self, message: Params) -> None:
+        params = message.get("params")
+        number = params.get("requestId") if isinstance(params, dict) else None
+        task = self._running.get(number) if isinstance(number, _ID) else None
         if task is not None:
             task.cancel()
 
@@ -153,7 +158,8 @@ class Peer:
 
     async def _notice(self, handler: Handler, message: Params) -> None:
         try:
-            await handler(message.get("params") or {})
+            params = message.get("params") or {}
+            await handler(params if isinstance(params, dict) else {})
         except RpcError as error:
             self._log.warning("notification refused", method=message["method"], why=error.message)
         except Exception:  # noqa: BLE001  # the editor must not lose its agent over one message
@@ -198,6 +204,17 @@ class Peer:
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(RpcError(INTERNAL_ERROR, "the editor has gone"))
+
+
+def _wrong(message: Any) -> str | None:
+    """What makes it no message at all, in words."""
+    if not isinstance(message, dict):
+        return "a message is an object"
+    if not isinstance(message.get("method", ""), str):
+        return "`method` must be a string"
+    if not isinstance(message.get("id"), _ID):
+        return "`id` must be a number or a string"
+    return None
 
 
 def text(params: Params, name: str) -> str:

@@ -10,6 +10,7 @@ import msgspec
 from helexa.acp.providers.sse import Sse
 from helexa.core.errors import UpstreamConnectionError
 from helexa.core.events import Event, Failed
+from helexa.wire.bodies import UNREADABLE
 
 Json = dict[str, Any]
 
@@ -43,7 +44,7 @@ class EventReader(ABC):
                 break
             try:
                 self.take(msgspec.json.decode(payload), out, payload)
-            except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
+            except (*UNREADABLE, KeyError, TypeError, AttributeError):
                 self._fail(f"The endpoint sent something that is no event of {self.api}.", out)
         return out
 

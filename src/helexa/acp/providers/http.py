@@ -18,6 +18,7 @@ from helexa.core.chat import ChatRequest
 from helexa.core.errors import ServiceUnavailable
 from helexa.core.events import Event
 from helexa.relay.client import request_json, stream
+from helexa.wire.bodies import UNREADABLE
 from helexa.wire.errors import from_wire
 
 _MODELS_TIMEOUT_S = 5.0
@@ -51,7 +52,7 @@ class HttpProvider:
         try:
             entries = msgspec.json.decode(answer.body)["data"]
             return [self._model(entry) for entry in entries]
-        except (msgspec.DecodeError, KeyError, TypeError) as error:
+        except (*UNREADABLE, KeyError, TypeError, AttributeError) as error:
             raise ServiceUnavailable(
                 f"{self._base}/v1/models does not list models: {error}"
             ) from error

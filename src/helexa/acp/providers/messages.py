@@ -22,6 +22,7 @@ from helexa.core.events import (
     ToolCallEnded,
 )
 from helexa.core.usage import Usage
+from helexa.wire.bodies import UNREADABLE
 from helexa.wire.errors import from_wire
 
 _MOST_OUTPUT = 8192
@@ -119,7 +120,7 @@ def _object(arguments: str) -> Any:
     """Arguments as the object that they should be; what is none is kept where it can be seen."""
     try:
         value = msgspec.json.decode(arguments)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return {"unparsable": arguments}
     return value if isinstance(value, dict) else {"value": value}
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from helexa.acp.sessions.session import VERSION, Saved
+from helexa.wire.bodies import UNREADABLE
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Saved).decode
@@ -76,7 +77,7 @@ class SessionStore:
             session = _decode(self._path(session_id).read_bytes())
         except FileNotFoundError:
             raise NoSession(f"there is no session {session_id!r}") from None
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, *UNREADABLE) as error:
             raise NoSession(f"the session {session_id!r} cannot be read: {error}") from error
         if session.version > VERSION:
             raise NoSession(f"the session {session_id!r} was written by a newer helexa")
@@ -95,7 +96,7 @@ class SessionStore:
         for path in self._folder.glob("*.json"):
             try:
                 yield _head(path.read_bytes())
-            except (OSError, msgspec.DecodeError):
+            except (OSError, *UNREADABLE):
                 continue  # one bad file hides no others
 
     def _path(self, session_id: str) -> Path:

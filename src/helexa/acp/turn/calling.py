@@ -18,6 +18,7 @@ from helexa.acp.turn.textcalls import repaired
 from helexa.acp.workspace import FileTrouble
 from helexa.core.chat import Message, Text, ToolCall
 from helexa.core.logging import Logger
+from helexa.wire.bodies import UNREADABLE
 
 CANCELLED = "The user cancelled this call."
 
@@ -188,6 +189,6 @@ def _arguments(call: ToolCall) -> Any:
         return {}
     try:
         return msgspec.json.decode(call.arguments)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         found = repaired(call.arguments)
         return found if isinstance(found, dict) else call.arguments

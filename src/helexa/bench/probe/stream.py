@@ -19,6 +19,7 @@ import msgspec
 from helexa.bench.probe.chunks import Chunk, decode
 from helexa.bench.probe.timed import REFUSED, Timed
 from helexa.relay.upstream import Failure, Headers, Sink, UpstreamConnection
+from helexa.wire.bodies import UNREADABLE
 
 _ERROR_BYTES = 300
 _DONE = b"[DONE]"
@@ -74,7 +75,7 @@ class _Reader(Sink):
             return False
         try:
             chunk = decode(payload)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             self.failure = self.failure or f"an event that is no chat chunk: {error}"
             return False
         if chunk.error is not None:

@@ -10,6 +10,7 @@ import msgspec
 from helexa.bench.row import Result
 from helexa.bench.scenarios.base import Asked, everywhere, single
 from helexa.bench.targets.base import Surveyed
+from helexa.wire.bodies import UNREADABLE
 
 _QUESTION = "What is the weather in Paris right now? Use the tool."
 _TOOL: dict[str, Any] = {
@@ -101,7 +102,7 @@ class Capability:
 def _misfit(text: str) -> str:
     try:
         value = msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         return f"the answer is no JSON: {error}"
     if not isinstance(value, dict) or set(value) != set(_SCHEMA["required"]):
         return "the answer does not follow its schema"

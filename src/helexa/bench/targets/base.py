@@ -10,6 +10,7 @@ from helexa.bench.probe.stream import Prober
 from helexa.bench.row import DeviceState, ModelFacts, Provenance
 from helexa.core.errors import UpstreamFailed
 from helexa.relay.client import request_json
+from helexa.wire.bodies import UNREADABLE
 
 CALL_TIMEOUT_S = 10.0
 
@@ -99,5 +100,5 @@ async def call(
         raise TargetDown(f"{method} {url} answered {answer.status}: {text}")
     try:
         return msgspec.json.decode(answer.body) if answer.body else None
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise TargetDown(f"{method} {url} did not answer with JSON: {error}") from error
