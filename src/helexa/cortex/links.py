@@ -26,7 +26,7 @@ class NodeLink:
         self._prefix = prefix.rstrip("/").encode()
         self._trust = trust
 
-    def head(self, path: bytes, size: int, lines: bytes) -> bytes:
+    def head(self, path: bytes, size: int, request_id: str, attempt: int, lines: bytes) -> bytes:
         """Request line and headers, with the blank line.
 
         Args:
@@ -34,13 +34,10 @@ class NodeLink:
             size: Bytes of the body.
             lines: Further header lines, complete.
         """
-        return b"POST %b%b HTTP/1.1\r\n%b%bcontent-length: %d\r\n\r\n" % (
-            self._prefix,
-            path,
-            self._trust,
-            lines,
-            size,
-        )
+        return (
+            b"POST %b%b HTTP/1.1\r\n%bx-request-id: %b\r\nx-helexa-attempt: %d\r\n"
+            b"%bcontent-length: %d\r\n\r\n"
+        ) % (self._prefix, path, self._trust, request_id.encode(), attempt, lines, size)
 
 
 class Links:

@@ -209,7 +209,9 @@ class UpstreamPool:
             self._busy.discard(connection)
             connection.idle_since = self._loop.time()
             self._idle.append(connection)
-            self._evict_later()
+            if not self._evicting:
+                self._evicting = True
+                self._wheel.at(connection.idle_since + self._idle_secs, self._evict)
             return
         self._busy.discard(connection)
         if keep:
@@ -234,11 +236,6 @@ class UpstreamPool:
     def _close_oldest(self) -> None:
         self._idle.popleft().abandon()
         self._forget()
-
-    def _evict_later(self) -> None:
-        if not self._evicting:
-            self._evicting = True
-            self._wheel.at(self._loop.time() + self._idle_secs, self._evict)
 
     def _evict(self, now: float) -> float | None:
         idle = self._idle

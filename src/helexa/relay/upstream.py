@@ -102,6 +102,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_paused",
         "_sink",
         "_transport",
+        "_write",
         "every",
         "forward",
         "heard",
@@ -118,6 +119,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._outbox = outbox
         self._boxed = -1
         self._transport: Any = None
+        self._write: Any = None
         self._parser: Any = httptools.HttpResponseParser(self)
         self._sink: Sink | None = None
         self._parts: list[bytes] = []
@@ -164,13 +166,13 @@ class UpstreamConnection(asyncio.Protocol):
         if len(body) < _COPIED:
             outbox = self._outbox
             if outbox is None:
-                self._transport.write(head + body)
+                self._write(head + body)
             else:
                 self._boxed = outbox.turn
-                outbox.put(self._transport.write, head + body)
+                outbox.put(self._write, head + body)
         else:
-            self._transport.write(head)
-            self._transport.write(body)
+            self._write(head)
+            self._write(body)
 
     def pause(self) -> None:
         """Stop reading: the sink's reader is slow."""
@@ -203,6 +205,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
+        self._write = transport.write  # type: ignore[attr-defined]  # bound once: for every request
 
     def data_received(self, data: bytes) -> None:
         forward = self.forward

@@ -23,49 +23,59 @@ class _StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
-class _Head(msgspec.Struct):
-    model: str | None = None
-    stream: bool | None = None
-    stream_options: _StreamOptions | msgspec.UnsetType | None = msgspec.UNSET
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    max_output_tokens: int | None = None
-    n: int | None = None
-    messages: msgspec.Raw = msgspec.Raw()
-    prompt: msgspec.Raw = msgspec.Raw()
-    input: msgspec.Raw = msgspec.Raw()
-    tools: msgspec.Raw = msgspec.Raw()
-    prompt_cache_key: msgspec.Raw = msgspec.Raw()
-    metadata: msgspec.Raw = msgspec.Raw()
-
-
-class Peek(msgspec.Struct, frozen=True):
-    """The few members of a request that decide where it goes.
+class Peek(msgspec.Struct, gc=False):
+    """The few members of a request that decide where it goes; made by ``peek`` alone.
 
     Args:
-        output_cap: The request's own limit on output tokens, over all choices.
-        usage_wanted: The client asked for the usage chunk of a stream.
-        has_stream_options: The body has a ``stream_options`` member (possibly null).
         prompt: Raw JSON of messages, prompt or input, whichever is there.
         tools: Raw JSON of the tools; empty when there are none.
         hint: Raw JSON of what may name the conversation: ``prompt_cache_key`` or ``metadata``.
     """
 
-    model: str
-    stream: bool
-    output_cap: int | None
-    usage_wanted: bool
-    has_stream_options: bool
-    prompt: msgspec.Raw
+    model: str = ""
+    stream: bool = False
+    prompt: msgspec.Raw = msgspec.field(name="messages", default=msgspec.Raw())
     tools: msgspec.Raw = msgspec.Raw()
-    hint: msgspec.Raw = msgspec.Raw()
+    hint: msgspec.Raw = msgspec.field(name="prompt_cache_key", default=msgspec.Raw())
+    stream_options: _StreamOptions | msgspec.UnsetType | None = msgspec.UNSET
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    max_output_tokens: int | None = None
+    n: int | None = None
+
+    @property
+    def output_cap(self) -> int | None:
+        """The request's own limit on output tokens, over all choices."""
+        cap = self.max_completion_tokens or self.max_tokens or self.max_output_tokens
+        return cap * self.n if cap is not None and self.n is not None and self.n > 1 else cap
+
+    @property
+    def usage_wanted(self) -> bool:
+        """The client asked for the usage chunk of a stream."""
+        options = self.stream_options
+        return isinstance(options, _StreamOptions) and bool(options.include_usage)
+
+    @property
+    def has_stream_options(self) -> bool:
+        """The body has a ``stream_options`` member (possibly null)."""
+        return self.stream_options is not msgspec.UNSET
 
     def prompt_hash(self) -> bytes:
         """Eight bytes that name the beginning of the prompt."""
         return blake2b(memoryview(self.prompt)[:PREFIX_BYTES], digest_size=8).digest()
 
 
-_decode = msgspec.json.Decoder(_Head).decode
+class _Body(Peek, gc=False):
+    """As clients write it: null is as good as nothing, and the prompt has three names."""
+
+    model: str | None = None  # type: ignore[assignment]
+    stream: bool | None = False  # type: ignore[assignment]
+    text: msgspec.Raw = msgspec.field(name="prompt", default=msgspec.Raw())
+    input: msgspec.Raw = msgspec.Raw()
+    metadata: msgspec.Raw = msgspec.Raw()
+
+
+_decode = msgspec.json.Decoder(_Body).decode
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _WHERE = re.compile(r" - at `\$\.?(.*)`$")
 
@@ -79,31 +89,22 @@ def peek(body: bytes) -> Peek:
         MissingModelField: No ``model``.
     """
     try:
-        head = _decode(body)
+        seen = _decode(body)
     except msgspec.ValidationError as error:
         raise wrong_type(error) from None
     except UNREADABLE as error:
         raise not_json(error, body) from None
-    model = head.model
-    if not model:
+    if not seen.model:
         raise MissingModelField(
             "The request names no model; set 'model' to an id of GET /v1/models.", param="model"
         )
-    cap = head.max_completion_tokens or head.max_tokens or head.max_output_tokens
-    if cap is not None and head.n is not None and head.n > 1:
-        cap *= head.n
-    options = head.stream_options
-    wanted = isinstance(options, _StreamOptions) and bool(options.include_usage)
-    return Peek(
-        model=model,
-        stream=bool(head.stream),
-        output_cap=cap,
-        usage_wanted=wanted,
-        has_stream_options=options is not msgspec.UNSET,
-        prompt=head.messages or head.prompt or head.input,
-        tools=head.tools,
-        hint=head.prompt_cache_key or head.metadata,
-    )
+    if seen.stream is None:
+        seen.stream = False
+    if not seen.prompt:
+        seen.prompt = seen.text or seen.input
+    if not seen.hint:
+        seen.hint = seen.metadata
+    return seen
 
 
 def wrong_type(error: msgspec.ValidationError) -> InvalidRequestBody:

@@ -86,7 +86,6 @@ class Exchange:
         "ended",
         "error",
         "grant",
-        "hint",
         "lease",
         "model",
         "moved",
@@ -128,7 +127,6 @@ class Exchange:
         self.shown_id = given[:128].decode("latin-1") if given else self.request_id
         self.times = Times(desk.now())
         self.sender: Sender | None = None
-        self.hint: bytes | None = None
         self.principal: Principal = ANONYMOUS
         self.model = ""
         self.body = request.body
@@ -166,7 +164,10 @@ class Exchange:
         """Begin; never raises, and the reply ends now or later."""
         self._running.add(self)
         self.reply.on_gone = self.cancel
-        self._step(Exchange._check)
+        try:
+            self._check()
+        except Exception as error:  # noqa: BLE001  # the edge
+            self._failed(error)
 
     def in_line(self, waiter: Waiter) -> None:
         """It waits for its model; ``waiter`` knows for how long."""
@@ -174,16 +175,17 @@ class Exchange:
 
     def answered(self) -> None:
         """The node's answer has ended; the attempt says so."""
-        self._step(sending.ended)
-
-    def _step(self, step: Callable[[Exchange], None]) -> None:
-        """Take a step of the chain; what it raises ends the exchange."""
         try:
-            step(self)
-        except HelexaError as error:
+            sending.ended(self)
+        except Exception as error:  # noqa: BLE001  # the edge
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        """A step of the chain raised: that ends the exchange, and must not take the loop along."""
+        if isinstance(error, HelexaError):
             self.fail(error)
-        except Exception:  # the edge: a bug of ours must not take the loop along
-            self.desk.log.exception("bug", request_id=self.request_id)
+        else:
+            self.desk.log.exception("bug", request_id=self.request_id)  # noqa: LOG004  # called from one
             self.fail(wire.internal_error(self.request_id))
 
     def later(self, waiting: Awaitable[T], then: Callable[[T], None]) -> None:
@@ -199,7 +201,10 @@ class Exchange:
         if future.cancelled():
             self._cancelled()
         else:
-            self._step(lambda _: then(future.result()))
+            try:
+                then(future.result())
+            except Exception as error:  # noqa: BLE001  # the edge
+                self._failed(error)
 
     # ── the way in ──────────────────────────────────────────────────────────────────────────
 
@@ -207,8 +212,8 @@ class Exchange:
         desk = self.desk
         self.sender = sender = sender_of(self.request.head, desk.keys)
         self.principal = principal = sender.principal
-        self.hint = sender.hint
-        self.seat = desk.seats.take(principal)
+        if sender.seated:
+            self.seat = desk.seats.take(principal)
         if self.route.translate is not None:
             self._translate(Asked(self.request_id, principal, self.body))
         else:
@@ -235,7 +240,8 @@ class Exchange:
         if len(self.body) < THREAD_BYTES:
             self._admit(peek(self.body))
         else:
-            self.later(asyncio.to_thread(_read, self.body, self.hint), self._admit_read)
+            hint = None if self.sender is None else self.sender.hint
+            self.later(asyncio.to_thread(_read, self.body, hint), self._admit_read)
 
     def _admit_read(self, read: tuple[Peek, Ask]) -> None:
         seen, self.ask = read
@@ -243,19 +249,20 @@ class Exchange:
 
     def _admit(self, seen: Peek) -> None:
         desk, principal = self.desk, self.principal
+        sender: Sender = self.sender  # type: ignore[assignment]
         self.seen = seen
         # A key may be given an alias or the id behind it.
         carried = images(self.body)
         self.need = "vision" if carried.number else self.route.need
         self.model, self.placed = desk.placer.find(
-            seen.model, principal, seen, self.hint, self.ask, self.need
+            seen.model, principal, seen, sender.hint, self.ask, self.need
         )
         if self.translation is not None:
             self.translation.begin(self.model)
         self.watcher = watcher = desk.observers.watch(principal, self.model, self.request_id)
         if watcher is not None:
             watcher.request(self.request.body, self.body)
-        if principal.capped and not self.route.free:
+        if sender.capped and not self.route.free:
             self.size = estimate(
                 len(self.body) - carried.size,
                 carried.number,
@@ -268,12 +275,13 @@ class Exchange:
         """Take a grant for the next attempt and go on with ``then``, at once if there is room."""
         self.attempts += 1
         self.attempt = None
+        desk, times = self.desk, self.times
         if self.route.free:
-            self.times.granted = self.times.granted or self.desk.now()
+            times.granted = times.granted or desk.now()
             then(self)
             return
-        granted = self.desk.ledger.grant(self.principal, self.request_id, self.attempts, self.size)
-        self.times.granted = self.times.granted or self.desk.now()
+        granted = desk.ledger.grant(self.principal, self.request_id, self.attempts, self.size)
+        times.granted = times.granted or desk.now()
         if type(granted) is Grant:
             self.grant = granted.tokens
             then(self)

@@ -22,7 +22,7 @@ class Sender:
         InvalidApiKey: As ``KeyTable.resolve``.
     """
 
-    __slots__ = ("capped", "hint", "known", "limited", "lines", "principal", "version")
+    __slots__ = ("capped", "hint", "known", "limited", "lines", "principal", "seated", "version")
 
     def __init__(self, head: Head, keys: KeyTable) -> None:
         headers = head.headers
@@ -33,6 +33,10 @@ class Sender:
         self.hint = hint_of(headers)
         # Whether answers tell what is left of its limits.
         self.limited = self.capped or principal.requests_per_minute is not None
+        # Whether its requests are counted.
+        self.seated = principal.requests_per_minute is not None or (
+            principal.max_concurrent is not None
+        )
         self.lines = b"x-helexa-account-id: %b\r\nx-helexa-key-id: %b\r\n" % (
             principal.account_id.encode("latin-1", "replace"),
             principal.key_id.encode("latin-1", "replace"),

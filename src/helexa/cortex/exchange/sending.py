@@ -12,7 +12,7 @@ of an engine's answer has been relayed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -60,7 +60,7 @@ _MODEL_FAILURES = (InternalError, UpstreamFailed)
 
 def first(exchange: Exchange) -> None:
     """Granted: fix the body that nodes get, start the commit clock, try the first candidate."""
-    seen = cast("Peek", exchange.seen)
+    seen: Peek = exchange.seen  # type: ignore[assignment]  # a cast costs as much as a call
     streamed = seen.stream and exchange.route.streams
     if streamed or exchange.model != seen.model:
         exchange.body = edit(exchange.body, seen, model=exchange.model, include_usage=streamed)
@@ -71,7 +71,10 @@ def first(exchange: Exchange) -> None:
     if streamed:
         exchange.stream = _open_stream(exchange, show_usage=seen.usage_wanted)
         exchange.stream.answer.accept(exchange.times.received)
-    _place(exchange)
+    if exchange.placed is not None:
+        _deliver(exchange, exchange.placed)
+    else:
+        _place(exchange)
 
 
 def _open_stream(exchange: Exchange, *, show_usage: bool) -> StreamRelay:
@@ -142,7 +145,7 @@ def _place(exchange: Exchange) -> None:
 
 def _deliver(exchange: Exchange, placed: Placed) -> None:
     """Send the request to one node."""
-    desk = exchange.desk
+    desk, stream, body = exchange.desk, exchange.stream, exchange.body
     exchange.placed = placed
     exchange.times.placed = desk.now()
     exchange.lease = desk.placer.lease(placed, exchange.model)
@@ -151,29 +154,26 @@ def _deliver(exchange: Exchange, placed: Placed) -> None:
         gone = ServiceUnavailable(f"Node {placed.node} has just been removed.", retry_after_s=1)
         _refused(exchange, gone)
         return
-    stream, body = exchange.stream, exchange.body
-    attempt = exchange.attempt = Attempt(
-        link.pool,
-        desk.wheel,
-        desk.loop,
-        desk.deadlines,
-        stream.events if stream is not None else None,
-        forward=stream.forward if stream is not None and stream.forwards else None,
-    )
+    if stream is None:
+        attempt = Attempt(link.pool, desk.wheel, desk.loop, desk.deadlines)
+    else:
+        forward = stream.forward if stream.forwards else None
+        attempt = Attempt(
+            link.pool, desk.wheel, desk.loop, desk.deadlines, stream.events, forward=forward
+        )
+    exchange.attempt = attempt
     exchange.reply.on_flow = attempt.pause
-    if not exchange.route.free:
-        desk.settler.begin(exchange.request_id, exchange.attempts)
-    head = link.head(exchange.route.upstream, len(body), _node_lines(exchange))
+    route, request_id, number = exchange.route, exchange.request_id, exchange.attempts
+    if not route.free:
+        desk.settler.begin(request_id, number)
+    head = link.head(route.upstream, len(body), request_id, number, _node_lines(exchange))
     attempt.start(head, body, exchange.answered)
 
 
 def _node_lines(exchange: Exchange) -> bytes:
     """What the node is told about the request; the client's own headers stay here."""
-    lines = b"x-request-id: %b\r\nx-helexa-attempt: %d\r\n%b" % (
-        exchange.request_id.encode(),
-        exchange.attempts,
-        cast("Sender", exchange.sender).lines,
-    )
+    sender: Sender = exchange.sender  # type: ignore[assignment]
+    lines = sender.lines
     if exchange.grant is not None:
         lines += b"x-helexa-grant: %d\r\n" % exchange.grant
     habits = exchange.desk.habits
@@ -192,9 +192,10 @@ def _node_lines(exchange: Exchange) -> bytes:
 
 def ended(exchange: Exchange) -> None:
     """The node's answer has ended, well or not."""
-    attempt = cast("Attempt", exchange.attempt)
-    exchange.times.connected = attempt.connected_at
-    exchange.times.first_byte = attempt.first_at
+    attempt: Attempt = exchange.attempt  # type: ignore[assignment]
+    times = exchange.times
+    times.connected = attempt.connected_at
+    times.first_byte = attempt.first_at
     if attempt.error is not None:
         raise attempt.error
     error = _result(exchange, attempt)
@@ -218,17 +219,17 @@ def _blame(exchange: Exchange, attempt: Attempt, error: HelexaError) -> None:
 
 def _result(exchange: Exchange, attempt: Attempt) -> HelexaError | None:
     """Finish the client's answer; what the node refused or broke with is returned."""
-    stream, placed = exchange.stream, exchange.placed
-    node = placed.node if placed is not None else ""
+    stream = exchange.stream
+    if stream is None and attempt.failure is None and attempt.status == 200:
+        _finish_plain(exchange, attempt)
+        return None
+    node = exchange.placed.node if exchange.placed is not None else ""
     if attempt.failure is not None and not (stream is not None and stream.tail.done):
         kind = UpstreamTimeout if attempt.failure.timed_out else UpstreamConnectionError
         return kind(f"Node {node}: {attempt.failure.value}.")
-    if attempt.status != 200:
+    if attempt.status != 200 or stream is None:
         return wire.from_wire(attempt.status, attempt.body)
-    if stream is not None:
-        return _finish_stream(exchange, stream, node)
-    _finish_plain(exchange, attempt)
-    return None
+    return _finish_stream(exchange, stream, node)
 
 
 def _finish_stream(exchange: Exchange, stream: StreamRelay, node: str) -> HelexaError | None:
