@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +23,15 @@ settings.register_profile(
     "crowded", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("crowded")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def sockets_left_open() -> Iterator[None]:
+    """None is, once everything that tests share has ended: what a module refers to, no other
+    check finds before the interpreter is gone."""
+    yield
+    found = [one for one in gc.get_objects() if issubclass(type(one), socket.socket)]
+    assert not [one for one in found if one.fileno() >= 0]
 
 
 @pytest.fixture(scope="session")

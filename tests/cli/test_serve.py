@@ -104,7 +104,7 @@ def test_a_service_manager_is_told_when_we_serve(
 ) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(5)
+        manager.settimeout(30)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         outcome(fine, capfd)
         assert manager.recv(100) == b"READY=1"

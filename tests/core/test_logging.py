@@ -93,7 +93,7 @@ def test_a_log_nobody_reads_costs_lines_not_time() -> None:
     stream = Stuck()
     sink = LogSink("info", stream, bound=10)
     sink.emit(20, "first", {})
-    assert stream.entered.wait(5)
+    assert stream.entered.wait(30)
     for number in range(25):
         sink.emit(20, "more", {"n": number})
     assert sink.dropped == 15
@@ -109,7 +109,7 @@ def test_closing_does_not_wait_for_a_reader_that_never_comes() -> None:
     stream = Stuck()
     sink = LogSink("info", stream)
     sink.emit(20, "first", {})
-    assert stream.entered.wait(5)
+    assert stream.entered.wait(30)
     sink.close(timeout=0.05)
     stream.released.set()
 

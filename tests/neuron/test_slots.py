@@ -37,7 +37,7 @@ class Engine:
 
 
 async def settled(slots: Slots) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while slots.leaving:
             await asyncio.sleep(0)
 
@@ -76,7 +76,7 @@ async def test_an_engine_that_says_nothing_is_believed_to_be_busy_for_a_bounded_
     engine, released = Engine(busy=1, later=[UpstreamTimeout("busy")]), []
     slots = engine.slots()
     slots.leave("a", 1, lambda: released.append("a"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while engine.asked < 3:
             await asyncio.sleep(0)
     assert released == []
@@ -90,7 +90,7 @@ async def test_an_answer_without_cells_waits_for_those_of_one_that_is_leaving() 
     slots = engine.slots()
     slots.leave("a", 1, lambda: None)
     slots.leave("b", 1, lambda: None)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await slots.released()
     assert slots.leaving == 1
     await settled(slots)

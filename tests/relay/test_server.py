@@ -173,10 +173,10 @@ async def test_a_request_that_arrives_too_slowly_is_answered_408(part: str, crum
         dripping = asyncio.create_task(drip())
         began = asyncio.get_running_loop().time()
         answer = await raw.answer()
-        took = asyncio.get_running_loop().time() - began
-        dripping.cancel()
+        assert asyncio.get_running_loop().time() - began > 0.15
         assert answer.status == 408
-        assert 0.15 < took < 0.6
+        assert dripping.done() is not crumbs  # it would have gone on for ever
+        dripping.cancel()
         assert await raw.closed()
 
 
@@ -205,7 +205,7 @@ async def test_a_client_that_leaves_is_noticed_at_once(how: str) -> None:
                 raw.writer.write_eof()
             else:
                 raw.writer.close()
-            await until(lambda: app.gone, 0.5)
+            await until(lambda: app.gone)
             assert app.held[0].gone
             app.held[0].write(b"goes nowhere")
             app.held[0].end()
@@ -236,7 +236,7 @@ async def test_a_client_that_pipelines_without_end_is_not_read_and_still_seen_to
             connection = next(iter(listener.connections.open))
             assert not connection._reading
             raw.writer.close()
-            await until(lambda: app.gone, 1.0)
+            await until(lambda: app.gone)
         await until(lambda: not listener.connections.open)
 
 
@@ -265,8 +265,8 @@ async def test_a_client_that_takes_nothing_is_cut() -> None:
                 await until(lambda: app.held)
                 app.held[0].start(200, b"")
                 app.held[0].write(b"x" * 30_000_000)
-                await until(lambda: app.gone, 2.0)
-            await until(lambda: not listener.connections.open, 2.0)
+                await until(lambda: app.gone)
+            await until(lambda: not listener.connections.open)
             writer.close()
 
 

@@ -154,6 +154,6 @@ async def test_bytes_in_clear_on_the_tls_port_and_silent_handshakes_hold_nothing
         for data in (GET, b""):
             async with client(listener.port) as raw:
                 raw.send(data)
-                async with asyncio.timeout(2):
+                async with asyncio.timeout(30):
                     await raw.reader.read()
         assert not listener.connections.open

@@ -13,7 +13,15 @@ if ROOT not in sys.path:
     sys.path.append(ROOT)
 pytest.importorskip("xllamacpp")
 
+from tests.neuron.system.conftest import close_all  # noqa: E402
 from tests.system.rig import Stack, StartStack, starter  # noqa: E402  # needs the path
+
+
+@pytest.fixture(autouse=True)
+def sockets_closed() -> Iterator[None]:
+    """Raw requests end with the test."""
+    yield
+    close_all()
 
 
 @pytest.fixture(scope="module")

@@ -79,7 +79,7 @@ class CortexProcess:
                 preexec_fn=end_with_tests,  # noqa: PLW1509 - the tests' main thread starts it
             )
         assert self.process.stdout is not None
-        readable, _, _ = select.select([self.process.stdout], [], [], 20)
+        readable, _, _ = select.select([self.process.stdout], [], [], 30)
         line = self.process.stdout.readline() if readable else b""
         assert line, (self.folder / "log").read_text()
         self.ready = json.loads(line)
@@ -94,7 +94,7 @@ class CortexProcess:
         assert self.process is not None
         return self.process.pid
 
-    def stop(self, number: signal.Signals = signal.SIGTERM, timeout_s: float = 20.0) -> int:
+    def stop(self, number: signal.Signals = signal.SIGTERM, timeout_s: float = 30.0) -> int:
         process = self.process
         assert process is not None
         if process.poll() is None:

@@ -175,3 +175,16 @@ async def test_a_request_that_meets_an_unload_waits_for_the_model_instead_of_fai
         got = await gateway.ask({"model": COLD, "stream": stream})
         assert got.status == 200
         assert (len(node.turns), node.calls("/models/load")) == (2, 1)
+
+
+async def test_a_quant_that_is_not_there_is_a_404_with_the_nodes_words_and_no_second_load() -> None:
+    said = {"error": {"message": "There is no Q4_0; take Q8_0.", "code": "model_not_found"}}
+    async with fleet(answers, config=QUICK, models=MODELS) as (gateway, [node]):
+        node.refuse_loads = [(404, said)]
+        for body in ({}, {"stream": True}):
+            got = await gateway.ask({"model": COLD, **body})
+            error = error_of(got)
+            assert (got.status, error["code"], error["param"]) == (404, "model_not_found", "model")
+            assert "take Q8_0" in error["message"]
+            assert b"retry-after" not in got.headers
+        assert node.calls("/models/load") == 1

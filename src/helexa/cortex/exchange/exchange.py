@@ -328,7 +328,7 @@ class Exchange:
         if self.ended:
             return
         self.error = error
-        if isinstance(error, ModelNotFound) and self.attempts:
+        if isinstance(error, ModelNotFound) and self.delivered:
             # A node has just unloaded it; the model itself is known.
             error = self.error = ServiceUnavailable(error.message, retry_after_s=2)
         dialect = self.route.dialect

@@ -23,6 +23,7 @@ from helexa.cortex.fleet.client import Answer, NodeApi
 from helexa.cortex.fleet.fleet import Fleet
 from helexa.cortex.fleet.snapshot import FleetSnapshot, ModelState
 from helexa.cortex.profiles import Profile
+from helexa.cortex.standing import refusal
 from helexa.wire.bodies import UNREADABLE
 from helexa.wire.errors import from_wire
 
@@ -69,7 +70,7 @@ class NodeEffects:
                 raise _failure(profile.id, node, None, lost=True) from broken
         else:
             if answer.status >= 300:
-                error = _refusal(profile.id, node, answer)
+                error = refusal(profile.id, node, answer, RETRY_S)
                 if isinstance(error, InsufficientVram):
                     await self._forget(api, profile.id)
                 self._fleet.poll_now(node)
@@ -156,16 +157,6 @@ def load_request(profile: Profile) -> LoadRequest:
         source=profile.source,
         tensor_parallel=profile.min_devices if profile.min_devices > 1 else None,
         engine=profile.engine or None,
-    )
-
-
-def _refusal(model: str, node: str, answer: Answer) -> HelexaError:
-    error = from_wire(answer.status, answer.body)
-    if answer.status >= 500 or answer.status == 429:
-        return error
-    # A node's 4xx is about our request to it, never about the client's.
-    return ServiceUnavailable(
-        f"The node {node!r} will not load {model!r}: {error.message}", retry_after_s=RETRY_S
     )
 
 

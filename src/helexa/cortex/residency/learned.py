@@ -17,6 +17,8 @@ from helexa.cortex.residency.world import UNKNOWN_LOAD_S
 SMOOTHING = 0.5
 FAILED_FOR_S = 10.0
 FAILED_LONGEST_S = 300.0
+STANDS_FOR_S = 60.0
+"""So long a node is not asked again for what only a person can mend."""
 FIRM_FOR_S = 60.0
 """So long a node's word about what a load needs is not asked for again."""
 RETRY_VRAM_S = 30.0
@@ -143,6 +145,9 @@ class Learned:
             and max(lesson.blocked_until, lesson.firm_until) > now
         ]
         last = max(found, key=lambda lesson: lesson.blocked_until, default=None)
+        passing = [one for one in found if one.error is not None and not one.error.lasting]
+        if passing:  # while one of them may yet do it, nothing stands
+            last = max(passing, key=lambda lesson: lesson.blocked_until)
         return None if last is None else last.error
 
     def timed(self, node: str, model: str, seconds: float) -> None:
@@ -180,7 +185,8 @@ class Learned:
         grown = 2.0 ** min(lesson.failures - 1, 10)
         needed = required_mb(error)
         if needed is None:
-            lesson.blocked_until = now + min(FAILED_LONGEST_S, FAILED_FOR_S * grown)
+            first = STANDS_FOR_S if error.lasting else FAILED_FOR_S
+            lesson.blocked_until = now + min(FAILED_LONGEST_S, first * grown)
             return
         lesson.need_mb, lesson.firm_until = needed, now + FIRM_FOR_S
         self.changed()
@@ -217,7 +223,7 @@ def with_retry(error: HelexaError, retry_after_s: float | None) -> HelexaError:
     """
     kind = ServiceUnavailable if isinstance(error, UpstreamFailed) else type(error)
     made = kind.__new__(kind)
-    after = retry_after_s if retry_after_s is None else round(retry_after_s, 3)
+    after = None if retry_after_s is None or kind.lasting else round(retry_after_s, 3)
     extras: dict[str, Any] = error.extras
     HelexaError.__init__(made, error.message, param=error.param, retry_after_s=after, **extras)
     return made

@@ -211,6 +211,11 @@ class WaitingRoom:
             line.released -= 1
         self._changed()
 
+    def waited_for(self, model: str) -> bool:
+        """Whether somebody stands in the model's line."""
+        line = self.lines.get(model)
+        return line is not None and bool(line.waiters)
+
     def tidy(self) -> None:
         """Forget the lines that nobody stands in."""
         for model, line in list(self.lines.items()):

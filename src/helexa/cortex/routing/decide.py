@@ -27,6 +27,7 @@ from helexa.core.fleet import Download
 from helexa.cortex.catalogue import feasible_nodes, hopeless, profile_of
 from helexa.cortex.fleet.snapshot import FleetSnapshot, NodeSnapshot
 from helexa.cortex.profiles import Profile, Profiles
+from helexa.cortex.standing import declined, unless_away
 
 SOON_S = 2.0
 RECOVERY_S = 5.0
@@ -152,11 +153,9 @@ def _why_not(
             retry_after_s=SOON_S,
         )
     if profile is not None:
-        said = [f"{n.name}: {n.outlooks[model].detail}" for n in usable if _declined(n, model)]
+        said = [(n.name, n.outlooks[model]) for n in usable if _declined(n, model)]
         if said:
-            return ServiceUnavailable(
-                f"No node can run {model!r}. {'; '.join(said)}", retry_after_s=DECLINED_S
-            )
+            return unless_away(declined(model, said), fleet, usable, DECLINED_S)
         return ServiceUnavailable(
             f"No node that could run {model!r} is available. See GET /health for the nodes.",
             retry_after_s=RECOVERY_S,

@@ -18,9 +18,10 @@ from helexa.cortex.exchange.desk import Placed
 from helexa.cortex.fleet.fleet import Fleet
 from helexa.cortex.fleet.snapshot import FleetSnapshot, NodeSnapshot
 from helexa.cortex.profiles import ProfileFile, Profiles
-from helexa.cortex.residency.owner import Residency, not_for_you
+from helexa.cortex.residency.owner import Residency
 from helexa.cortex.residency.telling import still_loading
 from helexa.cortex.residency.waiting import Waiter
+from helexa.cortex.residency.wanting import not_for_you
 from helexa.cortex.routing import able
 from helexa.cortex.routing.ask import Ask
 from helexa.cortex.routing.breaker import Kind
