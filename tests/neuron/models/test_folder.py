@@ -16,7 +16,7 @@ from helexa.spark import gguf_path, safetensors_dir
 def test_both_forms_of_the_built_in_model_agree() -> None:
     folder, file = inspect_folder(safetensors_dir(), "m"), inspect(gguf_path(), "m")
     for name in ("layers", "kv_layers", "kv_heads", "head_dim_k", "embedding_dim", "vocab",
-                 "context_native", "capabilities", "think_markers", "thinking_switch", "tied",
+                 "context_native", "capabilities", "think_markers", "thinking_variable", "tied",
                  "kv_elements", "feed_forward", "heads"):  # fmt: skip
         assert getattr(folder, name) == getattr(file, name), name
     assert folder.format == "safetensors"

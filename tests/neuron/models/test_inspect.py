@@ -32,7 +32,7 @@ def test_the_built_in_model_has_tools_and_reasoning() -> None:
     facts = inspect(gguf_path(), MODEL_ID)
     assert facts.capabilities == ("text", "tools", "reasoning")
     assert facts.think_markers == ("<think>", "</think>")
-    assert facts.thinking_switch
+    assert facts.thinking_variable == "enable_thinking"
     assert facts.context_native == CONTEXT_LENGTH
     assert facts.tied
     assert facts.merges > 0

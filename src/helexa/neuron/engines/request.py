@@ -329,9 +329,9 @@ def check_prompt(body: Json) -> None:
 
 def set_thinking(body: Json, served: Served, asked: bool) -> None:
     """Set the template's switch, if it has one: off unless somebody asks for it."""
-    said = wants_thinking(body)
-    if served.facts.thinking_switch:
+    switch = served.facts.thinking_variable
+    if switch is not None:
+        said = wants_thinking(body)
         kwargs = dict(body.get("chat_template_kwargs") or {})
-        switch = served.facts.thinking_variable or "enable_thinking"
         kwargs[switch] = asked if said is None else said
         body["chat_template_kwargs"] = kwargs

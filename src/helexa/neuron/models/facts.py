@@ -31,7 +31,6 @@ class ModelFacts(msgspec.Struct, frozen=True):
         chat_template: Source of the template, if it has one.
         capabilities: Of ``text, tools, reasoning, vision, embeddings, rerank``.
         think_markers: Opening and closing marker of reasoning, if the template has them.
-        thinking_switch: The template reads ``enable_thinking``.
         pooling: ``none``, ``mean``, ``cls``, ``last``, ``rank`` when the header says.
         quant: Name of the dominant tensor type, for example ``F16`` or ``Q4_K_M``.
         heads: Attention heads (query).
@@ -79,7 +78,6 @@ class ModelFacts(msgspec.Struct, frozen=True):
     chat_template: str | None = None
     capabilities: tuple[str, ...] = ("text",)
     think_markers: tuple[str, str] | None = None
-    thinking_switch: bool = False
     pooling: str | None = None
     quant: str = ""
     heads: int = 0

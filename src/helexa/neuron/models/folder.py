@@ -105,7 +105,6 @@ def folder_facts(documents: Documents, weights: Weights, model_id: str, folder: 
         chat_template=template,
         capabilities=can.capabilities,
         think_markers=traits.markers,
-        thinking_switch=traits.switch == "enable_thinking",
         pooling=can.pooling,
         quant=stored.name,
         quant_method=stored.method,

@@ -93,7 +93,6 @@ def facts_of(header: Gguf, model_id: str) -> ModelFacts:
         chat_template=template,
         capabilities=_capabilities(header, traits, pooling, cache),
         think_markers=traits.markers,
-        thinking_switch=traits.switch == "enable_thinking",
         pooling=pooling,
         quant=_quant(header),
         heads=header.integer(f"{architecture}.attention.head_count"),

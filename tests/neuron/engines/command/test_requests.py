@@ -141,10 +141,10 @@ def test_a_thought_that_the_prompt_opened_is_one(facts: ModelFacts) -> None:
     asked = {"chat_template_kwargs": {"enable_thinking": True}}
     chunks = answered(clean(made(), opening, **asked), "hm</think>", "well")
     assert (text_of(chunks, "reasoning_content"), text_of(chunks)) == ("hm", "well")
-    other = msgspec.structs.replace(opening, thinking_switch=False, thinking_variable="thinking")
+    other = msgspec.structs.replace(opening, thinking_variable="thinking")
     for silent in (opening, other):  # not asked to think: nothing was opened
         assert text_of(answered(clean(made(), silent), "well")) == "well"
-    always = msgspec.structs.replace(opening, thinking_switch=False, thinking_variable=None)
+    always = msgspec.structs.replace(opening, thinking_variable=None)
     assert text_of(answered(clean(made(), always), "hm"), "reasoning_content") == "hm"
 
 

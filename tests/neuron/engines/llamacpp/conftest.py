@@ -31,7 +31,7 @@ def facts() -> ModelFacts:
         vocab=151_936,
         chat_template=TEMPLATE,
         capabilities=("text", "tools", "reasoning"),
-        thinking_switch=True,
+        thinking_variable="enable_thinking",
         heads=16,
         feed_forward=3072,
     )

@@ -20,6 +20,7 @@ from helexa.core.errors import (
 )
 from helexa.neuron.engines.base import Served
 from helexa.neuron.engines.llamacpp.clean import engine_request
+from helexa.neuron.models.template import read_template
 
 HI: list[dict[str, Any]] = [{"role": "user", "content": "hi"}]
 ADD = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
@@ -193,10 +194,33 @@ def test_a_header_or_the_catalogue_may_ask_but_the_body_has_the_last_word(served
 
 
 def test_templates_without_a_switch_get_none(served: Served) -> None:
-    plain = replace(served, facts=replace(served.facts, thinking_switch=False))
+    plain = replace(served, facts=replace(served.facts, thinking_variable=None))
     assert "chat_template_kwargs" not in sent(plain)
-    other = replace(served, facts=replace(served.facts, thinking_variable="thinking"))
-    assert sent(other)["chat_template_kwargs"] == {"thinking": False}
+    assert "chat_template_kwargs" not in sent(plain, reasoning_effort="high")
+
+
+@pytest.mark.parametrize(
+    ("asked", "kwargs"),
+    [
+        ({}, {"thinking": False}),
+        ({"header_asks": True}, {"thinking": True}),
+        ({"reasoning_effort": "high"}, {"thinking": True}),
+        ({"thinking": {"type": "disabled"}}, {"thinking": False}),
+        (
+            {"chat_template_kwargs": {"enable_thinking": True}},
+            {"enable_thinking": True, "thinking": True},
+        ),
+        ({"chat_template_kwargs": {"thinking": True}}, {"thinking": True}),
+    ],
+)
+def test_the_switch_is_the_one_that_the_template_reads(
+    served: Served, asked: dict[str, Any], kwargs: dict[str, bool]
+) -> None:
+    reads = "{% if thinking %}<think>{% endif %}{{ messages }}</think>"
+    traits = read_template(reads)
+    assert traits.switch == "thinking"
+    other = replace(served, facts=replace(served.facts, thinking_variable=traits.switch))
+    assert sent(other, **asked)["chat_template_kwargs"] == kwargs
 
 
 def test_arguments_become_what_the_template_can_read(served: Served) -> None:
@@ -355,7 +379,7 @@ def test_a_prompt_that_ends_inside_a_thought_begins_with_its_end(served: Served)
     assert "think" not in off["grammar"]
     may = sent(replace(served, facts=facts), response_format=form, reasoning_effort="low")
     assert may["grammar"].startswith('root ::= ("<think>" ')
-    always = replace(facts, thinking_switch=False, chat_template=opens)
+    always = replace(facts, thinking_variable=None, chat_template=opens)
     must = sent(replace(served, facts=always), response_format=form)
     assert must["grammar"].startswith("root ::= r")
 

@@ -32,7 +32,7 @@ def facts() -> ModelFacts:
         chat_template=TEMPLATE,
         capabilities=("text", "tools", "reasoning"),
         think_markers=("<think>", "</think>"),
-        thinking_switch=True,
+        thinking_variable="enable_thinking",
         heads=32,
         feed_forward=12_288,
         kv_elements=36 * 8 * 256,

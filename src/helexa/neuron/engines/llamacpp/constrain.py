@@ -225,10 +225,9 @@ def _thought(grammar: Grammar, body: Json, served: Served) -> str:
     markers = served.facts.think_markers
     if markers is None:
         return ""
-    if served.facts.thinking_switch:
-        switch = served.facts.thinking_variable or "enable_thinking"
-        if not (body.get("chat_template_kwargs") or {}).get(switch, True):
-            return ""
+    switch = served.facts.thinking_variable
+    if switch is not None and not (body.get("chat_template_kwargs") or {}).get(switch, True):
+        return ""
     begin, end = markers
     thought = f"{until(grammar, end)} [\\n ]{{0,3}}"
     if _opened(served.facts.chat_template or "", begin, end):
