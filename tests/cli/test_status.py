@@ -87,6 +87,13 @@ def test_a_gateway_that_is_not_well_is_status_1_and_says_why(gateway: Gateway) -
     assert "! m on b: NaN logits" in done.stdout
 
 
+@pytest.mark.parametrize("endpoint", ["http://[::1", "ftp://host", "http://", "http://h:x"])
+def test_an_endpoint_that_is_none_is_wrong_usage(endpoint: str) -> None:
+    found = CliRunner().invoke(cortex_script, ["status", "--endpoint", endpoint])
+    assert found.exit_code == 2
+    assert "http://host:31313" in found.output
+
+
 def test_nobody_there_is_status_1_and_names_the_endpoint() -> None:
     done = CliRunner().invoke(cortex_script, ["status", "--endpoint", "http://127.0.0.1:1"])
     assert done.exit_code == 1

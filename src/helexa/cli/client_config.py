@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 
@@ -70,7 +69,9 @@ def _chats(entry: dict[str, Any]) -> bool:
 
 
 def _base(endpoint: str) -> str:
-    url = urlsplit(endpoint if "://" in endpoint else f"http://{endpoint}")
+    from helexa.cli.remote import split_endpoint
+
+    url = split_endpoint(endpoint)
     return f"{url.scheme}://{url.netloc}{url.path.rstrip('/').removesuffix('/v1')}"
 
 

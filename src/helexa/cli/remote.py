@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import click
 
@@ -45,7 +45,7 @@ def ask(
     Raises:
         Unreachable: No connection or no HTTP; names the endpoint.
     """
-    url = urlsplit(endpoint if "://" in endpoint else f"http://{endpoint}")
+    url = split_endpoint(endpoint)
     kind = HTTPSConnection if url.scheme == "https" else HTTPConnection
     base = url.path.rstrip("/").removesuffix("/v1")
     headers = {"accept": "application/json"}
@@ -62,6 +62,24 @@ def ask(
             connection.close()
     except (OSError, HTTPException, ValueError) as error:
         raise Unreachable(f"{endpoint} does not answer like helexa: {error}") from error
+
+
+def split_endpoint(endpoint: str) -> SplitResult:
+    """A base URL in its parts; ``http`` where no scheme is said.
+
+    Raises:
+        click.UsageError: It is none.
+    """
+    try:
+        url = urlsplit(endpoint if "://" in endpoint else f"http://{endpoint}")
+        fine = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:
+        fine = False
+    if not fine:
+        raise click.UsageError(
+            f"the endpoint {endpoint!r} is no base URL; write for example http://host:31313"
+        )
+    return url
 
 
 def _sendable(key: str) -> str:

@@ -147,6 +147,8 @@ async def test_what_cannot_be_done_says_where_it_is_wrong(
     async with fleet(answers, config=CONFIG) as (gateway, _):
         got, answer = await admin(gateway, path, body)
         assert (got, answer["error"]["param"]) == (status, param)
+        if status == 404:
+            assert "no key called 'none'" in answer["error"]["message"]
 
 
 async def test_keys_without_admin_and_strangers_change_nothing() -> None:

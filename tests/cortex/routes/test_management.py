@@ -209,7 +209,9 @@ async def test_a_key_sees_its_own_budget_and_requests(fake_node: Starter) -> Non
         g.deps.timelines.add(a_request("mine", ACME))
         g.deps.timelines.add(a_request("its", ANONYMOUS))
         assert (await g.get("/v1/requests/mine", **AS_ACME)).json()["node"] == "n0"
-        assert (await g.get("/v1/requests/its", **AS_ACME)).status_code == 404
+        its = await g.get("/v1/requests/its", **AS_ACME)
+        assert its.status_code == 404
+        assert "No request 'its' of yours" in its.json()["error"]["message"]
 
 
 async def test_what_is_not_there_is_refused_in_the_callers_dialect(fake_node: Starter) -> None:

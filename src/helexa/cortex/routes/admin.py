@@ -20,10 +20,13 @@ from helexa.cortex.routes.fleet import FleetRoutes
 from helexa.cortex.routes.guard import require_admin
 from helexa.cortex.routes.keys import KeyRoutes
 from helexa.cortex.routes.plan import PlanRoutes
-from helexa.cortex.routes.respond import body_as, no_route, number, reply
+from helexa.cortex.routes.respond import body_as, missing, no_request, number, reply
 from helexa.cortex.routes.usage import UsageRoutes
 
 Handler = Callable[[Request], Awaitable[Response]]
+
+
+_NO_CAPTURE = "Nothing is or was captured; POST /admin/capture begins."
 
 
 class AdminRoutes:
@@ -73,14 +76,14 @@ class AdminRoutes:
     async def request(self, request: Request) -> Response:
         found = self._deps.timelines.find(request.path_params["request_id"], None)
         if found is None:
-            return no_route(request, 404)
+            return no_request(request)
         return reply(found.render(admin=True))
 
     # Capturing.
 
     async def capture_status(self, request: Request) -> Response:
         capture = self._deps.captures.current
-        return no_route(request, 404) if capture is None else reply(capture.status())
+        return missing(request, _NO_CAPTURE) if capture is None else reply(capture.status())
 
     async def capture_start(self, request: Request) -> Response:
         order = await body_as(request, CaptureOrder)
@@ -102,7 +105,7 @@ class AdminRoutes:
     async def capture_download(self, request: Request) -> Response:
         capture = self._deps.captures.current
         if capture is None:
-            return no_route(request, 404)
+            return missing(request, _NO_CAPTURE)
         await self._deps.captures.add_prompts()
         return await _download(capture, request.query_params.get("format", "jsonl"))
 

@@ -11,7 +11,7 @@ from helexa.core.errors import ModelNotFound
 from helexa.core.principal import Principal
 from helexa.cortex.catalogue import health, listing
 from helexa.cortex.routes.deps import ManagementDeps
-from helexa.cortex.routes.respond import dialect_of, no_route, reply
+from helexa.cortex.routes.respond import dialect_of, no_request, reply
 from helexa.wire import models_list
 from helexa.wire.models_list import ListedModel
 
@@ -88,7 +88,7 @@ class ClientRoutes:
         principal = self._principal(request)
         found = self._deps.timelines.find(request.path_params["request_id"], principal)
         if found is None:
-            return no_route(request, 404)
+            return no_request(request)
         return reply(found.render())
 
     def _principal(self, request: Request) -> Principal:

@@ -20,7 +20,7 @@ from helexa.cortex.keys.keyring import Keyring
 from helexa.cortex.keys.views import KeyView
 from helexa.cortex.ledger.base import Ledger
 from helexa.cortex.ledger.keys import KeyRights
-from helexa.cortex.routes.respond import body_as, no_route, reply
+from helexa.cortex.routes.respond import body_as, missing, reply
 from helexa.cortex.settings import Priority, cap_problem, with_short_form
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -129,7 +129,7 @@ class KeyRoutes:
 
     async def key(self, request: Request) -> Response:
         found = self._keyring.find(request.path_params["key_id"])
-        return no_route(request, 404) if found is None else reply(await self._shown(found))
+        return _no_key(request) if found is None else reply(await self._shown(found))
 
     async def create(self, request: Request) -> Response:
         order = await body_as(request, KeyOrder)
@@ -150,7 +150,7 @@ class KeyRoutes:
         order = await body_as(request, ChangeOrder)
         found = self._keyring.find(request.path_params["key_id"])
         if found is None:
-            return no_route(request, 404)
+            return _no_key(request)
         given = {
             name: value
             for name in KeyRights.__struct_fields__
@@ -168,14 +168,14 @@ class KeyRoutes:
         order = await body_as(request, RotateOrder)
         found = self._keyring.find(request.path_params["key_id"])
         if found is None:
-            return no_route(request, 404)
+            return _no_key(request)
         made = await self._keyring.rotate(found.key_id, order.grace_secs)
         return await self._with_secret(*made)
 
     async def revoke(self, request: Request) -> Response:
         found = self._keyring.find(request.path_params["key_id"])
         if found is None:
-            return no_route(request, 404)
+            return _no_key(request)
         return reply(await self._shown(await self._keyring.revoke(found.key_id)))
 
     async def accounts(self, _request: Request) -> Response:
@@ -203,3 +203,8 @@ def _epoch(expires: datetime | float | None) -> float | None:
     if not isinstance(expires, datetime):
         return expires
     return (expires if expires.tzinfo is not None else expires.replace(tzinfo=UTC)).timestamp()
+
+
+def _no_key(request: Request) -> Response:
+    name = request.path_params["key_id"]
+    return missing(request, f"There is no key called {name[:80]!r}.")

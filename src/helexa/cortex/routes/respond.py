@@ -45,6 +45,19 @@ def no_route(request: Request, status: int, allow: str | None = None) -> Respons
     return response
 
 
+def missing(request: Request, words: str) -> Response:
+    """404 on a path that there is, for what it should name."""
+    return rendered(wire.route_error(404, "not_found", words, dialect_of(request)))
+
+
+def no_request(request: Request) -> Response:
+    """404 for a request that is not remembered, or not the caller's."""
+    name = request.path_params["request_id"]
+    return missing(
+        request, f"No request {name[:80]!r} of yours is remembered; only the last ones are."
+    )
+
+
 def rendered(answer: wire.Rendered) -> Response:
     """What ``wire.errors`` made, as a response."""
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in answer.headers}
