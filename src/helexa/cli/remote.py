@@ -72,14 +72,13 @@ def split_endpoint(endpoint: str) -> SplitResult:
     """
     try:
         url = urlsplit(endpoint if "://" in endpoint else f"http://{endpoint}")
-        fine = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+        if url.scheme in ("http", "https") and url.hostname and url.port != 0:
+            return url
     except ValueError:
-        fine = False
-    if not fine:
-        raise click.UsageError(
-            f"the endpoint {endpoint!r} is no base URL; write for example http://host:31313"
-        )
-    return url
+        pass  # half an IPv6 address, or a port that is none
+    raise click.UsageError(
+        f"the endpoint {endpoint!r} is no base URL; write for example http://host:31313"
+    )
 
 
 def _sendable(key: str) -> str:
