@@ -74,6 +74,9 @@ class CortexMetrics:
             "model_waiting", "Requests in line for a model to be loaded.", "model"
         )
         self.drift = gauge("ledger_drift_tokens", "Settled minus the nodes' records.").labels()
+        self.ledger_failures = counter(
+            "ledger_upkeep_failures_total", "What renews the ledger's lease failed; begun anew."
+        ).labels()
         self.estimated = counter(
             "ledger_estimated_tokens_total", "Settled without a node's final count."
         ).labels()

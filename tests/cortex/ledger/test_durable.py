@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from helexa.core.errors import InsufficientQuota, RateLimitExceeded, ServiceUnavailable
 from helexa.core.logging import get_logger
 from helexa.core.principal import Cap, Principal, Window
-from helexa.cortex.ledger import blocks, leasing, lives, spend
+from helexa.cortex.ledger import blocks, leasing, lives, opening, spend
 from helexa.cortex.ledger.base import Grant, Settlement
 from helexa.cortex.ledger.book import Book
 from helexa.cortex.ledger.database import Database, LedgerUnavailable, connect
@@ -504,3 +505,98 @@ async def test_a_database_that_goes_away_is_waited_for_and_nothing_is_lost(
         assert spent["key:k"] == 100
     finally:
         await rig.store.close()
+
+
+def lose_answers(monkeypatch: pytest.MonkeyPatch, rig: Rig, number: int) -> list[int]:
+    """The next ``number`` transactions are durable, and nobody hears of it."""
+    left, transaction = [number], rig.store._db.transaction
+
+    @contextmanager
+    def lossy() -> Iterator[None]:
+        with transaction():
+            yield
+        if left[0]:
+            left[0] -= 1
+            raise LedgerUnavailable("the connection is gone")
+
+    monkeypatch.setattr(rig.store._db, "transaction", lossy)
+    monkeypatch.setattr("helexa.cortex.ledger.durable.RETRY_S", 0.01)
+    return left
+
+
+def ours(rig: Rig, look: Any) -> tuple[int, int]:
+    """The key's block as the store knows it, and what the gateway knows of it."""
+    ((block,),) = look(f"SELECT tokens FROM blocks WHERE life = {rig.life.life}")
+    scope = rig.book.scopes["key:k"]
+    return block, scope.free + scope.held
+
+
+@pytest.mark.parametrize("failures", [0, 1, 2])
+async def test_what_is_given_back_during_an_outage_arrives_once(
+    start: Start, look: Any, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    rig = start()
+    await rig.take(hard(100_000), "a", 700)
+    await rig.book.written()
+    scope = rig.book.scopes["key:k"]
+    assert scope.free
+    if failures:
+        lose_answers(monkeypatch, rig, failures)
+    rig.book._blocks._return(scope, scope.free)
+    await rig.book.written()
+    assert (scope.free, scope.held, scope.owed) == (0, 700, 0)
+    assert ours(rig, look) == (700, 700)
+    assert await rig.take(hard(100_000), "b", 90_000) == 90_000
+
+
+async def test_a_block_whose_answer_was_lost_is_found_again(
+    start: Start, look: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "AFTER_FAILURE_S", 0.01)
+    rig = start()
+    who = hard(100_000)
+    await rig.take(who, "a", 700)
+    left = lose_answers(monkeypatch, rig, 1)
+    free = rig.book.scopes["key:k"].free
+    with pytest.raises(ServiceUnavailable):
+        await rig.take(who, "b", free + 1)
+    assert left == [0]
+    async with asyncio.timeout(30):
+        while len(set(ours(rig, look))) > 1:
+            await asyncio.sleep(0.01)
+    rig.end("a", 700)
+    assert await rig.take(who, "c", 99_300) == 99_300
+
+
+async def test_an_outcome_that_cannot_be_taken_in_leaves_the_others_theirs(start: Start) -> None:
+    rig, told = start(), list[Any]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: told.append(what))
+    rig.store.submit(lambda db: 1, lambda outcome: 1 / 0)
+    assert await rig.store.write(lambda db: 2) == 2
+    assert isinstance(told[0]["exception"], ZeroDivisionError)
+
+
+async def test_what_looks_after_our_life_is_begun_anew_when_it_fails_and_its_lease_renewed(
+    url: str, monkeypatch: pytest.MonkeyPatch, look: Any
+) -> None:
+    monkeypatch.setattr(opening, "AGAIN_S", 0.01)
+    opened = opening.OpenLedger(
+        url, gateway="g", epoch=1, lease_s=0.2, hold_wait_s=0.05, log=get_logger()
+    )
+    ((until,),) = look("SELECT lease_until FROM lives")
+
+    def breaks(self: Durable) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Durable, "_forget", breaks)
+    monkeypatch.setattr("helexa.cortex.ledger.durable.CLEAN_S", 0.0)
+    running = asyncio.ensure_future(opened.run())
+    try:
+        async with asyncio.timeout(30):
+            while opened.failures < 3 or look("SELECT lease_until FROM lives") == [(until,)]:
+                await asyncio.sleep(0.02)
+        assert not running.done()
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+        await opened.close(clean=True)

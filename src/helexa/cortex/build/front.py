@@ -90,11 +90,16 @@ def _looks_into(
 
 def _collect(metrics: CortexMetrics, rooms: Rooms, app: GatewayApp) -> None:
     """Bring what a scrape reads up to date before each."""
+
+    def of_ledger() -> None:
+        metrics.drift.set(rooms.settler.drift)
+        metrics.ledger_failures.value = rooms.kept.failures
+
     for update in (
+        rooms.desk.books.flush,
         derived_gauges(metrics, rooms.fleet, rooms.ledger),
         waiting_gauge(metrics, rooms.residency.waiting),
-        rooms.desk.books.flush,
-        lambda: metrics.drift.set(rooms.settler.drift),
+        of_ledger,
         lambda: metrics.open_streams.set(app.streaming),
     ):
         metrics.registry.before_collect(update)

@@ -46,7 +46,8 @@ class Backing(Protocol):
         """
 
     def give_back(self, scope: Scope, tokens: int) -> None:
-        """Return free tokens, which have been subtracted already."""
+        """Return free tokens, which have been subtracted already; once, however often that has
+        to be tried."""
 
     def settled(self, entry: Entry) -> None:
         """Write it down soon."""

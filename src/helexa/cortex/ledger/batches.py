@@ -1,4 +1,4 @@
-"""What a gateway has to write down, and how a batch of it is put together.
+"""What a gateway has to write down and gives back, and how a batch of it is put together.
 
 The sums of a batch are made once, where it is written: the store adds them to what keys and
 accounts have spent, and the gateway takes them off what the store does not know yet.
@@ -18,19 +18,24 @@ class Pending:
     """What one batch carries, and who waits for it.
 
     Attributes:
-        sums: By scope, once the batch has been made; what ``batch_of`` counted.
+        returned: Free tokens that go back to their scopes.
+        wanted: Scopes among them that another gateway is short of.
+        sums, paid: By scope, once the batch has been made; what ``batch_of`` counted.
     """
 
-    __slots__ = ("entries", "running", "sums", "waiters")
+    __slots__ = ("entries", "paid", "returned", "running", "sums", "waiters", "wanted")
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
         self.running: dict[RequestKey, tuple[Account, int, int]] = {}
         self.waiters: list[asyncio.Future[None]] = []
+        self.returned: dict[Scope, int] = {}
+        self.wanted: set[str] = set()
         self.sums: dict[Scope, Sum] = {}
+        self.paid: dict[Scope, int] = {}
 
     def __bool__(self) -> bool:
-        return bool(self.entries or self.running)
+        return bool(self.entries or self.running or self.returned)
 
 
 def batch_of(pending: Pending, number: int, at: int, life: int) -> Batch:
@@ -41,7 +46,7 @@ def batch_of(pending: Pending, number: int, at: int, life: int) -> Batch:
     """
     lines: list[Line] = []
     sums: dict[Account, Sum] = {}
-    paid: dict[Scope, int] = {}
+    paid = dict(pending.returned)
     new = tuple.__new__  # a third of what a named tuple's own constructor costs
     for account, last, granted, blocks, prompt, completion, overrun, state in pending.entries:
         who, total = account.principal, prompt + completion
@@ -63,7 +68,7 @@ def batch_of(pending: Pending, number: int, at: int, life: int) -> Batch:
     for account, found in sums.items():
         for scope in (account.own, account.shared):
             scopes.setdefault(scope, Sum()).join(found)
-    pending.sums = scopes
+    pending.sums, pending.paid = scopes, paid
     return Batch(
         number,
         at,

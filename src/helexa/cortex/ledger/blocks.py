@@ -35,6 +35,9 @@ BUSY_S: Final = 5.0
 SHORT_S: Final = 1.0
 """So long what is free goes back at once after another gateway was short of it."""
 
+AFTER_FAILURE_S: Final = 2.0
+"""So long after a question failed it is asked again, whoever needs the answer."""
+
 _ROUNDS: Final = 3
 _OTHERS_S: Final = 0.1
 """How long other gateways may take to give back, before what is there must do."""
@@ -202,7 +205,7 @@ class Blocks:
         now = self._now()
         if isinstance(found, Leased) and scope.caps is not asked:
             # It was asked with other caps: what was gained is ours, but nothing is known of these.
-            found = Leased(found.tokens, None)
+            found = Leased(found.tokens, None, found.block)
             scope.known = False
         if isinstance(found, Leased):
             if found.tokens:
@@ -218,6 +221,9 @@ class Blocks:
                 scope.stale = scope.known = False
                 self.ask(scope)
             ring(scope.waiters, everybody=True)
+        else:
+            scope.known = False  # what we know nothing of may have been lent to us all the same
+            asyncio.get_running_loop().call_later(AFTER_FAILURE_S, self.ask, scope)
         if future is None or future.done():
             return
         if isinstance(found, Leased):
@@ -262,8 +268,7 @@ class Blocks:
             self._return(scope, min(scope.free, max(0, -scope.leasable(self._now()))))
 
     def _return(self, scope: Scope, tokens: int) -> None:
-        scope.free -= tokens
-        scope.low = min(scope.low, scope.free)
+        scope.returned(tokens)
         if tokens and self._backing is not None:
             self._backing.give_back(scope, tokens)
 

@@ -2,11 +2,13 @@
 
 ::
 
-    settle ─▶ lines ──every 250 ms─▶ batch ─▶ writer ─▶ durable: nodes may forget their records
-    lease  ─────────────────────────────────▶ writer ─▶ free tokens
+    settle ────▶ lines ──every 250 ms─▶ batch ─▶ writer ─▶ durable: nodes may forget their records
+    give back ─────┘
+    lease  ────────────────────────────────────▶ writer ─▶ free tokens
 
 One batch is on its way at a time; one that could not be written is tried again until it is, while
-its tokens stay in our blocks. So a crash at any moment leaves the store with blocks that cover
+its tokens stay in our blocks. Batches have numbers, so one whose answer was lost is not written
+twice. So a crash at any moment leaves the store with blocks that cover
 whatever the nodes' records will say.
 """
 
@@ -37,6 +39,8 @@ HURRY_S: Final = 0.05
 RETRY_S: Final = 0.5
 IDLE_S: Final = 1.0
 """Where other gateways want it too, free tokens that nobody took for so long are given back."""
+
+CLEAN_S: Final = 60.0
 
 _WANTED, _FREED = "wanted", "freed"
 
@@ -80,7 +84,8 @@ class Durable:
         self._asking = False
         self._number = 0
         self._at = 0
-        self._may_grant_until = time.monotonic() + lease_s
+        self._renewed = self._cleaned = time.monotonic()
+        self._may_grant_until = self._renewed + lease_s
         self._fenced = False
 
     # ── Backing ─────────────────────────────────────────────────────────────────────────────
@@ -143,14 +148,13 @@ class Durable:
 
     def give_back(self, scope: Scope, tokens: int) -> None:
         """See ``Backing.give_back``."""
-        life, name, short = self.life, scope.name, scope.short(self._now())
-
-        def work(db: Database) -> None:
-            leasing.give_back(db, life, name, tokens)
-            if short:
-                db.notify(f"{life} {_FREED} {name}")
-
-        self._store.submit(work, _ignore)
+        pending = self._collecting
+        pending.returned[scope] = pending.returned.get(scope, 0) + tokens
+        if scope.short(self._now()):
+            pending.wanted.add(scope.name)
+            self._at_once()
+        elif self._armed is None:
+            self._armed = self._loop.call_later(FLUSH_S, self._flush)
 
     def settled(self, entry: Entry) -> None:
         """See ``Backing.settled``."""
@@ -184,6 +188,12 @@ class Durable:
         soon = max(self._loop.time(), self._flushed + min(HURRY_S, FLUSH_S))
         self._armed = self._loop.call_at(soon, self._flush)
 
+    def _at_once(self) -> None:
+        """Another gateway waits for what is being collected."""
+        if self._armed is not None:
+            self._armed.cancel()
+        self._armed = self._loop.call_later(0, self._flush)
+
     def _flush(self) -> None:
         self._armed = None
         if self._writing is not None or not self._collecting or self._fenced:
@@ -200,6 +210,8 @@ class Durable:
 
         def work(db: Database) -> None:
             spend.write_batch(db, life, batch_of(pending, number, at, life))
+            for scope in pending.wanted:
+                db.notify(f"{life} {_FREED} {scope}")
 
         self._store.submit(work, self._wrote)
 
@@ -216,10 +228,14 @@ class Durable:
             self._writing = None
             for scope, found in pending.sums.items():
                 scope.written(found.requests, found.prompt, found.completion)
+            for scope, tokens in pending.paid.items():
+                scope.owed -= tokens
             for future in pending.waiters:
                 if not future.done():
                     future.set_result(None)
-            if self._collecting.waiters:
+            if self._collecting.wanted:
+                self._at_once()
+            elif self._collecting.waiters:
                 self._hurry()
             elif self._collecting and self._armed is None:
                 self._armed = self._loop.call_later(FLUSH_S, self._flush)
@@ -233,15 +249,14 @@ class Durable:
 
     async def run(self, scopes: Callable[[], dict[str, Scope]]) -> None:
         """Renew our lease and give back what is idle, until cancelled."""
-        renewed = cleaned = time.monotonic()
         while True:
             await asyncio.sleep(min(IDLE_S, self._lease_s / 4))
             now = time.monotonic()
-            if now - renewed >= self._lease_s / 4:
-                renewed = now
+            if now - self._renewed >= self._lease_s / 4:
+                self._renewed = now
                 self._renew(now)
-            if now - cleaned >= 60:
-                cleaned = now
+            if now - self._cleaned >= CLEAN_S:
+                self._cleaned = now
                 self._forget()
             if self.shared:
                 self._give_back_idle(scopes())
@@ -269,8 +284,7 @@ class Durable:
             idle = scope.free if not scope.used else scope.free - 2 * scope.block
             scope.used = False
             if idle > 0 and scope.leasing is None:
-                scope.free -= idle
-                scope.low = min(scope.low, scope.free)
+                scope.returned(idle)
                 self.give_back(scope, idle)
 
     def _fence(self) -> None:
@@ -301,4 +315,4 @@ def _taken_over() -> ServiceUnavailable:
 
 
 def _ignore(outcome: object) -> None:
-    """Losing it grants nobody too much: what was to be given back stays in our block at worst."""
+    """It is done again in a while."""

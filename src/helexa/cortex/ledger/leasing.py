@@ -49,20 +49,17 @@ def lease(db: Database, life: int, asks: Sequence[Ask], at: int) -> list[Leased]
     """
     register(db, ((ask.scope, ask.windows) for ask in asks if not ask.met), at)
     gained: dict[str, int] = {}
+    blocks: dict[str, int] = {}
     states: dict[str, ScopeState] = {}
     wanting = [ask for ask in asks if ask.caps and ask.need is not None]
     for part in _parts(wanting):
         gained |= _debit(db, life, part, at)
     for part in _parts([ask for ask in asks if ask.tell]):
         states |= _states(db, life, part, at)
-    return [Leased(gained.get(ask.scope), states.get(ask.scope)) for ask in asks]
-
-
-def give_back(db: Database, life: int, scope: str, tokens: int) -> None:
-    """Return free tokens of a block."""
-    db.execute(
-        "UPDATE blocks SET tokens = tokens - ? WHERE scope = ? AND life = ?", (tokens, scope, life)
-    )
+        blocks |= _blocks(db, life, [ask.scope for ask in part])
+    return [
+        Leased(gained.get(ask.scope), states.get(ask.scope), blocks.get(ask.scope)) for ask in asks
+    ]
 
 
 # ── what is known of a scope ────────────────────────────────────────────────────────────────────
@@ -147,9 +144,7 @@ def _buckets(
 def _debit(db: Database, life: int, asks: Sequence[Ask], at: int) -> dict[str, int]:
     """Tokens gained by scope."""
     names = [ask.scope for ask in asks]
-    marks = ",".join("?" * len(names))
-    text = f"SELECT scope, tokens FROM blocks WHERE life = ? AND scope IN ({marks})"  # noqa: S608  # only ``?``
-    before = dict[str, int]((s, int(tokens)) for s, tokens in db.execute(text, [life, *names]))
+    before = _blocks(db, life, names)
     caps = [
         (ask.scope, cap.tokens, seconds, _oldest(at, seconds) if seconds else 0)
         for ask in asks
@@ -164,8 +159,17 @@ def _debit(db: Database, life: int, asks: Sequence[Ask], at: int) -> dict[str, i
     )
     values = [life, *(v for row in wishes for v in row), *(v for row in caps for v in row)]
     for scope, tokens in db.execute(text, values):
-        gained[scope] = int(tokens) - before.get(scope, 0)
+        gained[scope] = int(tokens) - before[scope]
     return gained
+
+
+def _blocks(db: Database, life: int, scopes: Sequence[str]) -> dict[str, int]:
+    """A life's blocks by scope; 0 where it has none."""
+    marks = ",".join("?" * len(scopes))
+    text = f"SELECT scope, tokens FROM blocks WHERE life = ? AND scope IN ({marks})"  # noqa: S608  # only ``?``
+    return dict.fromkeys(scopes, 0) | {
+        scope: int(tokens) for scope, tokens in db.execute(text, [life, *scopes])
+    }
 
 
 _ROOMS: Final = """

@@ -22,6 +22,9 @@ from helexa.cortex.ledger.store import Store
 MEMORY: Final = "memory:"
 """Keeps nothing beyond the process; for tests and measurements."""
 
+AGAIN_S: Final = 1.0
+"""Between a failure of what looks after our life and its next beginning."""
+
 _CLOSE_S: Final = 10.0
 
 
@@ -37,6 +40,7 @@ class OpenLedger:
         store: Its database; None in memory.
         life: Ours; None in memory.
         estate: What dead gateways have left; None in memory.
+        failures: How often what looks after our life has failed and was begun anew.
     """
 
     def __init__(
@@ -61,6 +65,8 @@ class OpenLedger:
         self._durable: Durable | None = None
         self._lock: int | None = None
         self._lost = asyncio.Event()
+        self._log = log
+        self.failures = 0
         now = time.time
         if url != MEMORY:
             if url.startswith("sqlite:"):
@@ -91,7 +97,7 @@ class OpenLedger:
         """
         if self._durable is None:
             return
-        chore = asyncio.ensure_future(self._durable.run(lambda: self.book.scopes))
+        chore = asyncio.ensure_future(self._look_after(self._durable))
         try:
             await self._lost.wait()
         finally:
@@ -100,6 +106,17 @@ class OpenLedger:
         raise LedgerLost(
             "another gateway has taken over this one's part of the ledger; start it again"
         )
+
+    async def _look_after(self, durable: Durable) -> None:
+        """What fails is told and begun anew; if it goes on failing, our lease ends in time and
+        nothing more is granted where others may think us dead."""
+        while True:
+            try:
+                await durable.run(lambda: self.book.scopes)
+            except Exception:  # noqa: BLE001  # a bug must not end what our lease rests on
+                self.failures += 1
+                self._log.exception("ledger: what looks after our life has failed; begun anew")
+            await asyncio.sleep(AGAIN_S)
 
     async def close(self, *, clean: bool) -> None:
         """Write what is left and let go; idempotent.

@@ -51,10 +51,12 @@ class Leased(NamedTuple):
     Args:
         tokens: Gained; None if it was only asked how things stand.
         state: How they stand, if it says.
+        block: Our block with what was gained, if it says.
     """
 
     tokens: int | None
     state: ScopeState | None
+    block: int | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -65,6 +67,7 @@ class Scope:
         requests, prompt, completion: All that is known to be settled.
         stored: As much of it as is in the store.
         exempt: So much of the rest, at most, was spent before there was a cap and is in no block.
+        owed: Spent or given back, but in our block until the store knows.
         block: Tokens to ask for at once.
         low: Ask for more when fewer are free; −1 while there is nothing more.
         wanted: Tokens that waiting requests would like.
@@ -81,6 +84,7 @@ class Scope:
     caps: list[CapState] = field(default_factory=list)
     free: int = 0
     held: int = 0
+    owed: int = 0
     others: int = 0
     exempt: int = 0
     block: int = FIRST_BLOCK
@@ -129,6 +133,7 @@ class Scope:
         if tokens is not None:
             self.free += tokens - billed
             self.held -= tokens
+            self.owed += billed
         for cap in self.caps:
             cap.book(billed, now)
 
@@ -137,6 +142,12 @@ class Scope:
         self.requests += 1
         self.prompt += prompt
         self.completion += completion
+
+    def returned(self, tokens: int) -> None:
+        """Free tokens are on their way back to the store."""
+        self.free -= tokens
+        self.owed += tokens
+        self.low = min(self.low, self.free)
 
     def written(self, requests: int, prompt: int, completion: int) -> None:
         """So much more is in the store now."""
@@ -157,7 +168,14 @@ class Scope:
         return min(cap.limit - cap.spent(now) for cap in self.caps) - held
 
     def leased(self, found: Leased, now: float) -> None:
-        """The store has answered."""
+        """The store has answered.
+
+        What is in our block and nowhere with us was lent to us in an answer that was lost: it is
+        free.
+        """
+        if found.block is not None:
+            lost = found.block - (found.tokens or 0) - self.free - self.held - self.owed
+            self.free += max(0, lost)
         if found.tokens is not None:
             self.free += found.tokens
             self.low = min(self.block, found.tokens) // 2 if found.tokens else -1

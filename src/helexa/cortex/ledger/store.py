@@ -85,12 +85,15 @@ class _Worker:
             if group:
                 outcomes = self._perform(group)
                 with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is waiting
-                    self._loop.call_soon_threadsafe(_deliver, group, outcomes)
+                    self._loop.call_soon_threadsafe(self._deliver, group, outcomes)
 
-
-def _deliver(group: Sequence[_Job], outcomes: Sequence[Any]) -> None:
-    for job, outcome in zip(group, outcomes, strict=True):
-        job.done(outcome)
+    def _deliver(self, group: Sequence[_Job], outcomes: Sequence[Any]) -> None:
+        for job, outcome in zip(group, outcomes, strict=True):
+            try:
+                job.done(outcome)
+            except Exception as error:  # noqa: BLE001  # a bug; the others want to know theirs
+                what = {"message": "ledger: an outcome could not be taken in", "exception": error}
+                self._loop.call_exception_handler(what)
 
 
 class Store:
