@@ -6,15 +6,18 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
+from helexa.neuron.build.checkup import check_up
 from helexa.neuron.doctor import DoctorReport, EngineFinding, render, report
 from helexa.neuron.engines.base import Verdict
 from helexa.neuron.hardware import Hardware
 from helexa.neuron.hardware.nvidia import Nvidia
 from helexa.neuron.hardware.roots import Roots
+from helexa.neuron.settings import NeuronSettings
 
 GOOD = EngineFinding("llamacpp", "2026.10", ("CPU",), "AVX2 = 1")
 WITHOUT_GPU = EngineFinding(
@@ -99,13 +102,86 @@ def test_a_host_without_an_engine_is_told_how_to_get_one(hardware: Hardware) -> 
     assert not found.ok
 
 
-def test_the_command_prints_json_of_this_host() -> None:
+def typed(config: Path, *words: str, **environ: str) -> tuple[int, str]:
+    """What ``helexa doctor`` prints, and its status."""
     done = subprocess.run(
-        [sys.executable, "-c", "import sys, helexa.neuron.doctor as d; sys.exit(d.main(True))"],
-        env=dict(os.environ), capture_output=True, text=True, timeout=50, check=False,
+        [sys.executable, "-m", "helexa.cli", "doctor", "--config", str(config), *words],
+        env=os.environ | environ, capture_output=True, text=True, timeout=50, check=False,
     )  # fmt: skip
-    found = json.loads(done.stdout)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stdout
+
+
+def vllm_of(folder: Path, version: str | None) -> Path:
+    """An interpreter that says it has vLLM."""
+    python = folder / "python"
+    said = json.dumps({"version": version, "cpu": True})
+    python.write_text(f"#!/bin/sh\necho '{said}'\n")
+    python.chmod(0o755)
+    return python
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    file = tmp_path / "neuron.toml"
+    file.write_text(f"[engines.vllm]\npython = '{vllm_of(tmp_path, '0.32.0+cpu')}'\n")
+    return file
+
+
+def test_the_command_prints_json_of_this_host(config: Path) -> None:
+    status, said = typed(config, "--json")
+    found = json.loads(said)
     assert found["cpu"]["cores"] >= 1
-    assert found["engines"][0]["name"] == "llamacpp"
-    assert done.returncode == (1 if found["problems"] else 0)
+    assert [engine["name"] for engine in found["engines"]] == ["llamacpp", "vllm"]
+    assert status == (1 if found["problems"] else 0)
     assert set(found) == set(DoctorReport.__struct_fields__)
+
+
+def test_every_engine_is_listed_with_its_version_and_what_it_runs(
+    config: Path, tmp_path: Path
+) -> None:
+    with config.open("a") as file:
+        file.write(
+            f"[engines.command.mine]\ncommand = ['{sys.executable}', '--port', '{{port}}']\n"
+            "models = ['my/model']\n"
+        )
+    status, said = typed(config)
+    assert f"engine    llamacpp {version('xllamacpp')}, built for CPU" in said
+    assert f"engine    vllm 0.32.0, built for CPU, in {tmp_path}/python\n" in said
+    assert "runs safetensors folders" in said
+    assert f"engine    mine by {sys.executable}\n          runs my/model\n" in said
+    assert (status, "all well" in said) == (0, True)
+
+
+def test_what_is_named_and_missing_is_a_problem_with_what_would_mend_it(
+    config: Path, tmp_path: Path
+) -> None:
+    python = vllm_of(tmp_path, None)
+    with config.open("a") as file:
+        file.write(
+            "[engines.command.gone]\ncommand = ['no-such-server', '{port}']\n"
+            "[engines.command.deaf]\ncommand = ['sh']\n"
+        )
+    status, said = typed(config)
+    assert status == 1
+    assert f"problem   vllm: engines.vllm.python names {python}, which has no vLLM." in said
+    assert f"mend by {python} -m pip install vllm\n" in said
+    assert "problem   gone: there is no program no-such-server.\n" in said
+    assert "engines.command.gone.command" in said
+    assert "mend [engines.command.deaf] in neuron.toml" in said
+
+
+def test_a_vllm_that_nobody_named_may_be_missing() -> None:
+    found = check_up(NeuronSettings(), {"PATH": os.defpath})
+    (vllm,) = [engine for engine in found.engines if engine.name == "vllm"]
+    if vllm.version is None:
+        assert [note.fix for note in found.notes if "vllm" in note.reason] == [
+            "python3 -m venv .venv-vllm && .venv-vllm/bin/pip install vllm"
+        ]
+    assert not [problem for problem in found.problems if problem.reason.startswith("vllm")]
+
+
+def test_a_file_that_is_named_and_does_not_load_is_a_usage_error(tmp_path: Path) -> None:
+    config = tmp_path / "neuron.toml"
+    config.write_text("[engine]\n")
+    assert typed(config)[0] == 2

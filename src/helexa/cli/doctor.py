@@ -12,6 +12,7 @@ from helexa.cli.options import config_option, json_option, version_option
 
 if TYPE_CHECKING:
     from helexa.core.outlook import Outlook
+    from helexa.neuron.settings import NeuronSettings
 
 ASK_S = 120.0
 _PLAN = "/models/plan"
@@ -38,6 +39,7 @@ def doctor_command(
     as_json: bool,
 ) -> None:
     """Print hardware, drivers and engines of this host, and the command that mends a mismatch.
+    The engines are llama.cpp, vLLM where it is found, and the commands of neuron.toml.
 
     With MODEL: would it run here, on which engine and why, with how much memory, context and
     slots, how long its download would take, and if it does not, what would. Nothing is fetched
@@ -46,12 +48,10 @@ def doctor_command(
     Exit status 1 when something needs mending, or the model would not run.
     """
     if model is None:
-        if quant or source or harness or endpoint or config:
-            raise click.UsageError("--quant, --source, --harness, --endpoint and --config are "
-                                   "about a MODEL; name one.")  # fmt: skip
-        from helexa.neuron import doctor
-
-        raise SystemExit(doctor.main(as_json=as_json))
+        if quant or source or harness or endpoint:
+            raise click.UsageError("--quant, --source, --harness and --endpoint are about a MODEL; "
+                                   "name one.")  # fmt: skip
+        raise SystemExit(_check_up(config, as_json=as_json))
     body = {"model_id": model, "quant": quant, "source": source, "harness": harness}
     given = {name: value for name, value in body.items() if value is not None}
     if endpoint is not None and config is not None:
@@ -61,25 +61,59 @@ def doctor_command(
     raise SystemExit(0 if told.ok else 1)
 
 
+def _check_up(config: Path | None, *, as_json: bool) -> int:
+    """Print what was found on this host; 1 when something needs mending."""
+    import os
+
+    import msgspec
+
+    from helexa.core.settings import SettingsError
+    from helexa.neuron.build.checkup import check_up
+    from helexa.neuron.doctor import render
+    from helexa.neuron.settings import NeuronSettings
+
+    try:
+        settings = _settings(config)
+    except SettingsError as error:
+        if config is not None:
+            raise click.UsageError(str(error)) from error
+        settings = NeuronSettings()  # a file that does not load is the node's own business
+    found = check_up(settings, os.environ)
+    text = msgspec.json.format(msgspec.json.encode(found)).decode() + "\n"
+    click.echo(text if as_json else render(found), nl=False)
+    return 0 if found.ok else 1
+
+
+def _settings(config: Path | None) -> NeuronSettings:
+    """Of this host's node.
+
+    Raises:
+        SettingsError: They cannot be used.
+    """
+    import os
+
+    from helexa.core.settings import load
+    from helexa.neuron.settings import DEFAULT_PATH, PREFIX, RESERVED, NeuronSettings
+
+    return load(
+        NeuronSettings, prefix=PREFIX, path=config, default_path=DEFAULT_PATH, flags={},
+        environ=os.environ, reserved=RESERVED,
+    ).value  # fmt: skip
+
+
 def _here(body: dict[str, str], config: Path | None) -> Outlook:
     """This host's own answer."""
     import asyncio
-    import os
 
     import msgspec
 
     from helexa.core.errors import HelexaError
     from helexa.core.fleet import LoadRequest
-    from helexa.core.settings import SettingsError, load
+    from helexa.core.settings import SettingsError
     from helexa.neuron.build.prospect import prospect
-    from helexa.neuron.settings import DEFAULT_PATH, PREFIX, RESERVED, NeuronSettings
 
     try:
-        settings = load(
-            NeuronSettings, prefix=PREFIX, path=config, default_path=DEFAULT_PATH, flags={},
-            environ=os.environ, reserved=RESERVED,
-        ).value  # fmt: skip
-        return asyncio.run(prospect(settings, msgspec.convert(body, LoadRequest)))
+        return asyncio.run(prospect(_settings(config), msgspec.convert(body, LoadRequest)))
     except SettingsError as error:
         raise click.UsageError(str(error)) from error
     except HelexaError as error:

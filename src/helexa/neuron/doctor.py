@@ -6,34 +6,33 @@
     engines ──┴─▶ report() ─▶ DoctorReport ─▶ render() for people, JSON for programs
 
 An engine's verdict is its own ``can_run`` for the built-in model, the check a load meets. Every
-problem comes with the command that mends it.
+problem comes with the command that mends it. ``build.checkup`` looks at the host.
 """
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from helexa.core.fleet import DeviceReading, Discovery
-from helexa.core.settings import SettingsError, load
-from helexa.neuron.engines.base import Engine, Host, Verdict
+from helexa.neuron.engines.base import Verdict
 from helexa.neuron.hardware.cpu import CpuFacts
 from helexa.neuron.hardware.driver import Driver, Fault
 from helexa.neuron.hardware.readings import Hardware
-from helexa.neuron.models.facts import ModelFacts
-from helexa.neuron.settings import DEFAULT_PATH, PREFIX, RESERVED, NeuronSettings
 
 
 class EngineFinding(msgspec.Struct, frozen=True, omit_defaults=True):
     """One engine as found.
 
     Args:
-        version: None when it is not installed.
+        version: None when it is not installed, or has none that it could be asked for.
         built_for: What it can use, in its own names (``CPU``, ``CUDA0``).
         features: Its own line about instruction sets and backends.
+        program: The interpreter or program that runs it, where it is not helexa's own.
+        runs: What it is for.
+        wanted: It comes with helexa, or the operator has named it; if it is not wanted, it may be
+            missing.
         verdict: Whether it would run the built-in model here.
     """
 
@@ -41,6 +40,9 @@ class EngineFinding(msgspec.Struct, frozen=True, omit_defaults=True):
     version: str | None
     built_for: tuple[str, ...] = ()
     features: str = ""
+    program: str = ""
+    runs: str = ""
+    wanted: bool = True
     verdict: Verdict = Verdict(True)
 
 
@@ -85,7 +87,7 @@ def report(
         fault = _fault_of(engine)
         if fault is not None and (said is None or engine.verdict.detail != said):
             faults.append(fault)
-    if not any(engine.version and engine.verdict.ok for engine in engines) and not faults:
+    if not any(engine.verdict.ok for engine in engines) and not any(f.blocking for f in faults):
         faults.append(Fault("No engine is installed.", "pip install 'helexa[neuron]'"))
     return DoctorReport(
         host=hardware.discovery(),
@@ -98,15 +100,6 @@ def report(
         problems=tuple(fault for fault in faults if fault.blocking),
         notes=tuple(fault for fault in faults if not fault.blocking),
     )
-
-
-def examine(
-    engine: Engine, facts: ModelFacts, host: Host, built_for: Sequence[str], features: str = ""
-) -> EngineFinding:
-    """Ask one engine about itself and this host."""
-    version = engine.version()
-    verdict = engine.can_run(facts, host)
-    return EngineFinding(engine.name, version, tuple(built_for), features, verdict)
 
 
 def render(found: DoctorReport) -> str:
@@ -130,8 +123,9 @@ def _lines(found: DoctorReport) -> Iterator[str]:
             f"{reading.vram_free_mb} MiB free of {device.vram_total_mb} MiB"
         )
     for engine in found.engines:
-        built = f", built for {', '.join(engine.built_for)}" if engine.built_for else ""
-        yield f"engine    {engine.name} {engine.version or 'is not installed'}{built}"
+        yield f"engine    {engine.name} {_engine(engine)}"
+        if engine.runs:
+            yield f"          runs {engine.runs}"
         if engine.features:
             yield f"          {engine.features.strip()}"
     for word, faults in (("problem", found.problems), ("note", found.notes)):
@@ -140,6 +134,13 @@ def _lines(found: DoctorReport) -> Iterator[str]:
             yield f"  mend by {fault.fix}"
     if found.ok:
         yield "all well  models can be loaded on this host"
+
+
+def _engine(engine: EngineFinding) -> str:
+    if engine.version is None:
+        return f"by {engine.program}" if engine.program else "is not installed"
+    built = f", built for {', '.join(engine.built_for)}" if engine.built_for else ""
+    return f"{engine.version}{built}{f', in {engine.program}' if engine.program else ''}"
 
 
 def _driver(found: DoctorReport) -> str:
@@ -157,44 +158,4 @@ def _fault_of(engine: EngineFinding) -> Fault | None:
         return None
     reason, _, fix = (verdict.detail or verdict.reason or "").partition("run: ")
     text = reason.rstrip("; ") or f"{engine.name} is not installed"
-    return Fault(f"{engine.name}: {text}.", fix or "see the operator's guide")
-
-
-def _settings() -> NeuronSettings:
-    """What the node would run with; a file that does not load is the node's own business."""
-    try:
-        return load(
-            NeuronSettings,
-            prefix=PREFIX,
-            path=None,
-            default_path=DEFAULT_PATH,
-            flags={},
-            environ=os.environ,
-            reserved=RESERVED,
-        ).value
-    except SettingsError:
-        return NeuronSettings()
-
-
-def main(as_json: bool = False) -> int:
-    """Examine this host and print what was found.
-
-    Returns:
-        Exit status: 1 when something needs mending.
-    """
-    from helexa import spark  # noqa: PLC0415 - only this command needs all of them at once
-    from helexa.neuron.engines.llamacpp.build import inspect_build  # noqa: PLC0415
-    from helexa.neuron.engines.llamacpp.engine import LlamaCpp  # noqa: PLC0415
-    from helexa.neuron.models.inspect import inspect  # noqa: PLC0415
-
-    cpu_only = _settings().engines.llamacpp.gpu_layers == 0
-    hardware = Hardware.of_this_host(os.environ, harnesses=[LlamaCpp.name])
-    build = inspect_build(os.environ)
-    facts = inspect(spark.gguf_path(), spark.MODEL_ID)
-    engine = LlamaCpp(os.environ, build, cpu_only=cpu_only)
-    finding = examine(engine, facts, hardware.host(), build.devices, build.features)
-    found = report(hardware, [finding], cpu_only=cpu_only)
-    hardware.stop()
-    text = msgspec.json.format(msgspec.json.encode(found)).decode() + "\n"
-    sys.stdout.write(text if as_json else render(found))
-    return 0 if found.ok else 1
+    return Fault(f"{engine.name}: {text}.", fix or "see the operator's guide", engine.wanted)
