@@ -212,6 +212,8 @@ class Timelines:
         if packed is not None:
             self._kept.append(packed)
         else:
+            if exchange.placed is not None:
+                exchange.placed.ask = None  # nobody asks for the points of its prompt any more
             self.add(timeline_of(exchange, now))
 
     def add(self, timeline: Timeline) -> None:

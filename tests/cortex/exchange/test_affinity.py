@@ -124,7 +124,7 @@ async def test_what_answers_say_corrects_what_is_believed() -> None:
         leases = gateway.rooms.placer.leases
         trusts = [leases.work(node, MODEL).cache.trust for node in ("n0", "n1")]
         assert min(trusts) < 0.5
-        assert gateway.rooms.placer.router.per_byte(MODEL) == pytest.approx(0.25, rel=0.2)
+        assert gateway.rooms.placer.router.per_byte[MODEL] == pytest.approx(0.25, rel=0.2)
 
 
 async def test_a_node_that_refuses_connections_is_left_alone_and_tried_again() -> None:

@@ -163,7 +163,9 @@ class AffinityIndex:
         last = ask.points[-1] if ask.points else None
         value = None if last is None else model.held.get(last)
         if last is not None and value is not None and completion > 0:
-            more = min(completion, _TOKENS - (value & _TOKENS))
+            more = _TOKENS - (value & _TOKENS)
+            if more > completion:  # noqa: PLR1730  # a call for each request
+                more = completion
             model.held[last] = value + more
             model.used += more
             if model.used > model.capacity:

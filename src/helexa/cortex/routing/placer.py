@@ -29,7 +29,7 @@ from helexa.cortex.routing.decide import NOBODY, SOON_S, Decision, Refuse, Serve
 from helexa.cortex.routing.leases import LeaseTable
 from helexa.cortex.routing.prompt import ask_of
 from helexa.cortex.routing.rank import Candidate, Field
-from helexa.cortex.routing.router import Router
+from helexa.cortex.routing.router import PER_BYTE, Router
 from helexa.cortex.routing.work import Lease
 from helexa.wire.images import first_image
 from helexa.wire.peek import Peek
@@ -189,7 +189,7 @@ class FleetPlacer:
             self._turn += 1
             ask = Ask(seed=self._turn)
         else:
-            ask.per_byte = self.router.per_byte(model)
+            ask.per_byte = self.router.per_byte.get(model, PER_BYTE)
         choice = self.router.choose(view.field, ask, avoid)
         if choice is None:
             return None
@@ -248,12 +248,10 @@ class FleetPlacer:
         if work is None:
             return
         if usage is None:
-            placed.ask = None
             self.router.gave_up(work)
             return
-        ask, placed.ask = placed.ask, None  # what is kept of the request has no use for it
         believed = 0.0 if placed.choice is None else placed.choice.cached
-        self.router.learn(model, work, ask, believed, usage, timings)
+        self.router.learn(model, work, placed.ask, believed, usage, timings)
 
     def failed(self, placed: Placed, kind: Kind) -> None:
         """A request failed at a place; refusals are no failures."""

@@ -14,7 +14,7 @@ give every request a key of its own; it is left out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 import msgspec
@@ -78,23 +78,35 @@ def ask_of(seen: Peek, hint: bytes | None = None, per_byte: float = 0.25) -> Ask
         hint: What its headers call the conversation.
         per_byte: Tokens per byte, as learned for the model.
     """
-    ask = Ask(per_byte=per_byte)
-    last = _add(ask, 0, "", bytes(seen.tools)) if seen.tools else 0
-    if seen.prompt:
-        try:
-            messages = _messages(seen.prompt)
-        except UNREADABLE:
-            _add(ask, last, "", bytes(seen.prompt))  # without messages, or nothing that we know
-        else:
-            _add_messages(ask, last, messages)
+    points: list[int] = []
+    sizes: list[int] = []
+    size, last, name = 0, 0, b""
+    for role, piece, length in _pieces(seen):
+        size += length
+        if len(points) < MOST_POINTS:
+            if len(points) < 2:  # the second tells apart what shares a system prompt
+                name += piece[:STRIDE]
+            # Points stay within this process, so they may be Python's own hashes: keyed, 64 bits,
+            # and three times as quick as the quickest of ``hashlib`` on a short message.
+            last = hash((last, role, piece))
+            points.append(last)
+            sizes.append(size)
     if not hint and seen.hint:
         hint = _named(seen.hint)
-    if hint:
-        ask.name = hint
-    return ask
+    return Ask(points, sizes, size, 0, per_byte, hint or name)
 
 
-def _add_messages(ask: Ask, last: int, messages: list[_Message]) -> None:
+def _pieces(seen: Peek) -> Iterator[tuple[str, bytes, int]]:
+    """The canonical prompt: role, bytes, and for how many of them they count."""
+    if seen.tools:
+        yield from _cut("", bytes(seen.tools))
+    if not seen.prompt:
+        return
+    try:
+        messages = _messages(seen.prompt)
+    except UNREADABLE:
+        yield from _cut("", bytes(seen.prompt))  # without messages, or nothing that we know
+        return
     first = True
     for message in messages:
         role, content = message.role, bytes(message.content)
@@ -102,48 +114,23 @@ def _add_messages(ask: Ask, last: int, messages: list[_Message]) -> None:
             content = _stable(content[:_HEAD_BYTES]) + content[_HEAD_BYTES:]
         if message.tool_calls:
             content += bytes(message.tool_calls)
-        last = _add(ask, last, role, content)
+        size = len(role) + len(content)
+        if size <= STRIDE:
+            yield role, content, size
+        else:
+            yield from _cut(role, content)
         first = False
 
 
-def _add(ask: Ask, last: int, role: str, content: bytes) -> int:
-    """Go on with a message; a point at its end and after every ``STRIDE`` bytes.
-
-    Args:
-        last: The point before it.
-
-    Returns:
-        Its last point.
-    """
-    size = len(role) + len(content)
-    if size <= STRIDE:
-        return _point(ask, last, role, content, size)
+def _cut(role: str, content: bytes) -> Iterator[tuple[str, bytes, int]]:
+    """A long message in pieces of ``STRIDE`` bytes; one with an image stays whole."""
+    size = len(content)
     if size > IMAGE_BYTES and b";base64," in content:
         carried = images(content)  # hashed with the rest, so that no two are taken for one
-        size += carried.number * IMAGE_BYTES - carried.size
-        return _point(ask, last, role, content, size)
-    for start in range(0, len(content), STRIDE):
-        piece = content[start : start + STRIDE]
-        last = _point(ask, last, role, piece, len(piece))
-    return last
-
-
-def _point(ask: Ask, last: int, role: str, piece: bytes, size: int) -> int:
-    """The next point, behind ``piece``.
-
-    Points stay within this process, so they may be Python's own hashes: keyed, 64 bits, and three
-    times as quick as the quickest of ``hashlib`` on a short message.
-    """
-    ask.size += size
-    points = ask.points
-    if len(points) >= MOST_POINTS:
-        return last
-    if len(points) < 2:  # the second tells conversations apart that share their system prompt
-        ask.name += piece[:STRIDE]
-    last = hash((last, role, piece))
-    points.append(last)
-    ask.sizes.append(ask.size)
-    return last
+        yield role, content, size - carried.size + carried.number * IMAGE_BYTES
+        return
+    for start in range(0, size, STRIDE):
+        yield role, content[start : start + STRIDE], min(STRIDE, size - start)
 
 
 @lru_cache(1024)  # half a megabyte; few system prompts are asked with at a time

@@ -82,12 +82,18 @@ def choose(field: Field, ask: Ask, now: float, avoid: AbstractSet[str] = NOBODY)
     if avoid or not costs or (inf in costs and SHUT in standings):
         return _among_the_rest(field, ask, now, avoid)
     candidates, tokens, cached = field.candidates, ask.size * ask.per_byte, 0.0
-    at = _least(candidates, costs, ask)
+    least = min(costs)
+    at, limit = costs.index(least), least * NEAR + NEAR_S
+    costs[at] = inf
+    if min(costs) <= limit:
+        costs[at] = least
+        at = _drawn(candidates, [n for n, cost in enumerate(costs) if cost <= limit], ask)
     for home, found in homes:
         if home == at:
             cached = found
     winner = candidates[at]
     if len(costs) > RECORDED:
+        costs[at] = 0.0  # it stays
         best = nsmallest(RECORDED, range(len(costs)), key=costs.__getitem__)
         candidates, standings = [candidates[n] for n in best], [standings[n] for n in best]
         homes = [(best.index(home), found) for home, found in homes if home in best]
@@ -113,7 +119,8 @@ def predict(
     for standing, held in zip(standings, field.held, strict=True):
         ready, queued, per_token, crowd, rest, pushes, oldest = standing
         wait, new = ready - now, tokens
-        wait = max(wait, queued)
+        if wait < queued:  # noqa: PLR1730  # a call for each of them
+            wait = queued
         if first in held:
             at = len(costs)
             cache = field.works[at].cache
@@ -140,16 +147,8 @@ def _among_the_rest(field: Field, ask: Ask, now: float, avoid: AbstractSet[str])
     return choice
 
 
-def _least(candidates: Sequence[Candidate], costs: list[float], ask: Ask) -> int:
-    """Who costs least; the highest hash among those that are as good as it."""
-    least = min(costs)
-    at, limit = costs.index(least), least * NEAR + NEAR_S
-    costs[at] = inf
-    if min(costs) > limit:  # nearly always
-        costs[at] = least
-        return at
-    costs[at] = least
-    near = [at for at, cost in enumerate(costs) if cost <= limit]
+def _drawn(candidates: Sequence[Candidate], near: list[int], ask: Ask) -> int:
+    """Of those that are as good as the best, the one with the highest hash."""
     mixed = mix(ask.lot)
     hashes = [(mixed ^ candidates[at].salt) * _GOLDEN & _MASK for at in near]
     return near[hashes.index(max(hashes))]

@@ -18,7 +18,8 @@ from helexa.cortex.routing.leases import LeaseTable
 from helexa.cortex.routing.rank import NOBODY, Field
 from helexa.cortex.routing.work import Lease, Work
 
-BYTES_PER_TOKEN = 4.0
+PER_BYTE = 0.25
+"""Tokens per byte of a prompt, until a model's answers tell."""
 _LEARNS = 0.05
 _LEAST, _MOST = 0.02, 1.0
 """Tokens per byte; outside, the body is not text and says nothing."""
@@ -29,18 +30,17 @@ class Router:
 
     Args:
         leases: Our own work by place; its clock is the decision's.
+
+    Attributes:
+        per_byte: Tokens per byte of a prompt by model, as its answers have told.
     """
 
-    __slots__ = ("_per_byte", "leases", "now")
+    __slots__ = ("leases", "now", "per_byte")
 
     def __init__(self, leases: LeaseTable) -> None:
         self.leases = leases
         self.now = leases.clock
-        self._per_byte: dict[str, float] = {}
-
-    def per_byte(self, model: str) -> float:
-        """Tokens per byte of a prompt, as the model's answers have told."""
-        return self._per_byte.get(model, 1 / BYTES_PER_TOKEN)
+        self.per_byte: dict[str, float] = {}
 
     def choose(self, field: Field, ask: Ask, avoid: AbstractSet[str] = NOBODY) -> Choice | None:
         """The best candidate, also a shut one where all of them are; None if all are to avoid."""
@@ -48,11 +48,11 @@ class Router:
 
     def take(self, choice: Choice, ask: Ask) -> Lease:
         """The request goes there: count it as work, and its prompt as cached."""
-        work, cached = choice.winner.work, choice.cached
+        work, now = choice.winner.work, self.now()
         if ask.points:
-            self.leases.index.touch(work.cache, ask, self.now())
-        new = ask.size * ask.per_byte - cached
-        return Lease(work, self.now, new * work.per_token)
+            self.leases.index.touch(work.cache, ask, now)
+        new = ask.size * ask.per_byte - choice.cached
+        return Lease(work, self.now, new * work.per_token, now)
 
     def learn(
         self,
@@ -69,17 +69,17 @@ class Router:
             ask: Its prompt, where it decided.
             believed: Tokens that we thought the place had cached.
         """
-        if not work.breaker.clean:
+        if work.breaker is not CLOSED:
             work.judge(CLOSED)
         if timings is not None and timings.prompt_ms > 0:
             work.learn_rate(timings.prompt_n, timings.prompt_ms / 1000)
         if ask is None or not ask.size:
             return
-        work.standing = None
         found = usage.prompt / ask.size
         if _LEAST < found < _MOST:
-            before = self.per_byte(model)
-            self._per_byte[model] = before + _LEARNS * (found - before)
+            before = self.per_byte.get(model, PER_BYTE)
+            self.per_byte[model] = before + _LEARNS * (found - before)
+        work.standing = None
         self.leases.index.learn(work.cache, ask, believed, usage.cached, usage.completion)
 
     def failed(self, work: Work, kind: Kind) -> None:

@@ -158,14 +158,21 @@ class Lease:
     Args:
         prefill_s: Seconds of prefill that it brings along, as predicted.
         clock: Monotonic seconds.
+        now: What it says, where that is known.
     """
 
     __slots__ = ("_clock", "_drift", "_due", "_prefill_s", "_since", "_started", "_work")
 
-    def __init__(self, work: Work, clock: Callable[[], float], prefill_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        work: Work,
+        clock: Callable[[], float],
+        prefill_s: float = 0.0,
+        now: float | None = None,
+    ) -> None:
         self._work: Work | None = work
         self._clock = clock
-        self._since = now = clock()
+        self._since = now = clock() if now is None else now
         self._prefill_s = prefill_s
         self._drift = work.drift
         self._started = False
