@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.cortex.ledger.rig import START, Rig, Start
 
 from helexa.cortex.ledger.database import Database, connect
 
@@ -33,3 +35,28 @@ def connection(url: str) -> Iterator[Connect]:
     yield make
     for db in opened:
         db.close()
+
+
+@pytest.fixture
+async def start(url: str) -> AsyncIterator[Start]:
+    clock, rigs = [START], list[Rig]()
+
+    def make(gateway: str = "g", epoch: int = 0) -> Rig:
+        rigs.append(Rig(url, gateway, epoch or len(rigs) + 1, clock))
+        return rigs[-1]
+
+    yield make
+    for rig in rigs:
+        await rig.store.close()
+
+
+@pytest.fixture
+def look(url: str) -> Callable[[str], list[Any]]:
+    def query(sql: str) -> list[Any]:
+        db = connect(url)
+        try:
+            return db.execute(sql)
+        finally:
+            db.close()
+
+    return query

@@ -1,0 +1,138 @@
+"""What a gateway that died has left: its lease, its records, and whoever keeps them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any
+
+import pytest
+from tests.cortex.ledger.rig import LEASE_S, Start, hard
+
+from helexa.core.logging import get_logger
+from helexa.cortex.ledger import lives, opening
+from helexa.cortex.ledger.durable import Durable
+from helexa.cortex.ledger.spend import Line
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_after_a_crash_the_keeper_settles_records_once_and_closes_the_life(
+    start: Start, look: Any
+) -> None:
+    rig = start()
+    who = hard(1000)
+    await rig.take(who, "a", 300)
+    await rig.take(who, "b", 300)
+    await rig.take(who, "c", 300)
+    rig.end("a", 100)
+    await rig.book.written()
+    await rig.extend("b", 250, 300)
+    await rig.book.written()
+    await rig.store.close()  # and nothing else: a crash
+
+    after = start()
+    (dead,) = await after.store.write(
+        lambda db: lives.adopt(db, after.life.life, "g", LEASE_S, alone=True, grace_s=0)
+    )
+    assert dead.life == rig.life.life
+    assert await after.take(who, "x", 1000) in range(1, 601)  # what the dead life held stays held
+    after.end("x", 0)
+
+    def record(name: str, tokens: int) -> Line:
+        return Line(
+            name, 1, dead.life, "settled", 0, "acme", "k", "n", "m", 300, tokens, prompt=tokens
+        )
+
+    async def settle(name: str, tokens: int) -> int | None:
+        line = record(name, tokens)
+        done = await after.store.write(
+            lambda db: lives.settle_dead(db, after.life.life, dead.life, line)
+        )
+        return None if done is None else done.total
+
+    assert await settle("a", 100) is None  # had been settled before the crash
+    assert await settle("b", 280) == 280
+    assert await settle("b", 280) is None
+    estimated = await after.store.write(
+        lambda db: lives.end(db, after.life.life, dead.life, 0, away=False)
+    )
+    assert estimated == 0
+    assert look("SELECT spent FROM scopes WHERE scope = 'key:k'") == [(380,)]
+    assert look(f"SELECT count(*) FROM blocks WHERE life = {dead.life}") == [(0,)]
+    after.book.refresh()
+    assert await after.take(who, "y", 1000) == 620
+
+
+@pytest.mark.parametrize(("away", "billed"), [(True, 250), (False, 0)])
+async def test_what_has_no_record_costs_the_last_count_if_its_node_stayed_away_else_nothing(
+    start: Start, look: Any, away: bool, billed: int
+) -> None:
+    rig = start()
+    await rig.take(hard(1000), "a", 300)
+    await rig.extend("a", 250, 300)
+    await rig.book.written()
+    await rig.store.close()
+    after = start()
+    await after.store.write(
+        lambda db: lives.adopt(db, after.life.life, "g", LEASE_S, alone=True, grace_s=0)
+    )
+    estimated = await after.store.write(
+        lambda db: lives.end(db, after.life.life, rig.life.life, 0, away=away)
+    )
+    assert estimated == billed
+    assert look("SELECT state, prompt + completion, estimated FROM requests") == [
+        ("expired", billed, 1)
+    ]
+    after.book.refresh()
+    assert await after.take(hard(1000), "b", 2000) == 1000 - billed
+
+
+async def test_only_an_expired_lease_is_taken_over_and_its_owner_writes_no_more(
+    start: Start, url: str
+) -> None:
+    one, two = start("one"), start("two")
+
+    def adopt(now_alone: bool = False) -> Awaitable[list[lives.Life]]:
+        return two.store.write(
+            lambda db: lives.adopt(db, two.life.life, "two", LEASE_S, alone=now_alone, grace_s=0)
+        )
+
+    assert await adopt() == []
+    await one.take(hard(1000), "a", 300)
+    await one.store.write(
+        lambda db: db.execute("UPDATE lives SET kept_until = 0 WHERE gateway = 'one'")
+    )
+    assert [life.gateway for life in await adopt()] == ["one"]
+    one.end("a", 300)
+    waiting = asyncio.ensure_future(one.book.written())
+    await asyncio.wait([waiting])
+    assert waiting.exception() is not None
+    assert one.lost == [True]
+    assert await one.store.write(lambda db: lives.renew(db, one.life.life, LEASE_S)) is False
+
+
+async def test_what_looks_after_our_life_is_begun_anew_when_it_fails_and_its_lease_renewed(
+    url: str, monkeypatch: pytest.MonkeyPatch, look: Any
+) -> None:
+    monkeypatch.setattr(opening, "AGAIN_S", 0.01)
+    opened = opening.OpenLedger(
+        url, gateway="g", epoch=1, lease_s=0.2, hold_wait_s=0.05, log=get_logger()
+    )
+    ((until,),) = look("SELECT lease_until FROM lives")
+
+    def breaks(self: Durable) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Durable, "_forget", breaks)
+    monkeypatch.setattr("helexa.cortex.ledger.durable.CLEAN_S", 0.0)
+    running = asyncio.ensure_future(opened.run())
+    try:
+        async with asyncio.timeout(30):
+            while opened.failures < 3 or look("SELECT lease_until FROM lives") == [(until,)]:
+                await asyncio.sleep(0.02)
+        assert not running.done()
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+        await opened.close(clean=True)
