@@ -256,6 +256,25 @@ def test_the_environment_alone_is_enough(tmp_path: Any) -> None:
     assert "sk" not in repr(endpoint)
 
 
+def test_the_environment_changes_the_default_endpoint_of_the_file(tmp_path: Any) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(
+        'default_endpoint = "b"\nsystem_prompt_path = "words.md"\n'
+        '[[endpoints]]\nname = "a"\nbase_url = "http://a"\n'
+        '[[endpoints]]\nname = "b"\nbase_url = "http://b"\ndefault_model = "x"\n'
+    )
+    (tmp_path / "words.md").write_text("Be kind.")
+    environ = {"HELEXA_ACP_MODEL": "m", "HELEXA_ACP_MAX_TOKENS": "7"}
+    found = load_settings(config, environ).value
+    assert found.system_prompt_path == tmp_path / "words.md"
+    assert [e.default_model for e in found.endpoints] == [None, "m"]
+    assert [e.max_tokens for e in found.endpoints] == [None, 7]
+    elsewhere = load_settings(config, {**environ, "HELEXA_ACP_BASE_URL": "http://c"}).value
+    assert elsewhere.default_endpoint == elsewhere.endpoints[0].name == "environment"
+    with pytest.raises(SettingsError, match=r"nowhere\.md cannot be read"):
+        load_settings(config, {"HELEXA_ACP_SYSTEM_PROMPT_PATH": "/nowhere.md"})
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -99,7 +99,7 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Loaded[AcpSe
         environ=environ,
         reserved=frozenset(f"{PREFIX}{name}" for name in _OWN),
     )
-    settings = _with_environment(loaded.value, environ)
+    settings = _with_environment(_beside(loaded), environ)
     _check(settings)
     return Loaded(settings, loaded.warnings, loaded.path)
 
@@ -107,21 +107,33 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Loaded[AcpSe
 def _with_environment(settings: AcpSettings, environ: Mapping[str, str]) -> AcpSettings:
     """The short names make an endpoint of their own, or change the default one."""
     given = {name: environ[f"{PREFIX}{name}"] for name in _OWN if environ.get(f"{PREFIX}{name}")}
+    changes: dict[str, Any] = {
+        "default_model": given.get("MODEL"),
+        "api_key": Secret(given["API_KEY"]) if "API_KEY" in given else None,
+        "max_tokens": _number(given, "MAX_TOKENS"),
+        "context_window": _number(given, "CONTEXT_WINDOW"),
+    }
+    changes = {name: value for name, value in changes.items() if value is not None}
     if "SYSTEM_PROMPT_PATH" in given:
-        settings = msgspec.structs.replace(
-            settings, system_prompt_path=Path(given["SYSTEM_PROMPT_PATH"])
+        path = Path(given["SYSTEM_PROMPT_PATH"]).expanduser()
+        settings = msgspec.structs.replace(settings, system_prompt_path=path)
+    if "BASE_URL" not in given and settings.endpoints:
+        endpoints = tuple(
+            msgspec.structs.replace(endpoint, **changes) if is_default else endpoint
+            for endpoint, is_default in _with_default(settings)
         )
-    if "BASE_URL" in given or not settings.endpoints:
-        first = Endpoint(
-            name="environment" if "BASE_URL" in given else "local",
-            base_url=given.get("BASE_URL", LOCAL),
-            default_model=given.get("MODEL"),
-            api_key=Secret(given["API_KEY"]) if "API_KEY" in given else None,
-            max_tokens=_number(given, "MAX_TOKENS"),
-            context_window=_number(given, "CONTEXT_WINDOW"),
-        )
-        settings = msgspec.structs.replace(settings, endpoints=(first, *settings.endpoints))
-    return settings
+        return msgspec.structs.replace(settings, endpoints=endpoints)
+    name = "environment" if "BASE_URL" in given else "local"
+    first = Endpoint(name, given.get("BASE_URL", LOCAL), **changes)
+    return msgspec.structs.replace(
+        settings, endpoints=(first, *settings.endpoints), default_endpoint=name
+    )
+
+
+def _with_default(settings: AcpSettings) -> Iterator[tuple[Endpoint, bool]]:
+    """Every endpoint, and whether it is the default one."""
+    named = settings.default_endpoint or settings.endpoints[0].name
+    return ((endpoint, endpoint.name == named) for endpoint in settings.endpoints)
 
 
 def _number(given: Mapping[str, str], name: str) -> int | None:
@@ -132,7 +144,18 @@ def _number(given: Mapping[str, str], name: str) -> int | None:
     return int(given[name])
 
 
+def _beside(loaded: Loaded[AcpSettings]) -> AcpSettings:
+    """A relative path of the file is beside it: nobody knows where an editor starts us."""
+    settings = loaded.value
+    if settings.system_prompt_path is None or loaded.path is None:
+        return settings
+    path = loaded.path.parent / settings.system_prompt_path
+    return msgspec.structs.replace(settings, system_prompt_path=path)
+
+
 def _check(settings: AcpSettings) -> None:
+    if settings.system_prompt_path is not None:
+        _check_text(settings.system_prompt_path)
     names = [endpoint.name for endpoint in settings.endpoints]
     for name in names:
         if names.count(name) > 1:
@@ -149,3 +172,11 @@ def _check(settings: AcpSettings) -> None:
             raise SettingsError(
                 f"endpoints: {endpoint.name!r}: {endpoint.base_url!r} is no http:// address"
             )
+
+
+def _check_text(path: Path) -> None:
+    try:
+        path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise SettingsError(f"system_prompt_path: {path} cannot be read: {why}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 import click
 
@@ -68,7 +68,7 @@ def _serve(settings: Any, log_level: str) -> None:
 
     file = os.environ.get("HELEXA_ACP_LOG_FILE")
     with contextlib.ExitStack() as stack:
-        out = stack.enter_context(Path(file).open("a", encoding="utf-8")) if file else sys.stderr
+        out = stack.enter_context(_log_file(file)) if file else sys.stderr
         sink = logging.configure(log_level, out)
         try:
             asyncio.run(run(settings, os.environ, build_info.load(os.environ).package_version))
@@ -76,3 +76,10 @@ def _serve(settings: Any, log_level: str) -> None:
             pass
         finally:
             sink.close()
+
+
+def _log_file(path: str) -> TextIO:
+    try:
+        return cast("TextIO", Path(path).expanduser().open("a", encoding="utf-8"))
+    except OSError as error:
+        raise click.UsageError(f"HELEXA_ACP_LOG_FILE: {path}: {error.strerror}") from error
