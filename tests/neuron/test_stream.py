@@ -260,12 +260,14 @@ def test_an_end_whose_count_does_not_fit_goes_out_whole_and_only_the_grant_is_bi
 LAST_WORDS = b'data: {"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"length"}]}\n\n'
 LAST_TEXT = b'data: {"choices":[{"text":"x","finish_reason":"length"}]}\n\n'
 NO_TEXT = b'data: {"choices":[{"text":"","finish_reason":"length"}]}\n\n'
+HELD = b'data: {"choices":[{"delta":{},"finish_reason":null,"token_ids":[7]}]}\n\n'
+LAST_HELD = b'data: {"choices":[{"delta":{},"finish_reason":"stop","token_ids":[7]}]}\n\n'
 
 
 @pytest.mark.parametrize(
     ("raw", "costs"),
     [(event(), True), (FINISH, False), (DONE, False), (PROGRESS, False), (LAST_WORDS, True),
-     (LAST_TEXT, True), (NO_TEXT, False)],
+     (LAST_TEXT, True), (NO_TEXT, False), (HELD, True), (LAST_HELD, False)],
 )  # fmt: skip
 def test_only_deltas_cost(raw: bytes, costs: bool) -> None:
     assert may_cost(raw) is costs

@@ -319,10 +319,12 @@ def events_in(events: bytes) -> int:
 def may_cost(event: bytes) -> bool:
     """Whether an event of an OpenAI-style stream can carry a token.
 
-    Progress, usage, ``[DONE]`` and a closing chunk without text do not.
+    Progress, usage, ``[DONE]`` and a closing chunk without text do not; an empty chunk in the
+    middle does where the engine says which tokens it holds back.
     """
     if b'"delta":{' in event:
-        return b'"delta":{}' not in event
+        held = b'"token_ids":[' in event and b'"finish_reason":null' in event
+        return held or b'"delta":{}' not in event
     return b'"text":"' in event and not (b'"text":""' in event and b'"finish_reason":"' in event)
 
 

@@ -34,7 +34,8 @@ from helexa.neuron.settings import CommandSettings
 
 Members = dict[str, Any]
 
-PREDICTED = re.compile(rb'"predicted_n":(\d+)')
+_PREDICTED = re.compile(rb'"predicted_n":(\d+)')
+_TOKENS = re.compile(rb'"token_ids":\[([\d,]+)\]')
 
 A_GRAMMAR = {"grammar": 'root ::= ("a" | " ")*', "ignore_eos": True, "max_tokens": 2000}
 A_THOUGHT = {
@@ -42,6 +43,16 @@ A_THOUGHT = {
     "chat_template_kwargs": {"enable_thinking": True},
     "max_tokens": 40,
 }
+
+
+def predicted(raw: bytes) -> int:
+    """Output tokens by the last of an engine's counts."""
+    return max((int(number) for number in _PREDICTED.findall(raw)), default=0)
+
+
+def tokens(raw: bytes) -> int:
+    """Output tokens of an engine that says which they are."""
+    return sum(ids.count(b",") + 1 for ids in _TOKENS.findall(raw))
 
 
 @dataclass(frozen=True)
@@ -67,7 +78,7 @@ class Candidate:
         progress: It says how far a prompt is while it reads it.
         both: One server chats and embeds.
         question: What the built-in model thinks about, with ``thoughtful``.
-        counted: Finds the engine's own counts of output tokens in its stream.
+        counted: Output tokens (one choice) by what the engine's stream has said so far.
         shared: It starts in many seconds: one process serves the whole session, and tests that
             end a process are given that one.
         missing: What to do about an engine that is not installed.
@@ -92,7 +103,7 @@ class Candidate:
     progress: bool = True
     both: bool = True
     question: str = "What is it?"
-    counted: re.Pattern[bytes] = PREDICTED
+    counted: Callable[[bytes], int] = predicted
     shared: bool = False
     missing: str = ""
 
@@ -278,7 +289,7 @@ def vllm(ranks: int) -> Candidate:
         both=False,
         frees_s=2.0,
         question="What is 3+4?",
-        counted=re.compile(rb'"completion_tokens":(\d+)'),
+        counted=tokens,
         shared=True,
         missing="vLLM is not installed; run: make vllm-env",
     )  # fmt: skip

@@ -61,6 +61,13 @@ def test_continuous_usage_is_asked_only_of_those_who_know_it(served: Served) -> 
     assert sent(served, USER, habits=Habits())["stream_options"] == {"include_usage": True}
 
 
+def test_token_ids_are_asked_only_of_those_who_know_them(served: Served) -> None:
+    naming = sent(served, USER, habits=Habits(token_ids=True))
+    assert naming["return_token_ids"] is True
+    assert naming["stream_options"] == {"include_usage": True}
+    assert "return_token_ids" not in sent(served, USER)
+
+
 def test_images_are_counted_before_and_guessed_without_their_bytes(served: Served) -> None:
     facts = msgspec.structs.replace(served.facts, capabilities=("text", "vision"))
     seeing = msgspec.structs.replace(served, facts=facts)

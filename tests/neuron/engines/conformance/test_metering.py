@@ -21,11 +21,7 @@ WORDS = ["river", "stone", "garden", "house", "tree"]
 def engines_count(raw: bytes, candidate: Candidate) -> int:
     """Output tokens by the engine's own last word (one choice)."""
     final = COMPLETION.findall(raw)
-    return (
-        int(final[-1])
-        if final
-        else max((int(n) for n in candidate.counted.findall(raw)), default=0)
-    )
+    return int(final[-1]) if final else candidate.counted(raw)
 
 
 async def one(case: Case, candidate: Candidate, rng: random.Random) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -13,81 +14,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.neuron.engines.driving import running, user
 from tests.neuron.engines.llamacpp.conftest import facts as plain_facts
+from tests.neuron.engines.ways import Way, framed
 
 from helexa import spark
 from helexa.neuron.engines.base import EngineRequest, Plan, Served
 from helexa.neuron.engines.llamacpp.clean import engine_request
 from helexa.neuron.engines.llamacpp.engine import LlamaCpp
-from helexa.neuron.grants import GrantGate
 from helexa.neuron.models.inspect import inspect
-from helexa.neuron.stream import AnswerStream
 
 FACTS = plain_facts.__wrapped__()  # type: ignore[attr-defined]
 SERVED = Served(FACTS.model_id, FACTS, Plan(4096, 4, 16_384), max_output=1000)
 
 
-@dataclass
-class Pool:
-    """KV cells with a fixed end."""
-
-    free: int = 10**9
-    cells: int = 0
-
-    def extend_cells(self, tokens: int) -> bool:
-        if tokens > self.free:
-            return False
-        self.free -= tokens
-        self.cells += tokens
-        return True
-
-
-@dataclass
-class Way:
-    """One stream through a cleaner; ``short`` offers it chunks first, as a delivery does."""
-
-    short: bool
-    granted: int | None = None
-    cells: int = 10**9
-    more: dict[str, Any] = field(default_factory=dict)
-    low_water: int = 32
-    spliced: int = 0
-
-    def __post_init__(self) -> None:
-        asked = request(**self.more)
-        self.cleaner = asked.cleaner
-        self.stream = AnswerStream(
-            asked.cleaner,
-            GrantGate(self.granted, self.low_water),
-            Pool(self.cells),
-            kv_slice=32,
-            splicer=asked.splice,
-        )
-
-    def take(self, payload: bytes) -> tuple[object, ...]:
-        """What a chunk came to."""
-        out = b""
-        if self.short:
-            out = self.stream.splice(framed(payload))
-            self.spliced += bool(out)
-        if not out:
-            step = self.stream.push(payload)
-            out = step.out
-            if step.edge == "grant":
-                self.stream.gate.raise_to((self.stream.gate.granted or 0) + 100)
-                out += self.stream.resume().out
-        gate = self.stream.gate
-        low = gate.low()
-        failed = repr(self.cleaner.failed)
-        return out, low, gate.used, self.stream.counts(), str(self.cleaner.meter), failed
+def a_way(
+    short: bool,
+    granted: int | None = None,
+    cells: int = 10**9,
+    more: Mapping[str, Any] = MappingProxyType({}),
+    low_water: int = 32,
+) -> Way:
+    return Way(request(**more), short, granted, cells, low_water)
 
 
 def request(**more: Any) -> EngineRequest:
     body = {"model": "m", "stream": True, **user("hi"), **more}
     return engine_request("chat", json.dumps(body).encode(), SERVED, "abc", created=7)
-
-
-def framed(payload: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(payload), payload)
 
 
 def event(delta: object, said: int | None, *, ascii_: bool = True, **more: Any) -> bytes:
@@ -154,8 +105,8 @@ def answers(draw: st.DrawFn) -> list[bytes]:
 def test_the_short_way_is_the_long_way(
     chunks: list[bytes], granted: int | None, cells: int, more: dict[str, Any]
 ) -> None:
-    long = Way(False, granted, cells, more)
-    short = Way(True, granted, cells, more)
+    long = a_way(False, granted, cells, more)
+    short = a_way(True, granted, cells, more)
     for chunk in chunks:
         assert short.take(chunk) == long.take(chunk)
     assert short.stream.cut("length", "drain") == long.stream.cut("length", "drain")
@@ -165,7 +116,7 @@ def test_the_short_way_is_the_long_way(
 @pytest.mark.parametrize("kind", ["content", "reasoning_content"])
 @pytest.mark.parametrize("text", [" tok", "ü", 'a "quoted" \\ word\n', "<&>"])
 def test_nearly_all_of_an_answer_goes_the_short_way(kind: str, text: str) -> None:
-    way = Way(True)
+    way = a_way(True)
     for chunk in (*BEGIN, *(event({kind: text}, said) for said in range(2, 202))):
         way.take(chunk)
     assert way.spliced >= 198
@@ -195,7 +146,7 @@ ODD_DELTAS: list[object] = [{}, ROLE, {"content": ""}, {"tool_calls": []}, {"ref
     + [event({"content": "c"}, 3).replace(b'"c"', bad) for bad in (b'"\xff"', b'"c', b'"c""')],
 )
 def test_what_is_not_the_usual_event_is_left_to_the_long_way(odd: bytes) -> None:
-    way = Way(True)
+    way = a_way(True)
     for chunk in (*BEGIN, event({"content": "a"}, 2)):
         way.take(chunk)
     before = str(way.cleaner.meter)
@@ -205,7 +156,7 @@ def test_what_is_not_the_usual_event_is_left_to_the_long_way(odd: bytes) -> None
 
 
 def test_the_event_at_which_something_is_to_be_said_or_held_goes_the_long_way() -> None:
-    way = Way(True, granted=9 + 600, low_water=200)
+    way = a_way(True, granted=9 + 600, low_water=200)
     for chunk in (*BEGIN, *(event({"content": "a"}, said) for said in range(2, 400))):
         assert not way.take(chunk)[1]
     assert way.spliced > 300
@@ -219,7 +170,7 @@ def test_the_event_at_which_something_is_to_be_said_or_held_goes_the_long_way() 
 
 
 def test_nothing_goes_the_short_way_beyond_the_cells() -> None:
-    way = Way(True, cells=9 + 200)
+    way = a_way(True, cells=9 + 200)
     for chunk in (*BEGIN, *(event({"content": "a"}, said) for said in range(2, 100))):
         way.take(chunk)
     assert way.stream.splice(framed(event({"content": "a"}, 300))) == b""
@@ -227,7 +178,7 @@ def test_nothing_goes_the_short_way_beyond_the_cells() -> None:
 
 
 def test_a_chunk_that_says_another_length_is_left_alone() -> None:
-    way = Way(True)
+    way = a_way(True)
     for chunk in (*BEGIN, event({"content": "a"}, 2), event({"content": "b"}, 3)):
         way.take(chunk)
     good = framed(event({"content": "c"}, 4))
@@ -246,7 +197,7 @@ async def test_the_engines_own_chunks_go_the_short_way(tmp_path: Path) -> None:
         exchange = await case.send(asked)
         raw = await exchange.reader.read(-1)
         exchange.writer.close()
-    way = Way(True)
+    way = a_way(True)
     at = raw.index(b"\r\n\r\n") + 4
     while (size := int(raw[at : raw.index(b"\r\n", at)], 16)) > 0:
         payload = raw.index(b"\r\n", at) + 2

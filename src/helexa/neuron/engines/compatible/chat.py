@@ -16,6 +16,12 @@ _NO_DELTA = Delta()
 _encode = msgspec.json.encode
 
 
+def text_chunk(state: ChoiceState, text: str) -> bytes:
+    """The chunk of a delta that is one piece of text or reasoning, as ``state.kind`` says."""
+    name = b'{"content":' if state.kind == "content" else b'{"reasoning_content":'
+    return b"".join((state.prefix, name, _encode(text), b"}", _END))
+
+
 class ChatDialect:
     """Chat chunks.
 
@@ -29,6 +35,11 @@ class ChatDialect:
         self._keep = keep
         self._make_reader = reader
         self._readers: dict[int, Reader] = {}
+
+    @property
+    def as_it_comes(self) -> bool:
+        """Whether the engine's deltas need no reading and are not kept."""
+        return self._make_reader is None and not self._keep
 
     def prefix(self, index: int) -> bytes:
         """Bytes before a delta of choice ``index``."""

@@ -24,7 +24,12 @@ class Delta(msgspec.Struct, gc=False):
 
 
 class Choice(msgspec.Struct, gc=False):
-    """One element of ``choices``, of chat and of text completions."""
+    """One element of ``choices``, of chat and of text completions.
+
+    Args:
+        token_ids: The tokens that it brings, of engines that say so; ``prompt_token_ids`` those
+            of the prompt, with a text completion's first chunk.
+    """
 
     index: int = 0
     delta: Delta | None = None
@@ -32,6 +37,8 @@ class Choice(msgspec.Struct, gc=False):
     finish_reason: str | None = None
     stop_reason: int | str | None = None
     logprobs: msgspec.Raw = NOTHING
+    token_ids: list[int] | None = None
+    prompt_token_ids: msgspec.Raw = NOTHING
 
     def said_logprobs(self) -> bool:
         """Whether there are log probabilities; many engines write null."""
@@ -67,12 +74,13 @@ class Metrics(msgspec.Struct, gc=False):
 
 
 class Chunk(msgspec.Struct, gc=False):
-    """One event."""
+    """One event; a chat's first one may hold the tokens of the prompt."""
 
     choices: list[Choice] | None = None
     usage: ChunkUsage | None = None
     metrics: Metrics | None = None
     error: msgspec.Raw = NOTHING
+    prompt_token_ids: msgspec.Raw = NOTHING
 
 
 decode_chunk = msgspec.json.Decoder(Chunk).decode

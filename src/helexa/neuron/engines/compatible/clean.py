@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic
 
 import msgspec
 
@@ -13,7 +14,9 @@ from helexa.neuron.engines.compatible.chat import ChatDialect
 from helexa.neuron.engines.compatible.habits import Habits
 from helexa.neuron.engines.compatible.reader import MakeReader
 from helexa.neuron.engines.compatible.request import prepare_chat, prepare_text
+from helexa.neuron.engines.compatible.splice import Splicer
 from helexa.neuron.engines.compatible.stream import Dialect, StreamCleaner, guess_tokens
+from helexa.neuron.engines.compatible.tally import Tally
 from helexa.neuron.engines.compatible.text import TextDialect
 from helexa.neuron.engines.images import any_image
 from helexa.neuron.engines.render import Envelope
@@ -29,11 +32,13 @@ class Cleaning(msgspec.Struct, frozen=True):
     Args:
         shape: Called with every prepared chat request.
         created: Unix seconds for the answers.
+        clock: Monotonic seconds, for engines that do not say how long they took.
     """
 
     habits: Habits
     shape: Shape
     created: Callable[[], int]
+    clock: Callable[[], float] = monotonic
 
     def request(
         self, route: str, raw: bytes, served: Served, request_id: str, *, thinking: bool = False
@@ -84,19 +89,29 @@ class Cleaning(msgspec.Struct, frozen=True):
         choices: int,
     ) -> EngineRequest:
         encoded = msgspec.json.encode(body)
+        guess = guess_tokens(encoded)
+        tally = Tally(self.clock, guess=guess, continuous=self.habits.continuous)
         cleaner = StreamCleaner(
             envelope,
             dialect,
             served,
-            continuous=self.habits.continuous,
+            tally,
             ends_with_done=self.habits.done,
             stops=() if self.habits.stops else _stops(body),
-            prompt_guess=guess_tokens(encoded),
         )
         path = self._path(route, served)
         most = UNCOUNTED if any_image(body.get("messages", [])) else None
+        chat = isinstance(dialect, ChatDialect) and dialect.as_it_comes
+        short = chat and choices == 1 and self.habits.stops
         return EngineRequest(
-            "POST", path, encoded, cleaner, stream=stream, choices=choices, most=most
+            "POST",
+            path,
+            encoded,
+            cleaner,
+            stream=stream,
+            choices=choices,
+            most=most,
+            splice=Splicer(cleaner, tally) if short else None,
         )
 
     def _vectors(self, route: str, body: Json, served: Served) -> EngineRequest:

@@ -80,3 +80,5 @@ def _finish(body: Json, served: Served, habits: Habits) -> None:
     body["stream_options"] = {"include_usage": True}
     if habits.continuous:
         body["stream_options"]["continuous_usage_stats"] = True
+    if habits.token_ids:
+        body["return_token_ids"] = True

@@ -1,14 +1,10 @@
 """The stream of an OpenAI-compatible engine: decoded, counted, handed to its dialect.
 
-An engine that tells its usage with every chunk is counted exactly after each of them, whatever
-text it holds back; of any other, a chunk with something in it is taken for one token, until the
-usage at the end corrects that.
+How it is counted is the ``tally``'s business.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Protocol
 
 from helexa.core.errors import HelexaError, UpstreamConnectionError
@@ -19,10 +15,10 @@ from helexa.neuron.engines.compatible.chunks import (
     ChoiceState,
     Chunk,
     ChunkUsage,
-    Metrics,
     decode_chunk,
 )
 from helexa.neuron.engines.compatible.errors import EngineError, map_engine_error, read_error
+from helexa.neuron.engines.compatible.tally import Tally
 from helexa.neuron.engines.render import DONE, Envelope
 from helexa.wire.images import images
 from helexa.wire.parsers.stops import StopText
@@ -55,11 +51,9 @@ class StreamCleaner:
     """Cleans and counts one request's stream; see ``base.Cleaner``.
 
     Args:
-        continuous: Usage comes with every chunk.
+        tally: Counts it.
         ends_with_done: ``[DONE]`` is the end; otherwise the last usage may be.
         stops: Texts that end the answer, where the engine does not look for them.
-        prompt_guess: Prompt tokens until the engine says how many there are.
-        clock: Monotonic seconds, for engines that do not say how long they took.
     """
 
     def __init__(
@@ -67,30 +61,30 @@ class StreamCleaner:
         envelope: Envelope,
         dialect: Dialect,
         served: Served,
+        tally: Tally,
         *,
-        continuous: bool = False,
         ends_with_done: bool = True,
         stops: tuple[str, ...] = (),
-        prompt_guess: int = 0,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.meter = Meter()
+        self.meter = tally.meter
         self.finish_reason: str | None = None
         self.failed: HelexaError | None = None
         self.done = False
         self._envelope = envelope
         self._dialect = dialect
         self._served = served
-        self._continuous = continuous
+        self._tally = tally
         self._ends_with_done = ends_with_done
         self._stops = stops
-        self._guess = prompt_guess
-        self._clock = clock
-        self._first_at: float | None = None
         self._why: str | None = None
         self._stopped = False  # at a stop string, by us
-        self._told = False  # by the engine what it has cost
         self._choices: dict[int, ChoiceState] = {}
+
+    @property
+    def only(self) -> ChoiceState | None:
+        """The first choice once it has begun, while the answer goes on."""
+        state = self._choices.get(0)
+        return state if state is not None and state.opened and not self.done else None
 
     def feed(self, events: bytes) -> bytes:
         """Clean events for the whole engine events ``events``."""
@@ -132,7 +126,7 @@ class StreamCleaner:
 
     def _terminate(self) -> bytes:
         self.done = True
-        self.meter.estimated = not self._told
+        self.meter.estimated = not self._tally.told
         return self._envelope.usage(self.meter) + DONE
 
     # ── events ──────────────────────────────────────────────────────────────────────────────
@@ -183,15 +177,9 @@ class StreamCleaner:
 
     def _chunk(self, chunk: Chunk) -> bytes:
         usage, choices = chunk.usage, chunk.choices or []
-        if usage is not None:
-            self._prompt(usage)
-        elif choices and not self.meter.prompt_known:
-            self._guessed()
+        self._tally.begin(chunk, choices)
         out = b"".join([self._choice(choice, usage) for choice in choices])
-        if usage is not None and not (self._continuous and choices):
-            self._total(usage)
-        if chunk.metrics is not None:
-            self._timed(chunk.metrics)
+        self._tally.end(chunk, choices)
         last = self._stopped or (usage is not None and not self._ends_with_done)
         if last and self._finished() and not self.done:
             out += self._engine_done()
@@ -207,14 +195,15 @@ class StreamCleaner:
                 f"The engine of {self._served.model_id} gave the answer up.")
             )  # fmt: skip
         state = self._state(choice.index)
-        fresh = self._fresh(choice, state, usage)
+        carries = self._dialect.carries(choice)
+        fresh = self._tally.fresh(choice, state, usage, carries=carries)
         if choice.finish_reason is not None and isinstance(choice.stop_reason, str):
             state.stop = choice.stop_reason
         if state.cut is not None:
             self._cut(state.cut, choice, state)
         out = self._dialect.event(choice, state, self.meter)
         if usage is None or usage.completion_tokens_details is None:
-            self._own_reasoning(state, fresh)
+            self._tally.own_reasoning(state, fresh)
         return out
 
     def _cut(self, cut: StopText, choice: Choice, state: ChoiceState) -> None:
@@ -231,62 +220,6 @@ class StreamCleaner:
             state.stop = cut.hit
             if choice.finish_reason == "length":
                 choice.finish_reason = "stop"
-
-    # ── counts ──────────────────────────────────────────────────────────────────────────────
-
-    def _fresh(self, choice: Choice, state: ChoiceState, usage: ChunkUsage | None) -> int:
-        """Tokens that this chunk has brought, taken."""
-        if self._continuous and usage is not None:
-            fresh = (usage.completion_tokens or 0) - state.taken
-            details = usage.completion_tokens_details
-            if details is not None and details.reasoning_tokens is not None:
-                self.meter.reasoning += details.reasoning_tokens - state.thought
-                state.thought = details.reasoning_tokens
-        else:
-            fresh = 1 if self._dialect.carries(choice) else 0
-        if fresh:
-            now = self._clock()
-            self._first_at = now if self._first_at is None else self._first_at
-            self.meter.predicted_ms = (now - self._first_at) * 1000
-        state.taken += fresh
-        self.meter.output += fresh
-        return fresh
-
-    def _own_reasoning(self, state: ChoiceState, fresh: int) -> None:
-        """Reasoning tokens of an engine that does not count them: those of its deltas, with what
-        was held back before."""
-        state.pending += fresh
-        if state.kind == "reasoning":
-            self.meter.reasoning += state.pending
-        if state.kind:
-            state.pending = 0
-
-    def _guessed(self) -> None:
-        self.meter.prompt = self.meter.prompt_processed = self._guess
-        self.meter.prompt_known = True
-
-    def _prompt(self, usage: ChunkUsage) -> None:
-        meter, details = self.meter, usage.prompt_tokens_details
-        self._told = True
-        meter.prompt = meter.prompt_processed = usage.prompt_tokens
-        meter.prompt_known = True
-        if details is not None and details.cached_tokens is not None:
-            meter.cached = details.cached_tokens
-
-    def _total(self, usage: ChunkUsage) -> None:
-        """The engine's last word on all choices."""
-        meter, details = self.meter, usage.completion_tokens_details
-        if usage.completion_tokens is not None:
-            meter.output = usage.completion_tokens
-        if details is not None and details.reasoning_tokens is not None:
-            meter.reasoning = details.reasoning_tokens
-        meter.reasoning = min(meter.reasoning, meter.output)
-
-    def _timed(self, metrics: Metrics) -> None:
-        if metrics.time_to_first_token_ms is not None:
-            self.meter.prompt_ms = metrics.time_to_first_token_ms
-        if metrics.generation_time_ms is not None:
-            self.meter.predicted_ms = metrics.generation_time_ms
 
 
 def guess_tokens(body: bytes) -> int:

@@ -43,7 +43,7 @@ _INSTALL = (
 )
 
 HABITS = Habits(
-    continuous=True,
+    token_ids=True,
     tokenize="/tokenize",
     # What steps around the node (order, caches, identity, raw output) or shows what was hidden.
     barred=frozenset((
