@@ -20,7 +20,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,7 @@ import uvloop
 from kit import report
 from kit.chat import ask, body
 from kit.node import SPARK, Node
+from kit.paired import TURNS, ratio, there_and_back
 from kit.process import Failed
 from kit.report import Figure, Report
 
@@ -43,7 +44,6 @@ from helexa.spark import gguf_path
 
 SLOTS, CONTEXT = 8, 2048
 LONGEST_S = 210.0  # of one comparison; on a machine that is slower than that, fewer rounds
-TURNS = 2  # bursts of each side in a round: one on the way there, one on the way back
 STREAMS = (1, SLOTS)
 ENGINE = f"[engines.llamacpp]\nslots = {SLOTS}\nctx = {CONTEXT}\n"
 ALONE = "[admission]\nreserve_seats = 0\nmax_queue_depth = 128\nmax_wait_secs = 300\n"
@@ -129,9 +129,8 @@ async def compare(
             if number > 0 and time.perf_counter() - began > LONGEST_S:
                 click.echo(f"{model}: {number} rounds must do, the machine is slow", err=True)
                 break
-            there = (bare, ours) if number % 2 else (ours, bare)
             for streams in STREAMS:
-                for turn, side in enumerate((*there, *reversed(there))):
+                for turn, side in enumerate(there_and_back(bare, ours, number)):
                     mark = f"round {number}, {turn // TURNS}"
                     await burst(side, streams, tokens[streams], mark)
             if number < 0:
@@ -139,20 +138,6 @@ async def compare(
                 ours.forget()
             click.echo(f"{model}: round {number + 1}/{rounds}", err=True)
     return bare, ours
-
-
-def per_round(bursts: Sequence[float], mean: Callable[[Sequence[float]], float]) -> list[float]:
-    """One figure for each round's bursts."""
-    return [mean(bursts[at : at + TURNS]) for at in range(0, len(bursts), TURNS)]
-
-
-def ratio(ours: Sequence[float], bare: Sequence[float], *, rates: bool) -> tuple[float, str]:
-    """Median of the rounds' ratios, and their middle half."""
-    mean = statistics.harmonic_mean if rates else statistics.fmean
-    pairs = zip(per_round(ours, mean), per_round(bare, mean), strict=True)
-    each = sorted(a / b for a, b in pairs)
-    low, high = each[len(each) // 4], each[-1 - len(each) // 4]
-    return statistics.median(each), f"middle half {low:.3f} to {high:.3f}"
 
 
 def versus(name: str, bare: Side, ours: Side, bars: tuple[float, float | None]) -> list[Figure]:

@@ -1,8 +1,13 @@
 """Tokens per second through a node against bare vLLM, at one and eight streams.
 
-Two vLLM servers with the same arguments and the same model, one of them started by a node. They
-take turns, each first every other time; the one that waits is stopped (SIGSTOP), because idle
-workers spin. The model is the built-in one: the smaller the model, the more a hop would show.
+Two vLLM servers with the same arguments and the same model: one as ``vllm serve`` would start it,
+asked for a plain stream; the other started by a node. They take turns, there and back again, each
+first in every other round; the one that waits is stopped (SIGSTOP), because idle workers spin.
+Medians of the rounds' ratios count.
+
+Two models: one of random weights in the shape of Qwen3-0.6B, whose steps take what a real model's
+take; and the built-in one, which decodes a token in a few milliseconds, so that what a hop costs
+shows as large as it ever will.
 """
 
 from __future__ import annotations
@@ -18,23 +23,28 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
 import msgspec
 from kit import chat, report
 from kit.node import Node
+from kit.paired import ratio, there_and_back
 from kit.process import Failed, Process, cpu_seconds, free_port, tree
 
 from helexa import spark
 from helexa.neuron.engines.base import Host
-from helexa.neuron.engines.vllm.build import find_build
+from helexa.neuron.engines.vllm.build import VllmBuild, find_build
 from helexa.neuron.engines.vllm.engine import Vllm
 from helexa.neuron.models.inspect import inspect
+from helexa.neuron.models.synthetic import QWEN3_0_6B
+from helexa.neuron.models.synthetic_folder import write_folder
 
 BAR = 0.97
 STREAMS = (1, 8)
 SLOTS = 10
+LONGEST_S = 130.0  # of the rounds with one model; on a machine that is slower, fewer rounds
 SETTINGS = """
 [engines.vllm]
 python = "{python}"
@@ -44,9 +54,32 @@ reserve_seats = 0
 """
 
 
+@dataclass
+class Side:
+    """One of the two that are compared.
+
+    Args:
+        server: vLLM's process that speaks HTTP, one thread for all streams.
+        pids: What is stopped while the other one has its turn.
+        spent: CPU seconds of ``server``.
+    """
+
+    port: int
+    server: int
+    pids: list[int]
+    rates: dict[int, list[float]] = field(default_factory=lambda: {n: [] for n in STREAMS})
+    tokens: int = 0
+    spent: float = 0.0
+
+    def forget(self) -> None:
+        """Nobody is warm in the first round."""
+        self.rates = {streams: [] for streams in STREAMS}
+        self.tokens, self.spent = 0, 0.0
+
+
 def start_bare(scratch: Path, model: str, engine: Vllm) -> tuple[Process, int]:
     """The server alone, with the arguments a node would give it."""
-    facts = inspect(spark.safetensors_dir(), model)
+    facts = inspect(Path(model), model)
     host = Host((), (), 24_000, 20_000, os.cpu_count() or 1)
     plan = engine.plan(facts, host, {"cache_ram_mb": 256})
     launch = engine.launch(facts, plan, model)
@@ -71,6 +104,11 @@ def wait_until_ready(process: Process, port: int, patience: float = 300.0) -> No
     raise Failed(f"vLLM is not ready: {process.last_words()}")
 
 
+def parent(pid: int) -> int:
+    """The process that started ``pid``."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 @contextmanager
 def awake(pids: list[int]) -> Iterator[None]:
     """These processes run only inside of this."""
@@ -82,71 +120,6 @@ def awake(pids: list[int]) -> Iterator[None]:
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGSTOP)
-
-
-async def one_round(port: int, model: str, streams: int, tokens: int, answers: int) -> float:
-    """Tokens per second of ``streams`` clients that ask one after the other."""
-
-    async def client(number: int) -> int:
-        count = 0
-        for turn in range(answers):
-            text = f"Repeat: river stone {number} {turn}"
-            switch = {"chat_template_kwargs": {"enable_thinking": False}}
-            found = await chat.ask(port, chat.body(model, text, tokens, **switch))
-            if not found.whole or found.tokens != tokens:
-                raise Failed(f"an answer broke off: {found.status} {bytes(found.raw[-300:])!r}")
-            count += found.tokens
-        return count
-
-    began = time.perf_counter()
-    counts = await asyncio.gather(*(client(number) for number in range(streams)))
-    return sum(counts) / (time.perf_counter() - began)
-
-
-def run(rounds: int, tokens: int, answers: int) -> report.Report:
-    """Measure both in turns."""
-    command = f"python benchmarks/vllm.py --rounds {rounds} --tokens {tokens} --answers {answers}"
-    found = report.report("vllm", "tokens/s through a node, to bare vLLM", command)
-    build = find_build(None, os.environ)
-    if build is None:
-        bar = f"≥ {BAR}"
-        why = "vLLM is not installed (make vllm-env)"
-        found.figures += [report.not_measured(name_of(n), bar, why) for n in STREAMS]
-        return found
-    model = str(spark.safetensors_dir())
-    args = ["--max-num-seqs", str(SLOTS)]
-    with ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="helexa-bench-")))
-        bare, bare_port = start_bare(scratch, model, Vllm(os.environ, build, args))
-        stack.callback(stop, bare)
-        wait_until_ready(bare, bare_port)
-        settings = SETTINGS.format(python=build.python, slots=SLOTS)
-        node = Node(scratch / "node", settings)
-        stack.callback(node.stop)
-        status, loaded = node.ask("/models/load", {"model_id": model}, timeout=400)
-        if status != 200:
-            raise Failed(f"vLLM did not load: {loaded}")
-        engine = [pid for pid in tree([node.process.pid]) if pid != node.process.pid]
-        sides = {"bare": (bare_port, tree([bare.pid])), "node": (node.port, engine)}
-        for _, pids in sides.values():
-            with awake(pids):
-                pass
-        stack.callback(wake, [pid for _, pids in sides.values() for pid in pids])
-        rates: dict[tuple[str, int], list[float]] = {}
-        spent = dict.fromkeys(sides, 0.0)
-        for turn in range(-1, rounds):  # the first one warms both up
-            for streams in STREAMS:
-                for name in sorted(sides, reverse=turn % 2 == 0):
-                    port, pids = sides[name]
-                    with awake(pids):
-                        before = cpu_seconds([-node.process.pid])
-                        rate = asyncio.run(one_round(port, model, streams, tokens, answers))
-                        cost = cpu_seconds([-node.process.pid]) - before
-                    if turn >= 0:
-                        rates.setdefault((name, streams), []).append(rate)
-                        spent[name] += cost / (streams * tokens * answers)
-    found.figures += figures(rates, spent["node"] / (rounds * len(STREAMS)))
-    return found
 
 
 def wake(pids: list[int]) -> None:
@@ -162,33 +135,129 @@ def stop(process: Process) -> None:
     process.stop(10.0)
 
 
-def name_of(streams: int) -> str:
-    """A figure's name."""
-    return f"tokens/s at {streams} stream{'s' if streams > 1 else ''}, through the node to bare"
+async def burst(side: Side, model: str, streams: int, tokens: int) -> None:
+    """``streams`` answers at once."""
+
+    async def client(number: int) -> None:
+        text = f"Repeat: river stone {number}"
+        switch = {"chat_template_kwargs": {"enable_thinking": False}}
+        found = await chat.ask(side.port, chat.body(model, text, tokens, **switch))
+        if not found.whole or found.tokens != tokens:
+            raise Failed(f"an answer broke off: {found.status} {bytes(found.raw[-300:])!r}")
+
+    computed = cpu_seconds([-side.server])
+    began = time.perf_counter()
+    await asyncio.gather(*(client(number) for number in range(streams)))
+    side.rates[streams].append(streams * tokens / (time.perf_counter() - began))
+    side.spent += cpu_seconds([-side.server]) - computed
+    side.tokens += streams * tokens
 
 
-def figures(rates: dict[tuple[str, int], list[float]], cpu_s: float) -> list[report.Figure]:
-    """The bar at each number of streams: upper quartiles, for what else runs only slows down."""
+@contextmanager
+def both(scratch: Path, model: str, build: VllmBuild) -> Iterator[tuple[Side, Side, Node]]:
+    """Bare vLLM and a node that serves the same, both ready and stopped."""
+    scratch.mkdir()
+    with ExitStack() as stack:
+        engine = Vllm(os.environ, build, ["--max-num-seqs", str(SLOTS)])
+        bare, port = start_bare(scratch, model, engine)
+        stack.callback(stop, bare)
+        wait_until_ready(bare, port)
+        sides = [Side(port, bare.pid, tree([bare.pid]))]
+        with awake(sides[0].pids):
+            pass
+        settings = SETTINGS.format(python=build.python, slots=SLOTS)
+        node = Node(scratch / "node", settings)
+        stack.callback(node.stop)
+        status, loaded = node.ask("/models/load", {"model_id": model}, timeout=400)
+        if status != 200:
+            raise Failed(f"vLLM did not load: {loaded}")
+        started = [pid for pid in tree([node.process.pid]) if pid != node.process.pid]
+        server = next(pid for pid in started if parent(pid) == node.process.pid)
+        sides.append(Side(node.port, server, started))
+        with awake(started):
+            pass
+        stack.callback(wake, [pid for side in sides for pid in side.pids])
+        yield sides[0], sides[1], node
+
+
+def compare(bare: Side, ours: Side, node: Node, model: str, rounds: int, tokens: int) -> float:
+    """Both in turns; CPU seconds that the node itself took for a token."""
+    began, own = time.perf_counter(), 0.0
+    for number in range(-1, rounds):
+        if number > 0 and time.perf_counter() - began > LONGEST_S:
+            click.echo(f"{number} rounds must do, the machine is slow", err=True)
+            break
+        for streams in STREAMS:
+            for side in there_and_back(bare, ours, number):
+                before = cpu_seconds([-node.process.pid])
+                with awake(side.pids):
+                    asyncio.run(burst(side, model, streams, tokens))
+                if side is ours:
+                    own += cpu_seconds([-node.process.pid]) - before
+        if number < 0:
+            own = 0.0
+            bare.forget()
+            ours.forget()
+        click.echo(f"round {number + 1}/{rounds}", err=True)
+    return own / ours.tokens
+
+
+def figures(name: str, bare: Side, ours: Side, own_s: float) -> list[report.Figure]:
+    """The bar at each number of streams."""
     made = []
     for streams in STREAMS:
-        bare, node = (_upper(rates[name, streams]) for name in ("bare", "node"))
-        note = f"{node:.0f} and {bare:.0f} tokens/s; the node's own {cpu_s * 1e6:.0f} µs a token"
-        made.append(report.at_least(name_of(streams), node / bare, BAR, "×", note))
+        value, spread = ratio(ours.rates[streams], bare.rates[streams], rates=True)
+        mine, theirs = (statistics.median(side.rates[streams]) for side in (ours, bare))
+        note = f"{mine:,.4g} and {theirs:,.4g} tokens/s; {spread}"
+        made.append(report.at_least(label(name, streams), value, BAR, "×", note))
+    made.append(report.Figure(f"{name}: the node's own CPU per token", f"{own_s * 1e6:,.0f} µs"))
+    mine, theirs = (side.spent / side.tokens * 1e6 for side in (ours, bare))
+    made.append(
+        report.Figure(
+            f"{name}: CPU per token of vLLM's own server, under the node",
+            f"{mine:,.0f} µs",
+            note=f"bare: {theirs:,.0f} µs",
+        )
+    )
     return made
 
 
-def _upper(values: list[float]) -> float:
-    return statistics.quantiles(values, n=4)[2] if len(values) > 1 else values[0]
+def label(name: str, streams: int) -> str:
+    """A figure's name."""
+    return f"{name}, {'one stream' if streams == 1 else f'{streams} streams'}: tokens/s"
+
+
+def run(rounds: int, large_rounds: int) -> report.Report:
+    """Measure both models, one after the other."""
+    command = f"python benchmarks/vllm.py --rounds {rounds} --large-rounds {large_rounds}"
+    found = report.report("vllm", "tokens/s through a node, to bare vLLM", command)
+    build = find_build(None, os.environ)
+    if build is None:
+        why = "vLLM is not installed (make vllm-env)"
+        names = [label(name, n) for name in ("0.6B shape", "spark") for n in STREAMS]
+        found.figures += [report.not_measured(name, f"≥ {BAR}", why) for name in names]
+        return found
+    with tempfile.TemporaryDirectory(prefix="helexa-bench-") as folder:
+        scratch = Path(folder)
+        large = str(write_folder(scratch / "qwen3-0.6b-shaped", QWEN3_0_6B))
+        small = str(spark.safetensors_dir())
+        for name, model, turns, tokens in (
+            ("0.6B shape", large, large_rounds, 24),
+            ("spark", small, rounds, 128),
+        ):
+            with both(scratch / name, model, build) as (bare, ours, node):
+                own_s = compare(bare, ours, node, model, turns, tokens)
+            found.figures += figures(name, bare, ours, own_s)
+    return found
 
 
 @click.command(help=__doc__)
-@click.option("--rounds", default=16, show_default=True)
-@click.option("--tokens", default=128, show_default=True, help="Of every answer.")
-@click.option("--answers", default=1, show_default=True, help="Of every client in a round.")
+@click.option("--rounds", default=10, show_default=True, help="With the built-in model.")
+@click.option("--large-rounds", default=4, show_default=True, help="With the 0.6B shape.")
 @report.json_option
-def main(rounds: int, tokens: int, answers: int, json_file: Path | None) -> None:
+def main(rounds: int, large_rounds: int, json_file: Path | None) -> None:
     try:
-        found = run(rounds, tokens, answers)
+        found = run(rounds, large_rounds)
     except Failed as error:
         raise click.ClickException(str(error)) from error
     report.finish(found, json_file)
