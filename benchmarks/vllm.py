@@ -43,12 +43,12 @@ from helexa.neuron.models.synthetic_folder import write_folder
 
 BAR = 0.97
 STREAMS = (1, 8)
-SLOTS = 10
+ARGS = ["--max-num-seqs", "10", "--max-model-len", "2048", "--kv-cache-memory-bytes", "536870912"]
 LONGEST_S = 130.0  # of the rounds with one model; on a machine that is slower, fewer rounds
 SETTINGS = """
 [engines.vllm]
 python = "{python}"
-args = ["--max-num-seqs", "{slots}"]
+args = {args}
 [admission]
 reserve_seats = 0
 """
@@ -158,14 +158,14 @@ def both(scratch: Path, model: str, build: VllmBuild) -> Iterator[tuple[Side, Si
     """Bare vLLM and a node that serves the same, both ready and stopped."""
     scratch.mkdir()
     with ExitStack() as stack:
-        engine = Vllm(os.environ, build, ["--max-num-seqs", str(SLOTS)])
+        engine = Vllm(os.environ, build, ARGS)
         bare, port = start_bare(scratch, model, engine)
         stack.callback(stop, bare)
         wait_until_ready(bare, port)
         sides = [Side(port, bare.pid, tree([bare.pid]))]
         with awake(sides[0].pids):
             pass
-        settings = SETTINGS.format(python=build.python, slots=SLOTS)
+        settings = SETTINGS.format(python=build.python, args=msgspec.json.encode(ARGS).decode())
         node = Node(scratch / "node", settings)
         stack.callback(node.stop)
         status, loaded = node.ask("/models/load", {"model_id": model}, timeout=400)
@@ -245,6 +245,8 @@ def run(rounds: int, large_rounds: int) -> report.Report:
             ("0.6B shape", large, large_rounds, 24),
             ("spark", small, rounds, 128),
         ):
+            if not turns:
+                continue
             with both(scratch / name, model, build) as (bare, ours, node):
                 own_s = compare(bare, ours, node, model, turns, tokens)
             found.figures += figures(name, bare, ours, own_s)
@@ -252,8 +254,10 @@ def run(rounds: int, large_rounds: int) -> report.Report:
 
 
 @click.command(help=__doc__)
-@click.option("--rounds", default=10, show_default=True, help="With the built-in model.")
-@click.option("--large-rounds", default=4, show_default=True, help="With the 0.6B shape.")
+@click.option("--rounds", default=10, show_default=True, help="With the built-in model; 0 is none.")
+@click.option(
+    "--large-rounds", default=4, show_default=True, help="With the 0.6B shape; 0 is none."
+)
 @report.json_option
 def main(rounds: int, large_rounds: int, json_file: Path | None) -> None:
     try:
