@@ -14,6 +14,8 @@ import pytest
 from tests.bench.made import json_answer, run, serving_in_thread
 from tests.bench.test_sweep import Node
 
+from helexa.bench.scenarios.build import scenarios
+from helexa.bench.settings import load_settings
 from helexa.bench.store.store import Store
 
 CONFIG = """
@@ -135,6 +137,14 @@ def test_a_wrong_setting_is_one_message_and_status_2(
     done = bench("once")
     assert (done.returncode, words in done.stderr) == (2, True), done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("table", ["capability_probes", "scenarios.capability_probes"])
+def test_probes_of_capability_are_scenarios(tmp_path: Path, table: str) -> None:
+    file = tmp_path / "helexa-bench.toml"
+    file.write_text(f'[[{table}]]\nname = "rhyme"\nprompt = "Write a rhyme."\n')
+    settings = load_settings(file, {}, {}).value.scenarios
+    assert [scenario.name for scenario in scenarios(settings)][-1] == "capability:rhyme"
 
 
 def test_a_missing_database_is_one_message(bench: Any) -> None:

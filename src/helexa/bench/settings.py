@@ -110,12 +110,17 @@ class ApiSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class BenchSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The whole file."""
+    """The whole file.
+
+    Args:
+        capability_probes: The same as those of ``[scenarios]``, for files that name no table.
+    """
 
     bench: SweepSettings = SweepSettings()
     scenarios: ScenarioSettings = ScenarioSettings()
     api: ApiSettings = ApiSettings()
     targets: tuple[TargetSettings, ...] = ()
+    capability_probes: tuple[ProbePrompt, ...] = ()
 
     def database(self, environ: Mapping[str, str]) -> Path:
         """Where the store is."""
@@ -151,4 +156,11 @@ def load_settings(
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise SettingsError(f"targets: the name {twice[0]!r} is given twice; names must differ")
-    return loaded
+    return Loaded(_gathered(loaded.value), loaded.warnings, loaded.path)
+
+
+def _gathered(settings: BenchSettings) -> BenchSettings:
+    """All probes where they are read."""
+    probes = (*settings.scenarios.capability_probes, *settings.capability_probes)
+    scenarios = msgspec.structs.replace(settings.scenarios, capability_probes=probes)
+    return msgspec.structs.replace(settings, scenarios=scenarios, capability_probes=())
