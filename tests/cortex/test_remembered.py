@@ -23,6 +23,9 @@ class Door:
     def __init__(self) -> None:
         self.open_ = []  # type: ignore[var-annotated]
 
+    def check(self, node: NeuronSettings) -> None:
+        pass
+
     def open(self, node: NeuronSettings) -> None:
         self.open_.append(node.name)
 

@@ -24,7 +24,7 @@ STREAM = {"stream": True}
 
 
 async def test_principal_headers_are_ours_and_the_clients_own_stay_here() -> None:
-    async with fleet(answers, config=KEYS + '[fleet]\nsecret = "between us"\n') as (
+    async with fleet(answers, config=KEYS + '[fleet]\nsecret = "between-us"\n') as (
         gateway,
         [node],
     ):
@@ -33,7 +33,7 @@ async def test_principal_headers_are_ours_and_the_clients_own_stay_here() -> Non
         assert sent["x-helexa-account-id"] == "acme"
         assert sent["x-helexa-key-id"] == "acme-one"
         assert sent["x-helexa-attempt"] == "1"
-        assert sent["authorization"] == "Bearer between us"
+        assert sent["authorization"] == "Bearer between-us"
         name, _, epoch = sent["x-helexa-gateway"].rpartition("/")
         assert (name, int(epoch)) == (gateway.parts.name, gateway.parts.epoch)
         ours = {
@@ -42,7 +42,7 @@ async def test_principal_headers_are_ours_and_the_clients_own_stay_here() -> Non
         }  # fmt: skip
         assert sent.keys() == ours  # no grant: the key is uncapped
         # Management calls carry the same trust.
-        assert all(h["authorization"] == "Bearer between us" for _, _, h, _ in node.log)
+        assert all(h["authorization"] == "Bearer between-us" for _, _, h, _ in node.log)
 
 
 async def test_without_a_secret_no_authorization_is_sent_at_all() -> None:
