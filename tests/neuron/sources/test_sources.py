@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 
-from helexa.core.errors import InvalidRequestBody, ModelNotFound
+from helexa.core.errors import InvalidRequestBody, ModelNotFound, ServiceUnavailable
 from helexa.neuron.sources.builtin import BuiltIn
 from helexa.neuron.sources.ids import ModelRef, parse_model_id
 from helexa.neuron.sources.local import LocalFiles
@@ -88,6 +89,20 @@ async def test_what_is_missing_is_named_with_the_places_looked_in(
         await sources.locate("org/none")
     with pytest.raises(ModelNotFound, match=r"/nowhere/x\.gguf"):
         await sources.locate("/nowhere/x.gguf")
+
+
+async def test_a_place_that_cannot_be_looked_into_is_named(
+    sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(self: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    (tmp_path / "private").mkdir()
+    monkeypatch.setattr(Path, "iterdir", locked)
+    with pytest.raises(ServiceUnavailable, match=r"private: Permission denied.*may read it"):
+        await sources.locate(str(tmp_path / "private"))
+    with pytest.raises(ModelNotFound, match="no such home directory"):
+        await sources.locate("~nobody-at-all/model.gguf")
 
 
 async def test_a_folder_of_safetensors_is_taken_whole(sources: Sources, tmp_path: Path) -> None:

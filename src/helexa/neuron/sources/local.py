@@ -6,7 +6,7 @@ import asyncio
 import os
 from pathlib import Path
 
-from helexa.core.errors import ModelNotFound
+from helexa.core.errors import ModelNotFound, ServiceUnavailable
 from helexa.neuron.sources.choice import choose_files
 from helexa.neuron.sources.listing import ListedFile, Listing, Progress, Report, listing_of
 
@@ -27,7 +27,18 @@ class LocalFiles:
         return name.startswith(("/", "./", "../", "~")) or name.endswith(".gguf")
 
     async def describe(self, name: str, quant: str | None) -> Listing:
-        return await asyncio.to_thread(self._find, name, quant)
+        try:
+            return await asyncio.to_thread(self._find, name, quant)
+        except OSError as error:
+            where = error.filename or name
+            raise ServiceUnavailable(
+                f"model {name} cannot be read: {where}: {error.strerror}. Check that the node's "
+                "user may read it."
+            ) from error
+        except RuntimeError as error:  # of ``expanduser``
+            raise NotHere(
+                f"model {name} was not found: there is no such home directory.", param="model_id"
+            ) from error
 
     async def peek(self, listing: Listing, file: str, start: int, length: int) -> bytes:
         return await read_range(listing.file(file), start, length)
