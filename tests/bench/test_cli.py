@@ -168,13 +168,13 @@ def test_run_sweeps_and_serves_until_sigterm(bench: Any) -> None:
         assert (ready["ready"], ready["role"]) == (True, "bench")
         while "chat:8 #2" not in process.stderr.readline():
             pass
-        with urllib.request.urlopen(f"{ready['url']}/api/summary", timeout=10) as answer:
+        with urllib.request.urlopen(f"{ready['url']}/api/summary", timeout=30) as answer:
             assert json.loads(answer.read())[0]["scenario"] == "chat:8"
         process.send_signal(signal.SIGTERM)
         assert process.wait(15) == 0
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(30)
         process.stdout.close()
         process.stderr.close()
 

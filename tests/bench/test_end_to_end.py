@@ -36,7 +36,7 @@ def foreign(tmp_path: Path) -> Iterator[str]:
             yield json.loads(line)["url"] + "/v1"
         finally:
             process.kill()
-            process.wait(10)
+            process.wait(30)
             process.stdout.close()
 
 

@@ -138,7 +138,7 @@ def test_killed_in_the_middle_of_writing_nothing_is_half_written(path: Path) -> 
     assert writer.stdout is not None
     assert writer.stdout.readline() == b"going\n"
     writer.send_signal(signal.SIGKILL)
-    writer.wait(10)
+    writer.wait(30)
     writer.stdout.close()
     store = Store(path)
     counts = store.counts()

@@ -71,7 +71,7 @@ def up() -> Iterator[Up]:
 
 
 def get(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=30) as answer:
         return json.load(answer)
 
 
@@ -88,7 +88,7 @@ def test_the_ready_line_says_where_everything_is(up: Up) -> None:
     assert up.line["role"] == "up"
     assert get(f"{up.line['url']}/health")["status"] == "ok"
     assert get(f"{up.line['neuron_url']}/models")
-    with urllib.request.urlopen(up.line["metrics_url"], timeout=10) as answer:
+    with urllib.request.urlopen(up.line["metrics_url"], timeout=30) as answer:
         assert b"cortex_" in answer.read()
 
 

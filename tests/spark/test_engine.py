@@ -39,7 +39,7 @@ def engine() -> Iterator[httpx.Client]:
                 yield client
         finally:
             child.stdin.close()
-            child.wait(timeout=10)
+            child.wait(timeout=30)
 
 
 def golden(name: str) -> list[dict[str, Any]]:

@@ -147,7 +147,7 @@ class Stack:
             return client.post(path, json=body)
 
     def metrics(self) -> str:
-        return httpx.get(self.cortex.ready["metrics_url"], timeout=10).text
+        return httpx.get(self.cortex.ready["metrics_url"], timeout=30).text
 
     def settled(self, key: str) -> dict[str, Any]:
         """A key's usage once nothing is open any more."""
@@ -201,7 +201,7 @@ def starter(factory: pytest.TempPathFactory) -> Iterator[StartStack]:
         for process in (stack.cortex.process, stack.node.process):
             if process is not None and process.poll() is None:
                 process.kill()
-                process.wait(10)
+                process.wait(30)
             if process is not None and process.stdout is not None:
                 process.stdout.close()
         stack.node.client.close()

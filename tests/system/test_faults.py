@@ -86,7 +86,7 @@ def test_a_crash_is_local(start_stack: StartStack) -> None:
     stack.node.stop(signal.SIGKILL)
     assert reader.ended()["error"]["code"] == "upstream_connection_error"
     assert not reader.done
-    assert httpx.get(f"{stack.url}/health", timeout=5).json()["nodes"]["total"] == 1
+    assert httpx.get(f"{stack.url}/health", timeout=30).json()["nodes"]["total"] == 1
     refused = stack.ask(chat(max_tokens=2))
     assert refused.status_code in (502, 503)
     until(lambda: not any(alive(pid) for pid in engines))
@@ -99,7 +99,7 @@ def test_a_crash_is_local(start_stack: StartStack) -> None:
     stack.node = revived
     stack.node.start()
     stack.node.load()
-    until(lambda: stack.ask(chat(max_tokens=2)).status_code == 200, timeout_s=15)
+    until(lambda: stack.ask(chat(max_tokens=2)).status_code == 200, timeout_s=30)
     outcomes = [r["outcome"] for r in stack.get("/admin/requests", "sk-root")["requests"]]
     assert outcomes.count("broken") == 2
 

@@ -102,5 +102,5 @@ async def test_a_node_that_leaves_is_known_to_be_gone_and_comes_back() -> None:
         assert refused.status in (502, 503)
         assert error_of(refused)["code"] in ("upstream_connection_error", "service_unavailable")
         await node.start()
-        await until(lambda: gateway.rooms.fleet.snapshot().nodes[0].events, 10)
+        await until(lambda: gateway.rooms.fleet.snapshot().nodes[0].events)
         assert (await gateway.ask()).status == 200

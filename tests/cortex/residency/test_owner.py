@@ -118,12 +118,12 @@ async def test_a_victim_that_is_busy_by_the_nodes_own_word_stays_servable_or_not
         node.free_mb = 4_000
         async with residing(node, models=models) as residency:
             node.loads["used"] = {"in_flight": 1, "max_in_flight": 4}  # not on the event stream
-            waiter = residency.join("new", asyncio.get_running_loop().time() + 10)
+            waiter = residency.join("new", asyncio.get_running_loop().time() + 60)
             await asyncio.sleep(0.5)
             assert not calls(node, "/models/unload")
             node.loads["used"] = {"in_flight": 0, "max_in_flight": 4}
             node.free_mb = 24_000
-            await asyncio.wait_for(waiter.turn(), 10)
+            await asyncio.wait_for(waiter.turn(), 30)
             waiter.leave()
             assert calls(node, "/models/unload") == ["used"]
             assert residency.scheduler.evictions == 1
@@ -155,10 +155,10 @@ async def test_a_load_that_was_for_nobody_in_the_end_may_be_evicted_again(
         await residency.load_now("one")  # an administrator's: no request is served by it
         node.models["one"]["vram_used_mb"] = 20_000
         node.free_mb = 4_000
-        waiter = residency.join("two", asyncio.get_running_loop().time() + 10)
+        waiter = residency.join("two", asyncio.get_running_loop().time() + 60)
         await until(lambda: calls(node, "/models/unload") == ["one"])
         node.free_mb = 24_000
-        await asyncio.wait_for(waiter.turn(), 10)
+        await asyncio.wait_for(waiter.turn(), 30)
         waiter.leave()
 
 
@@ -176,13 +176,13 @@ async def test_a_load_that_ends_while_the_network_is_cut_is_seen_when_it_is_back
     async with fake_node() as node:
         node.finish_loads = False
         async with residing(node, models=(profile("one"),), pace=slow) as residency:
-            waiter = residency.join("one", asyncio.get_running_loop().time() + 10)
+            waiter = residency.join("one", asyncio.get_running_loop().time() + 60)
             await until(lambda: "one" in node.models)
             await node.stop()
             node.models["one"] = model("one")
             node.epoch += 1  # nothing of what happened is told: the next look has to see it
             await node.start()
-            await asyncio.wait_for(waiter.turn(), 10)
+            await asyncio.wait_for(waiter.turn(), 30)
             waiter.leave()
             assert calls(node, "/models/load") == ["one"]
 

@@ -58,7 +58,7 @@ def test_an_engine_of_an_earlier_life_is_ended(
     write_record(path, left.pid, "fake", "helexa/spark")
     ended = reap_previous(tmp_path)
     assert [(record.pid, record.model) for record in ended] == [(left.pid, "helexa/spark")]
-    assert left.wait(timeout=5) == -9
+    assert left.wait(timeout=30) == -9
     assert not path.exists()
 
 

@@ -59,7 +59,7 @@ def test_an_engine_killed_under_a_plain_request_is_a_502(start_node: Any, h: Any
     h.until(lambda: node.in_flight() == 1)
     time.sleep(0.05)
     os.kill(engine, signal.SIGKILL)
-    asking.join(10)
+    asking.join(30)
     assert answers[0].status_code in (502, 503), answers[0].text
 
 
@@ -95,7 +95,7 @@ def test_unload_while_streaming_waits_for_a_short_answer(start_node: Any, h: Any
         unloading.start()
         rest = [line for line in lines if line]
     assert rest[-1] == "data: [DONE]"
-    unloading.join(10)
+    unloading.join(30)
     assert node.get("/models") == []
     other.close()
 

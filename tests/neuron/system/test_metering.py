@@ -48,7 +48,7 @@ class Listener:
         except httpx.HTTPError:
             pass
 
-    def next(self, kind: str, timeout_s: float = 5) -> dict[str, Any]:
+    def next(self, kind: str, timeout_s: float = 30) -> dict[str, Any]:
         while True:
             event = self.seen.get(timeout=timeout_s)
             if event["type"] == kind:
@@ -234,7 +234,7 @@ def test_the_event_stream_tells_a_models_whole_life_in_order(start_node: Any, h:
     assert listener.next("model")["model"]["status"] == "unloaded"
     listener.close()
     resumed = Listener(node.url, last_event_id=f"{loaded['epoch']}-{loaded['seq']}")
-    first = resumed.seen.get(timeout=5)
+    first = resumed.seen.get(timeout=30)
     assert (first["seq"], first["type"]) == (loaded["seq"] + 1, "model")
     resumed.close()
     node.post("/drain")
