@@ -19,6 +19,7 @@ from helexa.core.families import (
     show_memory,
 )
 from helexa.core.metrics import LAG_BUCKETS, Registry
+from helexa.cortex.ledger.base import Settled
 
 NONE = "none"
 """Label of a request that never reached a node, or named no model that we know."""
@@ -113,6 +114,17 @@ class CortexMetrics:
         if bundle is None:
             bundle = self._keys[account, key] = KeyMetrics(self, account, key)
         return bundle
+
+    def spent(self, settled: Settled) -> None:
+        """Count what was settled, for its key."""
+        who = (settled.account_id, settled.key_id)
+        key, prompt, completion = self._keys.get(who), settled.prompt, settled.completion
+        if key is None:
+            key = self.key(*who)
+        # Slots are written directly here and in ``closing``: calls would be a tenth of a request.
+        key.spend.value += prompt + completion
+        key.spend_prompt.value += prompt
+        key.spend_completion.value += completion
 
 
 def open_descriptors() -> int:

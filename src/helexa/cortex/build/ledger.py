@@ -13,11 +13,9 @@ from helexa.cortex.exchange.settling import Settler
 from helexa.cortex.fleet.client import NodeApi
 from helexa.cortex.fleet.fleet import Fleet
 from helexa.cortex.keys.keyring import Keyring
-from helexa.cortex.ledger.base import Settled
 from helexa.cortex.ledger.keys import MemoryKeys
 from helexa.cortex.ledger.keys_sql import SqlKeys
 from helexa.cortex.ledger.opening import OpenLedger, default_url
-from helexa.cortex.metrics import CortexMetrics
 from helexa.cortex.usage import keep_for
 
 
@@ -71,21 +69,13 @@ def make_settler(
     return Settler(
         kept.book,
         api,
-        booked=lambda settled: booked(parts.metrics, settled),
+        booked=parts.metrics.spent,
         heard=heard,
         slice_tokens=parts.settings.ledger.slice_tokens,
         lease_s=parts.settings.ledger.lease_secs,
         gateway=parts.name,
         epoch=parts.epoch,
     )
-
-
-def booked(metrics: CortexMetrics, settled: Settled) -> None:
-    """Count what was settled on a node's word alone."""
-    key = metrics.key(settled.account_id, settled.key_id)
-    key.spend.inc(settled.total)
-    key.spend_prompt.inc(settled.prompt)
-    key.spend_completion.inc(settled.completion)
 
 
 async def recover(parts: Parts, kept: OpenLedger, keyring: Keyring, fleet: Fleet) -> None:
@@ -101,7 +91,7 @@ async def recover(parts: Parts, kept: OpenLedger, keyring: Keyring, fleet: Fleet
         kept.estate,
         lambda: (node.name for node in fleet.snapshot().nodes),
         fleet.api,
-        booked=lambda settled: booked(parts.metrics, settled),
+        booked=parts.metrics.spent,
         freed=book.refresh,
         estimated=estimated,
         log=parts.log,

@@ -96,20 +96,11 @@ def settle(exchange: Exchange) -> None:
     if exchange.usage is not None:
         settled = settler.settle(placed.node, request_id, attempt, exchange.usage, exchange.model)
         if settled is not None:
-            spend(exchange, settled.prompt, settled.completion)
+            exchange.desk.metrics.spent(settled)
     elif exchange.outcome == "failed":
         settler.settle(placed.node, request_id, attempt, Usage())
     else:
         settler.settle_later(placed.node, request_id, attempt)
-
-
-def spend(exchange: Exchange, prompt: int, completion: int) -> None:
-    """Count settled tokens for the key."""
-    key = exchange.desk.metrics.key(exchange.principal.account_id, exchange.principal.key_id)
-    # Slots are written directly here and below: seven calls a request would be a tenth of it.
-    key.spend.value += prompt + completion
-    key.spend_prompt.value += prompt
-    key.spend_completion.value += completion
 
 
 def _count_refusal(exchange: Exchange) -> None:

@@ -10,6 +10,7 @@ import asyncio
 
 from helexa.cortex.ledger.backing import Entry
 from helexa.cortex.ledger.base import RequestKey
+from helexa.cortex.ledger.database import Row
 from helexa.cortex.ledger.scope import Account, Scope
 from helexa.cortex.ledger.spend import Batch, Line, Sum
 
@@ -44,24 +45,25 @@ def batch_of(pending: Pending, number: int, at: int, life: int) -> Batch:
     Args:
         at: Epoch milliseconds.
     """
-    lines: list[Line] = []
+    lines: list[Row] = []
     sums: dict[Account, Sum] = {}
     paid = dict(pending.returned)
-    new = tuple.__new__  # a third of what a named tuple's own constructor costs
     for account, last, granted, blocks, prompt, completion, overrun, state in pending.entries:
         who, total = account.principal, prompt + completion
-        line = (
+        line = (  # a ``Line``, without what a named tuple's own constructor costs
             last.request_id, last.attempt, life, state, at, who.account_id, who.key_id, last.node,
             last.model, granted, total, prompt, completion, last.cached, last.reasoning, overrun,
             int(last.estimated),
         )  # fmt: skip
-        lines.append(new(Line, line))
+        lines.append(line)
         if not total:
             continue
         found = sums.get(account)
         if found is None:
             found = sums[account] = Sum()
-        found.add(prompt, completion)
+        found.requests += 1
+        found.prompt += prompt
+        found.completion += completion
         for scope in blocks:
             paid[scope] = paid.get(scope, 0) + total
     scopes: dict[Scope, Sum] = {}

@@ -351,8 +351,7 @@ class Book:
             prompt = min(prompt, billed)
         completion = billed - prompt
         if billed:  # an attempt that was refused or never sent is no request
-            account.own.count(prompt, completion)
-            account.shared.count(prompt, completion)
+            account.count(prompt, completion)
         if tokens is not None or account.scopes:
             self._release(row, billed)
         if self._backing is not None and (reported or row.told):

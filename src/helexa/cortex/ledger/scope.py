@@ -137,12 +137,6 @@ class Scope:
         for cap in self.caps:
             cap.book(billed, now)
 
-    def count(self, prompt: int, completion: int) -> None:
-        """One more request, which the store does not know yet."""
-        self.requests += 1
-        self.prompt += prompt
-        self.completion += completion
-
     def returned(self, tokens: int) -> None:
         """Free tokens are on their way back to the store."""
         self.free -= tokens
@@ -221,6 +215,16 @@ class Account:
     def reach(self, now: float) -> int:
         """Tokens that could be granted if the store gave all it has."""
         return min(scope.free + max(0, scope.leasable(now)) for scope in self.scopes)
+
+    def count(self, prompt: int, completion: int) -> None:
+        """One more request, which the store does not know yet."""
+        own, shared = self.own, self.shared
+        own.requests += 1
+        own.prompt += prompt
+        own.completion += completion
+        shared.requests += 1
+        shared.prompt += prompt
+        shared.completion += completion
 
     def near_its_end(self) -> bool:
         """Whether a scope has no more to ask for, or somebody is short of it."""

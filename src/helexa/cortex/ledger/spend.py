@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from helexa.cortex.ledger.database import Database, insert
+from helexa.cortex.ledger.database import Database, Row, insert
 from helexa.cortex.ledger.window import BUCKETS
 
 
@@ -77,18 +77,18 @@ class Batch(NamedTuple):
     Args:
         number: Grows by one; written once, however often it is tried.
         at: Epoch milliseconds.
-        lines: What ended.
+        lines: What ended; each a ``Line``, or a tuple like it.
         running: What has not, and how far it is.
         blocks: Tokens by the scope whose block pays them.
-        sums: By the name of a scope, what ``lines`` cost it; None has them counted here.
+        sums: By the name of a scope, what ``lines`` cost it.
     """
 
     number: int
     at: int
-    lines: Sequence[Line]
+    lines: Sequence[Row]
     running: Sequence[Line]
     blocks: Sequence[tuple[str, int]]
-    sums: Mapping[str, Sum] | None = None
+    sums: Mapping[str, Sum]
 
 
 _COLUMNS: Final = ", ".join(Line._fields)
@@ -121,7 +121,7 @@ def write_batch(db: Database, life: int, batch: Batch) -> None:
         raise Fenced
     insert(db, INSERT, batch.running, ONCE)
     insert(db, INSERT, batch.lines, ONCE)
-    spend(db, batch.sums if batch.sums is not None else sums_of(batch.lines), batch.at)
+    spend(db, batch.sums, batch.at)
     pay(db, life, batch.blocks)
 
 
