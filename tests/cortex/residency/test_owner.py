@@ -116,7 +116,8 @@ async def test_a_victim_that_is_busy_by_the_nodes_own_word_stays_servable_or_not
     models = (profile("used", vram_mb=20_000), profile("new", vram_mb=20_000))
     async with fake_node(model("used", vram_used_mb=20_000, servable={"ok": servable})) as node:
         node.free_mb = 4_000
-        async with residing(node, models=models) as residency:
+        rules = Rules(min_residency_s=0.0, max_wait_s=4.0)  # a turn is at most half of it
+        async with residing(node, models=models, rules=rules) as residency:
             node.loads["used"] = {"in_flight": 1, "max_in_flight": 4}  # not on the event stream
             waiter = residency.join("new", asyncio.get_running_loop().time() + 60)
             await asyncio.sleep(0.5)
