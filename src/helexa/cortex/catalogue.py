@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from helexa.core.fleet import Limit, ModelEntry
+from helexa.core.fleet import Discovery, Limit, ModelEntry
 from helexa.core.outlook import Outlook
 from helexa.cortex.fleet.snapshot import FleetSnapshot, NodeSnapshot
 from helexa.cortex.profiles import BUILT_IN, Profile, Profiles
@@ -42,12 +42,32 @@ def feasible(profile: Profile, node: NodeSnapshot) -> bool:
         return False
     if profile.harness is not None and profile.harness not in node.discovery.harnesses:
         return False
-    if hopeless(node.outlooks.get(profile.id)):
-        return False
+    return not hopeless(node.outlooks.get(profile.id)) and _large_enough(profile, node.discovery)
+
+
+def _large_enough(profile: Profile, node: Discovery) -> bool:
     least = profile.min_device_vram_mb or 0
-    devices = node.discovery.devices
-    enough = sum(device.vram_total_mb >= least for device in devices)
-    return enough >= profile.min_devices or (not devices and profile.min_devices <= 1 and not least)
+    enough = sum(device.vram_total_mb >= least for device in node.devices)
+    small = profile.min_devices <= 1 and not least
+    return enough >= profile.min_devices or (not node.devices and small)
+
+
+def obstacle(profile: Profile, fleet: FleetSnapshot) -> str | None:
+    """What the catalogue demands and no node of the fleet has, in words; None without such."""
+    pinned = profile.pinned_on
+    if pinned and not any(node.name in pinned for node in fleet.nodes):
+        return f"it is pinned on {', '.join(pinned)}, and this fleet has no such node"
+    found = [n.discovery for n in fleet.reachable if not pinned or n.name in pinned]
+    known = [discovery for discovery in found if discovery is not None]
+    if not known:
+        return None
+    harness = profile.harness
+    if harness is not None and not any(harness in node.harnesses for node in known):
+        return f"no node that it may run on has the engine {harness!r}"
+    if not any(_large_enough(profile, node) for node in known):
+        each = f" of {profile.min_device_vram_mb} MiB" if profile.min_device_vram_mb else ""
+        return f"it wants {profile.min_devices} devices{each}; no node that it may run on has them"
+    return None
 
 
 def hopeless(outlook: Outlook | None) -> bool:

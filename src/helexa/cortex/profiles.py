@@ -14,6 +14,9 @@ from helexa.cortex.watched import stamp_of
 BUILT_IN = "helexa/spark"
 """The model that ships with every node and is loadable without being in the catalogue."""
 
+_SOURCES = ("hf", "file", "builtin")
+"""Sources that every node knows by these names."""
+
 DEFAULT_PRIORITY = 100
 PINNED_PRIORITY = 1000
 
@@ -109,12 +112,12 @@ def check_profiles(profiles: Profiles, where: str) -> None:
     """
     ids: set[str] = set()
     for index, profile in enumerate(profiles.models):
-        if not profile.id:
-            raise SettingsError(f"{where}: models[{index}].id is empty")
         if profile.id in ids:
             raise SettingsError(f"{where}: models[{index}].id: {profile.id!r} is there twice")
+        _check_id(profile.id, f"{where}: models[{index}].id")
         ids.add(profile.id)
     for alias, target in profiles.aliases.items():
+        _check_id(alias, f"{where}: aliases")
         if alias in ids:
             raise SettingsError(f"{where}: aliases: {alias!r} is also a model; rename one")
         if target in profiles.aliases:
@@ -126,6 +129,18 @@ def check_profiles(profiles: Profiles, where: str) -> None:
             raise SettingsError(
                 f"{where}: aliases: {alias!r} points at {target!r}, an unknown model"
             )
+
+
+def _check_id(name: str, at: str) -> None:
+    """Refuse a name that nobody could ask for, or under which no node would list a model."""
+    if not name or not name.isprintable() or name != name.strip():
+        raise SettingsError(f"{at}: {name!r} is no name: it is empty, or has white space around it")
+    scheme, colon, rest = name.partition(":")
+    if colon and scheme in _SOURCES:
+        raise SettingsError(
+            f"{at}: {name!r} names its source, which is no part of an id; write {rest!r}, "
+            f"with source = {name!r}"
+        )
 
 
 class ProfileFile:

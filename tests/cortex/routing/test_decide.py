@@ -147,6 +147,21 @@ def test_a_known_model_that_nobody_can_run_is_unavailable_not_missing() -> None:
     assert type(refused(CATALOGUE)) is ServiceUnavailable
 
 
+@pytest.mark.parametrize(
+    ("wants", "words"),
+    [
+        ({"pinned_on": ("attic", "cellar")}, "pinned on attic, cellar, and this fleet has no such"),
+        ({"harness": "vllm"}, "no node that it may run on has the engine 'vllm'"),
+        ({"min_devices": 2}, "it wants 2 devices;"),
+        ({"min_device_vram_mb": 24_000, "pinned_on": ("one",)}, "1 devices of 24000 MiB"),
+    ],
+)
+def test_what_the_catalogue_demands_and_no_node_has_is_said(
+    wants: dict[str, Any], words: str
+) -> None:
+    assert words in refused(Profiles((Profile("m", **wants),)), node("one")).message
+
+
 def test_an_unknown_model_is_missing_only_once_every_node_has_been_heard_or_given_up() -> None:
     silent = NodeSnapshot("two", "")
     assert type(refused(Profiles(), node("one"), silent)) is ServiceUnavailable

@@ -24,7 +24,7 @@ from helexa.core.errors import (
     ServiceUnavailable,
 )
 from helexa.core.fleet import Download
-from helexa.cortex.catalogue import feasible_nodes, hopeless, profile_of
+from helexa.cortex.catalogue import feasible_nodes, hopeless, obstacle, profile_of
 from helexa.cortex.fleet.snapshot import FleetSnapshot, NodeSnapshot
 from helexa.cortex.profiles import Profile, Profiles
 from helexa.cortex.standing import declined, unless_away
@@ -156,10 +156,11 @@ def _why_not(
         said = [(n.name, n.outlooks[model]) for n in usable if _declined(n, model)]
         if said:
             return unless_away(declined(model, said), fleet, usable, DECLINED_S)
-        return ServiceUnavailable(
-            f"No node that could run {model!r} is available. See GET /health for the nodes.",
-            retry_after_s=RECOVERY_S,
-        )
+        lacking = obstacle(profile, fleet)
+        words = f"No node that could run {model!r} is available. See GET /health for the nodes."
+        if lacking is not None:
+            words = f"No node here can run {model!r}: {lacking}."
+        return ServiceUnavailable(words, retry_after_s=RECOVERY_S)
     if not fleet.settled:
         return ServiceUnavailable(
             f"Not every node has answered yet, so it is not known who has {model!r}.",
