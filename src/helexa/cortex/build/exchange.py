@@ -70,9 +70,8 @@ def make_desk(
 
 
 def request_end(desk: Desk, node: str, record: RequestRecord) -> None:
-    """A node's last word about a request, which may have ended here this very moment."""
+    """A node's last word about a request; if that is not booked yet, the settler keeps it."""
     metrics = desk.metrics
-    desk.books.flush()
     if record.discarded:
         metrics.discarded.inc(record.discarded)
     if record.state in _WASTED:
