@@ -7,7 +7,7 @@ log line. ``benchmarks/gateway.py`` says what all of that costs in a process tha
 writes sockets; this says, with little noise, what a change of the code is worth. Compare two
 versions with ``PYTHONPATH=other/src``.
 
-    python benchmarks/chain.py [--batches 600]
+    python benchmarks/chain.py [--batches 600] [--capped]
 """
 
 # ruff: noqa: SLF001  # it puts its own ends into a pool that would connect
@@ -41,6 +41,7 @@ from helexa.relay.process import freeze_heap
 from helexa.relay.server import ServerProtocol
 from helexa.relay.upstream import UpstreamConnection
 
+CAP = 10**12
 CLIENTS = 32
 """Requests at once; a batch is one of each."""
 
@@ -131,10 +132,10 @@ class Chain:
         outbox.flush()
 
 
-async def measure(stub: Stub, batches: int) -> dict[str, float]:
+async def measure(stub: Stub, batches: int, cap: int | None) -> dict[str, float]:
     """CPU µs per request, plain and streamed."""
     loop = asyncio.get_running_loop()
-    settings = msgspec.toml.decode(cortex_toml(stub.urls), type=CortexSettings)
+    settings = msgspec.toml.decode(cortex_toml(stub.urls, cap=cap), type=CortexSettings)
     gateway = assemble(settings, loop)
     await gateway.rooms.keyring.refresh()
     polls, books = (
@@ -146,6 +147,8 @@ async def measure(stub: Stub, batches: int) -> dict[str, float]:
     ):
         await asyncio.sleep(0.05)
     polls.cancel()
+    if cap is not None:  # as a gateway does when it starts
+        await gateway.rooms.ledger.learn(gateway.rooms.keyring.table.principals)
     freeze_heap()
     chain, found = Chain(gateway), dict[str, float]()
     for name, batch, stream in (("plain", chain.plain, False), ("streamed", chain.streamed, True)):
@@ -169,17 +172,16 @@ async def measure(stub: Stub, batches: int) -> dict[str, float]:
     return found
 
 
-def run(batches: int) -> Report:
+def run(batches: int, *, capped: bool) -> Report:
     """Measure, and say it."""
-    found = report.report(
-        "chain", "a request inside the gateway", f"python benchmarks/chain.py --batches {batches}"
-    )
+    command = f"python benchmarks/chain.py --batches {batches}{' --capped' if capped else ''}"
+    found = report.report("chain", "a request inside the gateway", command)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="helexa-chain-")))
         os.environ["XDG_STATE_HOME"] = str(scratch)
         stub = Stub(scratch)
         stack.callback(stub.stop)
-        costs = uvloop.run(measure(stub, batches))
+        costs = uvloop.run(measure(stub, batches, CAP if capped else None))
     rows = [[name, f"{us:.1f}"] for name, us in costs.items()]
     found.tables.append(
         TableData("CPU µs of the thread per request, lower quartile", ["", "µs"], rows)
@@ -189,9 +191,10 @@ def run(batches: int) -> Report:
 
 @click.command(help=__doc__)
 @click.option("--batches", default=600, show_default=True, help="Of 32 requests.")
+@click.option("--capped", is_flag=True, help="Every key has a balance, far from spent.")
 @report.json_option
-def main(batches: int, json_file: Path | None) -> None:
-    report.finish(run(batches), json_file)
+def main(batches: int, json_file: Path | None, *, capped: bool) -> None:
+    report.finish(run(batches, capped=capped), json_file)
 
 
 if __name__ == "__main__":
