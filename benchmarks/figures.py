@@ -32,6 +32,7 @@ ORDER = (
     "stack",
     "sizes",
     "node",
+    "batching",
     "vllm",
     "prefill_chunks",
     "fairness",

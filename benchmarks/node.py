@@ -2,51 +2,61 @@
 
 Same machine, same run, same settings: the bare engine is started by the node's own engine file
 with the same plan, and the two are asked in turns, there and back again, so that a machine that
-becomes slower or faster meanwhile does so for both; medians of the rounds' ratios count. The large
-model is one of random weights in the shape of Qwen3-0.6B; with the built-in model, which decodes
-thousands of tokens a second, the node is the whole cost.
+becomes slower or faster meanwhile does so for both; medians of the rounds' ratios count. Tokens per
+second are those of the time in which every stream of a burst had its first token and none had
+ended: what comes before is the first token's own figure. The large model is one of random weights
+in the shape of Qwen3-0.6B; with the built-in model, which decodes thousands of tokens a second, the
+node is the whole cost.
 
 What the node itself computes for a token is printed too: CPU time hardly depends on who else is
 there, and where it is a hundredth of the engine's, a ratio that is further off than that is noise.
 
-Predicted against measured memory is ``memory_plan.py``, exact counts are ``metering.py``, shares
-of two callers ``fairness.py``, faults ``chaos.py``.
+What eight streams bring with other file formats is ``batching.py``. Predicted against measured
+memory is ``memory_plan.py``, exact counts are ``metering.py``, shares of two callers
+``fairness.py``, faults ``chaos.py``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
 import uvloop
 from kit import report
-from kit.chat import ask, body
+from kit.chat import ask, body, together
+from kit.engine import bare_engine
 from kit.node import SPARK, Node
 from kit.paired import TURNS, ratio, there_and_back
 from kit.process import Failed
 from kit.report import Figure, Report
 
-from helexa.neuron.engines.base import Address
-from helexa.neuron.engines.llamacpp.engine import LlamaCpp
-from helexa.neuron.engines.supervisor import EngineProcess, EngineSpec
-from helexa.neuron.hardware import Hardware
-from helexa.neuron.models.inspect import inspect
 from helexa.neuron.models.synthetic import QWEN3_0_6B, write_model
 from helexa.spark import gguf_path
 
 SLOTS, CONTEXT = 8, 2048
-LONGEST_S = 210.0  # of one comparison; on a machine that is slower than that, fewer rounds
+WANTED = {"slots": SLOTS, "ctx": CONTEXT, "headroom_mb": 2048, "cache_ram_mb": 256}
+LEAST_ROUNDS = 3  # on a machine that is too slow for more
 STREAMS = (1, SLOTS)
 ENGINE = f"[engines.llamacpp]\nslots = {SLOTS}\nctx = {CONTEXT}\n"
 ALONE = "[admission]\nreserve_seats = 0\nmax_queue_depth = 128\nmax_wait_secs = 300\n"
+
+
+@dataclass(frozen=True)
+class Bursts:
+    """How much is asked: tokens of an answer by the number of streams, and for how long each
+    number of streams is asked; ``LEAST_ROUNDS`` in any case."""
+
+    tokens: dict[int, int]
+    seconds: float
+
+
+LARGE, SMALL = Bursts({1: 32, SLOTS: 32}, 55.0), Bursts({1: 400, SLOTS: 200}, 10.0)
 
 
 @dataclass
@@ -64,33 +74,10 @@ class Side:
     cpu_s: float = 0.0
 
     def forget(self) -> None:
-        """Nobody is warm in the first round."""
+        """Nobody is warm in the first burst."""
         for kept in (*self.rates.values(), *self.firsts.values()):
             kept.clear()
         self.tokens, self.cpu_s = 0, 0.0
-
-
-@asynccontextmanager
-async def bare_engine(path: Path, model: str, state: Path) -> AsyncIterator[tuple[Address, int]]:
-    """The engine as the node would start it, without the node; where, and its process."""
-    engine, hardware = LlamaCpp(os.environ), Hardware.of_this_host(os.environ)
-    facts = inspect(path, model)
-    wanted = {"slots": SLOTS, "ctx": CONTEXT, "headroom_mb": 2048, "cache_ram_mb": 256}
-    plan = engine.plan(facts, hardware.host(), wanted)
-    hardware.stop()
-    spec = EngineSpec(
-        engine.name,
-        model,
-        lambda: engine.launch(facts, plan, model),
-        lambda address: engine.ready(address, model),
-    )
-    process = EngineProcess(spec, state)
-    try:
-        address = await process.start()
-        assert process.pid is not None
-        yield address, process.pid
-    finally:
-        await process.stop()
 
 
 def own_cpu_s(pid: int) -> float:
@@ -102,40 +89,40 @@ async def burst(side: Side, streams: int, tokens: int, mark: str) -> None:
     """``streams`` answers at once; no two prompts alike, the same for both sides."""
     texts = [f"{mark} {number}: one two three four five" for number in range(streams)]
     computed = own_cpu_s(side.pid)
-    began = time.perf_counter()
     answers = await asyncio.gather(
         *(ask(side.port, body(side.model, t, tokens), headers=side.headers) for t in texts)
     )
-    seconds = time.perf_counter() - began
     side.cpu_s += own_cpu_s(side.pid) - computed
     side.tokens += streams * tokens
     for answer in answers:
         if not answer.whole or answer.tokens != tokens:
             raise Failed(f"{side.name}: {answer.status} {bytes(answer.raw[-300:])!r}")
-    side.rates[streams].append(streams * tokens / seconds)
+    side.rates[streams].append(together(answers))
     side.firsts[streams].append(statistics.median(a.first_s for a in answers))
 
 
 async def compare(
-    path: Path, model: str, node: Node, scratch: Path, rounds: int, tokens: dict[int, int]
+    path: Path, model: str, node: Node, scratch: Path, rounds: int, plan: Bursts
 ) -> tuple[Side, Side]:
-    """Both sides in turns."""
-    async with bare_engine(path, model, scratch / f"bare-{path.stem}") as (address, pid):
+    """Both sides in turns, after a burst of each that does not count."""
+    state = scratch / f"bare-{path.stem}"
+    async with bare_engine(path, model, state, WANTED) as (address, pid):
         key = {"authorization": f"Bearer {address.api_key}"}
         bare = Side("bare engine", address.uds or address.port, key, model, pid)
         ours = Side("node", node.port, {}, model, node.process.pid)
-        began = time.perf_counter()
-        for number in range(-1, rounds):
-            if number > 0 and time.perf_counter() - began > LONGEST_S:
-                click.echo(f"{model}: {number} rounds must do, the machine is slow", err=True)
-                break
+        for side in (bare, ours):
+            await burst(side, SLOTS, plan.tokens[SLOTS], "warm")
+            side.forget()
+        spent = dict.fromkeys(STREAMS, 0.0)
+        for number in range(rounds):
             for streams in STREAMS:
+                if number >= LEAST_ROUNDS and spent[streams] > plan.seconds:
+                    continue
+                began = time.perf_counter()
                 for turn, side in enumerate(there_and_back(bare, ours, number)):
                     mark = f"round {number}, {turn // TURNS}"
-                    await burst(side, streams, tokens[streams], mark)
-            if number < 0:
-                bare.forget()
-                ours.forget()
+                    await burst(side, streams, plan.tokens[streams], mark)
+                spent[streams] += time.perf_counter() - began
             click.echo(f"{model}: round {number + 1}/{rounds}", err=True)
     return bare, ours
 
@@ -164,7 +151,7 @@ def versus(name: str, bare: Side, ours: Side, bars: tuple[float, float | None]) 
 
 
 def eight_to_one(side: Side) -> float:
-    """Tokens per second of all streams together, to those of one; both over whole answers."""
+    """Tokens per second of all streams together, to those of one."""
     return statistics.median(side.rates[SLOTS]) / statistics.median(side.rates[1])
 
 
@@ -208,14 +195,14 @@ async def measure(scratch: Path, rounds: int, large: bool) -> list[Figure]:
         if large:
             path = write_model(scratch / "qwen3-0.6b-shaped.gguf", QWEN3_0_6B)
             model = str(node.load(str(path))["id"])
-            sides = await compare(path, model, node, scratch, rounds, {1: 24, SLOTS: 24})
+            sides = await compare(path, model, node, scratch, rounds, LARGE)
             found += versus("0.6B shape", *sides, (0.98, 1.05))
             bare, ours = (eight_to_one(side) for side in sides)
             note = f"the bare engine: {bare:.3g} ×"
             found.append(report.at_least("0.6B shape: eight streams, to one", ours, 3, "×", note))
             node.ask("/models/unload", {"model_id": model})
         node.load(SPARK)
-        sides = await compare(gguf_path(), SPARK, node, scratch, 2 * rounds, {1: 400, SLOTS: 200})
+        sides = await compare(gguf_path(), SPARK, node, scratch, rounds, SMALL)
         found += versus("spark", *sides, (0.80, None))
         node.stop()
 
@@ -237,7 +224,7 @@ def run(rounds: int, large: bool) -> Report:
 
 
 @click.command(help=__doc__)
-@click.option("--rounds", default=5, show_default=True, help="Rounds with the large model.")
+@click.option("--rounds", default=12, show_default=True, help="Rounds at most, with either model.")
 @click.option("--large/--no-large", default=True, help="Whether to measure the large model.")
 @report.json_option
 def main(rounds: int, large: bool, json_file: Path | None) -> None:

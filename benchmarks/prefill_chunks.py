@@ -23,14 +23,12 @@ import click
 import msgspec
 import uvloop
 from kit import report
+from kit.engine import bare_engine
 from kit.process import Failed, cpu_seconds
 from kit.report import Figure
 
 from helexa.neuron.engines.base import Address
 from helexa.neuron.engines.llamacpp.engine import LlamaCpp
-from helexa.neuron.engines.supervisor import EngineProcess, EngineSpec
-from helexa.neuron.hardware import Hardware
-from helexa.neuron.models.inspect import inspect
 from helexa.neuron.models.synthetic import QWEN3_0_6B, write_model
 
 SETTINGS = ((64, "auto"), (64, "off"), (32, "off"), (16, "auto"), (16, "off"), (8, "off"))
@@ -87,25 +85,10 @@ def _processed(line: bytes) -> int:
 @contextlib.asynccontextmanager
 async def running(path: Path, chunk: int, attention: str, scratch: Path) -> AsyncIterator[Engine]:
     """An engine with chunks of so many tokens."""
-    engine, hardware = LlamaCpp(os.environ), Hardware.of_this_host(os.environ)
     extra = {"batch": chunk, "flash_attention": attention}
     wanted = {"slots": 1, "ctx": 4096, "gpu_layers": 0, "extra": extra}
-    facts = inspect(path, "m")
-    plan = engine.plan(facts, hardware.host(), wanted)
-    hardware.stop()
-    spec = EngineSpec(
-        engine.name,
-        "m",
-        lambda: engine.launch(facts, plan, "m"),
-        lambda address: engine.ready(address, "m"),
-    )
-    process = EngineProcess(spec, scratch)
-    try:
-        address = await process.start()
-        assert process.pid is not None
-        yield Engine(engine, address, process.pid)
-    finally:
-        await process.stop()
+    async with bare_engine(path, "m", scratch, wanted) as (address, pid):
+        yield Engine(LlamaCpp(os.environ), address, pid)
 
 
 async def measure(tokens: int, scratch: Path) -> tuple[list[list[str]], dict[str, float]]:

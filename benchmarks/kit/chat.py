@@ -6,16 +6,22 @@ import asyncio
 import json
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from kit.process import Failed
 
 _FIRST = (b'"content":"', b'"reasoning_content":"')
 
 
 @dataclass(slots=True)
 class Answer:
-    """What came back. Times are of ``perf_counter``; 0 is never."""
+    """What came back. Times are of ``perf_counter``; 0 is never.
+
+    Args:
+        reads: When bytes with tokens came, and how many events of tokens had come by then.
+    """
 
     began: float
     status: int = 0
@@ -24,6 +30,7 @@ class Answer:
     whole: bool = False
     head: bytes = b""
     raw: bytearray = field(default_factory=bytearray)
+    reads: list[tuple[float, int]] = field(default_factory=list)
 
     @property
     def first_s(self) -> float:
@@ -123,8 +130,11 @@ async def _read(reader: asyncio.StreamReader, answer: Answer, leave_after: int |
     answer.head = await reader.readuntil(b"\r\n\r\n")
     answer.status = int(answer.head[9:12])
     while data := await reader.read(65536):
-        if not answer.first and any(mark in data for mark in _FIRST):
-            answer.first = time.perf_counter()
+        fresh = sum(data.count(mark) for mark in _FIRST)
+        if fresh:
+            now, told = time.perf_counter(), answer.reads[-1][1] if answer.reads else 0
+            answer.first = answer.first or now
+            answer.reads.append((now, told + fresh))
         answer.raw += data
         if b"data: [DONE]" in answer.raw[-len(data) - 16 :]:
             answer.last = time.perf_counter()
@@ -132,3 +142,20 @@ async def _read(reader: asyncio.StreamReader, answer: Answer, leave_after: int |
             return
         if leave_after is not None and len(answer.raw) >= leave_after:
             return
+
+
+def together(answers: Sequence[Answer]) -> float:
+    """Tokens per second of all answers while every one of them was being written.
+
+    Raises:
+        Failed: There was no such time.
+    """
+    began = max(answer.first for answer in answers)
+    ended = min(answer.reads[-1][0] for answer in answers)
+    if ended <= began:
+        raise Failed("one answer ended before another began; ask for longer ones")
+    return sum(_told(answer, ended) - _told(answer, began) for answer in answers) / (ended - began)
+
+
+def _told(answer: Answer, moment: float) -> int:
+    return max((told for when, told in answer.reads if when <= moment), default=0)

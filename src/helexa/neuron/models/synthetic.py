@@ -22,13 +22,18 @@ TEMPLATE = (
     " + '<|im_end|>\\n' }}{%- endfor %}{%- if add_generation_prompt %}"
     "{{- '<|im_start|>assistant\\n' }}{%- endif %}"
 )
+QUANTS = ("F32", "BF16", "F16", "Q8_0", "Q4_0")
 _ALIGNMENT = 32
 _PIECE = 1 << 20
 _SCALE = struct.pack("<e", 0.001)
+_SMALL = {  # the high byte of a number around 0.02, whatever noise it was: sign and exponent
+    "F16": bytes((b & 0x80) | 0x20 | (b & 0x03) for b in range(256)),
+    "BF16": bytes((b & 0x80) | 0x3C for b in range(256)),
+}
 
 
 class Shape(msgspec.Struct, frozen=True):
-    """A dense model of the Qwen3 architecture; ``quant`` is ``F16``, ``Q8_0`` or ``Q4_0``."""
+    """A dense model of the Qwen3 architecture; ``quant`` is one of ``QUANTS``."""
 
     layers: int = 28
     embedding: int = 1024
@@ -183,14 +188,12 @@ def _write_data(
 
 
 def _noise(kind: str, rng: random.Random) -> bytes:
-    """About a megabyte of values around ±0.02 in whole blocks; norms (F32) are ones."""
+    """About a megabyte of values around ±0.02 in whole blocks; F32 (norms, mostly) are ones."""
     if kind == "F32":
         return struct.pack("<f", 1.0) * (_PIECE // 4)
-    if kind == "F16":
+    if kind in _SMALL:
         values = bytearray(rng.randbytes(_PIECE))
-        # The high byte is sign, five bits of exponent, two of mantissa: keep exponents small.
-        high = bytes((b & 0x80) | 0x20 | (b & 0x03) for b in range(256))
-        values[1::2] = values[1::2].translate(high)
+        values[1::2] = values[1::2].translate(_SMALL[kind])
         return bytes(values)
     block = TYPES[{"Q8_0": 8, "Q4_0": 2}[kind]]
     return b"".join(_SCALE + rng.randbytes(block.size - 2) for _ in range(_PIECE // block.size))

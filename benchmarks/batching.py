@@ -1,0 +1,111 @@
+"""What eight streams bring together, of one stream's tokens per second, by file format.
+
+One stream reads every weight for every token; eight share the reading, and the arithmetic is what
+remains. So the ratio says how far a format is from the machine's memory at one stream, and how good
+its kernels are at eight rows: the fewer bytes a weight has, the sooner arithmetic is the limit.
+The bare engine as the node starts it, with models of random weights in the shape of Qwen3-0.6B.
+Tokens per second are those of the time in which all streams of a burst are being written.
+
+CPU time per token is printed too, prompts included: on a machine with other work only that can be
+compared. ``F32`` is there for what it shows; nobody serves it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+import msgspec
+import uvloop
+from kit import report
+from kit.chat import ask, body, together
+from kit.engine import bare_engine
+from kit.process import Failed, cpu_seconds
+from kit.report import Figure
+
+from helexa.neuron.engines.base import Address
+from helexa.neuron.models.synthetic import QUANTS, QWEN3_0_6B, write_model
+
+STREAMS = (1, 8)
+TOKENS = 24
+WANTED = {"slots": max(STREAMS), "ctx": 2048, "gpu_layers": 0, "cache_ram_mb": 0}
+COLUMNS = ["format", "MB", "one stream, tokens/s", "GB/s", "eight streams, tokens/s", "ratio"]
+COLUMNS += ["CPU ms/token, one", "eight", "ratio"]
+
+
+@dataclass
+class Found:
+    """What bursts of so many streams brought."""
+
+    rates: list[float] = field(default_factory=list)
+    cpu_ms: list[float] = field(default_factory=list)
+
+    @property
+    def rate(self) -> float:
+        """Tokens per second."""
+        return statistics.median(self.rates)
+
+    @property
+    def cost(self) -> float:
+        """CPU milliseconds for a token; what disturbs only adds to it."""
+        return min(self.cpu_ms)
+
+
+async def burst(address: Address, pid: int, streams: int, mark: str) -> tuple[float, float]:
+    """So many answers at once: tokens per second and CPU milliseconds for a token."""
+    port, key = address.uds or address.port, {"authorization": f"Bearer {address.api_key}"}
+    computed = cpu_seconds([pid])
+    answers = await asyncio.gather(
+        *(ask(port, body("m", f"{mark} {n}", TOKENS), headers=key) for n in range(streams))
+    )
+    if not all(answer.whole for answer in answers):
+        raise Failed(f"an answer broke off: {bytes(answers[0].raw[-300:])!r}")
+    cost = 1e3 * (cpu_seconds([pid]) - computed) / (streams * TOKENS)
+    return together(answers), cost
+
+
+async def measure(quant: str, rounds: int, scratch: Path) -> list[str]:
+    """The row of one format."""
+    path = write_model(scratch / f"{quant}.gguf", msgspec.structs.replace(QWEN3_0_6B, quant=quant))
+    size, found = path.stat().st_size, {streams: Found() for streams in STREAMS}
+    async with bare_engine(path, "m", scratch / quant, WANTED) as (address, pid):
+        for number in range(-1, rounds):
+            for streams in STREAMS:
+                rate, cost = await burst(address, pid, streams, f"round {number}")
+                if number >= 0:
+                    found[streams].rates.append(rate)
+                    found[streams].cpu_ms.append(cost)
+    path.unlink()
+    one, eight = (found[streams] for streams in STREAMS)
+    speeds = [f"{one.rate:.1f}", f"{one.rate * size / 1e9:.1f}", f"{eight.rate:.1f}"]
+    costs = [f"{one.cost:.1f}", f"{eight.cost:.1f}", f"{one.cost / eight.cost:.2f}"]
+    return [quant, f"{size / 1e6:,.0f}", *speeds, f"{eight.rate / one.rate:.2f}", *costs]
+
+
+@click.command(help=__doc__)
+@click.option("--format", "quants", type=click.Choice(QUANTS), multiple=True, help="Only these.")
+@click.option("--rounds", default=3, show_default=True, help="Bursts of each kind.")
+@report.json_option
+def main(quants: tuple[str, ...], rounds: int, json_file: Path | None) -> None:
+    command = " ".join(["python benchmarks/batching.py", *(f"--format {q}" for q in quants)])
+    found = report.report("batching", "eight streams and one, by file format", command)
+    rows = []
+    try:
+        for quant in quants or QUANTS:
+            with tempfile.TemporaryDirectory(prefix="helexa-bench-") as scratch:
+                rows.append(uvloop.run(measure(quant, rounds, Path(scratch))))
+            click.echo("  ".join(rows[-1]), err=True)
+    except (Failed, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    found.tables.append(report.TableData("The bare engine", COLUMNS, rows))
+    best = max(rows, key=lambda row: float(row[5]))
+    found.figures.append(Figure("eight streams, to one, at best", f"{best[5]} ×", note=best[0]))
+    report.finish(found, json_file)
+
+
+if __name__ == "__main__":
+    main()
