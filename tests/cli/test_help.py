@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shlex
 import subprocess
 import sys
 
@@ -96,3 +97,17 @@ def test_doctor_prints_what_it_found_for_people_and_programs() -> None:
     pytest.importorskip("xllamacpp")
     assert "cpu       " in run("doctor").stdout
     assert json.loads(run("doctor", "--json").stdout)["cpu"]["cores"] >= 1
+
+
+def test_streams_that_a_parent_has_closed_are_held_open() -> None:
+    script = (
+        "import os, socket, sys\n"
+        "from helexa.cli import hold_streams\n"
+        "hold_streams()\n"
+        "assert socket.socket().fileno() > 2\n"
+        "sys.stdout.write('to nobody')\n"
+        "sys.stdout.flush()\n"
+        "sys.exit(7)\n"
+    )
+    shell = f"exec {shlex.quote(sys.executable)} -c {shlex.quote(script)} <&- >&- 2>&-"
+    assert subprocess.run(["/bin/sh", "-c", shell], check=False).returncode == 7
