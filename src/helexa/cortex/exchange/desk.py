@@ -205,7 +205,7 @@ class Tried(NamedTuple):
 class Times:
     """Times of one request by ``Desk.now`` (seconds); 0 is not yet.
 
-    No ``msgspec.Struct``: to set a member of one takes fifteen times as long.
+    No ``msgspec.Struct``: to set a member of one takes many times as long.
 
     Args:
         granted: When room was first asked for.
