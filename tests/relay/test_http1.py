@@ -7,6 +7,7 @@ import time
 import pytest
 
 from helexa.relay.http1 import DateHeader, header_block, status_line
+from helexa.relay.listener import local_url
 
 
 def test_a_header_block_is_its_lines() -> None:
@@ -27,3 +28,12 @@ def test_status_lines_and_dates_are_spelled_for_the_wire() -> None:
     status, date = DateHeader().lines(200).splitlines()
     assert status == b"HTTP/1.1 200 OK"
     assert time.strptime(date.decode(), "date: %a, %d %b %Y %H:%M:%S GMT")
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [("0.0.0.0", "http://127.0.0.1:1"), ("::", "http://[::1]:1"), ("::1", "http://[::1]:1"),
+     ("fe80::1", "http://[fe80::1]:1"), ("node.lan", "http://node.lan:1")],
+)  # fmt: skip
+def test_a_listening_address_is_a_url_for_clients_of_this_machine(host: str, url: str) -> None:
+    assert local_url(host, 1) == url

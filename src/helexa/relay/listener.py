@@ -49,6 +49,15 @@ class Tls:
         return True
 
 
+_LOCAL = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}
+
+
+def local_url(host: str, port: int, scheme: str = "http") -> str:
+    """The base URL by which clients on this machine reach what listens on ``host``."""
+    host = _LOCAL.get(host, host)
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
 class Listener:
     """One address that serves an ``App``.
 
@@ -101,8 +110,7 @@ class Listener:
     @property
     def url(self) -> str:
         """Base URL for clients on this machine."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(self.host, self.host)
-        return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
+        return local_url(self.host, self.port, "https" if self.tls else "http")
 
     async def drain(self, secs: float) -> int:
         """Stop accepting, let answers finish for ``secs``, then cut.

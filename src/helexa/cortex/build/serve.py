@@ -17,6 +17,7 @@ from helexa.cortex.lifetime import Followed, drain, follow_files, stop_signal
 from helexa.cortex.metrics import watch_lag
 from helexa.cortex.metrics_server import MetricsServer, serve_metrics
 from helexa.cortex.settings import CortexSettings, split_listen
+from helexa.relay.listener import local_url
 from helexa.relay.process import collect_when_quiet, freeze_heap, raise_descriptor_limit
 
 Announce = Callable[[dict[str, object]], None]
@@ -52,8 +53,7 @@ async def run(
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(chore) for chore in _chores(gateway, followed)]
         freeze_heap()
-        shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
-        metrics_url = f"http://{shown}:{exporter.port}/metrics"
+        metrics_url = f"{local_url(host, exporter.port)}/metrics"
         announce({"url": gateway.front.listener.url, "metrics_url": metrics_url})
         await stop.wait()
         await drain(gateway.front.listener, gateway.front.app, settings.gateway.drain_secs)
