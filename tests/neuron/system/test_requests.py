@@ -170,3 +170,14 @@ def test_a_model_that_is_loaded_to_embed_says_so(start_node: Any, h: Any) -> Non
     answer = node.post("/v1/embeddings", {"model": h.SPARK, "input": "one"})
     assert answer.status_code == 200, answer.text
     assert answer.json()["data"][0]["embedding"]
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1"])
+def test_a_web_page_can_do_nothing_to_a_node_of_its_readers_machine(node: Any, origin: str) -> None:
+    """Without a secret the node trusts its machine, and a browser runs there."""
+    for path, body in (("/models/unload", {"model_id": "helexa/spark"}), ("/drain", {})):
+        assert node.post(path, body, origin=origin).status_code == 403
+    rebound = {"origin": "http://evil.example", "host": "evil.example"}
+    assert node.post("/drain", {}, **rebound).status_code == 403
+    assert node.post("/drain", {"draining": False}, origin=node.url).status_code != 403
+    assert node.status() == "loaded"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable
 
-from helexa.core.errors import HelexaError, InvalidApiKey
+from helexa.core.errors import Forbidden, HelexaError, InvalidApiKey
 from helexa.core.settings import Secret
 from helexa.neuron.exchange.caller import read_caller
 from helexa.neuron.exchange.counting import Counting
@@ -25,6 +25,8 @@ from helexa.wire import errors as wire
 COUNT = b"/messages/count_tokens"
 PUBLIC = frozenset((b"/health", b"/version"))
 
+_LOOPBACK = (b"127.0.0.1", b"localhost", b"[::1]")
+_NO_PAGES = "A node without a fleet secret answers no web page; ask the gateway, which does."
 _JSON = b"content-type: application/json\r\n"
 
 
@@ -53,6 +55,8 @@ class NodeApp:
         if not self._allowed(request):
             refused = InvalidApiKey("The fleet secret is missing or wrong.")
             self._refuse(reply, refused, dialect)
+        elif self._expected is None and _of_a_page(request):
+            self._refuse(reply, Forbidden(_NO_PAGES), dialect)
         elif way is None and not counts:
             self._management.handle(request, reply)
         elif request.method != b"POST":
@@ -89,6 +93,17 @@ class NodeApp:
     def _refuse(self, reply: Reply, error: HelexaError, dialect: wire.Dialect) -> None:
         rendered = wire.render(error, dialect)
         reply.send(rendered.status, rendered.lines, rendered.body)
+
+
+def _of_a_page(request: Request) -> bool:
+    """Whether a web page asks, unless it came from here. Any page that a browser of this machine
+    shows could otherwise load and unload models; browsers always name the page's origin."""
+    origin = request.header(b"origin")
+    if not origin:
+        return False
+    host = request.header(b"host")
+    name = host.rpartition(b":")[0] or host
+    return origin.partition(b"://")[2] != host or name not in _LOOPBACK
 
 
 OnError = Callable[[Request, Exception], tuple[bytes, bytes]]
