@@ -3,9 +3,13 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
+import pytest
+from click.testing import CliRunner
+
 from helexa.bench.scenarios.build import scenarios
 from helexa.bench.settings import load_settings as load_bench
 from helexa.bench.store.reader import Reader
+from helexa.cli.app import helexa
 from helexa.core.settings import load
 from helexa.cortex.profiles import load_profiles
 from helexa.cortex.settings import load_settings
@@ -56,3 +60,17 @@ def test_the_example_database_is_readable_and_names_no_host() -> None:
     cells = Reader(EXAMPLES.parent / "bench.sqlite").latest_cells()
     assert {cell.target for cell in cells} == {"node", "gateway", "llama.cpp"}
     assert {cell.host for cell in cells} == {""}
+
+
+@pytest.mark.parametrize(
+    ("unit", "command"),
+    [("cortex", ["cortex"]), ("neuron", ["neuron"]), ("helexa-bench", ["bench", "run"])],
+)
+def test_a_unit_starts_its_role_with_its_settings(unit: str, command: list[str]) -> None:
+    text = (EXAMPLES.parents[1] / "packaging" / "systemd" / f"{unit}.service").read_text()
+    (line,) = [line for line in text.splitlines() if line.startswith("ExecStart=")]
+    program, *arguments = line.removeprefix("ExecStart=").split()
+    assert program.endswith("/bin/helexa")
+    assert arguments == [*command, "--config", f"/etc/{unit}/{unit}.toml"]
+    group = CliRunner().invoke(helexa, [*command, "--help"])
+    assert "--config" in group.output
