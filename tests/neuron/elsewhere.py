@@ -22,7 +22,8 @@ class Elsewhere:
     def claims(self, name: str) -> bool:
         return (self.folder / name).is_dir()
 
-    async def describe(self, name: str, quant: str | None) -> Listing:
+    async def describe(self, name: str, quant: str | None, form: str | None = None) -> Listing:
+        del form
         place = self.folder / name
         if not place.is_dir():
             raise ModelNotFound(f"there is no repository {name}", param="model_id")

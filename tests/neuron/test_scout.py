@@ -26,9 +26,10 @@ from helexa.neuron.registry.known import KnownFacts, Read
 from helexa.neuron.registry.loader import ModelLoader, Running
 from helexa.neuron.registry.scout import Scout
 from helexa.neuron.registry.served import ServedModel
+from helexa.neuron.sources.builtin import BuiltIn
 from helexa.neuron.sources.local import LocalFiles
 from helexa.neuron.sources.sources import Sources
-from helexa.spark import gguf_path
+from helexa.spark import MODEL_ID, gguf_path, safetensors_dir
 
 CPU = Host((), (), 8192, 4096, 2)
 
@@ -141,6 +142,27 @@ def test_weights_are_chosen_by_what_the_host_has_not_by_what_is_free_just_now(
     one = scout(hub, tmp_path, Host((), (), total_mb, free_mb, 2))
     one.engines = {"llamacpp": LlamaCpp({}), "vllm": Sized({})}
     assert asyncio.run(one.find(LoadRequest("org/m"))).facts.format == kind
+
+
+@pytest.mark.parametrize(
+    ("harness", "kind", "path"),
+    [
+        (None, "gguf", gguf_path()),
+        ("llamacpp", "gguf", gguf_path()),
+        ("vllm", "safetensors", safetensors_dir()),
+    ],
+)
+def test_the_built_in_model_is_there_in_the_form_of_the_engine_that_is_asked_for(
+    hub: Elsewhere, tmp_path: Path, harness: str | None, kind: str, path: Path
+) -> None:
+    one = scout(hub, tmp_path)
+    built_in = BuiltIn({MODEL_ID: gguf_path()}, {MODEL_ID: safetensors_dir()})
+    one.sources = Sources({"builtin": built_in}, "builtin")
+    one.known = KnownFacts(one.sources, inspect, time.monotonic)
+    one.engines = {"llamacpp": LlamaCpp({}), "vllm": Sized({})}
+    found = asyncio.run(one.find(LoadRequest(MODEL_ID, harness=harness)))
+    assert (found.facts.format, found.listing.path) == (kind, path)
+    assert found.choice.engine == (harness or "llamacpp")
 
 
 def test_safetensors_alone_are_refused_with_what_would_help(hub: Elsewhere, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from helexa.neuron.models.facts import ModelFacts
 
 NATIVE = {"gguf": "llamacpp", "safetensors": "vllm"}
 """Whose own format it is."""
+FORMATS = {engine: form for form, engine in NATIVE.items()}
 INSTALL = {
     "llamacpp": "Install it with: pip install 'helexa[neuron]'",
     "vllm": "give vLLM an environment of its own (docs/vllm.md)",

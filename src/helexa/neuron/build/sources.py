@@ -34,7 +34,9 @@ def make_sources(settings: NeuronSettings, log: Logger, environ: Mapping[str, st
         SettingsError: A scheme has no endpoint, or ``default_source`` is none of them.
     """
     known: dict[str, Source] = {
-        "builtin": BuiltIn({spark.MODEL_ID: spark.gguf_path()}),
+        "builtin": BuiltIn(
+            {spark.MODEL_ID: spark.gguf_path()}, {spark.MODEL_ID: spark.safetensors_dir()}
+        ),
         "file": LocalFiles(),
     }
     for scheme, given in ({HF: SourceSettings()} | settings.sources).items():

@@ -21,7 +21,7 @@ import msgspec
 
 from helexa.core.errors import HelexaError
 from helexa.core.fleet import LoadRequest
-from helexa.neuron.choice import Choice, choose, refusal, usual_quant
+from helexa.neuron.choice import FORMATS, Choice, choose, refusal, usual_quant
 from helexa.neuron.engines.base import Engine, Host, Plan
 from helexa.neuron.models.facts import ModelFacts
 from helexa.neuron.plan.empty import emptied
@@ -110,7 +110,10 @@ class Scout:
         return None
 
     async def _look(self, spec: LoadRequest, quant: str | None, host: Host) -> Found:
-        listing = await self.sources.describe(spec.model_id, source=spec.source, quant=quant)
+        form = FORMATS.get(spec.harness or "")
+        listing = await self.sources.describe(
+            spec.model_id, source=spec.source, quant=quant, form=form
+        )
         listing = msgspec.structs.replace(listing, name=spec.model_id)
         read = await self.known.of(listing)
         choice = choose(

@@ -14,8 +14,12 @@ class Source(Protocol):
     def claims(self, name: str) -> bool:
         """Whether ``name`` can only mean a model of this source; pure, no I/O."""
 
-    async def describe(self, name: str, quant: str | None) -> Listing:
+    async def describe(self, name: str, quant: str | None, form: str | None = None) -> Listing:
         """The files of a model, and which of them are here.
+
+        Args:
+            form: ``gguf`` or ``safetensors``, for a source that has both and no quant to tell
+                them apart.
 
         Raises:
             ModelNotFound: There is no such model, or not of that quant; says what there is.

@@ -4,27 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from helexa.core.errors import ModelNotFound
 from helexa.neuron.sources.listing import Listing, Report
-from helexa.neuron.sources.local import arrived, listing_of_file, read_range
+from helexa.neuron.sources.local import (
+    arrived,
+    listing_of_file,
+    listing_of_folder,
+    read_range,
+)
 
 
 class BuiltIn:
     """Models of the package.
 
     Args:
-        files: Id → file.
+        files: Id → its GGUF file.
+        folders: Id → the same model as a safetensors folder.
     """
 
-    def __init__(self, files: Mapping[str, Path]) -> None:
+    def __init__(
+        self, files: Mapping[str, Path], folders: Mapping[str, Path] = MappingProxyType({})
+    ) -> None:
         self._files = dict(files)
+        self._folders = dict(folders)
 
     def claims(self, name: str) -> bool:
         return name in self._files
 
-    async def describe(self, name: str, quant: str | None) -> Listing:
+    async def describe(self, name: str, quant: str | None, form: str | None = None) -> Listing:
         del quant
+        if form == "safetensors" and name in self._folders:
+            return listing_of_folder(name, self._folders[name], None)
         path = self._files.get(name)
         if path is None:
             raise ModelNotFound(

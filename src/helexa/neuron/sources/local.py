@@ -26,7 +26,8 @@ class LocalFiles:
     def claims(self, name: str) -> bool:
         return name.startswith(("/", "./", "../", "~")) or name.endswith(".gguf")
 
-    async def describe(self, name: str, quant: str | None) -> Listing:
+    async def describe(self, name: str, quant: str | None, form: str | None = None) -> Listing:
+        del form
         try:
             return await asyncio.to_thread(self._find, name, quant)
         except OSError as error:

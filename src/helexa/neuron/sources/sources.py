@@ -40,13 +40,19 @@ class Sources:
         return parse_model_id(model_id, frozenset(self._by_scheme))
 
     async def describe(
-        self, model_id: str, *, source: str | None = None, quant: str | None = None
+        self,
+        model_id: str,
+        *,
+        source: str | None = None,
+        quant: str | None = None,
+        form: str | None = None,
     ) -> Listing:
         """The files of ``model_id`` and which of them are here; fetches nothing but names.
 
         Args:
             source: A scheme, a scheme with another name (``hf:org/other``), or a path; overrides
                 what the id itself says.
+            form: What is wanted of a model that is there as ``gguf`` and as ``safetensors``.
 
         Raises:
             ModelNotFound: No source has it; the message says where was looked.
@@ -61,7 +67,7 @@ class Sources:
         elif source:
             ref = self.parse(source)
         scheme = self._scheme(ref)
-        listing = await self._by_scheme[scheme].describe(ref.name, quant)
+        listing = await self._by_scheme[scheme].describe(ref.name, quant, form)
         return msgspec.structs.replace(listing, name=served, scheme=scheme)
 
     async def peek(self, listing: Listing, file: str, start: int, length: int) -> bytes:

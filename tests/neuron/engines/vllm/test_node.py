@@ -18,7 +18,7 @@ from helexa.neuron.engines.orphans import group_of
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(420)]
 
-MODEL = str(spark.safetensors_dir())
+MODEL = spark.MODEL_ID
 SHARED_MEMORY = Path("/dev/shm")
 SETTINGS = """
 [engines.vllm]
@@ -61,7 +61,7 @@ def said(node: NodeProcess, text: str) -> tuple[str, dict[str, Any]]:
 def test_a_node_serves_with_vllm_and_nothing_is_left_when_it_is_killed(node: NodeProcess) -> None:
     assert node.get("/version")["engines"]["vllm"] == installed_vllm().version  # type: ignore[union-attr]
     assert "vllm" in node.get("/discovery")["harnesses"]
-    entry = node.load(MODEL, tensor_parallel=2)
+    entry = node.load(MODEL, harness="vllm", tensor_parallel=2)
     assert (entry["harness"], entry["limit"]["context"]) == ("vllm", 8192)
     assert {"text", "tools", "reasoning"} <= set(entry["capabilities"])
     assert entry["vram_used_mb"] > 500  # of all its processes

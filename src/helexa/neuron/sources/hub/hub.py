@@ -79,7 +79,8 @@ class Hub:
         del name
         return False
 
-    async def describe(self, name: str, quant: str | None) -> Listing:
+    async def describe(self, name: str, quant: str | None, form: str | None = None) -> Listing:
+        del form
         wanted = parse_hub_name(name, quant)
         try:
             return await asyncio.to_thread(self._ask, wanted)
