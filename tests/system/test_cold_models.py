@@ -30,7 +30,7 @@ def test_cold_models_are_what_their_files_say(start_stack: StartStack, tmp_path:
     assert cold["max_model_len"] == cold["limit"]["input"] + cold["limit"]["output"]
     assert stack.node.get("/models") == []
 
-    refused = until(lambda: (a := stack.ask(chat(model=str(speech)))).status_code == 503 and a, 60)
+    refused = until(lambda: (a := stack.ask(chat(model=str(speech)))).status_code == 400 and a, 60)
     assert "turns speech into text" in refused.json()["error"]["message"]
     assert _listed(stack.get("/v1/models"), str(speech)) is None
 
