@@ -30,7 +30,7 @@ counts = st.integers(0, 2**32 - 1)
 def choices(draw: st.DrawFn) -> Choice:
     field = PLACES[: draw(st.integers(2, 16))]
     size = len(field)
-    standing = st.tuples(*[st.floats(0, 1e4)] * 7)
+    standing = st.tuples(*[st.floats(0, 1e4)] * 6)
     standings = draw(st.lists(standing, min_size=size, max_size=size))
     won, cached, now = draw(st.integers(0, size - 1)), draw(seconds), draw(st.floats(1e4, 1e9))
     return Choice(field[won], cached, field, standings, [(won, cached)], draw(seconds), now)
@@ -91,12 +91,12 @@ def test_an_ordinary_request_is_kept_in_bytes_that_tell_the_same(
     whole = timeline_of(ended, at)
     assert told(packed.timeline()) == told(whole)
     assert (packed.request_id, packed.shown_id) == (whole.request_id, whole.shown_id)
-    assert len(packed.numbers) <= 270 + 64 * 16
+    assert len(packed.numbers) <= 270 + 55 * 16
 
 
 def test_what_bytes_cannot_tell_is_kept_whole() -> None:
     place = PLACES[0]
-    shut = Choice(place, 0, [place], [(0.0,) * 7], [], 0, 0, (("n9", "breaker open, 1.0 s"),))
+    shut = Choice(place, 0, [place], [(0.0,) * 6], [], 0, 0, (("n9", "breaker open, 1.0 s"),))
     for more in (
         {"outcome": "cancelled"},
         {"usage": None},

@@ -66,12 +66,11 @@ class Choice(msgspec.Struct, gc=False):
 
     def _predicted(self, candidate: Candidate, standing: Standing, cached: float) -> Predicted:
         """As ``rank.choose`` reckons, in its parts."""
-        ready, queued, per_token, crowd, rest, pushes, oldest = standing
-        wait = max(ready - self.now, queued)
-        new = (self.tokens - cached) * per_token
-        displaces = pushes / (MEMORY_S + self.now - oldest)
-        cost = wait + new * (crowd + displaces) + rest
-        return Predicted(candidate, cost, wait, cached, new * crowd, new * displaces)
+        ready, queued, own, pushes, oldest, rest = standing
+        wait, new = max(ready - self.now, queued), self.tokens - cached
+        prefill, displaces = new * own, new * pushes / (MEMORY_S + self.now - oldest)
+        cost = wait + prefill + displaces + rest
+        return Predicted(candidate, cost, wait, cached, prefill, displaces)
 
     @property
     def won(self) -> Predicted:

@@ -37,13 +37,13 @@ _LEAST_TOKENS = 32
 """A prefill of fewer tokens says more about the clock than about the engine."""
 
 
-Standing: TypeAlias = tuple[float, float, float, float, float, float, float]
+Standing: TypeAlias = tuple[float, float, float, float, float, float]
 """How a place stands until something changes there: when its prefills will be done (seconds), the
-wait for a seat (s), seconds per token of prefill, how many times longer it takes for who is there,
-what it costs besides (s), and what a new token pushes out: seconds times its prefill, by
-how long ago (``MEMORY_S`` more than) the first to go was last used (s)."""
+wait for a seat (s), what a new token costs to prefill beside who is there (s), and for what it
+pushes out (s, times how much longer than ``MEMORY_S`` ago that was used), when the first to go was
+last used (seconds), and what a request costs besides (s)."""
 
-SHUT: Standing = (inf, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
+SHUT: Standing = (inf, 0.0, 0.0, 0.0, 0.0, 0.0)
 """While its breaker is open."""
 
 
@@ -117,16 +117,15 @@ class Work:
         shut = self.shut_until
         if shut > now:
             return SHUT
-        cache, share = self.cache, self.share
+        cache, share, per_token = self.cache, self.share, self.per_token
         busy = (self.open + self.others) * share
         found = (
             self.ready_at,
             (busy - 1.0 + share) * self.service_s if busy >= 1.0 else 0.0,
-            self.per_token,
-            1.0 + busy,
-            busy * FULL_S + self.load_s,
-            cache.used / cache.capacity * (DISPLACED * MEMORY_S),
+            per_token * (1.0 + busy),
+            per_token * (DISPLACED * MEMORY_S) * cache.used / cache.capacity,
             cache.oldest(),
+            busy * FULL_S + self.load_s,
         )
         if not shut:
             self.standing = found
