@@ -275,3 +275,13 @@ def test_models_are_listed_and_found_in_anthropics_shape(stack: Stack) -> None:
         assert found.max_input_tokens
         with pytest.raises(anthropic.NotFoundError):
             client.models.retrieve("no/such")
+
+
+@pytest.mark.parametrize("at", ["gateway", "node"])
+def test_a_base_url_may_end_in_the_prefix_that_the_sdk_adds(stack: Stack, at: str) -> None:
+    with sdk(stack, at) as client:
+        doubled = client.with_options(base_url=f"{str(client.base_url).rstrip('/')}/v1/")
+        assert doubled.messages.create(**options(max_tokens=4)).usage.output_tokens == 4
+        assert doubled.messages.count_tokens(model=SPARK, messages=ASK).input_tokens > 0
+        if at == "gateway":
+            assert SPARK in [model.id for model in doubled.models.list().data]

@@ -14,6 +14,7 @@ from helexa.relay.http1 import BadRequest
 from helexa.relay.reply import Reply
 from helexa.relay.request import Request
 from helexa.wire import errors as wire
+from helexa.wire.paths import client_path
 
 _ERRORS = {
     "payload_too_large": PayloadTooLarge,
@@ -50,12 +51,16 @@ class GatewayApp:
     def handle(self, request: Request, reply: Reply) -> None:
         """Answer one request."""
         head = request.head
-        route = self._routes.get(head.path)
+        route = self._routes.get(head.path) or self._meant(head.path)
         if route is None or head.method != b"POST":
             self._desk.books.flush()  # what is asked about may have ended just now
             self._management.handle(request, reply)
             return
         Exchange(self._desk, route, request, reply, self._running).run()
+
+    def _meant(self, path: bytes) -> Route | None:
+        """The route of a path that was put together with a doubled prefix or slash."""
+        return self._routes.get(client_path(path.decode("latin-1")).encode("latin-1"))
 
     def refuse(self, error: BadRequest) -> tuple[bytes, bytes]:
         """Header lines and body for what is no acceptable HTTP request."""

@@ -26,6 +26,7 @@ from helexa.cortex.routes.respond import no_route, refusal
 from helexa.cortex.routes.responses import ResponseRoutes
 from helexa.relay.asgi import ClientLeft
 from helexa.wire import errors as wire
+from helexa.wire.paths import client_path
 
 CLOSED = ("/admin", "/ui")
 
@@ -75,6 +76,18 @@ class Bugs:
             await self._answer(Request(scope), error)(scope, receive, send)
 
 
+class ClientPaths:
+    """Takes paths with a doubled prefix or slash for what they mean."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope["path"] = client_path(scope["path"])
+        await self._app(scope, receive, send)
+
+
 def is_closed(path: str) -> bool:
     """Whether a path is none of a web page's business."""
     return any(path == prefix or path.startswith(f"{prefix}/") for prefix in CLOSED)
@@ -105,7 +118,7 @@ def management_app(deps: ManagementDeps) -> Starlette:
             *ResponseRoutes(deps.keys, deps.keeper).routes(),
             *AdminRoutes(deps).routes(),
         ],
-        middleware=[Middleware(ClientCors), Middleware(Bugs, answer=bug)],
+        middleware=[Middleware(ClientPaths), Middleware(ClientCors), Middleware(Bugs, answer=bug)],
         exception_handlers={HelexaError: refused, HTTPException: missing},
     )
     app.router.redirect_slashes = False

@@ -21,6 +21,7 @@ from helexa.relay.http1 import BadRequest
 from helexa.relay.reply import Reply
 from helexa.relay.request import Request
 from helexa.wire import errors as wire
+from helexa.wire.paths import client_path
 
 COUNT = b"/messages/count_tokens"
 PUBLIC = frozenset((b"/health", b"/version"))
@@ -47,8 +48,12 @@ class NodeApp:
 
     def handle(self, request: Request, reply: Reply) -> None:
         """Answer one request."""
-        counts = request.path.removeprefix(b"/v1") == COUNT
-        way = self._ways.get(request.path)
+        path = request.path
+        way = self._ways.get(path)
+        if way is None and path.startswith((b"/v1/", b"//")):
+            path = client_path(path.decode("latin-1")).encode("latin-1")
+            way = self._ways.get(path)
+        counts = path.removeprefix(b"/v1") == COUNT
         dialect: wire.Dialect = (
             "anthropic" if counts else way.dialect if way is not None else "openai"
         )
