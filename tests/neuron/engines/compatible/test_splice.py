@@ -8,18 +8,17 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.neuron.engines.compatible.conftest import facts as plain_facts
 from tests.neuron.engines.driving import user
+from tests.neuron.engines.specimens import SMALL, served_by
 from tests.neuron.engines.ways import Way, framed
 
-from helexa.neuron.engines.base import EngineRequest, Plan, Served
+from helexa.neuron.engines.base import EngineRequest, Served
 from helexa.neuron.engines.compatible.clean import Cleaning
 from helexa.neuron.engines.compatible.habits import Habits
 from helexa.neuron.engines.compatible.reader import MakeReader
 from helexa.neuron.engines.request import Json
 
-FACTS = plain_facts.__wrapped__()  # type: ignore[attr-defined]
-SERVED = Served(FACTS.model_id, FACTS, Plan(4096, 4, 16_384), max_output=1000)
+SERVED = served_by(SMALL)
 HABITS = Habits(token_ids=True)
 
 

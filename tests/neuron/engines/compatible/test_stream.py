@@ -10,8 +10,8 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.neuron.engines.compatible.conftest import facts as facts_fixture
 from tests.neuron.engines.driving import as_json, text_of
+from tests.neuron.engines.specimens import SMALL, served_by
 
 from helexa.core.errors import (
     ContextLengthExceeded,
@@ -19,7 +19,7 @@ from helexa.core.errors import (
     InvalidRequestBody,
     UpstreamConnectionError,
 )
-from helexa.neuron.engines.base import Cleaner, Plan, Served
+from helexa.neuron.engines.base import Cleaner, Served
 from helexa.neuron.engines.compatible.clean import Cleaning
 from helexa.neuron.engines.compatible.habits import Habits
 from helexa.neuron.engines.compatible.reader import CallId, Delta
@@ -79,11 +79,6 @@ def make(
     return found.request(route, raw, served, "abc").cleaner
 
 
-def a_served() -> Served:
-    made = facts_fixture.__wrapped__()  # type: ignore[attr-defined]
-    return Served(made.model_id, made, Plan(4096, 4, 16_384), max_output=1000)
-
-
 def deltas(clean: bytes) -> list[dict[str, Any]]:
     return [choice["delta"] for chunk in as_json(clean) for choice in chunk["choices"]]
 
@@ -124,7 +119,7 @@ def test_any_grouping_of_events_gives_the_same_bytes_and_counts(
     cuts: list[int], telling: bool
 ) -> None:
     habits = TELLING if telling else SILENT
-    whole, parts = make(a_served(), habits), make(a_served(), habits)
+    whole, parts = make(served_by(SMALL), habits), make(served_by(SMALL), habits)
     expected = whole.feed(b"".join(STREAM))
     edges = [0, *sorted(set(cuts)), len(STREAM)]
     found = b"".join(

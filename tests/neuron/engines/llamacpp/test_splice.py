@@ -13,17 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.neuron.engines.driving import running, user
-from tests.neuron.engines.llamacpp.conftest import facts as plain_facts
+from tests.neuron.engines.specimens import GGUF, served_by
 from tests.neuron.engines.ways import Way, framed
 
 from helexa import spark
-from helexa.neuron.engines.base import EngineRequest, Plan, Served
+from helexa.neuron.engines.base import EngineRequest
 from helexa.neuron.engines.llamacpp.clean import engine_request
 from helexa.neuron.engines.llamacpp.engine import LlamaCpp
 from helexa.neuron.models.inspect import inspect
 
-FACTS = plain_facts.__wrapped__()  # type: ignore[attr-defined]
-SERVED = Served(FACTS.model_id, FACTS, Plan(4096, 4, 16_384), max_output=1000)
+SERVED = served_by(GGUF)
 
 
 def a_way(

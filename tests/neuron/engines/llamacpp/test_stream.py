@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.neuron.engines.driving import as_json, text_of
+from tests.neuron.engines.specimens import GGUF, served_by
 
 from helexa.core.errors import UpstreamConnectionError
-from helexa.neuron.engines.base import Cleaner, Plan, Served
+from helexa.neuron.engines.base import Cleaner, Served
 from helexa.neuron.engines.llamacpp.clean import engine_request
 
 
@@ -100,7 +101,7 @@ def test_a_stream_becomes_clean_chat(cleaner: Cleaner) -> None:
 
 @given(st.lists(st.integers(1, len(STREAM)), max_size=6))
 def test_any_grouping_of_events_gives_the_same_bytes_and_counts(cuts: list[int]) -> None:
-    served = a_served()
+    served = served_by(GGUF)
     whole, parts = make(served), make(served)
     expected = whole.feed(b"".join(STREAM))
     edges = [0, *sorted(set(cuts)), len(STREAM)]
@@ -109,13 +110,6 @@ def test_any_grouping_of_events_gives_the_same_bytes_and_counts(cuts: list[int])
     )
     assert found == expected
     assert parts.meter == whole.meter
-
-
-def a_served() -> Served:
-    from tests.neuron.engines.llamacpp.conftest import facts
-
-    made = facts.__wrapped__()  # type: ignore[attr-defined]
-    return Served(made.model_id, made, Plan(4096, 4, 16_384), max_output=1000)
 
 
 def test_progress_is_metered_and_not_forwarded(cleaner: Cleaner) -> None:

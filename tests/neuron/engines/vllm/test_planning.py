@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from tests.neuron.engines.specimens import LARGE
 
 from helexa.core.errors import InsufficientVram
 from helexa.core.fleet import Device, DeviceReading
@@ -127,9 +128,7 @@ def test_more_ranks_than_kv_heads_repeat_them(facts: ModelFacts) -> None:
 )
 @settings(max_examples=80, deadline=None)
 def test_a_plan_never_takes_more_than_is_free(free: list[int], weights_gb: int, slots: int) -> None:
-    from tests.neuron.engines.vllm.conftest import facts as made
-
-    facts = replace(made.__wrapped__(), weight_bytes=weights_gb << 30)  # type: ignore[attr-defined]
+    facts = replace(LARGE, weight_bytes=weights_gb << 30)
     try:
         found = plan(facts, gpus(*free), slots=slots)
     except InsufficientVram:
