@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from helexa.core.errors import HelexaError, UpstreamConnectionError
+from helexa.core.errors import UpstreamConnectionError
 from helexa.neuron.engines.base import Meter, Served
+from helexa.neuron.engines.cleaner import EndingCleaner, Endings
 from helexa.neuron.engines.compatible.chunks import (
     FINISHES,
     Choice,
@@ -19,7 +20,7 @@ from helexa.neuron.engines.compatible.chunks import (
 )
 from helexa.neuron.engines.compatible.errors import EngineError, map_engine_error, read_error
 from helexa.neuron.engines.compatible.tally import Tally
-from helexa.neuron.engines.render import DONE, Envelope
+from helexa.neuron.engines.render import Envelope
 from helexa.wire.images import images
 from helexa.wire.parsers.stops import StopText
 
@@ -28,7 +29,7 @@ IMAGE_TOKENS = 64
 _DATA = b"data:"
 
 
-class Dialect(Protocol):
+class Dialect(Endings[ChoiceState], Protocol):
     """How a choice's chunks look in the answer (chat or legacy text)."""
 
     def prefix(self, index: int) -> bytes:
@@ -40,14 +41,8 @@ class Dialect(Protocol):
     def event(self, choice: Choice, state: ChoiceState, meter: Meter) -> bytes:
         """Clean bytes of one choice of one chunk; sets ``state.kind``."""
 
-    def finish(self, state: ChoiceState, why: str | None) -> bytes:
-        """The finish chunk of a choice."""
 
-    def whole(self, state: ChoiceState) -> dict[str, object]:
-        """The choice of a plain answer."""
-
-
-class StreamCleaner:
+class StreamCleaner(EndingCleaner[ChoiceState]):
     """Cleans and counts one request's stream; see ``base.Cleaner``.
 
     Args:
@@ -66,19 +61,12 @@ class StreamCleaner:
         ends_with_done: bool = True,
         stops: tuple[str, ...] = (),
     ) -> None:
-        self.meter = tally.meter
-        self.finish_reason: str | None = None
-        self.failed: HelexaError | None = None
-        self.done = False
-        self._envelope = envelope
+        super().__init__(envelope, dialect, served, tally.meter)
         self._dialect = dialect
-        self._served = served
         self._tally = tally
         self._ends_with_done = ends_with_done
         self._stops = stops
-        self._why: str | None = None
         self._stopped = False  # at a stop string, by us
-        self._choices: dict[int, ChoiceState] = {}
 
     @property
     def only(self) -> ChoiceState | None:
@@ -92,29 +80,11 @@ class StreamCleaner:
             return b"" if self.done else self._data(events[5:-2])
         return b"".join([self._event(event) for event in events.split(b"\n\n") if event])
 
-    def close(self, finish: str, why: str | None) -> bytes:
-        """End the answer ourselves with the counts as they stand."""
-        if self.done:
-            return b""
-        self._why = why
-        out = []
-        for state in self._states():
-            if state.finish is None:
-                state.finish = finish
-                out.append(self._dialect.finish(state, why))
-        self.finish_reason = finish
-        return b"".join(out) + self._terminate()
-
-    def whole(self) -> bytes:
-        """The plain answer for everything fed so far."""
-        choices = [self._dialect.whole(state) for state in self._states()]
-        return self._envelope.whole(choices, self.meter, self._why)
-
     def _states(self) -> list[ChoiceState]:
         """What there is of every choice, in order; of the first at least."""
         if not self._choices:
             self._state(0)
-        return [state for _, state in sorted(self._choices.items())]
+        return super()._states()
 
     def _state(self, index: int) -> ChoiceState:
         state = self._choices.get(index)
@@ -125,9 +95,8 @@ class StreamCleaner:
         return state
 
     def _terminate(self) -> bytes:
-        self.done = True
         self.meter.estimated = not self._tally.told
-        return self._envelope.usage(self.meter) + DONE
+        return super()._terminate()
 
     # ── events ──────────────────────────────────────────────────────────────────────────────
 
@@ -158,23 +127,6 @@ class StreamCleaner:
     def _error(self, found: EngineError) -> bytes:
         return self._fail(map_engine_error(found, found.status or 500, self._served))
 
-    def _garbage(self) -> HelexaError:
-        return UpstreamConnectionError(
-            f"The engine of {self._served.model_id} sent something that is not an answer."
-        )
-
-    def _fail(self, error: HelexaError) -> bytes:
-        self.failed = error
-        self.done = True
-        return b""
-
-    def _engine_done(self) -> bytes:
-        states = self._states()
-        if not self._finished():
-            return self._fail(self._garbage())
-        self.finish_reason = states[0].finish
-        return self._terminate()
-
     def _chunk(self, chunk: Chunk) -> bytes:
         usage, choices = chunk.usage, chunk.choices or []
         self._tally.begin(chunk, choices)
@@ -184,10 +136,6 @@ class StreamCleaner:
         if last and self._finished() and not self.done:
             out += self._engine_done()
         return out
-
-    def _finished(self) -> bool:
-        """Whether every choice that began has ended."""
-        return all(state.finish is not None for state in self._states())
 
     def _choice(self, choice: Choice, usage: ChunkUsage | None) -> bytes:
         if choice.finish_reason is not None and choice.finish_reason not in FINISHES:

@@ -13,10 +13,10 @@ from typing import Protocol
 
 import msgspec
 
-from helexa.core.errors import HelexaError, UpstreamConnectionError
 from helexa.neuron.engines.base import Meter, Served
+from helexa.neuron.engines.cleaner import EndingCleaner, Endings
 from helexa.neuron.engines.llamacpp.errors import EngineError, map_engine_error
-from helexa.neuron.engines.render import DONE, Envelope
+from helexa.neuron.engines.render import Envelope
 
 _NOTHING = msgspec.Raw(b"")
 _JSON = b"data: {"
@@ -101,7 +101,7 @@ class ChoiceState:
     texts: list[str] = field(default_factory=list)
 
 
-class Dialect(Protocol):
+class Dialect(Endings[ChoiceState], Protocol):
     """How a choice's events look in the answer (chat or legacy text)."""
 
     def prefix(self, index: int) -> bytes:
@@ -110,27 +110,15 @@ class Dialect(Protocol):
     def event(self, choice: Choice, state: ChoiceState, fresh: int, meter: Meter) -> bytes:
         """Clean bytes of one choice of one event that brought ``fresh`` tokens."""
 
-    def finish(self, state: ChoiceState, why: str | None) -> bytes:
-        """The finish chunk of a choice."""
 
-    def whole(self, state: ChoiceState) -> dict[str, object]:
-        """The choice of a plain answer."""
-
-
-class StreamCleaner:
+class StreamCleaner(EndingCleaner[ChoiceState]):
     """Cleans and counts one request's stream; see ``base.Cleaner``."""
 
     def __init__(self, envelope: Envelope, dialect: Dialect, served: Served) -> None:
-        self.meter = Meter()
-        self.finish_reason: str | None = None
-        self.failed: HelexaError | None = None
-        self.done = False
-        self._envelope = envelope
+        super().__init__(envelope, dialect, served, Meter())
         self._dialect = dialect
-        self._served = served
-        self._why: str | None = None
         self.first = ChoiceState(0, dialect.prefix(0))
-        self._choices: dict[int, ChoiceState] = {0: self.first}
+        self._choices[0] = self.first
         self._ending = self.first
 
     def feed(self, events: bytes) -> bytes:
@@ -140,28 +128,6 @@ class StreamCleaner:
                 return self._json(events)
             return self._event(events[:-2])
         return b"".join([self._event(event) for event in events.split(b"\n\n") if event])
-
-    def close(self, finish: str, why: str | None) -> bytes:
-        """End the answer ourselves with the counts as they stand."""
-        if self.done:
-            return b""
-        self._why = why
-        out = []
-        for state in self._choices.values():
-            if state.finish is None:
-                state.finish = finish
-                out.append(self._dialect.finish(state, why))
-        self.finish_reason = finish
-        return b"".join(out) + self._terminate()
-
-    def whole(self) -> bytes:
-        """The plain answer for everything fed so far."""
-        choices = [self._dialect.whole(state) for _, state in sorted(self._choices.items())]
-        return self._envelope.whole(choices, self.meter, self._why)
-
-    def _terminate(self) -> bytes:
-        self.done = True
-        return self._envelope.usage(self.meter) + DONE
 
     def _event(self, event: bytes) -> bytes:
         if self.done:
@@ -200,22 +166,6 @@ class StreamCleaner:
             except msgspec.MsgspecError:
                 pass
         return self._fail(self._garbage())
-
-    def _garbage(self) -> HelexaError:
-        return UpstreamConnectionError(
-            f"The engine of {self._served.model_id} sent something that is not an answer."
-        )
-
-    def _fail(self, error: HelexaError) -> bytes:
-        self.failed = error
-        self.done = True
-        return b""
-
-    def _engine_done(self) -> bytes:
-        if any(state.finish is None for state in self._choices.values()):
-            return self._fail(self._garbage())
-        self.finish_reason = self.first.finish
-        return self._terminate()
 
     def _chunk(self, chunk: Chunk) -> bytes:
         if chunk.error is not None:
