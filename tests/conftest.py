@@ -7,9 +7,10 @@ import logging
 import socket
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -25,13 +26,26 @@ settings.register_profile(
 settings.load_profile("crowded")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where tests are given out by file, see ``tests.files``."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from tests.files import ByFile
+
+    return ByFile(config, log)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def sockets_left_open() -> Iterator[None]:
     """None is, once everything that tests share has ended: what a module refers to, no other
     check finds before the interpreter is gone."""
     yield
+    gc.collect()
     found = [one for one in gc.get_objects() if issubclass(type(one), socket.socket)]
-    assert not [one for one in found if one.fileno() >= 0]
+    left = [one for one in found if one.fileno() >= 0]
+    # With PYTHONTRACEMALLOC=25 it is known where they were opened.
+    assert not left, [tracemalloc.get_object_traceback(one) for one in left]
 
 
 @pytest.fixture(scope="session")

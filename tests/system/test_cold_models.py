@@ -24,13 +24,13 @@ def test_cold_models_are_what_their_files_say(start_stack: StartStack, tmp_path:
     catalogue = "".join(f"[[models]]\nid = '{name}'\n" for name in (model, speech))
     (stack.cortex.folder / "models.toml").write_text(catalogue)
 
-    cold = until(lambda: _listed(stack.get("/v1/models"), str(model)), 60)
+    cold = until(lambda: _listed(stack.get("/v1/models"), str(model)))
     assert cold["capabilities"] == ["text", "tools", "reasoning"]
     assert (cold["loaded"], cold["tool_call"], cold["reasoning"]) == (False, True, True)
     assert cold["max_model_len"] == cold["limit"]["input"] + cold["limit"]["output"]
     assert stack.node.get("/models") == []
 
-    refused = until(lambda: (a := stack.ask(chat(model=str(speech)))).status_code == 400 and a, 60)
+    refused = until(lambda: (a := stack.ask(chat(model=str(speech)))).status_code == 400 and a)
     assert "turns speech into text" in refused.json()["error"]["message"]
     assert _listed(stack.get("/v1/models"), str(speech)) is None
 
@@ -44,7 +44,7 @@ def test_cold_models_are_what_their_files_say(start_stack: StartStack, tmp_path:
     assert "turns speech into text" in shown.output
 
     assert stack.ask(chat(model=str(model), max_tokens=4)).status_code == 200
-    warm = until(lambda: (m := stack.get(f"/v1/models/{model}"))["loaded"] and m, 60)
+    warm = until(lambda: (m := stack.get(f"/v1/models/{model}"))["loaded"] and m)
     for name in ("capabilities", "tool_call", "reasoning", "limit"):
         assert warm[name] == cold[name]
 

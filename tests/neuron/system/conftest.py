@@ -76,6 +76,7 @@ class NodeProcess:
         assert (ready["ready"], ready["role"]) == (True, "neuron")
         self.url = ready["url"]
         headers = {"authorization": f"Bearer {self.secret}"} if self.secret else {}
+        self.client.close()  # of an earlier life
         self.client = httpx.Client(base_url=self.url, headers=headers, timeout=20)
         return self
 
@@ -233,6 +234,5 @@ def _starter(factory: pytest.TempPathFactory) -> Iterator[StartNode]:
 
     yield start
     for node in started:
-        process = node.process
-        if process is not None and process.poll() is None:
+        if node.process is not None:
             node.stop(signal.SIGKILL)
