@@ -1,10 +1,12 @@
 """A model of a ledger and its nodes, run against both stores: grants, extensions, settlements,
-duplicates, crashes without a close, recoveries, and clocks that jump either way."""
+duplicates, crashes without a close, recoveries, tokens that are given back, transactions that fail
+or whose answer is lost, and clocks that jump either way."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -22,14 +24,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from helexa.core.errors import InsufficientQuota, RateLimitExceeded
+from helexa.core.errors import InsufficientQuota, RateLimitExceeded, ServiceUnavailable
 from helexa.core.fleet import RequestRecord
 from helexa.core.logging import get_logger
 from helexa.core.principal import Cap, Principal, Window
-from helexa.cortex.ledger import durable, lives
+from helexa.cortex.ledger import blocks, durable, lives
 from helexa.cortex.ledger.base import Grant, Settlement
 from helexa.cortex.ledger.book import Book
-from helexa.cortex.ledger.database import Database
+from helexa.cortex.ledger.database import Database, LedgerUnavailable
 from helexa.cortex.ledger.durable import Durable
 from helexa.cortex.ledger.estate import Estate
 from helexa.cortex.ledger.store import Store
@@ -79,6 +81,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.billed: dict[str, int] = {}
         self.epoch = 0
         self.store: Store | None = None
+        self.failing = 0
+        self.unheard = False
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return self.loop.run_until_complete(coroutine)
@@ -103,6 +107,19 @@ class LedgerMachine(RuleBasedStateMachine):
     async def _open(self) -> None:
         self.epoch += 1
         store = self.store = Store(self.url, self.loop)
+        self.failing, transaction = 0, store._db.transaction
+
+        @contextmanager
+        def failing() -> Iterator[None]:
+            fails, self.failing = self.failing > 0, max(0, self.failing - 1)
+            with transaction():
+                yield
+                if fails and not self.unheard:
+                    raise LedgerUnavailable("the disk is full")
+            if fails:
+                raise LedgerUnavailable("the connection is gone")
+
+        store._db.transaction = failing  # type: ignore[method-assign]
         life = store.at_once(lambda db: lives.begin(db, "g", self.epoch, LEASE_S))
         backing = Durable(store, life, lease_s=LEASE_S, now=lambda: self.now, log=get_logger())
         self.estate = Estate(store, life, lease_s=LEASE_S, now=lambda: self.now)
@@ -115,7 +132,7 @@ class LedgerMachine(RuleBasedStateMachine):
         name, who = f"r{next(self.numbers)}", self.who[which]
         try:
             grant = self.do(lambda: self.book.grant(who, name, 1, estimate))
-        except (InsufficientQuota, RateLimitExceeded):
+        except (InsufficientQuota, RateLimitExceeded, ServiceUnavailable):
             return
         assert isinstance(grant, Grant)
         assert grant.tokens is not None
@@ -156,6 +173,16 @@ class LedgerMachine(RuleBasedStateMachine):
         for name in [n for n, r in self.records.items() if r.final and r.epoch == self.epoch]:
             del self.records[name]
 
+    @rule()
+    def what_is_free_is_given_back(self) -> None:
+        for scope in self.book.scopes.values():
+            if scope.free > 0 and scope.leasing is None:
+                self.do(partial(self.book._blocks._return, scope, scope.free))
+
+    @rule(number=st.integers(1, 3), unheard=st.booleans())
+    def transactions_fail(self, number: int, unheard: bool) -> None:
+        self.failing, self.unheard = number, unheard
+
     @rule(seconds=st.floats(-30, 100))
     def the_clock_jumps(self, seconds: float) -> None:
         self.now += seconds
@@ -180,6 +207,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.run(self._recover())
 
     async def _recover(self) -> None:
+        self.failing = 0
         self.estate._looked = 0.0
         for life in await self.estate.dead():
             known = {n: r for n, r in self.records.items() if r.epoch == life.epoch}
@@ -213,7 +241,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _look(self, db: Database) -> None:
         with db.snapshot():
-            blocks: dict[Any, Any] = dict(
+            held: dict[Any, Any] = dict(
                 db.execute("SELECT scope, CAST(SUM(tokens) AS BIGINT) FROM blocks GROUP BY scope")
             )
             spent: dict[Any, Any] = dict(db.execute("SELECT scope, spent FROM scopes"))
@@ -234,7 +262,7 @@ class LedgerMachine(RuleBasedStateMachine):
                     )
                 assert used <= cap.tokens
                 if self.now >= 1_800_000_000.0 and cap.window.kind == "balance":
-                    assert used + blocks.get(scope, 0) <= cap.tokens
+                    assert used + held.get(scope, 0) <= cap.tokens
 
     def teardown(self) -> None:
         if self.store is None:
@@ -243,7 +271,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self._end_all()
         self.run(self._recover())
         self.run(self.book.written())
-        proof, rows, held = self.run(self.store.read(_everything))
+        proof, rows, _ = self.run(self.store.read(_everything))
         assert proof.ok, proof.checks
         assert rows == {name: tokens for name, tokens in self.billed.items() if tokens}
         assert proof.open == 0
@@ -251,9 +279,20 @@ class LedgerMachine(RuleBasedStateMachine):
             self.run(self.book.learn([who]))
             usage = self.do(partial(self.book.usage, who))
             assert all(w.open_tokens == 0 for w in usage.windows)
-        del held
+        self.run(self._every_token_is_found())
         self.run(self.store.close())
         self.loop.close()
+
+    async def _every_token_is_found(self) -> None:
+        """No token stays in our blocks that we do not know of."""
+        assert self.store is not None
+        async with asyncio.timeout(30):
+            while True:
+                await self.book.learn(self.who)
+                await self.book.written()
+                _, _, held = await self.store.read(_everything)
+                if held == sum(s.free + s.held + s.owed for s in self.book.scopes.values()):
+                    return
 
     def _end_all(self) -> None:
         for name, record in self.records.items():
@@ -291,6 +330,8 @@ def check(urls: Callable[[], str], examples: int) -> None:
 @pytest.fixture(autouse=True)
 def quick_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(durable, "FLUSH_S", 0.001)
+    monkeypatch.setattr(durable, "RETRY_S", 0.001)
+    monkeypatch.setattr(blocks, "AFTER_FAILURE_S", 0.001)
 
 
 @pytest.mark.timeout(180)

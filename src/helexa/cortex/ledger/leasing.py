@@ -53,7 +53,9 @@ def lease(db: Database, life: int, asks: Sequence[Ask], at: int) -> list[Leased]
     states: dict[str, ScopeState] = {}
     wanting = [ask for ask in asks if ask.caps and ask.need is not None]
     for part in _parts(wanting):
-        gained |= _debit(db, life, part, at)
+        before = _blocks(db, life, [ask.scope for ask in part])
+        blocks |= before | _debit(db, life, part, at)
+        gained |= {scope: blocks[scope] - tokens for scope, tokens in before.items()}
     for part in _parts([ask for ask in asks if ask.tell]):
         states |= _states(db, life, part, at)
         blocks |= _blocks(db, life, [ask.scope for ask in part])
@@ -142,9 +144,7 @@ def _buckets(
 
 
 def _debit(db: Database, life: int, asks: Sequence[Ask], at: int) -> dict[str, int]:
-    """Tokens gained by scope."""
-    names = [ask.scope for ask in asks]
-    before = _blocks(db, life, names)
+    """The life's blocks that have grown, by scope."""
     caps = [
         (ask.scope, cap.tokens, seconds, _oldest(at, seconds) if seconds else 0)
         for ask in asks
@@ -152,15 +152,12 @@ def _debit(db: Database, life: int, asks: Sequence[Ask], at: int) -> dict[str, i
         for seconds in (cap.window.seconds or 0 if cap.window.kind == "rolling" else 0,)
     ]
     wishes = [(ask.scope, ask.need, ask.block) for ask in asks]
-    gained = dict.fromkeys(names, 0)
     text = _DEBIT.format(
         wishes=",".join(["(?, CAST(? AS BIGINT), CAST(? AS BIGINT))"] * len(wishes)),
         caps=",".join([f"(?{', CAST(? AS BIGINT)' * 3})"] * len(caps)),
     )
     values = [life, *(v for row in wishes for v in row), *(v for row in caps for v in row)]
-    for scope, tokens in db.execute(text, values):
-        gained[scope] = int(tokens) - before[scope]
-    return gained
+    return {scope: int(tokens) for scope, tokens in db.execute(text, values)}
 
 
 def _blocks(db: Database, life: int, scopes: Sequence[str]) -> dict[str, int]:
