@@ -153,6 +153,8 @@ async def test_a_response_is_continued_fetched_listed_and_deleted(
 
         port = gateway.port
         assert await send(port, "GET", f"{PATH}/{first['id']}", "sk-a") == (200, first)
+        status, body = await send(port, "GET", f"{PATH}/{first['id']}?stream=true", "sk-a")
+        assert (status, body["error"]["param"]) == (400, "stream")
         status, listed = await send(port, "GET", f"{PATH}/{second['id']}/input_items", "sk-a")
         assert (status, [i["content"][0]["text"] for i in listed["data"]]) == (200, ["two"])
 

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from helexa.core.errors import InvalidRequestBody
+from helexa.core.errors import InvalidRequestBody, UnsupportedParameter
 from helexa.core.principal import Principal
 from helexa.cortex.auth import KeyTable
 from helexa.cortex.responses.keeper import Keeper
@@ -47,6 +47,11 @@ class ResponseRoutes:
 
     async def one(self, request: Request) -> Response:
         principal, wanted = self._who(request), request.path_params["response_id"]
+        if request.query_params.get("stream") == "true":
+            raise UnsupportedParameter(
+                "The events of a kept response are not kept; fetch it without `stream`.",
+                param="stream",
+            )
         if self._keeper is None:
             return _missing(wanted)
         found = await self._keeper.ask(principal, lambda shelf, owner: shelf.find(owner, wanted))
