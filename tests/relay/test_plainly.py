@@ -65,6 +65,10 @@ def test_whole_chunks_are_whole_and_plain(data: bytes, size: int) -> None:
         b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\nserver-timing: a\nset-cookie: b\r\n\r\na",
         b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\nserver-timing: a\rb\r\n\r\na",
         b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\nserver-timing: a\0b\r\n\r\na",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\na\0b: c\r\n\r\na",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\nset-cookie: a\r\nset-cookie: b\r\n\r\na",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\nlong: %b\r\n\r\na" % (b"a" * 5000),
+        b"HTTP/1.1 200 OK\r\ncontent-length: 24\r\n",
         b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\nfolded: a\r\n b\r\n\r\na",
         b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\nno colon\r\n\r\na",
         b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n: no name\r\n\r\na",
@@ -189,6 +193,29 @@ def test_an_answer_read_at_once_is_the_answer_read_in_pieces(
         heard.connection.data_received(data[a:b])
     assert heard.head == (200, [(b"content-length", b"%d" % len(body))])
     assert (heard.body, heard.end) == (body, "complete")
+
+
+LINE = st.sampled_from(
+    [b"x-a: b", b"X-A:c", b"Date : now", b"server-timing: \ta\t", b"x:", b"x-b: \xff", b"x-c: a\0b"]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(LINE, max_size=4), st.integers(0, 4), st.binary(max_size=9))
+def test_a_head_made_of_known_lines_is_the_head_that_the_parser_reads(
+    lines: list[bytes], at: int, body: bytes
+) -> None:
+    lines.insert(at, b"content-length: %d" % len(body))
+    head = b"HTTP/1.1 200 OK\r\n" + b"".join(line + b"\r\n" for line in lines) + b"\r\n"
+    known, parsed = Heard(forwards=False), Heard(forwards=False)
+    known.connection.data_received(head + body)
+    parsed.connection.data_received(head[:20])
+    if parsed.end is None:
+        parsed.connection.data_received(head[20:] + body)
+    assert (known.body, known.end) == (parsed.body, parsed.end)
+    if known.head is not None and parsed.head is not None:
+        shown = [[(n, v.strip()) for n, v in heard[1]] for heard in (known.head, parsed.head)]
+        assert shown[0] == shown[1]
 
 
 def test_bytes_behind_a_size_line_that_was_cut_are_not_taken_for_chunks() -> None:
