@@ -50,16 +50,16 @@ class Placed(msgspec.Struct, gc=False):
 
     Args:
         work: The place's own counters, for its lease.
-        cold: It had to be loaded first.
         ask: The prompt as routing saw it, where there was a choice.
-        choice: The candidates and their predicted times, where there was one.
+        choice: The candidates and how they stood, where there was one.
+        cold: It had to be loaded first.
     """
 
     node: str
     work: Work | None = None
-    cold: bool = False
     ask: Ask | None = None
     choice: Choice | None = None
+    cold: bool = False
 
     @property
     def why(self) -> str:

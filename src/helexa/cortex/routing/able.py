@@ -45,7 +45,8 @@ def lacking(told: Sequence[Sequence[str]]) -> frozenset[str]:
     Args:
         told: The capabilities that each of them tells.
     """
-    return frozenset(need for need in NEEDS if not all(can(each, need) for each in told))
+    distinct = {tuple(each) for each in told}  # a thousand nodes tell the same
+    return frozenset(need for need in NEEDS if not all(can(each, need) for each in distinct))
 
 
 def told_by(node: NodeSnapshot, model: str) -> Sequence[str]:

@@ -33,7 +33,7 @@ _LEARNS = 0.2
 _LEAST_TRUST = 0.05
 """Less would tell nothing apart, and nothing could win it back."""
 
-_SLACK_TOKENS = 64
+_SLACK_TOKENS = 64.0
 """Templates and block sizes make a cached count differ a little from ours."""
 
 
@@ -156,17 +156,16 @@ class AffinityIndex:
             cached: Tokens that were.
             completion: Tokens of the answer; they are in the cache now, behind the prompt.
         """
-        held = believed / model.trust
-        if held > _SLACK_TOKENS:
-            found = min(1.0, cached / held)
+        if believed > _SLACK_TOKENS * model.trust:
+            found = min(1.0, cached * model.trust / believed)
             model.trust = max(_LEAST_TRUST, model.trust + _LEARNS * (found - model.trust))
-        last = ask.points[-1] if ask.points else None
-        value = None if last is None else model.held.get(last)
-        if last is not None and value is not None and completion > 0:
+        points = ask.points
+        value = model.held.get(points[-1]) if points and completion > 0 else None
+        if value is not None:
             more = _TOKENS - (value & _TOKENS)
             if more > completion:  # noqa: PLR1730  # a call for each request
                 more = completion
-            model.held[last] = value + more
+            model.held[points[-1]] = value + more
             model.used += more
             if model.used > model.capacity:
                 self._trim(model)

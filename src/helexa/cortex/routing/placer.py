@@ -194,7 +194,7 @@ class FleetPlacer:
         if choice is None:
             return None
         found = choice.winner
-        return Placed(found.node, found.work, ask=ask, choice=choice)
+        return Placed(found.node, found.work, ask, choice)
 
     async def later(
         self,

@@ -79,14 +79,12 @@ def choose(field: Field, ask: Ask, now: float, avoid: AbstractSet[str] = NOBODY)
         avoid: Nodes that have just failed this request.
     """
     costs, standings, homes = predict(field, ask, now)
-    if avoid or not costs or (inf in costs and SHUT in standings):
+    order = sorted(costs)  # quicker than looking for the two least
+    if avoid or not order or (order[-1] == inf and SHUT in standings):
         return _among_the_rest(field, ask, now, avoid)
     candidates, tokens, cached = field.candidates, ask.size * ask.per_byte, 0.0
-    least = min(costs)
-    at, limit = costs.index(least), least * NEAR + NEAR_S
-    costs[at] = inf
-    if min(costs) <= limit:
-        costs[at] = least
+    at, limit = costs.index(order[0]), order[0] * NEAR + NEAR_S
+    if len(order) > 1 and order[1] <= limit:
         at = _drawn(candidates, [n for n, cost in enumerate(costs) if cost <= limit], ask)
     for home, found in homes:
         if home == at:
