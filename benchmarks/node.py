@@ -56,7 +56,7 @@ class Bursts:
     seconds: float
 
 
-LARGE, SMALL = Bursts({1: 32, SLOTS: 32}, 55.0), Bursts({1: 400, SLOTS: 200}, 10.0)
+LARGE, SMALL = Bursts({1: 32, SLOTS: 32}, 45.0), Bursts({1: 400, SLOTS: 200}, 10.0)
 
 
 @dataclass

@@ -2,7 +2,8 @@
 
 One engine process for each setting, as the node starts it, with a model of random weights in the
 shape of Qwen3-0.6B. A long prompt is read once for its speed; then the same prompt is dropped
-midway, several times, and the engine asked until its slot is free. Tokens per CPU second are those
+midway, several times, and the engine asked until its slot is free: always just after a chunk has
+ended, so that the whole of the next is in front of it. Tokens per CPU second are those
 of all its threads: on a machine with other work only they can be compared.
 """
 
@@ -29,9 +30,9 @@ from kit.report import Figure
 
 from helexa.neuron.engines.base import Address
 from helexa.neuron.engines.llamacpp.engine import LlamaCpp
-from helexa.neuron.models.synthetic import QWEN3_0_6B, write_model
+from helexa.neuron.models.synthetic import QUANTS, QWEN3_0_6B, write_model
 
-SETTINGS = ((64, "auto"), (64, "off"), (32, "off"), (16, "auto"), (16, "off"), (8, "off"))
+SETTINGS = ((64, "auto"), (64, "off"), (32, "off"), (16, "auto"), (16, "off"), (8, "auto"))
 CANCELS = 3
 PATIENCE_S = 300.0
 
@@ -91,9 +92,12 @@ async def running(path: Path, chunk: int, attention: str, scratch: Path) -> Asyn
         yield Engine(LlamaCpp(os.environ), address, pid)
 
 
-async def measure(tokens: int, scratch: Path) -> tuple[list[list[str]], dict[str, float]]:
+async def measure(
+    tokens: int, quant: str, scratch: Path
+) -> tuple[list[list[str]], dict[str, float]]:
     """A row for each setting, and how long cancels took at worst (ms)."""
-    path = write_model(scratch / "qwen3-0.6b-shaped.gguf", QWEN3_0_6B)
+    shape = msgspec.structs.replace(QWEN3_0_6B, quant=quant)
+    path = write_model(scratch / "qwen3-0.6b-shaped.gguf", shape)
     rows, worst = [], {}
     for chunk, attention in SETTINGS:
         async with (
@@ -116,13 +120,15 @@ async def measure(tokens: int, scratch: Path) -> tuple[list[list[str]], dict[str
 
 @click.command(help=__doc__)
 @click.option("--tokens", default=768, show_default=True, help="Length of the prompt.")
+@click.option("--format", "quant", type=click.Choice(QUANTS), default=QWEN3_0_6B.quant)
 @report.json_option
-def main(tokens: int, json_file: Path | None) -> None:
+def main(tokens: int, quant: str, json_file: Path | None) -> None:
     command = f"python benchmarks/prefill_chunks.py --tokens {tokens}"
+    command += "" if quant == QWEN3_0_6B.quant else f" --format {quant}"
     found = report.report("prefill_chunks", "the size of a prefill chunk", command)
     with tempfile.TemporaryDirectory(prefix="helexa-bench-") as scratch:
         try:
-            rows, worst = uvloop.run(measure(tokens, Path(scratch)))
+            rows, worst = uvloop.run(measure(tokens, quant, Path(scratch)))
         except (Failed, TimeoutError, msgspec.MsgspecError) as error:
             raise click.ClickException(str(error) or "the machine is too slow") from error
     columns = ["tokens a chunk", "tokens/s", "tokens/CPU s", "cancel seen, ms", "at worst"]

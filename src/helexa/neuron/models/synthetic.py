@@ -22,7 +22,7 @@ TEMPLATE = (
     " + '<|im_end|>\\n' }}{%- endfor %}{%- if add_generation_prompt %}"
     "{{- '<|im_start|>assistant\\n' }}{%- endif %}"
 )
-QUANTS = ("F32", "BF16", "F16", "Q8_0", "Q4_0")
+QUANTS = ("Q8_0", "Q4_0", "BF16", "F16", "F32")
 _ALIGNMENT = 32
 _PIECE = 1 << 20
 _SCALE = struct.pack("<e", 0.001)
