@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from msgspec.structs import replace
 
 from helexa.core.fleet import ModelEntry, ModelLoad
+from helexa.core.usage import Timings, Usage
 from helexa.cortex.fleet.snapshot import ModelState, NodeSnapshot
 from helexa.cortex.routing.ask import Ask
 from helexa.cortex.routing.leases import LeaseTable
+from helexa.cortex.routing.rank import Candidate, Field
+from helexa.cortex.routing.router import Router
+from helexa.cortex.routing.work import Lease
 
 
 def node(in_flight: int, queued: int = 0) -> NodeSnapshot:
@@ -94,3 +100,35 @@ def test_a_nodes_report_tells_its_speed_until_we_have_measured_it_and_its_capaci
     slower = ModelState(ModelEntry("m", "loaded"), replace(load, tok_s_prefill=9.0))
     table.reconcile([replace(report, models={"m": slower})])
     assert work.per_token == 1 / 1000
+
+
+def test_how_a_place_stands_is_told_anew_after_whatever_changes_it() -> None:
+    table = LeaseTable(lambda: 100.0)
+    router, ask = Router(table), Ask([1], [400], 400, 0, 1.0)
+    table.reconcile([node(0)])
+    work = table.work("one", "m")
+    field = Field([Candidate("one", 8, work)])
+    usage, timings = Usage(200, 50), Timings(200, 0, 40.0, 50, 500.0)
+    choice = router.choose(field, ask)
+    assert choice is not None
+    leases: list[Lease] = []
+    changes: list[Callable[[], object]] = [
+        lambda: leases.append(router.take(choice, ask)),
+        lambda: table.reconcile([node(5, 2)]),
+        lambda: leases[0].started(),  # noqa: PLW0108  # there is none yet
+        lambda: router.learn("m", work, ask, 0.0, usage, timings),
+        lambda: router.learn("m", work, ask, 0.0, usage, None),
+        lambda: router.learn("m", work, None, 0.0, usage, Timings(200, 0, 80.0, 50, 500.0)),
+        lambda: router.failed(work, "connection"),
+        lambda: router.failed(work, "connection"),
+        lambda: router.learn("m", work, None, 0.0, usage, None),
+        lambda: leases[0].release(),  # noqa: PLW0108
+        lambda: table.reconcile([replace(node(0), epoch=7)]),
+        lambda: table.reconcile([replace(node(0), epoch=8)]),
+        lambda: table.reconcile([]),
+    ]
+    for change in changes:
+        work.stand(100.0)
+        change()
+        known, work.standing = work.standing, None
+        assert known in (None, work.stand(100.0))
