@@ -295,13 +295,16 @@ async def test_nothing_but_protocol_is_on_stdout_whatever_comes_in(tmp_path: Pat
 async def test_initialize_is_answered_soon_after_the_start(tmp_path: Path) -> None:
     line = '{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":1}}\n'
     env = environment(tmp_path, "http://127.0.0.1:1")
-    took = []
-    for _ in range(3):
+    took, floor = list[float](), list[float]()
+    while not took or (min(took) > 8 * min(floor) and len(took) < 10):  # others use this machine
         started = time.perf_counter()
         (answer,) = await run_raw([line], env, 1)
         took.append(time.perf_counter() - started)
         assert answer["result"]["protocolVersion"] == 1  # type: ignore[index]
-    assert min(took) < 1.5  # the bar is in the benchmarks; this is for a busy machine
+        started = time.perf_counter()
+        await (await asyncio.create_subprocess_exec(sys.executable, "-c", "import asyncio")).wait()
+        floor.append(time.perf_counter() - started)
+    assert min(took) <= 8 * min(floor)  # the bar in seconds is in the benchmarks
 
 
 async def test_a_damaged_session_is_refused_and_hides_no_others(

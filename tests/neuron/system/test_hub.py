@@ -114,19 +114,14 @@ def test_a_node_that_is_killed_in_mid_file_goes_on_where_it_was(
     arrived = partial(cache)
     assert 1_000_000 <= arrived < SIZE
     hub.faults.drip = None
-    asked, sent = len(hub.served.requests), hub.served.bytes[FILE]
+    asked = len(hub.served.requests)
     node.start()
     node.load(MODEL)
     assert answers(node, h)
     ranges = [r for _, path, r in hub.served.requests[asked:] if path.startswith("/content/")]
-    assert f"bytes={arrived}-" in ranges
-    peeked = sum(_length(r) for r in ranges if not r.endswith("-"))
-    assert hub.served.bytes[FILE] - sent == SIZE - arrived + peeked, "no byte twice"
-
-
-def _length(asked: str) -> int:
-    first, _, last = asked.removeprefix("bytes=").partition("-")
-    return min(int(last), SIZE - 1) - int(first) + 1
+    # Beside looks at its head, which name their end: no byte twice. What the hub has sent is no
+    # measure, its old answer may still be on its way to nobody.
+    assert [r for r in ranges if not r or r.endswith("-")] == [f"bytes={arrived}-"]
 
 
 def test_two_nodes_with_one_cache_fetch_once(
