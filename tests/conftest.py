@@ -41,6 +41,9 @@ def sockets_left_open() -> Iterator[None]:
     """None is, once everything that tests share has ended: what a module refers to, no other
     check finds before the interpreter is gone."""
     yield
+    library = sys.modules.get("huggingface_hub.utils")
+    if library is not None:
+        library.close_session()  # it keeps one for the whole process
     gc.collect()
     found = [one for one in gc.get_objects() if issubclass(type(one), socket.socket)]
     left = [one for one in found if one.fileno() >= 0]

@@ -152,7 +152,7 @@ class Hub:
         if self._offline:
             raise HubUnreachable("HF_HUB_OFFLINE is set")
         if self._silent is not None and self._clock() < self._silent_until:
-            raise self._silent
+            raise self._silent.with_traceback(None)  # else it grows with each that it refuses
         try:
             return self._api.remote(wanted.repository, wanted.revision)
         except HubUnreachable as silent:
