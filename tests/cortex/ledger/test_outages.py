@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -131,3 +132,31 @@ async def test_an_outcome_that_cannot_be_taken_in_leaves_the_others_theirs(start
     rig.store.submit(lambda db: 1, lambda outcome: 1 / 0)
     assert await rig.store.write(lambda db: 2) == 2
     assert isinstance(told[0]["exception"], ZeroDivisionError)
+
+
+async def test_a_block_is_found_also_when_a_batch_was_lost_with_it(
+    start: Start, look: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig, who, entered, gate = start(), hard(100_000), threading.Event(), threading.Event()
+    await rig.take(who, "a", 700)
+    await rig.book.written()
+
+    def hold_up(db: Database) -> None:
+        entered.set()
+        gate.wait(30)
+
+    rig.store.submit(hold_up, lambda outcome: None)
+    await asyncio.to_thread(entered.wait, 30)
+    # One transaction for both: the block grows, and what was spent leaves it.
+    scope = rig.book.scopes["key:k"]
+    asked = asyncio.ensure_future(rig.take(who, "b", scope.free + 1000))
+    while rig.store._writer._jobs.empty():
+        await asyncio.sleep(0)
+    rig.end("a", 700)
+    rig.durable._flush()
+    left = lose_answers(monkeypatch, rig, 1)
+    gate.set()
+    assert await asked
+    await rig.book.written()
+    assert left == [0]
+    assert len(set(ours(rig, look))) == 1

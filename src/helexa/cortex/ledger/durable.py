@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from helexa.core.errors import ServiceUnavailable
@@ -129,14 +129,17 @@ class Durable:
         asks, self._asks = self._asks, []
         at, life, questions = self._now_ms(), self.life, [ask for ask, _ in asks]
 
-        def work(db: Database) -> list[Leased]:
+        def work(db: Database) -> tuple[list[Leased], int]:
             found = leasing.lease(db, life, questions, at)
             for ask, answer in zip(questions, found, strict=True):
                 if ask.need is not None and answer.tokens is not None and answer.tokens < ask.need:
                     db.notify(f"{life} {_WANTED} {ask.scope}")
-            return found
+            return found, spend.batch_number(db, life)
 
         def answered(outcome: Any) -> None:
+            if not isinstance(outcome, BaseException):
+                found, batch = outcome
+                outcome = self._as_we_count(found, questions, batch)
             failed = isinstance(outcome, BaseException)
             for at, (_, done) in enumerate(asks):
                 done(outcome if failed else outcome[at])
@@ -145,6 +148,26 @@ class Durable:
                 self._ask()
 
         self._store.submit(work, answered)
+
+    def _as_we_count(
+        self, found: Sequence[Leased], asks: Sequence[Ask], batch: int
+    ) -> Sequence[Leased]:
+        """Answers with blocks as if the batch under way were not written: if it is, and only we
+        have not heard of it yet, what it pays is owed still.
+
+        Args:
+            batch: The number of the last batch that the store has.
+        """
+        pending = self._writing
+        if pending is None or batch < self._number:
+            return found
+        paid = {scope.name: tokens for scope, tokens in pending.paid.items()}
+        return [
+            answer
+            if answer.block is None
+            else answer._replace(block=answer.block + paid.get(ask.scope, 0))
+            for ask, answer in zip(asks, found, strict=True)
+        ]
 
     def give_back(self, scope: Scope, tokens: int) -> None:
         """See ``Backing.give_back``."""

@@ -125,6 +125,12 @@ def write_batch(db: Database, life: int, batch: Batch) -> None:
     pay(db, life, batch.blocks)
 
 
+def batch_number(db: Database, life: int) -> int:
+    """Of the last batch that was written."""
+    found = db.execute("SELECT batch FROM lives WHERE life = ?", (life,))
+    return int(found[0][0]) if found else 0
+
+
 def sums_of(lines: Iterable[Line]) -> dict[str, Sum]:
     """What lines cost their keys and accounts; one that cost nothing is no request."""
     sums: dict[str, Sum] = {}
