@@ -200,7 +200,7 @@ def fields(draw: st.DrawFn) -> tuple[list[Candidate], list[Ask]]:
     return places, asks
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     fields(),
     st.lists(st.tuples(st.integers(0, 3), st.floats(100, 110)), min_size=1, max_size=6),
