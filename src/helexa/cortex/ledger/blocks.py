@@ -221,6 +221,8 @@ class Blocks:
                 scope.stale = scope.known = False
                 self.ask(scope)
             ring(scope.waiters, everybody=True)
+            if not scope.known and scope.leasing is None:  # it could not say how things stand
+                asyncio.get_running_loop().call_later(AFTER_FAILURE_S, self.ask, scope)
         else:
             scope.known = False  # what we know nothing of may have been lent to us all the same
             asyncio.get_running_loop().call_later(AFTER_FAILURE_S, self.ask, scope)

@@ -152,8 +152,8 @@ class Durable:
     def _as_we_count(
         self, found: Sequence[Leased], asks: Sequence[Ask], batch: int
     ) -> Sequence[Leased]:
-        """Answers with blocks as if the batch under way were not written: if it is, and only we
-        have not heard of it yet, what it pays is owed still.
+        """Answers without what we have not heard of: if the store has the batch under way, what
+        that pays is owed still, and how scopes stand would count it twice.
 
         Args:
             batch: The number of the last batch that the store has.
@@ -163,9 +163,11 @@ class Durable:
             return found
         paid = {scope.name: tokens for scope, tokens in pending.paid.items()}
         return [
-            answer
-            if answer.block is None
-            else answer._replace(block=answer.block + paid.get(ask.scope, 0))
+            Leased(
+                answer.tokens,
+                None,
+                None if answer.block is None else answer.block + paid.get(ask.scope, 0),
+            )
             for ask, answer in zip(asks, found, strict=True)
         ]
 
