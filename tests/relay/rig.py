@@ -241,6 +241,7 @@ def pool_for(
     limit: int = 64,
     idle_secs: float = 60.0,
     connect_secs: float = 3.0,
+    delay_acks: bool = False,
 ) -> UpstreamPool:
     loop = asyncio.get_running_loop()
     return UpstreamPool(
@@ -250,6 +251,7 @@ def pool_for(
         limit=limit,
         idle_secs=idle_secs,
         connect_secs=connect_secs,
+        delay_acks=delay_acks,
     )
 
 

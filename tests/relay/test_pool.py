@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 
 import pytest
 from tests.relay.rig import HEAD, answering, ask, attempt_on, pool_for, until, upstream
@@ -209,3 +210,32 @@ async def test_random_takes_returns_losses_and_cancels_never_lose_a_place() -> N
         pool.close()
         await until(lambda: pool.open == 0)
         assert (pool.idle, pool.busy) == (0, 0)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="an option of Linux")
+@pytest.mark.parametrize("delayed", [False, True])
+async def test_streamed_answers_are_acknowledged_late_where_that_was_asked_for(
+    delayed: bool,
+) -> None:
+    answers = asyncio.Event()
+    seen: list[int] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await answers.wait()
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n")
+
+    class Look(Ignore):
+        def on_response(self, status: int, headers: Headers) -> None:
+            seen.append(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK))
+
+    async with upstream(serve) as port:
+        pool = pool_for(port, delay_acks=delayed)
+        connection = await pool.take()
+        sock = connection._transport.get_extra_info("socket")
+        connection.send(HEAD % 0, b"", Look())
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        answers.set()
+        await until(lambda: connection._sink is None)
+        assert seen == [0 if delayed else 1]
+        pool.close()

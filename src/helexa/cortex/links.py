@@ -73,6 +73,7 @@ class Links:
             connect_secs=self._connect_secs,
             tls=tls,
             outbox=self._outbox,
+            delay_acks=True,
         )
         host = f"host: {origin.authority}\r\n".encode()
         self._links[name] = NodeLink(name, pool, prefix, host + self._trust)

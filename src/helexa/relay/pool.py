@@ -52,6 +52,8 @@ class UpstreamPool:
         idle_secs: An idle connection older than this is closed.
         connect_secs: Deadline for a new connection and for waiting at the bound.
         outbox: Requests leave through it; None sends them at once.
+        delay_acks: Streamed answers may be acknowledged late. Only for servers that send small
+            pieces without waiting for that (``TCP_NODELAY``), as nodes do.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class UpstreamPool:
         connect_secs: float = 3.0,
         tls: ssl.SSLContext | None = None,
         outbox: Outbox | None = None,
+        delay_acks: bool = False,
     ) -> None:
         self.origin = origin
         self.open = 0
@@ -79,6 +82,7 @@ class UpstreamPool:
         self._connect_secs = connect_secs
         self._tls = tls
         self._outbox = outbox
+        self._delay_acks = delay_acks
         self._evicting = False
         self._closed = False
 
@@ -158,7 +162,7 @@ class UpstreamPool:
         return connection
 
     def _protocol(self) -> UpstreamConnection:
-        return UpstreamConnection(self._returned, self._outbox)
+        return UpstreamConnection(self._returned, self._outbox, delay_acks=self._delay_acks)
 
     async def _wait(self, deadline: float, *, first: bool) -> UpstreamConnection | None:
         """Wait for a turn: a busy-marked connection, or None for a counted place to connect."""

@@ -8,6 +8,8 @@ may travel on as they are, framing and all, ``forward`` is offered them first (s
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from collections.abc import Callable
 from enum import Enum
 from math import inf
@@ -21,6 +23,9 @@ from helexa.relay.plainly import whole_answer
 Headers = list[tuple[bytes, bytes]]
 _COPIED = 65_536  # a body below this travels in one write with its head
 Forward = Callable[[bytes], float]
+
+_QUICKACK = getattr(socket, "TCP_QUICKACK", None)  # of Linux
+_INTERNET = frozenset((socket.AF_INET, socket.AF_INET6))
 
 
 class Failure(Enum):
@@ -75,6 +80,9 @@ class Sink(Protocol):
 class UpstreamConnection(asyncio.Protocol):
     """One connection of a pool. Idle, or busy with exactly one sink.
 
+    Args:
+        delay_acks: See ``UpstreamPool``.
+
     Attributes:
         forward: Set by the sink: takes bytes that begin a chunk as they came and returns the
             time by its clock, or 0 for what it did not take.
@@ -91,6 +99,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_chunked",
         "_closed",
         "_complete",
+        "_delays_acks",
         "_headers",
         "_informational",
         "_keep",
@@ -114,9 +123,12 @@ class UpstreamConnection(asyncio.Protocol):
         self,
         on_idle: Callable[[UpstreamConnection, bool], None],
         outbox: Outbox | None = None,
+        *,
+        delay_acks: bool = False,
     ) -> None:
         self._on_idle = on_idle
         self._outbox = outbox
+        self._delays_acks = delay_acks
         self._boxed = -1
         self._transport: Any = None
         self._write: Any = None
@@ -298,6 +310,17 @@ class UpstreamConnection(asyncio.Protocol):
         if sink is not None:
             sink.on_failure(failure)
 
+    def _delay_acks(self) -> None:
+        """Have the kernel acknowledge every second of many small pieces instead of each.
+
+        Linux sends an acknowledgement with each read while it takes a connection for one-way.
+        Where a piece comes alone for 40 ms it goes back to that by itself (tcp(7)).
+        """
+        sock = self._transport.get_extra_info("socket")
+        if _QUICKACK is not None and sock is not None and sock.family in _INTERNET:
+            with contextlib.suppress(OSError):  # broken just now: its end says so
+                sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 0)
+
     # ── httptools ───────────────────────────────────────────────────────────────────────────
 
     def on_message_begin(self) -> None:
@@ -328,6 +351,8 @@ class UpstreamConnection(asyncio.Protocol):
         if status in (204, 304):
             self._length = True
         self._keep = self._parser.should_keep_alive()
+        if self._chunked and self._delays_acks:
+            self._delay_acks()
         if self._sink is not None:
             self._sink.on_response(status, self._headers)
 
