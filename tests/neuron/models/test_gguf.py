@@ -54,6 +54,15 @@ def test_tensor_sizes_add_up_to_the_file(tmp_path: Path, quant: str) -> None:
     assert 0 < header_bytes < 64_000
 
 
+@pytest.mark.parametrize("size", [0, 3, 4, 100, 100_000])
+def test_a_file_that_somebody_is_copying_may_become_whole(tmp_path: Path, size: int) -> None:
+    file = tmp_path / "m.gguf"
+    file.write_bytes(gguf_path().read_bytes()[:size])
+    with pytest.raises(BadModelFile, match="truncated") as found:
+        read_gguf(file)
+    assert not found.value.lasting
+
+
 def test_a_truncated_file_says_what_it_needs_and_has(tmp_path: Path) -> None:
     path = write_model(tmp_path / "m.gguf", TINY)
     whole = path.stat().st_size

@@ -111,7 +111,8 @@ def test_boot_time_models_are_loaded_in_the_background_and_retried(
     whole = spark.gguf_path().read_bytes()
     late.write_bytes(whole[:100_000])  # somebody copies it
     h.until(lambda: "truncated" in node.get("/health")["activation"]["failed"][0]["error"], 30)
-    late.write_bytes(whole)
+    (tmp_path / "whole").write_bytes(whole)
+    (tmp_path / "whole").replace(late)
     h.until(lambda: node.get("/health")["activation"]["failed"] == [], 30)
     assert node.status(str(late)) == "loaded"
 

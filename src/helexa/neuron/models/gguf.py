@@ -210,7 +210,7 @@ class _Reader:
         return Gguf((self._path,), version, metadata, listed)
 
     def _preamble(self) -> tuple[int, int, int]:
-        if self._at.size < 4 or self._at.take(4) != b"GGUF":
+        if self._at.take(4) != b"GGUF":
             raise self._bad("it does not begin with GGUF")
         version = self._at.u32()
         if version not in (2, 3):
