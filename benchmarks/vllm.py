@@ -43,8 +43,11 @@ from helexa.neuron.models.synthetic_folder import write_folder
 
 BAR = 0.97
 STREAMS = (1, 8)
+USAGE_TURNS = 4
 ARGS = ["--max-num-seqs", "10", "--max-model-len", "2048", "--kv-cache-memory-bytes", "536870912"]
-LONGEST_S = 130.0  # of the rounds with one model; on a machine that is slower, fewer rounds
+LONGEST_S = 150.0  # of the rounds with one model; on a machine that is slower, fewer rounds
+# Of an answer, at one stream and at eight: many, so that a prefill more or less says little.
+LARGE_TOKENS, SMALL_TOKENS = {1: 32, 8: 48}, {1: 256, 8: 128}
 SETTINGS = """
 [engines.vllm]
 python = "{python}"
@@ -135,12 +138,12 @@ def stop(process: Process) -> None:
     process.stop(10.0)
 
 
-async def burst(side: Side, model: str, streams: int, tokens: int) -> None:
-    """``streams`` answers at once."""
+async def burst(side: Side, model: str, streams: int, tokens: int, **more: object) -> None:
+    """``streams`` answers at once, to requests with ``more`` members."""
 
     async def client(number: int) -> None:
         text = f"Repeat: river stone {number}"
-        switch = {"chat_template_kwargs": {"enable_thinking": False}}
+        switch = {"chat_template_kwargs": {"enable_thinking": False}, **more}
         found = await chat.ask(side.port, chat.body(model, text, tokens, **switch))
         if not found.whole or found.tokens != tokens:
             raise Failed(f"an answer broke off: {found.status} {bytes(found.raw[-300:])!r}")
@@ -180,18 +183,21 @@ def both(scratch: Path, model: str, build: VllmBuild) -> Iterator[tuple[Side, Si
         yield sides[0], sides[1], node
 
 
-def compare(bare: Side, ours: Side, node: Node, model: str, rounds: int, tokens: int) -> float:
+def compare(
+    bare: Side, ours: Side, node: Node, model: str, rounds: int, tokens: dict[int, int]
+) -> float:
     """Both in turns; CPU seconds that the node itself took for a token."""
     began, own = time.perf_counter(), 0.0
     for number in range(-1, rounds):
         if number > 0 and time.perf_counter() - began > LONGEST_S:
             click.echo(f"{number} rounds must do, the machine is slow", err=True)
             break
+        share = 4 if number < 0 else 1  # the first round warms up
         for streams in STREAMS:
             for side in there_and_back(bare, ours, number):
                 before = cpu_seconds([-node.process.pid])
                 with awake(side.pids):
-                    asyncio.run(burst(side, model, streams, tokens))
+                    asyncio.run(burst(side, model, streams, tokens[streams] // share))
                 if side is ours:
                     own += cpu_seconds([-node.process.pid]) - before
         if number < 0:
@@ -222,6 +228,22 @@ def figures(name: str, bare: Side, ours: Side, own_s: float) -> list[report.Figu
     return made
 
 
+def cost_of_usage(bare: Side, model: str) -> report.Figure:
+    """What counting by usage with every chunk would cost vLLM; see docs/decisions."""
+    plain, counted = (Side(bare.port, bare.server, bare.pids) for _ in range(2))
+    usage = {"include_usage": True, "continuous_usage_stats": True}
+    with awake(bare.pids):
+        for _ in range(USAGE_TURNS):
+            asyncio.run(burst(plain, model, 8, 128))
+            asyncio.run(burst(counted, model, 8, 128, stream_options=usage))
+    per_token = [side.spent / side.tokens * 1e6 for side in (counted, plain)]
+    return report.Figure(
+        "CPU per token of vLLM's own server at 8 streams, with usage in every chunk",
+        f"{per_token[0] / per_token[1]:.2f} ×",
+        note=f"of a plain stream's; {per_token[0]:,.0f} and {per_token[1]:,.0f} µs",
+    )
+
+
 def label(name: str, streams: int) -> str:
     """A figure's name."""
     return f"{name}, {'one stream' if streams == 1 else f'{streams} streams'}: tokens/s"
@@ -242,19 +264,21 @@ def run(rounds: int, large_rounds: int) -> report.Report:
         large = str(write_folder(scratch / "qwen3-0.6b-shaped", QWEN3_0_6B))
         small = str(spark.safetensors_dir())
         for name, model, turns, tokens in (
-            ("0.6B shape", large, large_rounds, 24),
-            ("spark", small, rounds, 128),
+            ("0.6B shape", large, large_rounds, LARGE_TOKENS),
+            ("spark", small, rounds, SMALL_TOKENS),
         ):
             if not turns:
                 continue
             with both(scratch / name, model, build) as (bare, ours, node):
                 own_s = compare(bare, ours, node, model, turns, tokens)
-            found.figures += figures(name, bare, ours, own_s)
+                found.figures += figures(name, bare, ours, own_s)
+                if model == small:
+                    found.figures.append(cost_of_usage(bare, model))
     return found
 
 
 @click.command(help=__doc__)
-@click.option("--rounds", default=10, show_default=True, help="With the built-in model; 0 is none.")
+@click.option("--rounds", default=8, show_default=True, help="With the built-in model; 0 is none.")
 @click.option(
     "--large-rounds", default=4, show_default=True, help="With the 0.6B shape; 0 is none."
 )
