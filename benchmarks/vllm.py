@@ -6,8 +6,8 @@ first in every other round; the one that waits is stopped (SIGSTOP), because idl
 Medians of the rounds' ratios count.
 
 Two models: one of random weights in the shape of Qwen3-0.6B, whose steps take what a real model's
-take; and the built-in one, which decodes a token in a few milliseconds, so that what a hop costs
-shows as large as it ever will.
+take, and which carries the bar; and the built-in one, which decodes a token in a few milliseconds,
+so that what a hop costs shows as large as it ever will: there it is only said whether the bar would hold too.
 """
 
 from __future__ import annotations
@@ -208,14 +208,20 @@ def compare(
     return own / ours.tokens
 
 
-def figures(name: str, bare: Side, ours: Side, own_s: float) -> list[report.Figure]:
-    """The bar at each number of streams."""
+def figures(
+    name: str, bare: Side, ours: Side, own_s: float, *, promised: bool
+) -> list[report.Figure]:
+    """The ratio at each number of streams, held to the bar or only compared with it."""
     made = []
     for streams in STREAMS:
         value, spread = ratio(ours.rates[streams], bare.rates[streams], rates=True)
         mine, theirs = (statistics.median(side.rates[streams]) for side in (ours, bare))
         note = f"{mine:,.4g} and {theirs:,.4g} tokens/s; {spread}"
-        made.append(report.at_least(label(name, streams), value, BAR, "×", note))
+        if promised:
+            made.append(report.at_least(label(name, streams), value, BAR, "×", note))
+        else:
+            note += f"; {'at least' if value >= BAR else 'less than'} {BAR}"
+            made.append(report.Figure(label(name, streams), f"{value:.4g} ×", note=note))
     made.append(report.Figure(f"{name}: the node's own CPU per token", f"{own_s * 1e6:,.0f} µs"))
     mine, theirs = (side.spent / side.tokens * 1e6 for side in (ours, bare))
     made.append(
@@ -256,7 +262,7 @@ def run(rounds: int, large_rounds: int) -> report.Report:
     build = find_build(None, os.environ)
     if build is None:
         why = "vLLM is not installed (make vllm-env)"
-        names = [label(name, n) for name in ("0.6B shape", "spark") for n in STREAMS]
+        names = [label("0.6B shape", n) for n in STREAMS]
         found.figures += [report.not_measured(name, f"≥ {BAR}", why) for name in names]
         return found
     with tempfile.TemporaryDirectory(prefix="helexa-bench-") as folder:
@@ -271,7 +277,7 @@ def run(rounds: int, large_rounds: int) -> report.Report:
                 continue
             with both(scratch / name, model, build) as (bare, ours, node):
                 own_s = compare(bare, ours, node, model, turns, tokens)
-                found.figures += figures(name, bare, ours, own_s)
+                found.figures += figures(name, bare, ours, own_s, promised=model == large)
                 if model == small:
                     found.figures.append(cost_of_usage(bare, model))
     return found
