@@ -7,7 +7,8 @@ Medians of the rounds' ratios count.
 
 Two models: one of random weights in the shape of Qwen3-0.6B, whose steps take what a real model's
 take, and which carries the bar; and the built-in one, which decodes a token in a few milliseconds,
-so that what a hop costs shows as large as it ever will: there it is only said whether the bar would hold too.
+so that what a hop costs shows as large as it ever will. Of that it is only said whether it would
+meet the bar.
 """
 
 from __future__ import annotations
