@@ -211,15 +211,15 @@ async def test_the_whole_group_ends_with_its_leader(facts: ModelFacts, tmp_path:
     async with running(Parent(os.environ), facts, tmp_path, {"slots": 1}) as case:
         leader = case.process.pid
         assert leader is not None
-        assert await eventually(lambda: len(group(leader)) == 2, 10.0)
+        assert await eventually(lambda: len(group(leader)) == 2, 30.0)
         os.kill(leader, signal.SIGKILL)
         await case.reaches("recovering", 1)
-        assert await emptied(leader, 10.0)  # killed, and then gone
+        assert await emptied(leader)
         await case.reaches("ready", 2)
         second = case.process.pid
         assert second is not None
         await case.process.stop()
-        assert group(second) == []
+        assert await emptied(second)  # killed, and then gone
 
 
 async def test_starting_and_stopping_leaves_nothing_behind(
@@ -272,7 +272,7 @@ def group(leader: int) -> list[int]:
     return found
 
 
-async def emptied(leader: int, within_s: float = 5.0) -> bool:
+async def emptied(leader: int, within_s: float = 30.0) -> bool:
     """Whether nothing of a group is left within a time."""
     return await eventually(lambda: not group(leader), within_s)
 
