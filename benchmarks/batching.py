@@ -25,7 +25,7 @@ import msgspec
 import uvloop
 from kit import report
 from kit.chat import Answer, ask, body, together
-from kit.engine import bare_engine
+from kit.engine import bare_engine, named_by_build
 from kit.process import Failed, cpu_seconds
 from kit.report import Figure
 
@@ -111,7 +111,8 @@ async def measure(quant: str, rounds: int, scratch: Path) -> list[str]:
 @report.json_option
 def main(quants: tuple[str, ...], rounds: int, json_file: Path | None) -> None:
     command = " ".join(["python benchmarks/batching.py", *(f"--format {q}" for q in quants)])
-    found = report.report("batching", "eight streams and one, by file format", command)
+    name, engine = named_by_build("batching")
+    found = report.report(name, f"eight streams and one, by file format, {engine}", command)
     rows = []
     try:
         for quant in quants or SERVED:

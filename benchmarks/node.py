@@ -27,16 +27,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
+import msgspec
 import uvloop
 from kit import report
 from kit.chat import ask, body, together
-from kit.engine import bare_engine
+from kit.engine import bare_engine, named_by_build
 from kit.node import SPARK, Node
 from kit.paired import TURNS, ratio, there_and_back
 from kit.process import Failed
 from kit.report import Figure, Report
 
-from helexa.neuron.models.synthetic import QWEN3_0_6B, write_model
+from helexa.neuron.models.synthetic import QUANTS, QWEN3_0_6B, write_model
 from helexa.spark import gguf_path
 
 SLOTS, CONTEXT = 8, 2048
@@ -181,7 +182,7 @@ async def conversation(node: Node) -> list[Figure]:
     ]
 
 
-async def measure(scratch: Path, rounds: int, large: bool) -> list[Figure]:
+async def measure(scratch: Path, rounds: int, large: bool, quant: str) -> list[Figure]:
     """Everything, one node after the other."""
     found: list[Figure] = []
     with ExitStack() as stack:
@@ -193,7 +194,9 @@ async def measure(scratch: Path, rounds: int, large: bool) -> list[Figure]:
 
         node = start("versus", ENGINE + ALONE)
         if large:
-            path = write_model(scratch / "qwen3-0.6b-shaped.gguf", QWEN3_0_6B)
+            path = write_model(
+                scratch / "qwen3-0.6b-shaped.gguf", msgspec.structs.replace(QWEN3_0_6B, quant=quant)
+            )
             model = str(node.load(str(path))["id"])
             sides = await compare(path, model, node, scratch, rounds, LARGE)
             found += versus("0.6B shape", *sides, (0.98, 1.05))
@@ -214,22 +217,32 @@ async def measure(scratch: Path, rounds: int, large: bool) -> list[Figure]:
     return found
 
 
-def run(rounds: int, large: bool) -> Report:
+def run(rounds: int, large: bool, quant: str) -> Report:
     command = f"python benchmarks/node.py --rounds {rounds}"
     command += "" if large else " --no-large"
-    found = report.report("node", "a node against its bare engine", command)
+    command += "" if quant == QWEN3_0_6B.quant else f" --format {quant}"
+    name, engine = named_by_build("node", quant, QWEN3_0_6B.quant)
+    found = report.report(name, f"a node against its bare engine, {engine}", command)
     with tempfile.TemporaryDirectory(prefix="helexa-bench-") as scratch:
-        found.figures += uvloop.run(measure(Path(scratch), rounds, large))
+        found.figures += uvloop.run(measure(Path(scratch), rounds, large, quant))
     return found
 
 
 @click.command(help=__doc__)
 @click.option("--rounds", default=12, show_default=True, help="Rounds at most, with either model.")
 @click.option("--large/--no-large", default=True, help="Whether to measure the large model.")
+@click.option(
+    "--format",
+    "quant",
+    type=click.Choice(QUANTS),
+    default=QWEN3_0_6B.quant,
+    show_default=True,
+    help="Of the large model's file.",
+)
 @report.json_option
-def main(rounds: int, large: bool, json_file: Path | None) -> None:
+def main(rounds: int, large: bool, quant: str, json_file: Path | None) -> None:
     try:
-        found = run(rounds, large)
+        found = run(rounds, large, quant)
     except (Failed, OSError) as error:
         raise click.ClickException(str(error)) from error
     report.finish(found, json_file)

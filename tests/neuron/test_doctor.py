@@ -9,12 +9,15 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from helexa.neuron.build.checkup import check_up
 from helexa.neuron.doctor import DoctorReport, EngineFinding, render, report
 from helexa.neuron.engines.base import Verdict
+from helexa.neuron.engines.llamacpp.build import build_for_this_machine, unused
 from helexa.neuron.hardware import Hardware
+from helexa.neuron.hardware.driver import Fault
 from helexa.neuron.hardware.nvidia import Nvidia
 from helexa.neuron.hardware.roots import Roots
 from helexa.neuron.settings import NeuronSettings
@@ -185,3 +188,20 @@ def test_a_file_that_is_named_and_does_not_load_is_a_usage_error(tmp_path: Path)
     config = tmp_path / "neuron.toml"
     config.write_text("[engine]\n")
     assert typed(config)[0] == 2
+
+
+def test_an_engine_that_uses_less_than_the_cpu_has_comes_with_the_build_for_it(
+    hardware: Hardware,
+) -> None:
+    wheel = "CPU : SSE3 = 1 | AVX2 = 1 | FMA = 1 | REPACK = 1 | "
+    own = "CPU : AVX2 = 1 | AVX512 = 1 | AVX512_VNNI = 1 | "
+    has = ("avx2", "fma", "avx512f", "avx512_vnni")
+    assert unused(wheel, has) == ("avx512f", "avx512_vnni")
+    assert unused(own, has) == ()
+    assert unused("", has) == ()  # it could not be asked
+
+    advice = Fault("llamacpp: …", build_for_this_machine("1.2"), blocking=False)
+    found = report(hardware, [msgspec.structs.replace(GOOD, advice=advice)])
+    assert found.ok
+    assert found.notes[-1] == advice
+    assert "--no-binary xllamacpp xllamacpp==1.2" in render(found)

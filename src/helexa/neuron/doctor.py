@@ -34,6 +34,7 @@ class EngineFinding(msgspec.Struct, frozen=True, omit_defaults=True):
         wanted: It comes with helexa, or the operator has named it; if it is not wanted, it may be
             missing.
         verdict: Whether it would run the built-in model here.
+        advice: What would make it better here, and the command for it.
     """
 
     name: str
@@ -44,6 +45,7 @@ class EngineFinding(msgspec.Struct, frozen=True, omit_defaults=True):
     runs: str = ""
     wanted: bool = True
     verdict: Verdict = Verdict(True)
+    advice: Fault | None = None
 
 
 class DoctorReport(msgspec.Struct, frozen=True):
@@ -87,6 +89,8 @@ def report(
         fault = _fault_of(engine)
         if fault is not None and (said is None or engine.verdict.detail != said):
             faults.append(fault)
+        if fault is None and engine.advice is not None:
+            faults.append(engine.advice)
     if not any(engine.verdict.ok for engine in engines) and not any(f.blocking for f in faults):
         faults.append(Fault("No engine is installed.", "pip install 'helexa[neuron]'"))
     return DoctorReport(

@@ -16,11 +16,18 @@ from helexa.neuron.build.engines import harnesses
 from helexa.neuron.doctor import DoctorReport, EngineFinding, report
 from helexa.neuron.engines.base import Host, Verdict
 from helexa.neuron.engines.command.engine import CommandEngine
-from helexa.neuron.engines.llamacpp.build import inspect_build
+from helexa.neuron.engines.llamacpp.build import (
+    LlamaCppBuild,
+    build_for_this_machine,
+    inspect_build,
+    installed_version,
+    unused,
+)
 from helexa.neuron.engines.llamacpp.engine import LlamaCpp
 from helexa.neuron.engines.vllm.build import PYTHON_VARIABLE, find_build
 from helexa.neuron.engines.vllm.engine import Vllm
 from helexa.neuron.hardware import Hardware
+from helexa.neuron.hardware.driver import Fault
 from helexa.neuron.models.inspect import inspect
 from helexa.neuron.settings import CommandSettings, NeuronSettings
 
@@ -33,7 +40,7 @@ def check_up(settings: NeuronSettings, environ: Mapping[str, str]) -> DoctorRepo
     try:
         host = hardware.host()
         findings = [
-            _llamacpp(settings, environ, host),
+            _llamacpp(settings, environ, host, hardware.cpu.instruction_sets),
             _vllm(settings, environ, host),
             *(_command(name, one, environ) for name, one in settings.engines.command.items()),
         ]
@@ -42,7 +49,12 @@ def check_up(settings: NeuronSettings, environ: Mapping[str, str]) -> DoctorRepo
         hardware.stop()
 
 
-def _llamacpp(settings: NeuronSettings, environ: Mapping[str, str], host: Host) -> EngineFinding:
+def _llamacpp(
+    settings: NeuronSettings,
+    environ: Mapping[str, str],
+    host: Host,
+    instruction_sets: tuple[str, ...],
+) -> EngineFinding:
     build = inspect_build(environ)
     engine = LlamaCpp(environ, build, cpu_only=settings.engines.llamacpp.gpu_layers == 0)
     verdict = engine.can_run(inspect(spark.gguf_path(), spark.MODEL_ID), host)
@@ -53,6 +65,21 @@ def _llamacpp(settings: NeuronSettings, environ: Mapping[str, str], host: Host) 
         features=build.features,
         runs="GGUF files",
         verdict=verdict,
+        # Where GPUs compute, the CPU's instructions matter little.
+        advice=None if build.gpu else _own_build(build, instruction_sets),
+    )
+
+
+def _own_build(build: LlamaCppBuild, instruction_sets: tuple[str, ...]) -> Fault | None:
+    """A wheel is built for most machines; a build for this one may use more of its CPU."""
+    missed, version = unused(build.features, instruction_sets), installed_version()
+    if not missed or version is None:
+        return None
+    return Fault(
+        f"llamacpp: this CPU has {', '.join(missed)}, which the installed build does not use; one "
+        "made here reads prompts faster. It needs a C++ compiler, cmake and ten minutes.",
+        build_for_this_machine(version),
+        blocking=False,
     )
 
 
