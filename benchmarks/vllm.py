@@ -47,8 +47,8 @@ STREAMS = (1, 8)
 USAGE_TURNS = 4
 ARGS = ["--max-num-seqs", "10", "--max-model-len", "2048", "--kv-cache-memory-bytes", "536870912"]
 LONGEST_S = 150.0  # of the rounds with one model; on a machine that is slower, fewer rounds
-# Of an answer, at one stream and at eight: many, so that a prefill more or less says little.
-LARGE_TOKENS, SMALL_TOKENS = {1: 32, 8: 48}, {1: 256, 8: 128}
+# Of an answer, at one stream and at eight: many, so that their beginning says little.
+LARGE_TOKENS, SMALL_TOKENS = {1: 32, 8: 128}, {1: 256, 8: 128}
 SETTINGS = """
 [engines.vllm]
 python = "{python}"
