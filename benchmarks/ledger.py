@@ -33,7 +33,8 @@ from helexa.cortex.ledger.opening import MEMORY, OpenLedger
 
 RATE = 2000
 KEYS = 50
-BUSY = 0.5
+TURN_MS, BUSY = 2.0, 0.5
+"""uvloop's timers count in milliseconds: a sleep of less is none, and the loop never idle."""
 HOLD_S = 0.01
 ESTIMATE, COST = 600, 150
 CAP = 10**12
@@ -58,7 +59,7 @@ class Load:
         self.loop = asyncio.get_running_loop()
 
     async def run(self) -> None:
-        """Every millisecond: half of it busy, and the requests that are due."""
+        """Every turn: half of it busy, and the requests that are due."""
         began = self.loop.time()
         while self.number < self.left:
             due = int((self.loop.time() - began) * RATE)
@@ -66,11 +67,11 @@ class Load:
                 self.number += 1
                 self._one(self.number)
             spin = time.thread_time()
-            until = time.perf_counter() + BUSY / 1000
+            until = time.perf_counter() + BUSY * TURN_MS / 1000
             while time.perf_counter() < until:
                 pass
             self.spun += time.thread_time() - spin
-            await asyncio.sleep(0.0005)
+            await asyncio.sleep((1 - BUSY) * TURN_MS / 1000)
         await asyncio.gather(*self.tasks)
         await asyncio.sleep(2 * HOLD_S)
         await self.book.written()
