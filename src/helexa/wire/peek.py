@@ -8,15 +8,11 @@ the node as the client wrote it.
 from __future__ import annotations
 
 import re
-from hashlib import blake2b
 
 import msgspec
 
 from helexa.core.errors import InvalidRequestBody, MissingModelField
 from helexa.wire.bodies import UNREADABLE, not_json
-
-PREFIX_BYTES = 2048
-"""How much of the prompt the hash covers: enough to tell conversations apart."""
 
 
 class _StreamOptions(msgspec.Struct):
@@ -59,10 +55,6 @@ class Peek(msgspec.Struct, gc=False):
     def has_stream_options(self) -> bool:
         """The body has a ``stream_options`` member (possibly null)."""
         return self.stream_options is not msgspec.UNSET
-
-    def prompt_hash(self) -> bytes:
-        """Eight bytes that name the beginning of the prompt."""
-        return blake2b(memoryview(self.prompt)[:PREFIX_BYTES], digest_size=8).digest()
 
 
 class _Body(Peek, gc=False):
