@@ -82,6 +82,25 @@ def test_text_comes_plain_and_streamed_with_the_same_words_and_counts(
     assert plain.id.removeprefix("resp_").isalpha()
 
 
+@pytest.mark.parametrize("at", ["gateway", "node"])
+def test_counting_says_what_the_answer_then_costs(stack: Stack, at: str) -> None:
+    asked: Any = {"model": SPARK, "input": "Repeat: house", "instructions": "Be brief."}
+    with sdk(stack, at) as client:
+        counted = client.responses.input_tokens.count(**asked)
+        usage = client.responses.create(**asked).usage
+        said = [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Repeat: house"},
+        ]
+        body = {"model": SPARK, "messages": said}
+        chat: Any = client.post("/chat/completions/input_tokens", body=body, cast_to=object)
+        with pytest.raises(openai.NotFoundError):
+            client.responses.input_tokens.count(model="no/such", input="x")
+    assert usage is not None
+    assert counted.object == "response.input_tokens"
+    assert counted.input_tokens == chat["input_tokens"] == usage.input_tokens
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_every_live_body_and_event_validates(stack: Stack, stream: bool) -> None:
     more = {"tools": [WEATHER], "tool_choice": "required", "reasoning": {"effort": "low"}}

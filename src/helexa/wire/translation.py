@@ -115,10 +115,23 @@ class Translation:
             raise found
         return found
 
+    def counted(self) -> Translation:
+        """The same request, if only its prompt is to be counted."""
+        return CountedTranslation(self.body, self._renderer, self._names)
+
     def _rendered(self, events: list[Event]) -> bytes:
         if events and isinstance(events[-1], Failed):
             raise events[-1].error
         return self._renderer.render(events)
+
+
+class CountedTranslation(Translation):
+    """A request whose prompt is only counted: what the node answers is what the client gets."""
+
+    __slots__ = ()
+
+    def plain(self, body: bytes) -> bytes:
+        return body
 
 
 def _about(error: HelexaError, param: str, meant: str) -> HelexaError:

@@ -168,6 +168,31 @@ async def test_a_response_is_continued_fetched_listed_and_deleted(
         assert json.loads(got.body)["error"]["param"] == "previous_response_id"
 
 
+async def test_counting_counts_the_whole_conversation_keeps_nothing_and_costs_nothing() -> None:
+    async def answers(turn: Turn) -> None:
+        if turn.path != "/v1/chat/completions/input_tokens":
+            turn.plain(BODY)
+            return
+        assert "x-helexa-grant" not in turn.headers
+        turn.plain({"object": "response.input_tokens", "input_tokens": 12})
+
+    config = TWO_KEYS.replace('"sk-a"\n', '"sk-a"\nhard_cap = 100\n')
+    async with fleet(answers, config=config) as (gateway, [node]):
+        first = json.loads((await gateway.ask({"input": "one"}, path=PATH, x_api_key="sk-a")).body)
+        await gateway.settled()
+        spent = gateway.metric("cortex_spend_tokens_total", key="acme-one")
+        for more in ({}, {"previous_response_id": first["id"]}):
+            ask = {"input": "two", **more}
+            got = await gateway.ask(ask, path=PATH + "/input_tokens", x_api_key="sk-a")
+            assert json.loads(got.body)["input_tokens"] == 12
+        assert [len(turn.body["messages"]) for turn in node.turns] == [1, 1, 3]
+        await gateway.settled()
+        assert gateway.metric("cortex_spend_tokens_total", key="acme-one") == spent
+        ask = {"input": "two", "previous_response_id": "resp_x"}
+        got = await gateway.ask(ask, path=PATH + "/input_tokens", x_api_key="sk-a")
+        assert json.loads(got.body)["error"]["param"] == "previous_response_id"
+
+
 async def test_an_item_is_referred_to_by_whom_it_belongs_to() -> None:
     async with fleet(speaks, config=TWO_KEYS) as (gateway, [node]):
         first = json.loads((await gateway.ask({"input": "hi"}, path=PATH, x_api_key="sk-a")).body)

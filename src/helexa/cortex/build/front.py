@@ -12,7 +12,7 @@ from helexa.cortex.app import AsgiErrors, GatewayApp
 from helexa.cortex.build.ledger import ledger_url
 from helexa.cortex.build.parts import Parts
 from helexa.cortex.build.rooms import Rooms
-from helexa.cortex.exchange.route import CHAT, Route, inference_routes
+from helexa.cortex.exchange.route import CHAT, CHAT_COUNT, Route, inference_routes
 from helexa.cortex.fleet_metrics import derived_gauges, waiting_gauge
 from helexa.cortex.metrics import CortexMetrics
 from helexa.cortex.responses.build import make_keeper
@@ -50,14 +50,22 @@ def make_front(parts: Parts, rooms: Rooms) -> Front:
     keeper = make_keeper(
         settings.responses, ledger_url(parts), parts.log, parts.metrics.responses_lost.inc
     )
-    responses = Route("responses", CHAT, translate=ResponsesRoute(keeper, time.time).translate)
-    routes = inference_routes({b"/v1/responses": responses})
+    routes = inference_routes(_responses(ResponsesRoute(keeper, time.time)))
     management = management_app(_looks_into(parts, rooms, keeper, routes))
     app = GatewayApp(rooms.desk, AsgiBridge(management, AsgiErrors(parts.log)), routes)
     _collect(parts.metrics, rooms, app)
     limits = Limits(body_bytes=settings.gateway.max_body_mb * 1024 * 1024)
     listener = Listener(app, parts.wheel, parts.loop, limits, _tls(settings), parts.outbox)
     return Front(app, keeper, listener)
+
+
+def _responses(route: ResponsesRoute) -> dict[bytes, Route]:
+    return {
+        b"/v1/responses": Route("responses", CHAT, translate=route.translate),
+        b"/v1/responses/input_tokens": Route(
+            "count", CHAT_COUNT, streams=False, free=True, translate=route.count
+        ),
+    }
 
 
 def _looks_into(

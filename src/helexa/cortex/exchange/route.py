@@ -84,15 +84,17 @@ def _messages(asked: Asked) -> Translation:
     return translate_messages(asked.body, asked.request_id.removeprefix("req_"))
 
 
+CHAT = b"/v1/chat/completions"
+CHAT_COUNT = b"/v1/chat/completions/input_tokens"
+
 _ROUTES = (
-    Route("chat", b"/v1/chat/completions"),
+    Route("chat", CHAT),
     Route("completions", b"/v1/completions"),
     Route("embeddings", b"/v1/embeddings", streams=False, need="embeddings"),
     Route("rerank", b"/v1/rerank", streams=False, need="rerank"),
     Route("count", b"/v1/messages/count_tokens", "anthropic", streams=False, free=True),
+    Route("count", CHAT_COUNT, streams=False, free=True),
 )
-
-CHAT = b"/v1/chat/completions"
 
 _TRANSLATED = {b"/v1/messages": Route("messages", CHAT, "anthropic", translate=_messages)}
 

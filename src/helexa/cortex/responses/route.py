@@ -42,7 +42,7 @@ def unguessable(prefix: str) -> str:
 
 
 class ResponsesRoute:
-    """Translates ``POST /v1/responses``.
+    """Translates ``POST /v1/responses``, and what only counts its prompt.
 
     Args:
         keeper: None where nothing is kept.
@@ -79,6 +79,15 @@ class ResponsesRoute:
             return translate_responses(body, self._maker, keep=self._keeping(keeper, asked, body))
         return self._continued(keeper, asked, body)
 
+    def count(self, asked: Asked) -> Translation | Awaitable[Translation]:
+        """The same for ``POST /v1/responses/input_tokens``; nothing is kept.
+
+        Raises:
+            HelexaError: What is wrong with the request, or cannot be done.
+        """
+        made = self.translate(asked)
+        return made.counted() if isinstance(made, Translation) else _counted(made)
+
     async def _continued(self, keeper: Keeper, asked: Asked, body: Body) -> Translation:
         """A request that refers to what is kept."""
         previous, items = body.previous_response_id, referred_items(body)
@@ -110,6 +119,10 @@ class ResponsesRoute:
             return kept(final, sent, body.previous_response_id, now())
 
         return lambda final: keeper.keep(asked.principal, lambda: make(final))
+
+
+async def _counted(making: Awaitable[Translation]) -> Translation:
+    return (await making).counted()
 
 
 def kept(final: Json, sent: list[Json], previous: str | None, at: float) -> Kept:

@@ -1,4 +1,4 @@
-"""Counting the prompt of a Messages request, exactly and free of charge.
+"""Counting the prompt of a request, in any dialect, exactly and free of charge.
 
 The engine's own template and tokenizer count what they would be given: tools, images and the
 thinking switch included. Nothing is admitted and no record is kept, since nothing is computed.
@@ -12,21 +12,24 @@ from helexa.core.errors import HelexaError
 from helexa.neuron.engines.base import EngineRequest
 from helexa.neuron.exchange.caller import Caller
 from helexa.neuron.exchange.desk import THREAD_BYTES, Desk
+from helexa.neuron.exchange.way import Way
 from helexa.neuron.registry.served import ServedModel
 from helexa.relay.reply import Reply
 from helexa.wire import errors as wire
-from helexa.wire.messages.dialect import token_count, translate_messages
+from helexa.wire.messages import dialect as messages
 from helexa.wire.peek import peek
+from helexa.wire.responses import dialect as responses
 from helexa.wire.translation import Translation
 
 _JSON = b"content-type: application/json\r\n"
 
 
 class Counting:
-    """Answers one ``count_tokens``; ``start`` it, and it sees to its own end."""
+    """Answers one request to count; ``start`` it, and it sees to its own end."""
 
-    def __init__(self, desk: Desk, body: bytes, reply: Reply, caller: Caller) -> None:
+    def __init__(self, desk: Desk, way: Way, body: bytes, reply: Reply, caller: Caller) -> None:
         self._desk = desk
+        self._way = way
         self._body = body
         self._reply = reply
         self._caller = caller
@@ -50,7 +53,8 @@ class Counting:
             self._desk.log.exception("bug", request_id=self._caller.request_id)
             self._refuse(wire.internal_error(self._caller.request_id))
         else:
-            self._reply.send(200, _JSON + self._echo(), token_count(tokens))
+            told = messages if self._way.dialect == "anthropic" else responses
+            self._reply.send(200, _JSON + self._echo(), told.token_count(tokens))
 
     async def _count(self) -> int:
         seen = peek(self._body)
@@ -62,16 +66,18 @@ class Counting:
         return await model.engine.count_cleaned(model.address, asked, model.served)
 
     def _asked(self, model: ServedModel) -> EngineRequest:
-        caller = self._caller
-        made = self._translation = translate_messages(self._body, caller.request_id)
+        caller, way, body = self._caller, self._way, self._body
+        if way.translate is not None:
+            self._translation = way.translate(body, caller.request_id)
+            body = self._translation.body
         return model.engine.clean(
-            "chat", made.body, model.served, caller.request_id, thinking=caller.thinking
+            way.route, body, model.served, caller.request_id, thinking=caller.thinking
         )
 
     def _refuse(self, error: HelexaError) -> None:
         if self._translation is not None:
             error = self._translation.restated(error)
-        rendered = wire.render(error, "anthropic", self._caller.request_id)
+        rendered = wire.render(error, self._way.dialect, self._caller.request_id)
         self._reply.send(rendered.status, rendered.lines + self._echo(), rendered.body)
 
     def _echo(self) -> bytes:

@@ -26,11 +26,13 @@ class Way(NamedTuple):
         route: What the engine knows it as: ``chat``, ``completions``, ``embeddings``, ``rerank``.
         dialect: Whose error envelope the caller reads.
         translate: None where the caller speaks what engines do.
+        counts: Whether the prompt is only counted, and nothing is computed.
     """
 
     route: str
     dialect: Dialect = "openai"
     translate: Translate | None = None
+    counts: bool = False
 
 
 def _responses(body: bytes, request_id: str) -> Translation:
@@ -44,4 +46,7 @@ WAYS = {
     b"/rerank": Way("rerank"),
     b"/messages": Way("chat", "anthropic", translate_messages),
     b"/responses": Way("chat", translate=_responses),
+    b"/chat/completions/input_tokens": Way("chat", counts=True),
+    b"/messages/count_tokens": Way("chat", "anthropic", translate_messages, counts=True),
+    b"/responses/input_tokens": Way("chat", translate=_responses, counts=True),
 }

@@ -23,7 +23,6 @@ from helexa.relay.request import Request
 from helexa.wire import errors as wire
 from helexa.wire.paths import client_path
 
-COUNT = b"/messages/count_tokens"
 PUBLIC = frozenset((b"/health", b"/version"))
 
 _LOOPBACK = (b"127.0.0.1", b"localhost", b"[::1]")
@@ -53,16 +52,13 @@ class NodeApp:
         if way is None and path.startswith((b"/v1/", b"//")):
             path = client_path(path.decode("latin-1")).encode("latin-1")
             way = self._ways.get(path)
-        counts = path.removeprefix(b"/v1") == COUNT
-        dialect: wire.Dialect = (
-            "anthropic" if counts else way.dialect if way is not None else "openai"
-        )
+        dialect: wire.Dialect = "openai" if way is None else way.dialect
         if not self._allowed(request):
             refused = InvalidApiKey("The fleet secret is missing or wrong.")
             self._refuse(reply, refused, dialect)
         elif self._expected is None and _of_a_page(request):
             self._refuse(reply, Forbidden(_NO_PAGES), dialect)
-        elif way is None and not counts:
+        elif way is None:
             self._management.handle(request, reply)
         elif request.method != b"POST":
             method = request.method.decode("latin-1")
@@ -78,15 +74,14 @@ class NodeApp:
         rendered = wire.route_error(error.status, error.code, error.message, dialect)
         return rendered.lines, rendered.body
 
-    def _infer(self, way: Way | None, request: Request, reply: Reply) -> None:
-        """Answer one of the ways, or count, where ``way`` is None."""
+    def _infer(self, way: Way, request: Request, reply: Reply) -> None:
         try:
             caller = read_caller(request, self._desk.ids)
         except HelexaError as error:
-            self._refuse(reply, error, "anthropic" if way is None else way.dialect)
+            self._refuse(reply, error, way.dialect)
             return
-        if way is None:
-            Counting(self._desk, request.body, reply, caller).start()
+        if way.counts:
+            Counting(self._desk, way, request.body, reply, caller).start()
         else:
             Exchange(self._desk, way, request, reply, caller).start()
 

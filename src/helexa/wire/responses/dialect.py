@@ -80,6 +80,11 @@ def translate_unkept(raw: bytes, request_id: str, now: Callable[[], float]) -> T
     return translate_responses(body, Maker(ids, now))
 
 
+def token_count(tokens: int) -> bytes:
+    """The answer of ``input_tokens``."""
+    return msgspec.json.encode({"object": "response.input_tokens", "input_tokens": tokens})
+
+
 class ResponsesRenderer:
     """Streams, or makes one body; see ``translation.Renderer``."""
 
