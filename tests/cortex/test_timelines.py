@@ -30,7 +30,7 @@ counts = st.integers(0, 2**32 - 1)
 def choices(draw: st.DrawFn) -> Choice:
     field = PLACES[: draw(st.integers(2, 16))]
     size = len(field)
-    standing = st.tuples(*[st.floats(0, 1e4)] * 6)
+    standing = st.tuples(*[st.floats(0, 1e4)] * 5)
     standings = draw(st.lists(standing, min_size=size, max_size=size))
     won, cached, now = draw(st.integers(0, size - 1)), draw(seconds), draw(st.floats(1e4, 1e9))
     return Choice(field[won], cached, field, standings, [(won, cached)], draw(seconds), now)

@@ -13,7 +13,7 @@ from helexa.cortex.routing.ask import Ask
 from helexa.cortex.routing.breaker import CLOSED, Breaker
 from helexa.cortex.routing.choice import RECORDED, Predicted
 from helexa.cortex.routing.index import AffinityIndex
-from helexa.cortex.routing.rank import Candidate, Field, choose, mix
+from helexa.cortex.routing.rank import AGES_S, Candidate, Field, choose, mix
 from helexa.cortex.routing.work import DISPLACED, Lease, Work
 
 
@@ -203,18 +203,20 @@ def fields(draw: st.DrawFn) -> tuple[list[Candidate], list[Ask]]:
 @settings(max_examples=60, deadline=None)
 @given(
     fields(),
-    st.lists(st.tuples(st.integers(0, 3), st.floats(100, 110)), min_size=1, max_size=6),
+    st.lists(st.integers(0, 3), min_size=1, max_size=6),
+    st.floats(100, 110),
     st.frozensets(st.sampled_from([f"n{i}" for i in range(12)]), max_size=3),
 )
 def test_one_choice_after_the_other_is_what_every_place_s_own_figures_say(
     drawn: tuple[list[Candidate], list[Ask]],
-    requests: list[tuple[int, float]],
+    requests: list[int],
+    now: float,
     avoid: frozenset[str],
 ) -> None:
     places, asks = drawn
-    now, known, table = 0.0, Field(places), AffinityIndex()
-    for number, at in sorted(requests, key=lambda r: r[1]):
-        now, ask = at, asks[number % len(asks)]
+    known, table = Field(places), AffinityIndex()
+    for number in requests:
+        ask = asks[number % len(asks)]
         expected, choice = plainly(places, ask, now, avoid), choose(known, ask, now, avoid)
         if choice is None:
             assert expected is None
@@ -226,7 +228,24 @@ def test_one_choice_after_the_other_is_what_every_place_s_own_figures_say(
         # It goes there, so that the next one meets a place that has changed.
         work = choice.winner.work
         table.touch(work.cache, ask, now)
-        Lease(work, lambda: now, 0.2)  # noqa: B023  # read at once
+        Lease(work, lambda: now, 0.2)
+
+
+@settings(max_examples=60, deadline=None)
+@given(fields(), st.lists(st.floats(0, 2 * AGES_S) | st.floats(0, 60), min_size=1))
+def test_what_has_been_seen_of_a_place_ages_by_half_a_percent_at_most(
+    drawn: tuple[list[Candidate], list[Ask]], waits: list[float]
+) -> None:
+    places, (ask, *_) = drawn
+    known, now = Field(places), 100.0
+    for wait in waits:
+        now += wait
+        choice = choose(known, ask, now)
+        assert choice is not None
+        for predicted in choice.field:
+            _, expected = plainly([predicted.candidate], ask, now, frozenset()) or ("", 0.0)
+            soonest = max(0.0, predicted.candidate.work.shut_until - now)
+            assert predicted.cost == pytest.approx(expected, rel=0.005, abs=soonest)
 
 
 def test_ties_are_stable_per_seed_and_spread_over_seeds() -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from helexa.cortex.routing.work import MEMORY_S, Standing
+from helexa.cortex.routing.work import Standing
 
 if TYPE_CHECKING:
     from helexa.cortex.routing.rank import Candidate
@@ -66,11 +66,10 @@ class Choice(msgspec.Struct, gc=False):
 
     def _predicted(self, candidate: Candidate, standing: Standing, cached: float) -> Predicted:
         """As ``rank.choose`` reckons, in its parts."""
-        ready, queued, own, pushes, oldest, rest = standing
-        wait, new = max(ready - self.now, queued), self.tokens - cached
-        prefill, displaces = new * own, new * pushes / (MEMORY_S + self.now - oldest)
-        cost = wait + prefill + displaces + rest
-        return Predicted(candidate, cost, wait, cached, prefill, displaces)
+        due, least, token_s, queued, own = standing
+        late, new = max(0.0, due - self.now), self.tokens - cached
+        cost, prefill, displaces = least + late + new * token_s, new * own, new * (token_s - own)
+        return Predicted(candidate, cost, queued + late, cached, prefill, displaces)
 
     @property
     def won(self) -> Predicted:

@@ -22,13 +22,16 @@ from math import inf
 
 from helexa.cortex.routing.ask import Ask
 from helexa.cortex.routing.choice import RECORDED, Choice
-from helexa.cortex.routing.work import MEMORY_S, SHUT, Standing, Work
+from helexa.cortex.routing.work import SHUT, Standing, Work
 
 NOBODY: frozenset[str] = frozenset()
 
 NEAR, NEAR_S = 1.02, 0.00005
 """Predictions this near each other are equal: rates are measured, and every gateway should
 choose alike."""
+
+AGES_S = 0.25
+"""So long a standing may last; what is pushed out is then worth 0.4 % less at most."""
 
 _MASK = (1 << 32) - 1
 _MASK64 = (1 << 64) - 1
@@ -60,14 +63,25 @@ class Candidate:
 
 
 class Field:
-    """Candidates side by side, as a choice goes through them; made once per change of the fleet."""
+    """Candidates side by side, as a choice goes through them; made once per change of the fleet.
 
-    __slots__ = ("candidates", "held", "works")
+    How they stand is looked at anew every ``AGES_S``, also where nothing has happened: what lies
+    unused in a full cache is worth less by then.
+    """
+
+    __slots__ = ("candidates", "held", "stale_at", "works")
 
     def __init__(self, candidates: Sequence[Candidate]) -> None:
         self.candidates = candidates
         self.works = [candidate.work for candidate in candidates]
         self.held = [work.cache.held for work in self.works]
+        self.stale_at = 0.0
+
+    def renew(self, now: float) -> None:
+        """Forget how they stood."""
+        self.stale_at = now + AGES_S
+        for work in self.works:
+            work.standing = None
 
 
 def choose(field: Field, ask: Ask, now: float, avoid: AbstractSet[str] = NOBODY) -> Choice | None:
@@ -109,23 +123,23 @@ def predict(
     Returns:
         What each costs, how each stands, and who has how many tokens of the prompt.
     """
-    tokens, recent, works = ask.size * ask.per_byte, now + MEMORY_S, field.works
+    if now >= field.stale_at:
+        field.renew(now)
+    tokens, works = ask.size * ask.per_byte, field.works
     standings = [work.standing or work.stand(now) for work in works]
     costs = [
-        (ready - now if ready - now > queued else queued)  # noqa: FURB136  # a call for each
-        + tokens * (own + pushes / (recent - oldest))
-        + rest
-        for ready, queued, own, pushes, oldest, rest in standings
+        least + tokens * token_s if due <= now else least + (due - now) + tokens * token_s
+        for due, least, token_s, _, _ in standings
     ]
     homes: list[tuple[int, float]] = []
     if ask.points:
         first = ask.points[0]
         for at, held in enumerate(field.held):
             if first in held:
-                _, _, own, pushes, oldest, _ = standings[at]
-                cached = works[at].cache.match(ask) * works[at].cache.trust
+                cache = works[at].cache
+                cached = cache.match(ask) * cache.trust
                 homes.append((at, cached))
-                costs[at] -= cached * (own + pushes / (recent - oldest))
+                costs[at] -= cached * standings[at][2]
     return costs, standings, homes
 
 

@@ -37,13 +37,17 @@ _LEAST_TOKENS = 32
 """A prefill of fewer tokens says more about the clock than about the engine."""
 
 
-Standing: TypeAlias = tuple[float, float, float, float, float, float]
-"""How a place stands until something changes there: when its prefills will be done (seconds), the
-wait for a seat (s), what a new token costs to prefill beside who is there (s), and for what it
-pushes out (s, times how much longer than ``MEMORY_S`` ago that was used), when the first to go was
-last used (seconds), and what a request costs besides (s)."""
+Standing: TypeAlias = tuple[float, float, float, float, float]
+"""How a place stands until something changes there, in what a choice adds up (seconds):
 
-SHUT: Standing = (inf, 0.0, 0.0, 0.0, 0.0, 0.0)
+- ``due``: until then (a time) the prefills before a request take longer than it waits for a seat,
+- ``least``: what it costs in any case: the wait for a seat, company, a load,
+- ``token_s``: what each new token costs: its prefill beside who is there, and what it pushes out,
+
+and for whoever asks why, ``queued``, the wait for a seat in ``least``, and ``own``, the prefill in
+``token_s``."""
+
+SHUT: Standing = (inf, 0.0, 0.0, 0.0, 0.0)
 """While its breaker is open."""
 
 
@@ -111,6 +115,8 @@ class Work:
     def stand(self, now: float) -> Standing:
         """How it stands; kept until something changes, unless its breaker has more to say.
 
+        Only what is pushed out ages while nothing changes, slowly: see ``rank.Field``.
+
         Args:
             now: Seconds.
         """
@@ -119,13 +125,15 @@ class Work:
             return SHUT
         cache, share, per_token = self.cache, self.share, self.per_token
         busy = (self.open + self.others) * share
+        queued = (busy - 1.0 + share) * self.service_s if busy >= 1.0 else 0.0
+        own = per_token * (1.0 + busy)
+        full, age = cache.used / cache.capacity, MEMORY_S + now - cache.oldest()
         found = (
-            self.ready_at,
-            (busy - 1.0 + share) * self.service_s if busy >= 1.0 else 0.0,
-            per_token * (1.0 + busy),
-            per_token * (DISPLACED * MEMORY_S) * cache.used / cache.capacity,
-            cache.oldest(),
-            busy * FULL_S + self.load_s,
+            self.ready_at - queued,
+            queued + busy * FULL_S + self.load_s,
+            own + per_token * (DISPLACED * MEMORY_S) * full / age,
+            queued,
+            own,
         )
         if not shut:
             self.standing = found
