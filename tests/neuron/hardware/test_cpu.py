@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from helexa.neuron.hardware.cgroup import read_limits
+from helexa.neuron.hardware.cgroup import MemoryLimit, cpu_quota, memory_limit
 from helexa.neuron.hardware.cpu import Busy, Memory, read_cpu, read_memory
 from helexa.neuron.hardware.roots import Roots
 
@@ -52,8 +52,8 @@ def test_a_limit_further_up_holds_too(fake_host: FakeHost) -> None:
     fake_host.write("sys/fs/cgroup/outer/inner/memory.max", str(4 * GIB))
     fake_host.write("sys/fs/cgroup/outer/inner/cpu.max", "max 100000")
     fake_host.write("sys/fs/cgroup/outer/cpu.max", "100000 100000")
-    limits = read_limits(fake_host.roots)
-    assert (limits.memory_mb, limits.cpus) == (2048, 1.0)
+    assert memory_limit(fake_host.roots) == MemoryLimit(2048, 0)
+    assert cpu_quota(fake_host.roots) == 1.0
 
 
 def test_version_one_limits_are_read(fake_host: FakeHost) -> None:
@@ -69,7 +69,7 @@ def test_version_one_limits_are_read(fake_host: FakeHost) -> None:
 def test_no_limit_in_version_one_is_a_very_large_number(fake_host: FakeHost) -> None:
     fake_host.write("proc/self/cgroup", "4:memory:/\n")
     fake_host.write("sys/fs/cgroup/memory/memory.limit_in_bytes", str(9223372036854771712))
-    assert read_limits(fake_host.roots).memory_mb is None
+    assert memory_limit(fake_host.roots) is None
 
 
 def test_a_host_without_proc_has_one_core_and_no_memory(fake_host: FakeHost) -> None:

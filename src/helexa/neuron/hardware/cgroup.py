@@ -19,28 +19,27 @@ _UNLIMITED = 1 << 60
 """v1 says "no limit" with a number just under 2⁶³."""
 
 
-class CgroupLimits(msgspec.Struct, frozen=True):
-    """None is unlimited. ``memory_used_mb`` leaves out file pages that can be dropped at once."""
+class MemoryLimit(msgspec.Struct, frozen=True):
+    """In MiB; ``used_mb`` leaves out file pages that can be dropped at once."""
 
-    cpus: float | None = None
-    memory_mb: int | None = None
-    memory_used_mb: int = 0
+    total_mb: int
+    used_mb: int
 
 
-def read_limits(roots: Roots) -> CgroupLimits:
-    """The tightest limits that hold for this process."""
-    cpus: float | None = None
-    memory: int | None = None
-    used = 0
-    for group in _groups(roots, "cpu"):
-        quota = _cpu_quota(group)
-        cpus = quota if cpus is None else min(cpus, quota or cpus)
-    for group in _groups(roots, "memory"):
-        limit, now = _memory(group)
-        if limit is not None and (memory is None or limit < memory):
-            memory, used = limit, now
-    megabytes = None if memory is None else memory // MIB
-    return CgroupLimits(cpus, megabytes, used // MIB)
+def cpu_quota(roots: Roots) -> float | None:
+    """Processors' worth of time that this process may use; None is unlimited."""
+    quotas = [_cpu_quota(group) for group in _groups(roots, "cpu")]
+    return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def memory_limit(roots: Roots) -> MemoryLimit | None:
+    """The tightest limit that holds for this process, and what is used of it; None is none."""
+    limits = [_memory(group) for group in _groups(roots, "memory")]
+    return min(
+        (limit for limit in limits if limit is not None),
+        key=lambda limit: limit.total_mb,
+        default=None,
+    )
 
 
 def _groups(roots: Roots, controller: str) -> Iterator[Path]:
@@ -72,16 +71,16 @@ def _cpu_quota(group: Path) -> float | None:
     return quota / period if quota and quota > 0 and period else None
 
 
-def _memory(group: Path) -> tuple[int | None, int]:
+def _memory(group: Path) -> MemoryLimit | None:
     for limit_file, used_file, stat_key in (
         ("memory.max", "memory.current", "inactive_file"),
         ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     ):
         limit = read_int(group / limit_file)
         if limit is not None and limit < _UNLIMITED:
-            used = read_int(group / used_file) or 0
-            return limit, max(0, used - _stat(group, stat_key))
-    return None, 0
+            used = max(0, (read_int(group / used_file) or 0) - _stat(group, stat_key))
+            return MemoryLimit(limit // MIB, used // MIB)
+    return None
 
 
 def _stat(group: Path, key: str) -> int:

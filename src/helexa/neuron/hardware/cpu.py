@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from helexa.neuron.hardware.cgroup import read_limits
+from helexa.neuron.hardware.cgroup import cpu_quota, memory_limit
 from helexa.neuron.hardware.roots import Roots, read_text
 
 _SETS = (
@@ -56,7 +56,7 @@ def read_cpu(roots: Roots, allowed: Callable[[], int] = allowed_processors) -> C
     total = max(1, sum(name == "processor" for name, _ in pairs))
     flags = set(f"{fields.get('flags', '')} {fields.get('Features', '')}".split())
     usable = min(allowed(), total)
-    quota = read_limits(roots).cpus
+    quota = cpu_quota(roots)
     if quota is not None:
         usable = min(usable, int(quota))  # half a core more would be throttled, not used
     name = fields.get("model name") or fields.get("Model") or platform.machine() or "cpu"
@@ -73,10 +73,10 @@ def read_memory(roots: Roots) -> Memory:
             found[name] = int(digits[0]) // 1024
     total = found.get("MemTotal", 0)
     free = found.get("MemAvailable", found.get("MemFree", 0))
-    limits = read_limits(roots)
-    if limits.memory_mb is not None and limits.memory_mb < total:
-        total = limits.memory_mb
-        free = min(free, max(0, total - limits.memory_used_mb))
+    limit = memory_limit(roots)
+    if limit is not None and limit.total_mb < total:
+        total = limit.total_mb
+        free = min(free, max(0, total - limit.used_mb))
     return Memory(total, free)
 
 

@@ -123,7 +123,7 @@ class Hardware:
     def _sample(self) -> Host:
         with self._sampling:
             memory = self._read_memory()
-            readings = self._nvidia.readings() if self._gpus else [self._cpu_reading()]
+            readings = self._nvidia.readings() if self._gpus else [self._cpu_reading(memory)]
         return Host(
             tuple(self._discovery.devices),
             tuple(readings),
@@ -141,8 +141,7 @@ class Hardware:
         left = max(0, budget - self.held_mb())
         return Memory(min(memory.total_mb, budget), min(memory.free_mb, left))
 
-    def _cpu_reading(self) -> DeviceReading:
-        memory = self._read_memory()
+    def _cpu_reading(self, memory: Memory) -> DeviceReading:
         return DeviceReading(
             index=0,
             vram_used_mb=max(0, memory.total_mb - memory.free_mb),
