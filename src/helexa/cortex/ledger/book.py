@@ -19,8 +19,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Container, Iterable
 from typing import Final
 
-import msgspec
-
 from helexa.core.errors import HelexaError, RateLimitExceeded
 from helexa.core.principal import Principal
 from helexa.cortex.ledger.backing import Backing
@@ -35,25 +33,12 @@ from helexa.cortex.ledger.base import (
     TokenRoom,
 )
 from helexa.cortex.ledger.blocks import Blocks, ring
+from helexa.cortex.ledger.grants import OpenGrant, shown
 from helexa.cortex.ledger.scope import Account, Scope
 from helexa.cortex.ledger.standing import room_of, usage_of
 
 HELD_RETRY_AFTER_S: Final = 2.0
 LEARN_S: Final = 3.0
-
-
-class _Open(msgspec.Struct, gc=False):
-    """One open grant; ``tokens`` is None for an uncapped key, ``used`` the last count heard.
-
-    ``told``: the store has a row of it, which wants an end.
-    """
-
-    account: Account
-    scopes: tuple[Scope, ...]
-    tokens: int | None
-    lease: float
-    used: int = 0
-    told: bool = False
 
 
 class Book:
@@ -95,7 +80,7 @@ class Book:
         self._shared = backing is not None and backing.shared
         self._accounts: dict[str, Account] = {}
         self._blocks = Blocks(now, backing)
-        self._open: dict[RequestKey, _Open] = {}
+        self._open: dict[RequestKey, OpenGrant] = {}
         self.overrun = 0
         self.estimated = 0
         self.before_short: Callable[[], object] = _nothing
@@ -112,7 +97,7 @@ class Book:
         key = (request_id, attempt)
         row = self._open.get(key)
         if row is not None:
-            return _grant(key, row)
+            return shown(key, row)
         if not account.scopes:
             return self._opened(key, account, None)
         want = max(1, estimate)
@@ -134,11 +119,11 @@ class Book:
         if row.tokens is None:
             return None
         account, more = row.account, to - row.tokens
-        if more > _room(row):
+        if more > row.room():
             self.before_short()
             if self._open.get(key) is not row:
                 return None  # its own end was among what had been put off
-        if more > _room(row) and self._blocks.more(account, now):
+        if more > row.room() and self._blocks.more(account, now):
             return self._extend_later(key, row, to)
         return self._extended(key, row, to)
 
@@ -234,7 +219,7 @@ class Book:
 
     def snapshot(self) -> LedgerSnapshot:
         """See ``Ledger.snapshot``."""
-        grants = tuple(_grant(key, row) for key, row in self._open.items())
+        grants = tuple(shown(key, row) for key, row in self._open.items())
         return LedgerSnapshot(grants, self.holds())
 
     @property
@@ -278,8 +263,8 @@ class Book:
         scopes = account.scopes if tokens is not None else ()
         for scope in scopes:
             self._blocks.take(scope, tokens or 0)
-        self._open[key] = row = _Open(account, scopes, tokens, self._now() + self._lease_s)
-        return _grant(key, row)
+        self._open[key] = row = OpenGrant(account, scopes, tokens, self._now() + self._lease_s)
+        return shown(key, row)
 
     def _short(self, key: RequestKey, account: Account, want: int) -> Grant | Awaitable[Grant]:
         """What is free does not cover it."""
@@ -305,7 +290,7 @@ class Book:
                 now, room = self._now(), account.room()
                 if room > 0:
                     row = self._open.get(key)
-                    return _grant(key, row) if row else self._opened(key, account, min(room, want))
+                    return shown(key, row) if row else self._opened(key, account, min(room, want))
                 account.refuse_if_spent(now)
                 deadline = deadline or loop.time() + self._hold_wait_s
                 if loop.time() >= deadline:
@@ -321,9 +306,9 @@ class Book:
 
     # ── extending ───────────────────────────────────────────────────────────────────────────
 
-    def _extended(self, key: RequestKey, row: _Open, to: int) -> int | None:
+    def _extended(self, key: RequestKey, row: OpenGrant, to: int) -> int | None:
         assert row.tokens is not None  # noqa: S101  # only capped grants come here
-        more = min(to - row.tokens, _room(row))
+        more = min(to - row.tokens, row.room())
         if more > 0:
             row.tokens += more
             for scope in row.scopes:
@@ -333,14 +318,14 @@ class Book:
             self._backing.heard(key, row.account, row.tokens, row.used)
         return row.tokens
 
-    async def _extend_later(self, key: RequestKey, row: _Open, to: int) -> int | None:
+    async def _extend_later(self, key: RequestKey, row: OpenGrant, to: int) -> int | None:
         with contextlib.suppress(HelexaError):  # then as far as what is free goes
             await self._blocks.lease(row.account, to - (row.tokens or 0))
         return self._extended(key, row, to) if self._open.get(key) is row else None
 
     # ── ending ──────────────────────────────────────────────────────────────────────────────
 
-    def _close(self, row: _Open, last: Settlement, state: str) -> Settled:
+    def _close(self, row: OpenGrant, last: Settlement, state: str) -> Settled:
         account, tokens = row.account, row.tokens
         prompt = max(0, last.prompt)
         reported = prompt + (max(0, last.completion))
@@ -362,7 +347,7 @@ class Book:
         who = account.principal
         return Settled(who.account_id, who.key_id, prompt, completion, reported - billed)
 
-    def _release(self, row: _Open, billed: int) -> None:
+    def _release(self, row: OpenGrant, billed: int) -> None:
         """Give back what a grant did not use."""
         account, now = row.account, self._now()
         for scope in (account.own, account.shared):
@@ -380,15 +365,6 @@ class Book:
     def _grants(self, account: Account) -> int:
         key = account.principal.key_id
         return sum(row.account.principal.key_id == key for row in self._open.values())
-
-
-def _grant(key: RequestKey, row: _Open) -> Grant:
-    who = row.account.principal
-    return Grant(key[0], key[1], who.account_id, who.key_id, row.tokens)
-
-
-def _room(row: _Open) -> int:
-    return min(scope.free for scope in row.scopes)
 
 
 def _wake(account: Account) -> None:
