@@ -5,9 +5,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helexa.core.fleet import RequestRecord
 from helexa.core.principal import Principal
 from helexa.core.usage import Timings, Usage
 from helexa.cortex.exchange.desk import Placed, Times, Tried
@@ -129,3 +131,26 @@ def test_both_kinds_are_found_and_listed_together() -> None:
     assert kept.find("mine-0", None) is None
     assert kept.find("mine-2", Principal("account", "other")) is None
     assert kept.latest(9, key="other") == []
+
+
+def record(attempt: int, prompt: int, output: int) -> RequestRecord:
+    return RequestRecord(OURS, attempt, "gw", 1, "m", "cancelled", prompt=prompt, output=output)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_was_billed_and_what_was_discarded_are_told_apart_whenever_they_come(
+    late: bool,
+) -> None:
+    kept = Timelines(lambda: 5.0)
+    tried = [Tried(node, "upstream_connection_error", 3.0) for node in ("n1", "n2")]
+    ended = exchange(outcome="cancelled", usage=None, tried=tried, delivered=3)
+    if late:
+        kept.record(ended)
+    kept.discarded(record(1, 7, 100))
+    kept.heard(record(3, 7, 2))
+    kept.discarded(record(2, 7, 30))
+    if not late:
+        kept.record(ended)
+    (timeline,) = kept.latest(5)
+    body: dict[str, Any] = timeline.render()
+    assert (body["usage"]["total"], body["discarded"]["total"]) == (9, 144)

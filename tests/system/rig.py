@@ -114,6 +114,19 @@ class CortexProcess:
         return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 
+class Revived(NodeProcess):
+    """A node on the port that it had."""
+
+    port = 0
+
+    def start(self) -> NodeProcess:
+        os.environ["NEURON_PORT"] = str(self.port)
+        try:
+            return super().start()
+        finally:
+            del os.environ["NEURON_PORT"]
+
+
 @dataclass
 class Stack:
     """A gateway and its node."""
@@ -148,6 +161,13 @@ class Stack:
 
     def metrics(self) -> str:
         return httpx.get(self.cortex.ready["metrics_url"], timeout=30).text
+
+    def revive_node(self) -> None:
+        """The same node comes back where it was, without its model."""
+        revived = Revived(self.node.folder, self.node.settings, self.node.secret)
+        revived.port = int(httpx.URL(self.node.url).port or 0)
+        self.node = revived
+        self.node.start()
 
     def settled(self, key: str) -> dict[str, Any]:
         """A key's usage once nothing is open any more."""

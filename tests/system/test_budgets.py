@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -109,6 +110,35 @@ def test_spend_survives_kill_nine_of_the_gateway_and_its_streams_are_billed_once
     assert used["spent_tokens"] == sum(billed.values())
     assert len(billed) == 3
     until(lambda: lives(stack) == 1)  # and nothing is held for the dead one
+    assert verify(stack) == 0
+
+
+def test_a_node_killed_before_the_first_byte_of_a_plain_answer_is_not_paid_for_what_it_did(
+    start_stack: StartStack,
+) -> None:
+    """Promise 2: ended by our own fault before any output: 0, whatever the node's record says."""
+    stack = start_stack("lease_secs = 60")
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(stack.ask, endless(8000), "sk-meter")
+        (record,) = until(
+            lambda: [r for r in stack.node.get("/requests") if r.get("output", 0) > 9]
+        )
+        stack.node.stop(signal.SIGKILL)
+        refused = asking.result(60)
+    assert refused.status_code == 502, refused.text
+    # Nothing is held for it, though its node is still away.
+    assert stack.settled("sk-meter")["spent_tokens"] == 0
+    stack.revive_node()
+    until(lambda: stack.node.get("/requests") == [], timeout_s=60)  # read and acknowledged
+    metrics = stack.metrics()
+    assert "\ncortex_ledger_drift_tokens 0\n" in metrics
+    (thrown,) = re.findall(r"^cortex_discarded_tokens_total\S* (\d+)", metrics, re.MULTILINE)
+    assert int(thrown) >= record["output"]
+    shown = stack.get(f"/v1/requests/{refused.headers['x-request-id']}", "sk-meter")
+    assert shown["discarded"]["completion"] >= record["output"]
+    assert "usage" not in shown
+    assert stack.get("/v1/usage", "sk-meter")["spent_tokens"] == 0
+    assert rows(stack, "meter") == {record["request_id"]: 0}
     assert verify(stack) == 0
 
 

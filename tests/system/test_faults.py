@@ -17,7 +17,6 @@ import httpx
 import pytest
 from tests.neuron.system.conftest import (
     SPARK,
-    NodeProcess,
     alive,
     chat,
     endless,
@@ -25,7 +24,7 @@ from tests.neuron.system.conftest import (
     raw_request,
     until,
 )
-from tests.system.rig import CHAT, SECRET, StartStack
+from tests.system.rig import CHAT, StartStack
 
 AS_OPEN = {"authorization": "Bearer sk-open"}
 
@@ -92,29 +91,11 @@ def test_a_crash_is_local(start_stack: StartStack) -> None:
     until(lambda: not any(alive(pid) for pid in engines))
 
     # The same node comes back where it was, and is found again.
-    port = httpx.URL(stack.node.url).port
-    stack.node.settings = stack.node.settings.replace("[fleet]", "[fleet]", 1)
-    revived = Revived(stack.node.folder, stack.node.settings, SECRET)
-    revived.port = int(port or 0)
-    stack.node = revived
-    stack.node.start()
+    stack.revive_node()
     stack.node.load()
     until(lambda: stack.ask(chat(max_tokens=2)).status_code == 200, timeout_s=30)
     outcomes = [r["outcome"] for r in stack.get("/admin/requests", "sk-root")["requests"]]
     assert outcomes.count("broken") == 2
-
-
-class Revived(NodeProcess):
-    """A node on the port that it had."""
-
-    port = 0
-
-    def start(self) -> NodeProcess:
-        os.environ["NEURON_PORT"] = str(self.port)
-        try:
-            return super().start()
-        finally:
-            del os.environ["NEURON_PORT"]
 
 
 @pytest.mark.parametrize("stream", [True, False])

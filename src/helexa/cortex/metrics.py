@@ -18,11 +18,15 @@ from helexa.core.families import (
     RequestMetrics,
     show_memory,
 )
+from helexa.core.fleet import RequestRecord
 from helexa.core.metrics import LAG_BUCKETS, Registry
 from helexa.cortex.ledger.base import Settled
 
 NONE = "none"
 """Label of a request that never reached a node, or named no model that we know."""
+
+_WASTED = frozenset(("cancelled", "failed", "node_lost"))
+"""Ends of a request after which nobody had the use of what was computed."""
 
 
 class PlacementMetrics(RequestMetrics):
@@ -125,6 +129,21 @@ class CortexMetrics:
         key.spend.value += prompt + completion
         key.spend_prompt.value += prompt
         key.spend_completion.value += completion
+
+    def recorded(self, record: RequestRecord, *, billed: bool = True) -> None:
+        """Count what nobody had of an attempt, by its node's final record.
+
+        Args:
+            billed: The record is what was settled; otherwise all of it is thrown away.
+        """
+        # What was reused cost nothing to compute.
+        computed = record.prompt - record.cached + record.output
+        discarded = record.discarded if billed else record.discarded + computed
+        if discarded:
+            self.discarded.inc(discarded)
+        if record.state in _WASTED or not billed:
+            reason = record.state if record.state in _WASTED else "failed"
+            self.wasted.labels(reason).inc(computed)
 
 
 def open_descriptors() -> int:

@@ -30,6 +30,10 @@ class RequestObservers:
         """Say in a timeline what only its node could tell."""
         self.timelines.heard(record)
 
+    def discarded(self, record: RequestRecord) -> None:
+        """Say in a timeline what was computed for an attempt of which nothing was relayed."""
+        self.timelines.discarded(record)
+
     def watch(self, principal: Principal, model: str, request_id: str) -> Captured | None:
         """A watcher if this request is being captured."""
         if self.captures.current is None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Timeline(msgspec.Struct, gc=False):
-    """One ended request; only ``usage`` may still come, with the node's word.
+    """One ended request; ``usage`` and ``discarded`` may still come, with the nodes' word.
 
     Args:
         request_id: Ours; what nodes and ledger know it by.
@@ -31,6 +31,7 @@ class Timeline(msgspec.Struct, gc=False):
         tried: Candidates that did not answer before the one in ``placed``.
         cut: Why the answer was ended before the model did, if it was.
         moved: A rotating first line was moved behind the rest of the system prompt.
+        discarded: Computed for attempts of which nothing was relayed; nobody is billed for it.
     """
 
     request_id: str
@@ -52,6 +53,7 @@ class Timeline(msgspec.Struct, gc=False):
     moved: bool = False
     tried: tuple[Tried, ...] = ()
     cut: str | None = None
+    discarded: Usage | None = None
 
     def phases(self) -> dict[str, float | None]:
         """Milliseconds per phase; None for a phase that did not happen.
@@ -109,6 +111,9 @@ class Timeline(msgspec.Struct, gc=False):
         if usage is not None:
             body["usage"] = {**msgspec.to_builtins(usage), "total": usage.total}
             body["prefix"] = self.prefix(usage)
+        if self.discarded is not None:
+            thrown = self.discarded
+            body["discarded"] = {**msgspec.to_builtins(thrown), "total": thrown.total}
         if self.timings is not None:
             body["timings"] = msgspec.to_builtins(self.timings)
         if self.tried:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import msgspec
+from msgspec.structs import astuple
 
 from helexa.core.fleet import RequestRecord
 from helexa.core.principal import Principal
@@ -200,7 +201,7 @@ class Timelines:
         self._now = now
         self._kept: deque[Packed | Timeline] = deque(maxlen=kept)
         self._wanting: dict[str, Timeline] = {}
-        self._early: dict[str, RequestRecord] = {}
+        self._early: dict[str, list[tuple[RequestRecord, bool]]] = {}
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -219,20 +220,30 @@ class Timelines:
     def add(self, timeline: Timeline) -> None:
         """Keep one timeline; the oldest makes room."""
         self._kept.append(timeline)
-        if timeline.usage is None and timeline.placed is not None:
+        if timeline.placed is not None and (timeline.usage is None or timeline.tried):
             _remember(self._wanting, timeline.request_id, timeline)
-            record = self._early.pop(timeline.request_id, None)
-            if record is not None:
-                self.heard(record)
+            for record, billed in self._early.pop(timeline.request_id, ()):
+                self._tell(record, billed=billed)
 
     def heard(self, record: RequestRecord) -> None:
         """A node's last word: what a request has cost whose end we did not see."""
+        self._tell(record, billed=True)
+
+    def discarded(self, record: RequestRecord) -> None:
+        """What a node has computed for an attempt of which nothing was relayed."""
+        self._tell(record, billed=False)
+
+    def _tell(self, record: RequestRecord, *, billed: bool) -> None:
         timeline = self._wanting.get(record.request_id)
         if timeline is None:
-            _remember(self._early, record.request_id, record)
+            early = self._early.get(record.request_id, [])
+            _remember(self._early, record.request_id, [*early, (record, billed)])
+            return
+        told = Usage(record.prompt, record.output, record.cached, record.reasoning)
+        if not billed:
+            timeline.discarded = _sum(timeline.discarded, told)
         elif timeline.attempts == record.attempt:
-            del self._wanting[record.request_id]
-            timeline.usage = Usage(record.prompt, record.output, record.cached, record.reasoning)
+            timeline.usage = told
 
     def find(self, request_id: str, principal: Principal | None) -> Timeline | None:
         """The latest request of that id.
@@ -297,6 +308,12 @@ def timeline_of(exchange: Exchange, ended_at: float) -> Timeline:
         tuple(exchange.tried or ()),
         exchange.cut,
     )
+
+
+def _sum(one: Usage | None, other: Usage) -> Usage:
+    if one is None:
+        return other
+    return Usage(*(a + b for a, b in zip(astuple(one), astuple(other), strict=True)))
 
 
 def _remember(things: dict[str, T], name: str, thing: T) -> None:

@@ -48,6 +48,9 @@ class Told:
     def settled(self, entry: Entry) -> None:
         raise AssertionError(entry)
 
+    def discarded(self, entry: Entry, written: Callable[[], object]) -> None:
+        raise AssertionError(entry, written)
+
     def heard(self, key: RequestKey, account: Account, granted: int, used: int) -> None:
         raise AssertionError((key, account, granted, used))
 

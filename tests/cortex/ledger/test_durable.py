@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from tests.cortex.ledger.rig import Start, hard, rolling
 from helexa.core.errors import InsufficientQuota, RateLimitExceeded
 from helexa.core.principal import Cap, Principal, Window
 from helexa.cortex.ledger import leasing, spend
-from helexa.cortex.ledger.base import Grant
+from helexa.cortex.ledger.base import Grant, Settlement
 from helexa.cortex.ledger.database import Database
 from helexa.cortex.ledger.leasing import Ask
 from helexa.cortex.ledger.scope import Leased
@@ -42,6 +42,23 @@ async def test_blocks_shrink_as_the_cap_nears_and_the_last_token_is_granted(star
     rig.end("c", 1)
     with pytest.raises(InsufficientQuota):
         await rig.take(who, "d", 1)
+
+
+async def test_the_room_of_a_discarded_attempt_is_given_out_when_its_end_is_durable(
+    start: Start, look: Any
+) -> None:
+    """Before that a crash would have its node's record billed, on top of whoever got the room."""
+    rig = start()
+    who = hard(1000)
+    await rig.take(who, "a", 1000)
+    rig.book.discard(Settlement("a", 1, 0, 0))
+    assert not rig.book.snapshot().grants
+    waiting = rig.book.grant(who, "a", 2, 1000)
+    assert isinstance(waiting, Awaitable)
+    assert look("SELECT * FROM requests") == []
+    assert (await waiting).tokens == 1000
+    assert look("SELECT state FROM requests") == [("discarded",)]
+    assert rig.book.usage(who).spent_tokens == 0
 
 
 async def test_settling_may_wait_only_while_the_cap_is_far(url: str, start: Start) -> None:

@@ -99,6 +99,15 @@ class LedgerMachine(RuleBasedStateMachine):
         self.booked.append((self.now, settled.total))
 
     @rule(data=st.data())
+    def discard(self, data: st.DataObject) -> None:
+        if not self.open:
+            return
+        name = data.draw(st.sampled_from(sorted(self.open)))
+        del self.open[name]
+        self.ledger.discard(Settlement(name, 1, 0, 0))
+        self.closed.append((name, 0, 0))
+
+    @rule(data=st.data())
     def settle_again(self, data: st.DataObject) -> None:
         if self.closed:
             name, prompt, completion = data.draw(st.sampled_from(self.closed))

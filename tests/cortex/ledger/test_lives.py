@@ -9,10 +9,14 @@ from typing import Any
 import pytest
 from tests.cortex.ledger.rig import LEASE_S, Start, hard
 
+from helexa.core.fleet import RequestRecord
 from helexa.core.logging import get_logger
 from helexa.cortex.ledger import lives, opening
+from helexa.cortex.ledger.base import Settlement
 from helexa.cortex.ledger.durable import Durable
+from helexa.cortex.ledger.estate import Estate
 from helexa.cortex.ledger.spend import Line
+from helexa.cortex.ledger.verify import verify
 
 pytestmark = pytest.mark.anyio
 
@@ -86,6 +90,30 @@ async def test_what_has_no_record_costs_the_last_count_if_its_node_stayed_away_e
     ]
     after.book.refresh()
     assert await after.take(hard(1000), "b", 2000) == 1000 - billed
+
+
+async def test_what_was_discarded_is_not_billed_by_whoever_recovers_it(
+    start: Start, look: Any
+) -> None:
+    rig = start()
+    await rig.take(hard(1000), "a", 300)
+    rig.book.discard(Settlement("a", 1, 0, 0, node="n", model="m"))
+    await rig.book.written()
+    await rig.store.close()  # the gateway is killed before its node could be told
+    after = start()
+    estate = Estate(after.store, after.life, lease_s=LEASE_S, now=lambda: after.clock[0])
+    (dead,) = await estate.dead()
+    told = RequestRecord(
+        "a", 1, "g", dead.epoch, "m", "node_lost", 300, 21, output=140, account_id="acme",
+        key_id="k",
+    )  # fmt: skip
+    assert await estate.settle([(dead, told, "n")]) == [None]
+    assert await estate.end(dead, away=False) == 0
+    assert look("SELECT state, prompt + completion FROM requests") == [("discarded", 0)]
+    after.book.refresh()
+    assert await after.take(hard(1000), "b", 2000) == 1000
+    proof = await after.store.read(verify)
+    assert proof.ok, proof.checks
 
 
 async def test_only_an_expired_lease_is_taken_over_and_its_owner_writes_no_more(

@@ -1,6 +1,6 @@
 """A model of a ledger and its nodes, run against both stores: grants, extensions, settlements,
-duplicates, crashes without a close, recoveries, tokens that are given back, transactions that fail
-or whose answer is lost, and clocks that jump either way."""
+discarded attempts, duplicates, crashes without a close, recoveries, tokens that are given back,
+transactions that fail or whose answer is lost, and clocks that jump either way."""
 
 from __future__ import annotations
 
@@ -62,6 +62,7 @@ class Record:
     granted: int
     used: int = 0
     final: bool = False
+    discarded: bool = False
 
     def use(self, part: int) -> None:
         """So many hundredths of what is left."""
@@ -167,6 +168,17 @@ class LedgerMachine(RuleBasedStateMachine):
         self.billed[name] = record.used
         assert self.do(lambda: self.book.settle(last)) is None
 
+    @rule(which=WHICH, part=PART)
+    def discard(self, which: int, part: int) -> None:
+        name = self._one(which)
+        if name is None:
+            return
+        record = self.records[name]
+        record.use(part)
+        record.final = record.discarded = True
+        self.do(lambda: self.book.discard(Settlement(name, 1, 0, 0, node="n")))
+        self.billed[name] = 0
+
     @rule()
     def batches_are_written_and_nodes_forget(self) -> None:
         self.run(self.book.written())
@@ -218,13 +230,14 @@ class LedgerMachine(RuleBasedStateMachine):
                 )
                 for name, record in known.items()
             ]  # fmt: skip
-            settled: list[Any] = []
-            for _ in range(2):  # read twice, booked once
-                settled = await self.estate.settle([(life, row, "n") for row in rows])
-            assert settled == [None] * len(rows)
-            for name, record in known.items():
-                self.billed[name] = record.used
+            lines = await self.estate.settle([(life, row, "n") for row in rows])
+            for (name, record), line in zip(known.items(), lines, strict=True):
+                # What was discarded costs nothing, unless nobody had come to write that down.
+                if line is not None or not record.discarded:
+                    self.billed[name] = record.used
                 del self.records[name]
+            again = await self.estate.settle([(life, row, "n") for row in rows])
+            assert again == [None] * len(rows)  # read twice, booked once
             assert await self.estate.end(life, away=False) == 0
         self.book.refresh()
 

@@ -52,6 +52,10 @@ def test_a_sound_ledger_is_proven(db: Database) -> None:
         ("UPDATE scopes SET spent = spent - 1 WHERE scope = 'key:one'", "key:one: 134 spent, 135"),
         ("DELETE FROM requests WHERE request_id = 'two9'", "key:two: 135 spent, 108 in"),
         ("UPDATE requests SET granted = 26 WHERE request_id = 'two9'", "two9, attempt 1: 27 of 26"),
+        (
+            "UPDATE requests SET state = 'discarded' WHERE request_id = 'two9'",
+            "two9, attempt 1: 27",
+        ),
         ("UPDATE buckets SET tokens = tokens - 1", "key:one, 60 s: 134 of 135 are counted"),
         ("INSERT INTO blocks (scope, life, tokens) VALUES ('key:one', 1, -5)", "-5 held by life 1"),
         ("INSERT INTO blocks (scope, life, tokens) VALUES ('key:one', 9, 5)", "life 9 (unknown)"),

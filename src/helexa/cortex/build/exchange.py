@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-from helexa.core.fleet import RequestRecord
 from helexa.core.ids import id_source
 from helexa.cortex.auth import KeyTable
 from helexa.cortex.build.parts import Parts
@@ -22,9 +21,6 @@ from helexa.cortex.routing.placer import FleetPlacer
 from helexa.cortex.seats import KeySeats
 from helexa.cortex.timelines import Timelines
 from helexa.relay.attempt import Deadlines
-
-_WASTED = frozenset(("cancelled", "failed", "node_lost"))
-"""Ends of a request after which nobody had the use of what was computed."""
 
 
 def make_observers(fleet: Fleet) -> RequestObservers:
@@ -67,14 +63,3 @@ def make_desk(
         retries=settings.routing.retries,
         slice_tokens=settings.ledger.slice_tokens,
     )
-
-
-def request_end(desk: Desk, node: str, record: RequestRecord) -> None:
-    """A node's last word about a request; if that is not booked yet, the settler keeps it."""
-    metrics = desk.metrics
-    if record.discarded:
-        metrics.discarded.inc(record.discarded)
-    if record.state in _WASTED:
-        # What was reused cost nothing to compute.
-        metrics.wasted.labels(record.state).inc(record.prompt - record.cached + record.output)
-    desk.settler.on_request_end(node, record)

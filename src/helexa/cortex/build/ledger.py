@@ -16,6 +16,7 @@ from helexa.cortex.keys.keyring import Keyring
 from helexa.cortex.ledger.keys import MemoryKeys
 from helexa.cortex.ledger.keys_sql import SqlKeys
 from helexa.cortex.ledger.opening import OpenLedger, default_url
+from helexa.cortex.observers import RequestObservers
 from helexa.cortex.usage import keep_for
 
 
@@ -58,19 +59,26 @@ def make_settler(
     parts: Parts,
     kept: OpenLedger,
     api: Callable[[str], NodeApi | None],
-    heard: Callable[[RequestRecord], object],
+    observers: RequestObservers,
 ) -> Settler:
     """Books what ended with the nodes' word.
 
     Args:
         api: A node's management routes by name.
-        heard: Told of the records that are booked here.
+        observers: Told of the records of which the exchanges have not seen the counts.
     """
+
+    def counted(record: RequestRecord, billed: bool) -> None:
+        parts.metrics.recorded(record, billed=billed)
+        if not billed:
+            observers.discarded(record)
+
     return Settler(
         kept.book,
         api,
         booked=parts.metrics.spent,
-        heard=heard,
+        heard=observers.heard,
+        counted=counted,
         slice_tokens=parts.settings.ledger.slice_tokens,
         lease_s=parts.settings.ledger.lease_secs,
         gateway=parts.name,
@@ -92,6 +100,7 @@ async def recover(parts: Parts, kept: OpenLedger, keyring: Keyring, fleet: Fleet
         lambda: (node.name for node in fleet.snapshot().nodes),
         fleet.api,
         booked=parts.metrics.spent,
+        counted=parts.metrics.recorded,
         freed=book.refresh,
         estimated=estimated,
         log=parts.log,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from helexa.cortex.build.exchange import make_desk, make_observers, request_end
+from helexa.cortex.build.exchange import make_desk, make_observers
 from helexa.cortex.build.ledger import make_keyring, make_settler, open_ledger
 from helexa.cortex.build.nodes import make_fleet, make_links, make_roster
 from helexa.cortex.build.parts import Parts
@@ -62,10 +62,10 @@ def make_rooms(parts: Parts) -> Rooms:
     keyring = make_keyring(parts, kept)
     fleet = make_fleet(
         lambda node, event: settler.on_grant_low(node, event),  # noqa: PLW0108
-        lambda node, record: request_end(desk, node, record),
+        lambda node, record: settler.on_request_end(node, record),  # noqa: PLW0108
     )
     links, observers = make_links(parts), make_observers(fleet)
-    settler = make_settler(parts, kept, fleet.api, observers.heard)
+    settler = make_settler(parts, kept, fleet.api, observers)
     profiles, leases = open_catalogue(parts), LeaseTable()
     residency = make_residency(parts, fleet, profiles, leases)
     remembered, memory = recall(parts, residency, lambda: roster.added())  # noqa: PLW0108

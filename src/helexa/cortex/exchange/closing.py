@@ -1,4 +1,4 @@
-"""The end of an exchange: headers, the closing comment, settlement, metrics, one log line."""
+"""The end of an exchange: headers, the closing comment, metrics, one log line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from helexa.core.logging import LogLine
-from helexa.core.usage import Usage
+from helexa.cortex.exchange import billing
 from helexa.cortex.metrics import NONE
 from helexa.relay.attempt import Attempt
 
@@ -70,7 +70,7 @@ def close_all(ended: Sequence[Exchange]) -> None:
     for exchange in ended:
         try:
             if not exchange.settled:
-                settle(exchange)
+                billing.settle(exchange)
             placed, desk = exchange.placed, exchange.desk
             if placed is None:
                 _count_refusal(exchange)
@@ -82,25 +82,6 @@ def close_all(ended: Sequence[Exchange]) -> None:
         except Exception:  # the answer is out; what is left is bookkeeping
             log.exception("bug", request_id=exchange.request_id)
     log.batch(lines)
-
-
-def settle(exchange: Exchange) -> None:
-    """Book what it has cost, or leave that to its node's word."""
-    if not exchange.attempts or exchange.route.free:
-        return
-    settler, placed = exchange.desk.settler, exchange.placed
-    request_id, attempt = exchange.request_id, exchange.attempts
-    if placed is None or not exchange.sent:
-        settler.withdraw(request_id, attempt)
-        return
-    if exchange.usage is not None:
-        settled = settler.settle(placed.node, request_id, attempt, exchange.usage, exchange.model)
-        if settled is not None:
-            exchange.desk.metrics.spent(settled)
-    elif exchange.outcome == "failed":
-        settler.settle(placed.node, request_id, attempt, Usage())
-    else:
-        settler.settle_later(placed.node, request_id, attempt)
 
 
 def _count_refusal(exchange: Exchange) -> None:

@@ -158,7 +158,7 @@ class Observers(Protocol):
         """Keep the timeline of an ended exchange."""
 
     def heard(self, record: RequestRecord) -> None:
-        """A node's last word about a request."""
+        """A node's last word about a request: what it has cost."""
 
     def watch(self, principal: Principal, model: str, request_id: str) -> Watcher | None:
         """A watcher if this request is being captured."""

@@ -22,7 +22,7 @@ from typing import Any, TypeVar, cast
 from helexa.core.errors import HelexaError, ModelNotFound, ServiceUnavailable
 from helexa.core.principal import ANONYMOUS, Principal
 from helexa.core.usage import Timings, Usage
-from helexa.cortex.exchange import closing, sending
+from helexa.cortex.exchange import billing, sending
 from helexa.cortex.exchange.desk import (
     THREAD_BYTES,
     Desk,
@@ -93,6 +93,7 @@ class Exchange:
         "outcome",
         "placed",
         "principal",
+        "refused",
         "reply",
         "request",
         "request_id",
@@ -146,6 +147,7 @@ class Exchange:
         self.stream: StreamRelay | None = None
         self.tail: ChatTail | None = None
         self.sent = False
+        self.refused = False
         self.ended = False
         self.settled = False
         self.usage: Usage | None = None
@@ -368,6 +370,7 @@ class Exchange:
             if not attempt.ended:
                 attempt.drop()
             self.sent = attempt.connected_at > 0
+            self.refused = self.outcome == "failed" and billing.was_refused(attempt)
         stream, self.stream = self.stream, None  # it knows us: a cycle
         if stream is not None:
             self.tail = tail = stream.tail
@@ -376,6 +379,8 @@ class Exchange:
                 self.times.first, self.times.last = tail.first_at, tail.last_at
         if self.outcome == "refused":
             self.placed = None
+        elif self.outcome == "failed":
+            self.usage = None  # the client has none of what it paid for
         if self.seat is not None:
             self.seat.release()
         if self.lease is not None:
@@ -386,6 +391,6 @@ class Exchange:
         if sender is not None and sender.capped:
             complete = self.outcome == "complete"
             if not complete or self.desk.ledger.tight(self.principal):
-                closing.settle(self)
+                billing.settle(self)
                 self.settled = True
         self.desk.books.note(self)

@@ -47,6 +47,7 @@ class Recovery:
         nodes: Names of the configured nodes.
         api: Their management routes.
         booked: Told of every settlement that was made here.
+        counted: Told of the records of it, once each.
         freed: Told when a life has ended: there may be room.
         estimated: Told of tokens that were settled without a final count.
     """
@@ -58,6 +59,7 @@ class Recovery:
         api: Callable[[str], NodeApi | None],
         *,
         booked: Callable[[Settled], object],
+        counted: Callable[[RequestRecord], object],
         freed: Callable[[], object],
         estimated: Callable[[int], object],
         log: Logger,
@@ -66,6 +68,7 @@ class Recovery:
         self._nodes = nodes
         self._api = api
         self._booked = booked
+        self._counted = counted
         self._freed = freed
         self._estimated = estimated
         self._log = log
@@ -98,8 +101,10 @@ class Recovery:
     async def _settle(self, final: Sequence[Settle]) -> None:
         if not final:
             return
-        for line in await self._estate.settle(final):
+        lines = await self._estate.settle(final)
+        for line, (_, record, _) in zip(lines, final, strict=True):
             if line is not None:
+                self._counted(record)
                 self._booked(
                     Settled(
                         line.account_id, line.key_id, line.prompt, line.completion, line.overrun

@@ -26,8 +26,7 @@ from helexa.core.errors import (
     UpstreamFailed,
     UpstreamTimeout,
 )
-from helexa.core.usage import Usage
-from helexa.cortex.exchange import closing
+from helexa.cortex.exchange import billing, closing
 from helexa.cortex.exchange.desk import Placed, Tried
 from helexa.cortex.exchange.stream import StreamRelay
 from helexa.relay.answer import Answer, StreamForm
@@ -265,7 +264,7 @@ def _finish_plain(exchange: Exchange, attempt: Attempt) -> None:
 
 def _refused(exchange: Exchange, error: HelexaError) -> None:
     """One candidate has refused, or was not to be had: on to the next, or it is the client's."""
-    desk, placed = exchange.desk, exchange.placed
+    placed = exchange.placed
     if exchange.lease is not None:
         exchange.lease.release()
     exchange.error = error
@@ -276,8 +275,8 @@ def _refused(exchange: Exchange, error: HelexaError) -> None:
         exchange.avoid = set()
     exchange.avoid.add(placed.node)
     _note(exchange, placed.node, error)
-    if not exchange.route.free:
-        desk.settler.settle(placed.node, exchange.request_id, exchange.attempts, Usage())
+    if exchange.attempt is not None:
+        billing.settle_tried(exchange, placed.node, exchange.attempt)
     if exchange.stream is not None:
         exchange.stream.renew()
     exchange.hold(_place)

@@ -2,8 +2,9 @@
 
 The gateway settles at once what it has seen the whole of. For everything else (a client that
 left, a stream that broke) the node's record is the truth: it comes with ``request_end`` on the
-node's event stream, or is fetched from ``GET /requests``. Every record that has been settled is
-acknowledged, in batches, so that the node can forget it.
+node's event stream, or is fetched from ``GET /requests``. An attempt of which nothing was relayed
+costs nothing whatever its record says; that is waited for only to be counted. Every record that
+has been settled is acknowledged, in batches, so that the node can forget it.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _BATCH = 2000
 _TIMEOUT_S = 3.0
 
 Booked = Callable[[Settled], object]
+Counted = Callable[[RequestRecord, bool], object]
 
 
 @dataclass(slots=True)
@@ -44,10 +46,14 @@ class _NodeMail:
 
 
 class _Waiting(NamedTuple):
-    """An ended request whose node has the last word; forgotten with the lease of its grant."""
+    """An ended attempt whose record is still out; forgotten with the lease of its grant.
+
+    ``billed``: what the record says is what it costs. Otherwise it has been settled at nothing.
+    """
 
     node: str
     until: float
+    billed: bool
 
 
 class Settler:
@@ -57,6 +63,7 @@ class Settler:
         api: A node's management routes by name; None for a node that is gone.
         booked: Told of every settlement that was made here (for metrics).
         heard: Told of the records that such settlements go by.
+        counted: Told of every record once, and whether it is what was billed.
         gateway: Our name; records of other gateways are none of our business.
         epoch: Our life; records of an earlier one are settled by recovery, not here.
     """
@@ -67,7 +74,8 @@ class Settler:
         api: Callable[[str], NodeApi | None],
         *,
         booked: Booked,
-        heard: Callable[[RequestRecord], object] = lambda _: None,
+        heard: Callable[[RequestRecord], object],
+        counted: Counted,
         slice_tokens: int,
         lease_s: float,
         gateway: str,
@@ -77,6 +85,7 @@ class Settler:
         self._api = api
         self._booked = booked
         self._heard = heard
+        self._counted = counted
         self._slice = slice_tokens
         self._lease_s = lease_s
         self._gateway = gateway
@@ -88,12 +97,13 @@ class Settler:
         self._early: dict[RequestKey, RequestRecord] = {}
         self._extending: set[asyncio.Future[int | None]] = set()
         self.drift = 0
-        """Σ booked − Σ the nodes' records, over the requests of which both are known."""
+        """Σ booked − Σ the nodes' records, over the attempts that are billed and of which both
+        are known."""
 
     @property
     def waiting(self) -> int:
-        """Ended requests whose node has not told their count yet."""
-        return len(self._waiting)
+        """Ended requests whose node has not told yet what they cost."""
+        return sum(waiting.billed for waiting in self._waiting.values())
 
     def begin(self, request_id: str, attempt: int) -> None:
         """A request is sent to a node: its grant lives as long as it runs."""
@@ -136,10 +146,21 @@ class Settler:
 
     def settle_later(self, node: str, request_id: str, attempt: int) -> None:
         """The request has ended and only the node knows what it cost."""
-        key = (request_id, attempt)
+        self._await_record(node, (request_id, attempt), billed=True)
+
+    def discard(self, node: str, request_id: str, attempt: int, model: str = "") -> None:
+        """Nothing of it was relayed: it costs nothing, whatever its node has computed for it.
+
+        Its room is free at once. What its record says is neither drift nor lost: it is counted as
+        discarded when it comes, and then acknowledged.
+        """
+        self._ledger.discard(Settlement(request_id, attempt, 0, 0, node=node, model=model))
+        self._await_record(node, (request_id, attempt), billed=False)
+
+    def _await_record(self, node: str, key: RequestKey, *, billed: bool) -> None:
         self._running.discard(key)
         until = asyncio.get_running_loop().time() + self._lease_s
-        self._waiting[key] = _Waiting(node, until)
+        self._waiting[key] = _Waiting(node, until, billed)
         record = self._early.pop(key, None)
         if record is not None:
             self.on_request_end(node, record)
@@ -149,12 +170,19 @@ class Settler:
         if record.epoch != self._epoch or record.gateway != self._gateway:
             return
         key = (record.request_id, record.attempt)
-        if self._waiting.pop(key, None) is None:
-            if key in self._running:
-                self._early[key] = record  # its usage will be seen in a moment
-            else:
-                mail = self._mail.setdefault(node, _NodeMail())
-                self._compare(mail, key, record)
+        waiting = self._waiting.pop(key, None)
+        if waiting is not None:
+            self._take(node, key, record, billed=waiting.billed)
+        elif key in self._running:
+            self._early[key] = record  # its usage will be seen in a moment
+        else:
+            self._compare(self._mail_to(node), key, record)
+
+    def _take(self, node: str, key: RequestKey, record: RequestRecord, *, billed: bool) -> None:
+        """A record that was waited for: it is what is billed, or what is thrown away."""
+        if not billed:
+            self._counted(record, False)
+            self._mail_to(node).acks[key] = None
             return
         self._heard(record)
         usage = Usage(record.prompt, record.output, record.cached, record.reasoning)
@@ -169,6 +197,7 @@ class Settler:
         mail.acks[key] = None
         if booked is not None:
             self.drift += booked - record.prompt - record.output
+            self._counted(record, True)
 
     def on_grant_low(self, node: str, event: GrantLow) -> None:
         """A node asks for more: raise the grant as far as there is room, and tell it."""
@@ -185,11 +214,14 @@ class Settler:
 
     def _extended(self, node: str, event: GrantLow, granted: int | None) -> None:
         if granted is not None and granted > event.granted:
-            mail = self._mail.setdefault(node, _NodeMail())
+            mail = self._mail_to(node)
             mail.grants[event.request_id] = granted
             self._send(node, mail)
 
     # ── telling the nodes ───────────────────────────────────────────────────────────────────
+
+    def _mail_to(self, node: str) -> _NodeMail:
+        return self._mail.setdefault(node, _NodeMail())
 
     async def run(self, every_s: float = 0.5) -> None:
         """Acknowledge in batches and look after what is overdue, until cancelled."""
@@ -212,7 +244,13 @@ class Settler:
             self._booked(settled)
         now = asyncio.get_running_loop().time()
         for key in [key for key, waiting in self._waiting.items() if waiting.until <= now]:
-            del self._waiting[key]
+            self._no_record(key)
+
+    def _no_record(self, key: RequestKey) -> None:
+        """Wait no longer. What is not billed may be forgotten unseen, should it turn up yet."""
+        waiting = self._waiting.pop(key)
+        if not waiting.billed:
+            self._mail_to(waiting.node).acks[key] = None
 
     async def _ask(self, node: str, late: set[RequestKey]) -> None:
         """Take final records from a node's table, and give up what it has never begun.
@@ -238,8 +276,9 @@ class Settler:
             if waiting is None or waiting.node != node:
                 continue
             if key in self._missed:
-                del self._waiting[key]
-                self.withdraw(*key)
+                self._no_record(key)
+                if waiting.billed:
+                    self.withdraw(*key)
             self._missed ^= {key}
 
     def _send(self, node: str, mail: _NodeMail) -> None:

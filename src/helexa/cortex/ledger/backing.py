@@ -11,8 +11,8 @@ from helexa.cortex.ledger.scope import Account, Leased, Scope
 Entry: TypeAlias = tuple[Account, Settlement, int | None, tuple[Scope, ...], int, int, int, str]
 """What one ended grant has cost, for the store: whose it was, what its node has told, the tokens
 granted (None for an uncapped key), the scopes whose block pays, prompt and completion as they are
-billed, the overrun, and the state: ``settled``, or ``expired`` at the last count heard of. A plain
-tuple: every request leaves one."""
+billed, the overrun, and the state: ``settled``, ``discarded``, or ``expired`` at the last count
+heard of. A plain tuple: every request leaves one."""
 
 
 class Neighbours(Protocol):
@@ -51,6 +51,9 @@ class Backing(Protocol):
 
     def settled(self, entry: Entry) -> None:
         """Write it down soon."""
+
+    def discarded(self, entry: Entry, written: Callable[[], object]) -> None:
+        """Write it down soon, since somebody may wait for it, and call ``written`` then."""
 
     def heard(self, key: RequestKey, account: Account, granted: int, used: int) -> None:
         """Write down soon how far a running request is."""

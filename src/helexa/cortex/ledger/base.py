@@ -2,8 +2,9 @@
 
 ::
 
-    grant ──▶ open ──extend*──▶ open ──settle──▶ settled
-                                  └───expire──▶ expired
+    grant ──▶ open ──extend*──▶ open ─┬─settle───▶ settled
+                                      ├─discard──▶ discarded
+                                      └─expire───▶ expired
 
 A grant is a hold of so many tokens that a node enforces. It is sized by an estimate and extended
 while tokens flow, so nothing rests on the estimate. Each grant ends once; what comes after that
@@ -191,6 +192,13 @@ class Ledger(Protocol):
 
     def settle(self, settlement: Settlement) -> Settled | None:
         """Book the cost and close the grant; None when it is not open (any more)."""
+
+    def discard(self, settlement: Settlement) -> None:
+        """Close the grant of an attempt of which nothing was relayed: it has cost nothing.
+
+        Whoever recovers what we leave would bill what its node's record says. So that it is
+        worth nothing is written down, and until it is nobody else gets its room.
+        """
 
     def expire(self, live: Container[RequestKey]) -> tuple[Settled, ...]:
         """Close grants whose lease ran out at the last count heard of.

@@ -136,6 +136,17 @@ class Book:
             self.estimated += settlement.prompt + settlement.completion
         return self._close(row, settlement, "settled")
 
+    def discard(self, settlement: Settlement) -> None:
+        """See ``Ledger.discard``."""
+        row = self._open.pop((settlement.request_id, settlement.attempt), None)
+        if row is None:
+            return
+        if self._backing is None:
+            self._release(row, 0)
+        else:
+            entry = (row.account, settlement, row.tokens, row.scopes, 0, 0, 0, "discarded")
+            self._backing.discarded(entry, lambda: self._release(row, 0))
+
     def expire(self, live: Container[RequestKey]) -> tuple[Settled, ...]:
         """See ``Ledger.expire``."""
         now = self._now()

@@ -187,6 +187,12 @@ class Durable:
         if self._armed is None:
             self._armed = self._loop.call_later(FLUSH_S, self._flush)
 
+    def discarded(self, entry: Entry, written: Callable[[], object]) -> None:
+        """See ``Backing.discarded``."""
+        self._collecting.entries.append(entry)
+        future = self._promise(self._collecting)
+        future.add_done_callback(lambda done: None if done.exception() else written())
+
     def heard(self, key: RequestKey, account: Account, granted: int, used: int) -> None:
         """See ``Backing.heard``."""
         self._collecting.running[key] = (account, granted, used)
@@ -201,10 +207,14 @@ class Durable:
             raise _taken_over()
         pending = self._collecting or self._writing
         if pending is not None:
-            future = self._loop.create_future()
-            pending.waiters.append(future)
-            self._hurry()
-            await future
+            await self._promise(pending)
+
+    def _promise(self, pending: Pending) -> asyncio.Future[None]:
+        """Done when ``pending`` is durable, which is hurried."""
+        future: asyncio.Future[None] = self._loop.create_future()
+        pending.waiters.append(future)
+        self._hurry()
+        return future
 
     def _hurry(self) -> None:
         """Somebody waits for what is being collected."""

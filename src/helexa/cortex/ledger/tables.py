@@ -9,8 +9,9 @@ A *life* is one epoch of one gateway; its ``keeper`` (itself, or a later life th
 is the only one that settles its requests. A *scope* is what a cap binds: ``key:ID`` or
 ``account:ID``. A *block* is a part of a scope's room that one life has been given, durably; it
 grants from it in memory. ``requests`` has a row for everything that was settled (``settled``) or
-given up at an estimate (``expired``), and for running requests whose node has asked for more
-(``open``): the last count heard of. Times are epoch milliseconds, except leases (seconds).
+given up at an estimate (``expired``), for attempts of which nothing was relayed (``discarded``:
+they cost nothing, whatever a node's record says), and for running requests whose node has asked
+for more (``open``): the last count heard of. Times are epoch milliseconds, except leases (seconds).
 """
 
 from __future__ import annotations

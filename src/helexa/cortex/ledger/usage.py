@@ -50,6 +50,9 @@ _COLUMNS: Final = {
     "node": "node",
     "day": "day",
 }
+_BILLED: Final = "state <> 'open' AND prompt + completion > 0"
+"""A request that cost nothing is in no report."""
+
 _FIGURES: Final = ("requests", "prompt", "cached", "completion", "reasoning")
 
 
@@ -125,9 +128,8 @@ def sums(db: Database, query: UsageQuery) -> Iterator[tuple[dict[str, object], S
     found = db.execute(
         f"SELECT {columns}, {figures} FROM ("  # noqa: S608  # names of this file
         f"SELECT account_id, key_id, model, node, at / {DAY_MS} AS day,"
-        " CASE WHEN prompt + completion > 0 THEN 1 ELSE 0 END AS requests,"
-        " prompt, cached, completion, reasoning FROM requests"
-        f" WHERE state <> 'open'{rows_where}"
+        " 1 AS requests, prompt, cached, completion, reasoning FROM requests"
+        f" WHERE {_BILLED}{rows_where}"
         " UNION ALL SELECT account_id, key_id, model, node, day, requests,"
         f" prompt, cached, completion, reasoning FROM usage_days WHERE 1 = 1{days_where}"
         f") AS used GROUP BY {columns}",
@@ -143,7 +145,7 @@ def requests(db: Database, query: UsageQuery, most: int) -> list[RequestRow]:
     found = db.execute(
         "SELECT at, request_id, account_id, key_id, model, node, state,"  # noqa: S608  # as above
         " prompt, cached, completion, reasoning FROM requests"
-        f" WHERE state <> 'open'{where} ORDER BY at DESC, request_id LIMIT ?",
+        f" WHERE {_BILLED}{where} ORDER BY at DESC, request_id LIMIT ?",
         (*given, most),
     )
     return [RequestRow(*row) for row in found]
@@ -166,9 +168,10 @@ def archive(db: Database, before: int, most: int = 2000) -> int:
     days: dict[tuple[object, ...], Sums] = {}
     scopes: dict[str, int] = {}
     for at, account, key, model, node, prompt, cached, completion, reasoning in rows:
+        if prompt + completion == 0:
+            continue
         day = (at // DAY_MS, account, key, model, node)
-        counted = int(prompt + completion > 0)
-        days[day] = days.get(day, Sums()).plus(counted, prompt, cached, completion, reasoning)
+        days[day] = days.get(day, Sums()).plus(1, prompt, cached, completion, reasoning)
         for scope in (f"key:{key}", f"account:{account}"):
             scopes[scope] = scopes.get(scope, 0) + prompt + completion
     _add_days(db, days.items())

@@ -65,6 +65,7 @@ def verify(db: Database) -> Proof:
             _check("every key's spend is the sum of its requests", _spend(db, "key")),
             _check("every account's spend is the sum of its requests", _spend(db, "account")),
             _check("nothing was settled beyond its grant", _grants(db)),
+            _check("an attempt of which nothing was relayed cost nothing", _discarded(db)),
             _check("no window counts less than was spent in it", _windows(db)),
             _check("tokens are held by living gateways only, and none are owed", _blocks(db)),
             _check("the file is whole", _file(db)),
@@ -122,6 +123,16 @@ def _grants(db: Database) -> list[str]:
             "SELECT request_id, attempt, prompt + completion, granted FROM requests "
             "WHERE prompt + completion > granted OR prompt < 0 OR completion < 0 "
             "ORDER BY at DESC LIMIT 20"
+        )
+    ]
+
+
+def _discarded(db: Database) -> list[str]:
+    return [
+        f"{request}, attempt {attempt}: {tokens}"
+        for request, attempt, tokens in db.execute(
+            "SELECT request_id, attempt, prompt + completion FROM requests "
+            "WHERE state = 'discarded' AND prompt + completion > 0 ORDER BY at DESC LIMIT 20"
         )
     ]
 
