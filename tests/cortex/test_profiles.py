@@ -72,6 +72,11 @@ def test_the_engine_may_be_left_to_the_nodes(tmp_path: Path) -> None:
         ("[[models]]\nid=''", ["models[0].id", "no name"]),
         ("[[models]]\nid='hf:a/b'", ["models[0].id", "write 'a/b', with source = 'hf:a/b'"]),
         ("[[models]]\nid='a'\n[aliases]\n' '='a'", ["aliases", "no name"]),
+        (
+            "[[models]]\nid='a'\ncapabilities=['text', 'visoin']",
+            ["models[0].capabilities", "'visoin'", "did you mean vision?"],
+        ),
+        ("[[models]]\nid='a'\ncapabilities=['singing']", ["known: text, tools, reasoning, vision"]),
         ("[[models]\n", ["TOML"]),
     ],
 )

@@ -12,6 +12,9 @@ import msgspec
 
 ModelStatus = Literal["loading", "loaded", "reloading", "recovering", "unloading", "failed"]
 
+CAPABILITIES = ("text", "tools", "reasoning", "vision", "embeddings", "rerank")
+"""What a model can do, in the words that nodes and catalogues use."""
+
 
 class Limit(msgspec.Struct, frozen=True):
     """Tokens: ``input`` = ``context`` − output reserve; ``output`` is the longest answer."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 
+from helexa.core.fleet import CAPABILITIES
 from helexa.core.settings import SettingsError, convert, read_file
+from helexa.core.settings_keys import nearest
 from helexa.cortex.watched import stamp_of
 
 BUILT_IN = "helexa/spark"
@@ -44,6 +46,8 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         residency_priority: Who may displace whom; see ``priority``.
         prewarm: Load it when the gateway starts, where there is room, and keep it however idle;
             absent, pinned models are.
+        capabilities: What it can do, for as long as no node tells: ``text``, ``tools``,
+            ``reasoning``, ``vision``, ``embeddings``, ``rerank``.
         thinking: ``on`` makes it think unless a request asks it not to.
         stabilise_prefix: Move a first line that rotates (a date, a hash) to the end of the system
             prompt, so that what follows it can be reused.
@@ -108,7 +112,8 @@ def check_profiles(profiles: Profiles, where: str) -> None:
     """Refuse a catalogue that contradicts itself.
 
     Raises:
-        SettingsError: An id twice, an alias that hides a model or leads nowhere.
+        SettingsError: An id twice, an alias that hides a model or leads nowhere, or a capability
+            that nobody knows.
     """
     ids: set[str] = set()
     for index, profile in enumerate(profiles.models):
@@ -116,6 +121,7 @@ def check_profiles(profiles: Profiles, where: str) -> None:
             raise SettingsError(f"{where}: models[{index}].id: {profile.id!r} is there twice")
         _check_id(profile.id, f"{where}: models[{index}].id")
         ids.add(profile.id)
+        _check_capabilities(profile.capabilities, f"{where}: models[{index}].capabilities")
     for alias, target in profiles.aliases.items():
         _check_id(alias, f"{where}: aliases")
         if alias in ids:
@@ -141,6 +147,15 @@ def _check_id(name: str, at: str) -> None:
             f"{at}: {name!r} names its source, which is no part of an id; write {rest!r}, "
             f"with source = {name!r}"
         )
+
+
+def _check_capabilities(given: Sequence[str], at: str) -> None:
+    """Refuse what no request needs: requests would pass the model by, and nobody would know why."""
+    for word in given:
+        if word not in CAPABILITIES:
+            close = nearest(word, CAPABILITIES)
+            hint = f"did you mean {close}?" if close else f"known: {', '.join(CAPABILITIES)}"
+            raise SettingsError(f"{at}: {word!r} is no capability; {hint}")
 
 
 class ProfileFile:
