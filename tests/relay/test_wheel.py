@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, cast
 
 from hypothesis import given, settings
@@ -15,12 +16,22 @@ from helexa.relay.wheel import Wheel
 TICK = 0.05
 
 
+@dataclass
+class FakeTimer:
+    loop: FakeLoop
+    when: float
+    callback: Callable[[], None]
+
+    def cancel(self) -> None:
+        self.loop.timers.remove(self)
+
+
 class FakeLoop:
-    """Time that moves when told; timers are late by ``lag``."""
+    """Time that moves when told; timers ring when they are due."""
 
     def __init__(self) -> None:
         self.now = 100.0
-        self.timers: list[tuple[float, Callable[[], None]]] = []
+        self.timers: list[FakeTimer] = []
         self.soon: list[Callable[[], None]] = []
         self.errors: list[dict[str, Any]] = []
         self.callbacks = 0
@@ -28,8 +39,9 @@ class FakeLoop:
     def time(self) -> float:
         return self.now
 
-    def call_later(self, delay: float, callback: Callable[[], None]) -> None:
-        self.timers.append((self.now + delay, callback))
+    def call_at(self, when: float, callback: Callable[[], None]) -> FakeTimer:
+        self.timers.append(FakeTimer(self, when, callback))
+        return self.timers[-1]
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         self.soon.append(callback)
@@ -49,12 +61,13 @@ class FakeLoop:
                 self.iterate()
             if not self.timers:
                 break
-            self.timers.sort(key=lambda t: t[0])
-            if self.timers[0][0] > until:
+            self.timers.sort(key=lambda t: t.when)
+            if self.timers[0].when > until:
                 break
-            self.now, callback = self.timers.pop(0)
+            timer = self.timers.pop(0)
+            self.now = timer.when
             self.callbacks += 1
-            callback()
+            timer.callback()
         self.now = until
 
 
@@ -110,6 +123,17 @@ def test_an_entry_is_asked_again_when_it_says_and_forgotten_when_it_says_none() 
     loop.run(start + 10)
     assert [round(t) for t in asked] == [1, 2, 3]
     assert len(wheel) == 0
+
+
+def test_a_wheel_with_nothing_due_sleeps() -> None:
+    loop, wheel = made()
+    asked: list[float] = []
+    wheel.at(loop.now + 60, asked.append)
+    loop.run(loop.now + 30)
+    assert loop.callbacks == 0
+    wheel.at(loop.now + 1, asked.append)  # sooner than what it sleeps for
+    loop.run(loop.now + 40)
+    assert len(asked) == loop.callbacks == 2
 
 
 def test_a_full_slot_is_worked_off_in_batches() -> None:

@@ -1,5 +1,7 @@
 """A coarse timer wheel: thousands of deadlines for the price of one timer.
 
+The timer is set for the first slot that has entries, so a wheel with nothing due sleeps.
+
 Deadlines on the relay are lazy: an entry is asked when it was due at the earliest and answers
 when it wants to be asked again, or None. Nothing is ever cancelled, so arming costs one list
 append. What is short-lived is ``watch``-ed through a weak reference: a request's deadline of
@@ -11,12 +13,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import Protocol
 from weakref import ref
 
 Entry = Callable[[float], float | None]
 """Called with the loop's time; returns the next due time, or None to be dropped."""
 
+_BEHIND = 0.02  # of a tick
 _BATCH = 400  # entries per loop iteration, so that a full slot never holds the loop for 1 ms
 
 
@@ -34,9 +38,11 @@ class Wheel:
         self._loop = loop
         self._tick = tick
         self._slots: dict[int, list[Entry | ref[Watched]]] = {}
+        self._order: list[int] = []  # a heap of the slots' numbers
         self._due: deque[Entry | ref[Watched]] = deque()
-        self._cursor = 0
-        self._armed = False
+        self._cursor = 0  # slots below have been turned
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed = 0  # the slot that the timer is set for
         self._working = False
 
     def __len__(self) -> int:
@@ -51,31 +57,37 @@ class Wheel:
         self._put(due, ref(target))
 
     def _put(self, due: float, entry: Entry | ref[Watched]) -> None:
-        slot = int(due / self._tick) + 1
-        if not self._armed:
-            self._armed = True
-            self._cursor = int(self._loop.time() / self._tick)
-            self._loop.call_later(self._tick, self._turn)
-        slot = max(slot, self._cursor)  # what was due in the past is due at the next turn
+        # What was due in the past is due at the next turn.
+        slot = max(int(due / self._tick) + 1, self._cursor)
         entries = self._slots.get(slot)
-        if entries is None:
-            self._slots[slot] = [entry]
-        else:
+        if entries is not None:
             entries.append(entry)
+            return
+        self._slots[slot] = [entry]
+        heappush(self._order, slot)
+        if self._timer is None or slot < self._armed:
+            self._arm(slot)
+
+    def _arm(self, slot: int) -> None:
+        """Turn when ``slot`` is due, and not before a tick has passed."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._armed = slot
+        # A little behind the slot's edge: a timer that is rounded must not turn before it.
+        due = (slot + _BEHIND) * self._tick
+        self._timer = self._loop.call_at(max(due, self._loop.time() + self._tick), self._turn)
 
     def _turn(self) -> None:
+        self._timer = None
         here = int(self._loop.time() / self._tick)
-        for slot in range(self._cursor, here + 1):
-            entries = self._slots.pop(slot, None)
-            if entries is not None:
-                self._due.extend(entries)
+        order = self._order
+        while order and order[0] <= here:
+            self._due.extend(self._slots.pop(heappop(order)))
         self._cursor = here + 1
+        if order:
+            self._arm(order[0])
         if self._due and not self._working:
             self._work()
-        if self._slots or self._due:
-            self._loop.call_later(self._tick, self._turn)
-        else:
-            self._armed = False
 
     def _work(self) -> None:
         now = self._loop.time()
