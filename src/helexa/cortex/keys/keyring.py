@@ -35,7 +35,7 @@ from helexa.cortex.ledger.keys import (
     SecretRecord,
 )
 
-FOLLOW_S = 0.25
+FOLLOW_S = 0.5
 """How often another gateway's changes are looked for; one small read."""
 
 
