@@ -5,11 +5,13 @@ from __future__ import annotations
 import stat
 import threading
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from helexa.core.settings import SettingsError
+from helexa.cortex.ledger import lives, usage
 from helexa.cortex.ledger.database import (
     Conflict,
     Database,
@@ -20,12 +22,37 @@ from helexa.cortex.ledger.database import (
 )
 from helexa.cortex.ledger.schema import Step, migrate, version_of
 from helexa.cortex.ledger.tables import STEPS
+from helexa.cortex.ledger.verify import verify
 
 Connect = Callable[[], Database]
 
 ONE = Step("one", ("CREATE TABLE a (n BIGINT PRIMARY KEY, t TEXT) WITHOUT ROWID",))
 TWO = Step("two", ("CREATE TABLE b (n BIGINT)", "INSERT INTO b (n) SELECT n FROM a"))
 BROKEN = Step("broken", ("CREATE TABLE c (n BIGINT)", "INSERT INTO nowhere (n) VALUES (1)"))
+
+TAKEN = ("4293ef6e9db5d6c3", "ec96cf3632e97108", "9580073f94c8f573")
+"""Checksums of the steps, in order."""
+
+FIRST_ROWS = (
+    (
+        "INSERT INTO lives (life, gateway, epoch, state, lease_until, keeper, kept_until) "
+        "VALUES (1, 'g', 1, 'live', 0, 1, 0)"
+    ),
+    (
+        "INSERT INTO scopes (scope, spent, requests, prompt, completion) VALUES "
+        "('key:k', 30, 1, 20, 10), ('account:a', 30, 1, 20, 10)"
+    ),
+    "INSERT INTO blocks (scope, life, tokens) VALUES ('key:k', 1, 70)",
+    "INSERT INTO windows (scope, seconds) VALUES ('key:k', 60)",
+    "INSERT INTO buckets (scope, seconds, bucket, tokens) VALUES ('key:k', 60, 0, 30)",
+    (
+        "INSERT INTO requests (request_id, attempt, life, state, at, account_id, key_id, node, "
+        "model, granted, used, prompt, completion, cached) VALUES "
+        "('done', 1, 1, 'settled', 1, 'a', 'k', 'n', 'm', 50, 30, 20, 10, 5), "
+        "('runs', 1, 1, 'open', 1, 'a', 'k', 'n', 'm', 70, 12, 0, 0, 0)"
+    ),
+)
+"""A ledger as the first version left it: words of this test, that no change of the code changes."""
 
 
 def test_a_new_ledger_takes_every_step_and_an_old_one_those_that_are_missing(
@@ -78,6 +105,35 @@ def test_many_who_open_a_ledger_at_once_take_each_step_once(connection: Connect)
         thread.join()
     assert not faults
     assert version_of(dbs[0]) == len(STEPS)
+
+
+def test_a_step_that_ledgers_have_been_through_is_never_changed() -> None:
+    """Whoever adds one adds its checksum; a change of an old one belongs into a new step."""
+    texts = ["\n".join((step.name, *step.sql)) for step in STEPS]
+    assert tuple(sha256(text.encode()).hexdigest()[:16] for text in texts) == TAKEN
+
+
+@pytest.mark.parametrize("version", range(1, len(STEPS) + 1))
+def test_a_ledger_of_every_version_opens_and_its_sums_are_proven(
+    connection: Connect, version: int
+) -> None:
+    db = connection()
+    migrate(db, STEPS[:version])
+    for sql in FIRST_ROWS:
+        db.execute(sql)
+    assert migrate(db, STEPS) == len(STEPS)
+    proof = verify(db)
+    assert proof.ok, proof.checks
+    assert (proof.version, proof.requests, proof.spent, proof.held) == (len(STEPS), 2, 30, 70)
+    # It goes on where it was: the next life of its gateway settles what the last one has left.
+    with db.transaction():
+        life = lives.begin(db, "g", 2, 60.0)
+        (dead,) = lives.adopt(db, life.life, "g", 60.0, alone=True, grace_s=0.0)
+        lives.end(db, life.life, dead.life, at=2, away=False)
+        assert usage.archive(db, before=10) == 2
+    assert verify(db).ok
+    reported = [tuple(found) for _, found in usage.sums(db, usage.UsageQuery())]
+    assert reported == [(1, 20, 5, 10, 0)]
 
 
 def test_a_transaction_is_all_or_nothing(connection: Connect) -> None:
