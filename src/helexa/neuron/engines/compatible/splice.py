@@ -44,6 +44,8 @@ class Splicer:
             return b""
         try:
             choice = _only_choice(decode_chunk(chunk[at:]))
+            if not chunk.isascii():
+                chunk.decode()
         except ValueError:
             return b""
         state = self._cleaner.only

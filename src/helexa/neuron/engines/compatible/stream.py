@@ -117,6 +117,8 @@ class StreamCleaner(EndingCleaner[ChoiceState]):
         if data.strip() == b"[DONE]":
             return self._engine_done()
         try:
+            if not data.isascii():
+                data.decode()  # what stays undecoded below has to be text all the same
             chunk = decode_chunk(data)
         except ValueError:  # msgspec's errors are among them
             return self._fail(self._garbage())
