@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.neuron.engines.ways import Pool
 
 from helexa.core.errors import HelexaError
 from helexa.neuron.engines.base import Meter
@@ -57,21 +58,6 @@ class Counting:
 
     def whole(self) -> bytes:
         return b"whole"
-
-
-@dataclass
-class Pool:
-    """KV cells with a fixed end."""
-
-    free: int = 10**9
-    cells: int = 0
-
-    def extend_cells(self, tokens: int) -> bool:
-        if tokens > self.free:
-            return False
-        self.free -= tokens
-        self.cells += tokens
-        return True
 
 
 def stream(granted: int | None = None, cells: int = 10**9) -> AnswerStream:

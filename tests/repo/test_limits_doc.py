@@ -3,30 +3,21 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
+from tests.neuron.engines.specimens import GGUF
 
 from helexa.neuron.engines.base import Host, Plan
 from helexa.neuron.limits import derive
-from helexa.neuron.models.facts import ModelFacts
 from helexa.neuron.plan import Wanted, fit, kv_bytes, predict_memory, room_of
 from helexa.neuron.settings import ContextLimitSettings
 
 DOC = (Path(__file__).resolve().parents[2] / "docs" / "limits.md").read_text()
-QWEN = ModelFacts(
+QWEN = replace(
+    GGUF,
     model_id="Qwen/Qwen3-1.7B",
-    path=Path("model.gguf"),
-    format="gguf",
-    architecture="qwen3",
     parameters=1_720_574_976,
     weight_bytes=1_828_000_000,
-    layers=28,
-    kv_layers=28,
-    kv_heads=8,
-    head_dim_k=128,
-    head_dim_v=128,
-    context_native=40_960,
     embedding_dim=2048,
-    vocab=151_936,
-    heads=16,
     feed_forward=6144,
     tied=True,
     embedding_bytes=330_000_000,

@@ -1,12 +1,26 @@
-"""An engine's stream on its way through a cleaner: the long way, or the short one first."""
+"""An engine's stream on its way through a cleaner: the long way, or the short one first.
+
+Whatever is drawn here is drawn for every engine that has a short way.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from hypothesis import strategies as st
 
 from helexa.neuron.engines.base import EngineRequest
 from helexa.neuron.grants import GrantGate
 from helexa.neuron.stream import AnswerStream
+
+TEXTS = st.text(max_size=12) | st.sampled_from(
+    ['"}}],"created":', "\\", '\\"', '","', "\n\n", "é", "🙂"]
+)
+"""What a model says; some of it looks like the form around it."""
+
+GRANTS = st.none() | st.integers(12, 120)
+CELLS = st.integers(11, 60) | st.just(10**9)
 
 
 def framed(payload: bytes) -> bytes:
@@ -65,3 +79,19 @@ class Way:
         low = gate.low()
         failed = repr(self.cleaner.failed)
         return out, low, gate.used, self.stream.counts(), str(self.cleaner.meter), failed
+
+
+def chunk_of(draw: st.DrawFn, one: bytes, more: bytes) -> bytes:
+    """``one`` as it mostly comes: whole and alone. Else a byte is damaged, or there is more."""
+    if not draw(st.integers(0, 19)):
+        at = draw(st.integers(0, len(one) - 3))
+        one = one[:at] + draw(st.binary(min_size=1, max_size=1)) + one[at + 1 :]
+    return one if draw(st.integers(0, 9)) else one + more
+
+
+def same_on_both(long: Way, short: Way, chunks: Iterable[bytes]) -> None:
+    """Hold the short way against the long one, chunk by chunk, and at the end."""
+    for chunk in chunks:
+        assert short.take(chunk) == long.take(chunk)
+    assert short.stream.cut("length", "drain") == long.stream.cut("length", "drain")
+    assert short.stream.billed() == long.stream.billed()

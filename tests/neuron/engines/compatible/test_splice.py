@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.neuron.engines.driving import user
 from tests.neuron.engines.specimens import SMALL, served_by
-from tests.neuron.engines.ways import Way, framed
+from tests.neuron.engines.ways import (
+    CELLS,
+    GRANTS,
+    TEXTS,
+    Way,
+    chunk_of,
+    framed,
+    same_on_both,
+)
 
 from helexa.neuron.engines.base import EngineRequest, Served
 from helexa.neuron.engines.compatible.clean import Cleaning
@@ -51,7 +59,6 @@ USAGE = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
 ROLE = {"role": "assistant", "content": ""}
 FIRST = event(ROLE, None, prompt_token_ids=[5] * 9, prompt_text=None)
 BEGIN = [FIRST, event({"content": "a"}, [1])]
-TEXTS = st.text(max_size=12) | st.sampled_from(['"}}],"created":', "\\", '","', "\n\n", "é", "🙂"])
 DELTAS = (
     st.builds(lambda text: {"content": text}, TEXTS)
     | st.builds(lambda text: {"reasoning": text}, TEXTS)
@@ -80,19 +87,14 @@ def answers(draw: st.DrawFn) -> list[bytes]:
     chunks = list(BEGIN)
     for _ in range(draw(st.integers(1, 40))):
         one = event(draw(DELTAS), draw(IDS), ascii_=draw(st.booleans()), **dict(draw(SHAPES)))
-        if not draw(st.integers(0, 19)):
-            at = draw(st.integers(0, len(one) - 3))
-            one = one[:at] + draw(st.binary(min_size=1, max_size=1)) + one[at + 1 :]
-        if not draw(st.integers(0, 9)):
-            one += event({"content": "and more"}, [9])  # two events in one chunk
-        chunks.append(one)
+        chunks.append(chunk_of(draw, one, event({"content": "and more"}, [9])))
     return chunks
 
 
 @given(
     answers(),
-    st.none() | st.integers(12, 120),
-    st.integers(11, 60) | st.just(10**9),
+    GRANTS,
+    CELLS,
     st.sampled_from([{}, {"n": 2}, {"logprobs": True}]),
 )
 @settings(max_examples=100, deadline=None)
@@ -101,10 +103,7 @@ def test_the_short_way_is_the_long_way(
 ) -> None:
     long = Way(request(**more), False, granted, cells)
     short = Way(request(**more), True, granted, cells)
-    for chunk in chunks:
-        assert short.take(chunk) == long.take(chunk)
-    assert short.stream.cut("length", "drain") == long.stream.cut("length", "drain")
-    assert short.stream.billed() == long.stream.billed()
+    same_on_both(long, short, chunks)
 
 
 @pytest.mark.parametrize("kind", ["content", "reasoning"])

@@ -371,8 +371,10 @@ def test_text_completions_keep_their_columns(served: Served) -> None:
         b'data: {"choices": 5}\n\n',
         event({"content": "a"}) + DONE,
         event({}, finish="abort"),
-        b'data: {"choices": [{"index": 0, "delta": {"content": "a"},'
-        b' "logprobs": {"content": [], "\x80": 1}}]}\n\n',
+        (
+            b'data: {"choices": [{"index": 0, "delta": {"content": "a"},'
+            b' "logprobs": {"content": [], "\x80": 1}}]}\n\n'
+        ),
     ],
     ids=["no JSON", "no event", "no chunk", "no end", "given up", "no text"],
 )
