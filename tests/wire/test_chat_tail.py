@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from helexa.core.metrics import GAP_BUCKETS
 from helexa.core.usage import Timings, Usage
-from helexa.wire.chat_tail import DONE, ChatTail, plain_usage
+from helexa.wire.chat_tail import DONE, ChatTail, plain_end
 
 BOUNDS = (0.01, 0.1, 1.0)
 USAGE = {
@@ -134,7 +134,7 @@ def test_usage_on_a_chunk_with_choices_stays_with_its_text() -> None:
 def test_usage_may_lack_what_it_likes(usage: dict[str, Any]) -> None:
     tail, _ = run([event({**HEAD, "choices": [], "usage": usage})])
     assert tail.usage == Usage(3, 0)
-    assert plain_usage(json.dumps({"usage": usage}).encode())[0] == Usage(3, 0)
+    assert plain_end(json.dumps({"usage": usage}).encode())[0] == Usage(3, 0)
 
 
 def test_an_error_event_is_kept_back_for_whoever_speaks_the_clients_dialect() -> None:
@@ -160,13 +160,23 @@ def test_the_first_delta_of_any_kind_starts_the_clock_and_the_role_chunk_does_no
 
 
 def test_a_plain_body_is_metered_and_garbage_is_not() -> None:
-    body = json.dumps({"choices": [{"message": {}}], "usage": USAGE, "timings": TIMINGS})
-    usage, timings = plain_usage(body.encode())
+    body = {"choices": [{"message": {}}], "usage": USAGE, "timings": TIMINGS}
+    usage, timings, cut = plain_end(json.dumps(body).encode())
     assert usage == Usage(9, 4, 3, 2)
     assert timings is not None
-    assert plain_usage(b"<html>") == (None, None)
-    assert plain_usage(b"\xff\xfe") == (None, None)
-    assert plain_usage(b'{"usage": null}') == (None, None)
+    assert cut is None
+    for unread in (b"<html>", b"\xff\xfe", b'{"usage": null}'):
+        assert plain_end(unread) == (None, None, None)
+
+
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")])
+def test_a_plain_body_says_why_it_was_cut_and_no_text_can(separators: tuple[str, str]) -> None:
+    said = json.dumps({"helexa": {"finish": "budget"}}, separators=separators)
+    body = {"choices": [{"message": {"content": said}}], "usage": USAGE}
+    plain = json.dumps(body, separators=separators)
+    cut = json.dumps(body | json.loads(said), separators=separators)
+    assert plain_end(plain.encode())[2] is None
+    assert plain_end(cut.encode())[2] == "budget"
 
 
 @given(

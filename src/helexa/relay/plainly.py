@@ -11,7 +11,6 @@ import re
 from functools import lru_cache
 
 _OK = b"HTTP/1.1 200 OK\r\n"
-_OK_SIZE = len(_OK)
 _MOST_HEAD = 4096
 _BARE = re.compile(rb"[\r\n\0]")
 _FRAMING = frozenset((b"transfer-encoding", b"connection", b"upgrade"))
@@ -73,14 +72,16 @@ def _header(line: bytes) -> tuple[bytes, bytes] | None:
 
 def whole_answer(data: bytes) -> tuple[list[tuple[bytes, bytes]], bytes] | None:
     """Headers and body of a 200 whose length is stated and which is all there; else None."""
-    end = data.find(b"\r\n\r\n")
-    if not 0 < end <= _MOST_HEAD or not data.startswith(_OK):
+    head, _, body = data.partition(b"\r\n\r\n")
+    if len(head) > _MOST_HEAD or not head.startswith(_OK):
         return None
-    headers = list(map(_header, data[_OK_SIZE:end].split(b"\r\n")))
-    if None in headers:
+    lines = head.split(b"\r\n")
+    del lines[0]
+    headers = list(map(_header, lines))
+    try:
+        named = dict(headers)  # type: ignore[arg-type]  # a None in it is what is tried
+    except TypeError:
         return None
-    body = data[end + 4 :]
-    named = dict(headers)  # type: ignore[arg-type]  # there is no None in it
     if len(named) != len(headers) or named.get(b"content-length") != b"%d" % len(body):
         return None  # repeated fields are for the parser
     return headers, body  # type: ignore[return-value]

@@ -32,28 +32,32 @@ _FIRST = re.compile(
 )
 
 
-class _Cached(msgspec.Struct):
+class _Cached(msgspec.Struct, gc=False):
     cached_tokens: int | None = None
 
 
-class _Reasoning(msgspec.Struct):
+class _Reasoning(msgspec.Struct, gc=False):
     reasoning_tokens: int | None = None
 
 
-class _WireUsage(msgspec.Struct):
+class _WireUsage(msgspec.Struct, gc=False):
     prompt_tokens: int = 0
     completion_tokens: int | None = 0
     prompt_tokens_details: _Cached | None = None
     completion_tokens_details: _Reasoning | None = None
 
 
-class _Body(msgspec.Struct):
+class _Metered(msgspec.Struct, gc=False):
     usage: _WireUsage | None = None
     timings: Timings | None = None
 
 
-class _Chunk(_Body):
+class _Chunk(_Metered, gc=False):
     choices: list[msgspec.Raw] = []
+
+
+class _Body(_Metered, gc=False):
+    helexa: msgspec.Raw = msgspec.Raw()
 
 
 _chunk = msgspec.json.Decoder(_Chunk).decode
@@ -119,7 +123,7 @@ class ChatTail:
             self.first_at = self.last_at = now
         find = events.find  # half of what ``in`` costs
         if find(b'"helexa"') >= 0:
-            self.cut = cut_of(events)
+            self.cut = _cut(events)
         if find(b'"usage"') >= 0 or find(b"[DONE]") >= 0 or find(b'"error"') >= 0:
             return self._tail(events)
         return events
@@ -173,28 +177,28 @@ class ChatTail:
         return bool(chunk.choices) or self._show_usage
 
 
-def cut_of(data: bytes) -> str | None:
-    """Why an answer was cut, from the chunk or the whole body that says so; None if none does."""
-    if data.find(b'"helexa"') < 0:  # a tenth of what the pattern costs, and nearly always so
-        return None
-    found = _CUT.search(data)
-    return None if found is None else found[1].decode()
-
-
-def plain_usage(body: bytes) -> tuple[Usage | None, Timings | None]:
-    """Usage and timings of a whole answer; None where it has none or is no JSON."""
+def plain_end(body: bytes) -> tuple[Usage | None, Timings | None, str | None]:
+    """Usage and timings of a whole answer, and why it was cut; None where it has none of them, or
+    is no JSON."""
     try:
         found = _body(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return None, None
-    return (_usage(found.usage) if found.usage is not None else None), found.timings
+        return None, None, None
+    usage = None if found.usage is None else _usage(found.usage)
+    return usage, found.timings, _cut(body) if found.helexa else None
+
+
+def _cut(data: bytes) -> str | None:
+    """Why an answer was cut, from the chunk or the whole body that says so."""
+    found = _CUT.search(data)
+    return None if found is None else found[1].decode()
 
 
 def _usage(wire: _WireUsage) -> Usage:
     prompt, output = wire.prompt_tokens_details, wire.completion_tokens_details
     return Usage(
-        prompt=wire.prompt_tokens,
-        completion=wire.completion_tokens or 0,
-        cached=(prompt.cached_tokens or 0) if prompt is not None else 0,
-        reasoning=(output.reasoning_tokens or 0) if output is not None else 0,
+        wire.prompt_tokens,
+        wire.completion_tokens or 0,
+        (prompt.cached_tokens or 0) if prompt is not None else 0,
+        (output.reasoning_tokens or 0) if output is not None else 0,
     )

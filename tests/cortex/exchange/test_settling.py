@@ -258,7 +258,8 @@ async def test_usage_is_counted_where_it_was_served() -> None:
         assert gateway.metric("cortex_queue_seconds_sum", **at) >= 0.024
         assert gateway.metric("cortex_time_to_first_token_seconds_count", **at) == 2
         assert gateway.metric("cortex_request_duration_seconds_count", **at) == 2
-        assert gateway.metric("cortex_tokens_per_second_count", **at) >= 1
+        # The plain answer came whole and without timings: nobody knows how fast it was made.
+        assert gateway.metric("cortex_tokens_per_second_count", **at) == 1
         assert gateway.metric("cortex_ledger_drift_tokens") == 0
 
 

@@ -33,7 +33,7 @@ from helexa.relay.answer import Answer, StreamForm
 from helexa.relay.attempt import Attempt
 from helexa.relay.upstream import Failure
 from helexa.wire import errors as wire
-from helexa.wire.chat_tail import cut_of, plain_usage
+from helexa.wire.chat_tail import plain_end
 from helexa.wire.peek import Peek, edit
 from helexa.wire.prefix import stabilise
 
@@ -247,10 +247,8 @@ def _finish_stream(exchange: Exchange, stream: StreamRelay, node: str) -> Helexa
 
 def _finish_plain(exchange: Exchange, attempt: Attempt) -> None:
     body, times = attempt.body, exchange.times
-    exchange.usage, exchange.timings = plain_usage(body)
-    exchange.cut = cut_of(body)
-    times.first = times.first_byte
-    times.last = exchange.desk.now()
+    exchange.usage, exchange.timings, exchange.cut = plain_end(body)
+    times.first = times.last = times.first_byte  # it came whole: nobody saw it being decoded
     if exchange.translation is not None:
         body = exchange.translation.plain(body)
     if exchange.watcher is not None:
