@@ -31,77 +31,61 @@ from helexa.neuron.sources.telling import Teller
 
 def assemble_node(parts: Parts, log: Logger) -> Node[ServedModel]:
     """The node around ``parts``."""
-    settings, loop = parts.settings, parts.loop
+    settings, clock = parts.settings, parts.loop.time
     found = make_sources(settings, log, os.environ)
     scout = make_scout(
-        settings, found, parts.engines, parts.hardware.refresh, parts.experience, loop.time
-    )
-    loader = _loader(parts, scout)
-
-    teller = Teller(log, sys.stderr if sys.stderr.isatty() else None, loop.time)
-
-    def on_model(entry: ModelEntry) -> None:
-        bus.publish("model", {"model": entry})
-
-    def on_gone(model_id: str) -> None:
-        parts.given_mb.pop(model_id, None)
-        bus.publish("model", {"model": {"id": model_id, "status": "unloaded"}})
-
-    def on_progress(
-        model_id: str, fraction: float, eta_s: float | None, download: Download | None
-    ) -> None:
-        body = {"id": model_id, "progress": fraction, "eta_s": eta_s, "download": download}
-        bus.publish("load_progress", body)
-        teller.tell(model_id, download, eta_s)
-
-    registry: Registry[ServedModel] = Registry(
-        loader,
-        on_model=on_model,
-        on_gone=on_gone,
-        on_progress=on_progress,
-        unload_s=settings.life.unload_secs,
-        clock=loop.time,
-    )
-
-    async def load(spec: LoadRequest) -> ModelEntry:
-        return await registry.load(normalised(found, spec))
-
-    activator = Activator(
-        [_load_request(m) for m in settings.default_models],
-        load,
-        pauses=settings.life.retry_secs,
-        clock=loop.time,
+        settings, found, parts.engines, parts.hardware.refresh, parts.experience, clock
     )
     bus = Bus(
         int(time.time() * 1000),
         lambda: node.snapshot(),  # noqa: PLW0108 - the node is made after its bus
         plain=on_the_wire,
     )
-    node = Node(
-        name=parts.name,
-        url=settings.url or "",
-        build=build_info.load(os.environ),
-        engines={
-            name: engine.version() or "not installed" for name, engine in parts.engines.items()
-        },
-        registry=registry,
-        activator=activator,
-        bus=bus,
-        records=parts.records,
-        hardware=parts.hardware,
-        clock=loop.time,
-        started=loop.time(),
-        normalise=lambda spec: normalised(found, spec),
-        foreteller=make_foreteller(
-            settings,
-            parts.clamps,
-            scout,
-            lambda: [r.model_id for r in registry.residents()],
-            os.environ,
-        ),
-        defaults=tuple(normalised(found, _load_request(m)) for m in settings.default_models),
-    )
+    teller = Teller(log, sys.stderr if sys.stderr.isatty() else None, clock)
+    registry = _registry(parts, scout, _News(bus, teller, parts.given_mb))
+    node = _node(parts, found, scout, registry, bus)
     return node
+
+
+class _News:
+    """What the registry says of its models: to gateways by events, to people by the log.
+
+    Args:
+        given_mb: Host memory that was planned for each loaded model (MiB).
+    """
+
+    def __init__(self, bus: Bus, teller: Teller, given_mb: dict[str, int]) -> None:
+        self._bus = bus
+        self._teller = teller
+        self._given_mb = given_mb
+
+    def changed(self, entry: ModelEntry) -> None:
+        """A model is as ``entry`` says."""
+        self._bus.publish("model", {"model": entry})
+
+    def gone(self, model_id: str) -> None:
+        """A model has been unloaded."""
+        self._given_mb.pop(model_id, None)
+        self._bus.publish("model", {"model": {"id": model_id, "status": "unloaded"}})
+
+    def progress(
+        self, model_id: str, fraction: float, eta_s: float | None, download: Download | None
+    ) -> None:
+        """How far a load is."""
+        body = {"id": model_id, "progress": fraction, "eta_s": eta_s, "download": download}
+        self._bus.publish("load_progress", body)
+        self._teller.tell(model_id, download, eta_s)
+
+
+def _registry(parts: Parts, scout: Scout, news: _News) -> Registry[ServedModel]:
+    return Registry(
+        _loader(parts, scout),
+        on_model=news.changed,
+        on_gone=news.gone,
+        on_progress=news.progress,
+        unload_s=parts.settings.life.unload_secs,
+        clock=parts.loop.time,
+    )
 
 
 def _loader(parts: Parts, scout: Scout) -> ModelLoader:
@@ -113,6 +97,50 @@ def _loader(parts: Parts, scout: Scout) -> ModelLoader:
         supervision=SupervisorSettings(start_deadline_s=parts.settings.life.load_secs),
         state_dir=parts.folder,
         clock=parts.loop.time,
+    )
+
+
+def _activator(parts: Parts, found: Sources, registry: Registry[ServedModel]) -> Activator:
+    """Loads what is to be there from the start."""
+
+    async def load(spec: LoadRequest) -> ModelEntry:
+        return await registry.load(normalised(found, spec))
+
+    settings = parts.settings
+    return Activator(
+        [_load_request(m) for m in settings.default_models],
+        load,
+        pauses=settings.life.retry_secs,
+        clock=parts.loop.time,
+    )
+
+
+def _node(
+    parts: Parts, found: Sources, scout: Scout, registry: Registry[ServedModel], bus: Bus
+) -> Node[ServedModel]:
+    settings, clock = parts.settings, parts.loop.time
+    versions = {name: engine.version() for name, engine in parts.engines.items()}
+    return Node(
+        name=parts.name,
+        url=settings.url or "",
+        build=build_info.load(os.environ),
+        engines={name: version or "not installed" for name, version in versions.items()},
+        registry=registry,
+        activator=_activator(parts, found, registry),
+        bus=bus,
+        records=parts.records,
+        hardware=parts.hardware,
+        clock=clock,
+        started=clock(),
+        normalise=partial(normalised, found),
+        foreteller=make_foreteller(
+            settings,
+            parts.clamps,
+            scout,
+            lambda: [resident.model_id for resident in registry.residents()],
+            os.environ,
+        ),
+        defaults=tuple(normalised(found, _load_request(m)) for m in settings.default_models),
     )
 
 
