@@ -153,6 +153,9 @@ def test_two_images_of_one_text_are_two_prompts() -> None:
 
 def test_points_are_bounded() -> None:
     assert len(ask(*[HELLO] * 2000).points) == MOST_POINTS
+    long = ask({"role": "user", "content": "x" * (2 * MOST_POINTS * STRIDE)})
+    assert len(long.points) == MOST_POINTS
+    assert 0 < long.size - 2 * long.sizes[-1] < 10  # and yet all of it counts
 
 
 MESSAGE = st.fixed_dictionaries(

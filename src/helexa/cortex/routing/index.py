@@ -63,9 +63,9 @@ class CacheModel:
     def match(self, ask: Ask) -> float:
         """Tokens of the longest beginning of a prompt that is held."""
         points, held = ask.points, self.held
+        if points and points[-1] in held:
+            return ask.sizes[-1] * ask.per_byte
         low, high = 0, len(points)  # points before low are held, those from high on are not
-        if high and points[-1] in held:
-            low = high
         while low < high:
             middle = (low + high) // 2
             if points[middle] in held:

@@ -125,9 +125,12 @@ class FleetPlacer:
             return model, None
         if len(view.candidates) < 2:
             return model, self._only(view, NOBODY)
-        if ask is None and seen is not None:
-            ask = ask_of(seen, hint)
-        return model, self._best(model, view, NOBODY, ask)
+        per_byte = self.router.per_byte.get(model, PER_BYTE)
+        if ask is not None:
+            ask.per_byte = per_byte
+        elif seen is not None:
+            ask = ask_of(seen, hint, per_byte)
+        return model, self._best(view, NOBODY, ask)
 
     def resolve(self, model: str) -> str:
         """The concrete id behind an alias; other names are their own."""
@@ -173,7 +176,7 @@ class FleetPlacer:
             view = self._able(model, view, need)
         if len(view.candidates) < 2:
             return self._only(view, avoid)
-        return self._best(model, view, avoid, ask)
+        return self._best(view, avoid, ask)
 
     def _only(self, view: _View, avoid: AbstractSet[str]) -> Placed | None:
         """Without a choice there is nothing to predict."""
@@ -182,14 +185,10 @@ class FleetPlacer:
         found = view.candidates[0]
         return Placed(found.node, found.work)
 
-    def _best(
-        self, model: str, view: _View, avoid: AbstractSet[str], ask: Ask | None
-    ) -> Placed | None:
+    def _best(self, view: _View, avoid: AbstractSet[str], ask: Ask | None) -> Placed | None:
         if ask is None:
             self._turn += 1
             ask = Ask(seed=self._turn)
-        else:
-            ask.per_byte = self.router.per_byte.get(model, PER_BYTE)
         choice = self.router.choose(view.field, ask, avoid)
         if choice is None:
             return None

@@ -80,33 +80,36 @@ def ask_of(seen: Peek, hint: bytes | None = None, per_byte: float = 0.25) -> Ask
     """
     points: list[int] = []
     sizes: list[int] = []
-    size, last, name = 0, 0, b""
-    for role, piece, length in _pieces(seen):
+    size = last = 0
+    pieces = _pieces(seen)
+    for role, piece, length in pieces:
         size += length
         if len(points) < MOST_POINTS:
-            if len(points) < 2:  # the second tells apart what shares a system prompt
-                name += piece[:STRIDE]
             # Points stay within this process, so they may be Python's own hashes: keyed, 64 bits,
             # and three times as quick as the quickest of ``hashlib`` on a short message.
             last = hash((last, role, piece))
             points.append(last)
             sizes.append(size)
-    if not hint and seen.hint:
-        hint = _named(seen.hint)
-    return Ask(points, sizes, size, 0, per_byte, hint or name)
+    name = hint or (_named(seen.hint) if seen.hint else None)
+    if not name and pieces:
+        name = pieces[0][1][:STRIDE]
+        if len(pieces) > 1:  # the second tells apart what shares a system prompt
+            name += pieces[1][1][:STRIDE]
+    return Ask(points, sizes, size, 0, per_byte, name or b"")
 
 
-def _pieces(seen: Peek) -> Iterator[tuple[str, bytes, int]]:
+def _pieces(seen: Peek) -> list[tuple[str, bytes, int]]:
     """The canonical prompt: role, bytes, and for how many of them they count."""
+    pieces: list[tuple[str, bytes, int]] = []
     if seen.tools:
-        yield from _cut("", bytes(seen.tools))
+        pieces += _cut("", bytes(seen.tools))
     if not seen.prompt:
-        return
+        return pieces
     try:
         messages = _messages(seen.prompt)
     except UNREADABLE:
-        yield from _cut("", bytes(seen.prompt))  # without messages, or nothing that we know
-        return
+        pieces += _cut("", bytes(seen.prompt))  # without messages, or nothing that we know
+        return pieces
     first = True
     for message in messages:
         role, content = message.role, bytes(message.content)
@@ -116,21 +119,26 @@ def _pieces(seen: Peek) -> Iterator[tuple[str, bytes, int]]:
             content += bytes(message.tool_calls)
         size = len(role) + len(content)
         if size <= STRIDE:
-            yield role, content, size
+            pieces.append((role, content, size))
         else:
-            yield from _cut(role, content)
+            pieces += _cut(role, content)
         first = False
+    return pieces
 
 
 def _cut(role: str, content: bytes) -> Iterator[tuple[str, bytes, int]]:
-    """A long message in pieces of ``STRIDE`` bytes; one with an image stays whole."""
+    """A long message in pieces of ``STRIDE`` bytes, and what is behind the last point in one, as a
+    length only; a message with an image stays whole."""
     size = len(content)
     if size > IMAGE_BYTES and b";base64," in content:
         carried = images(content)  # hashed with the rest, so that no two are taken for one
         yield role, content, size - carried.size + carried.number * IMAGE_BYTES
         return
-    for start in range(0, size, STRIDE):
+    named = min(size, MOST_POINTS * STRIDE)
+    for start in range(0, named, STRIDE):
         yield role, content[start : start + STRIDE], min(STRIDE, size - start)
+    if size > named:
+        yield role, b"", size - named
 
 
 @lru_cache(1024)  # half a megabyte; few system prompts are asked with at a time

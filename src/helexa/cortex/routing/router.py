@@ -51,8 +51,7 @@ class Router:
         work, now = choice.winner.work, self.now()
         if ask.points:
             self.leases.index.touch(work.cache, ask, now)
-        new = ask.size * ask.per_byte - choice.cached
-        return Lease(work, self.now, new * work.per_token, now)
+        return Lease(work, self.now, (choice.tokens - choice.cached) * work.per_token, now)
 
     def learn(
         self,
