@@ -13,7 +13,6 @@ from helexa.cortex.metrics import NONE
 from helexa.relay.attempt import Attempt
 
 if TYPE_CHECKING:
-    from helexa.cortex.exchange.desk import Placed
     from helexa.cortex.exchange.exchange import Exchange
 
 
@@ -61,36 +60,48 @@ def comment(exchange: Exchange) -> bytes:
 
 
 def close_all(ended: Sequence[Exchange]) -> None:
-    """Count, remember and log ended exchanges; settle those that are not."""
+    """Settle, count, learn from, remember and log ended exchanges.
+
+    One step is made for all of them before the next: it then finds its own code in the caches.
+    """
     if not ended:
         return
-    lines: list[LogLine] = []
     log = ended[0].desk.log
     stamp = log.stamp()
-    for exchange in ended:
-        try:
-            if not exchange.settled:
-                billing.settle(exchange)
-            placed, desk = exchange.placed, exchange.desk
-            if placed is None:
-                _count_refusal(exchange)
-            else:
-                _count(exchange, placed)
-                desk.placer.learn(exchange.model, placed, exchange.usage, exchange.timings)
-            desk.observers.finished(exchange)
-            lines.append(_line(exchange, stamp))
-        except Exception:  # the answer is out; what is left is bookkeeping
-            log.exception("bug", request_id=exchange.request_id)
+    lines: list[LogLine] = []
+    steps = (_settle, _count, _learn, _keep, lambda exchange: lines.append(_line(exchange, stamp)))
+    for step in steps:
+        for exchange in ended:
+            try:
+                step(exchange)
+            except Exception:  # the answer is out; what is left is bookkeeping
+                log.exception("bug", request_id=exchange.request_id)
     log.batch(lines)
 
 
-def _count_refusal(exchange: Exchange) -> None:
-    code = exchange.error.code if exchange.error is not None else None
-    exchange.desk.metrics.refusals.labels(code or NONE).inc()
+def _settle(exchange: Exchange) -> None:
+    if not exchange.settled:
+        billing.settle(exchange)
 
 
-def _count(exchange: Exchange, placed: Placed) -> None:
+def _learn(exchange: Exchange) -> None:
+    placed = exchange.placed
+    if placed is not None:
+        placer = exchange.desk.placer
+        placer.learn(exchange.model, placed, exchange.usage, exchange.timings)
+
+
+def _keep(exchange: Exchange) -> None:
+    exchange.desk.observers.finished(exchange)
+
+
+def _count(exchange: Exchange) -> None:
     desk, times, usage = exchange.desk, exchange.times, exchange.usage
+    placed = exchange.placed
+    if placed is None:
+        code = exchange.error.code if exchange.error is not None else None
+        desk.metrics.refusals.labels(code or NONE).inc()
+        return
     at = desk.metrics.placement(exchange.model, placed.node)
     at.requests.value += 1
     at.duration.observe(times.ended - times.received)
