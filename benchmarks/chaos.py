@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import random
 import resource
@@ -26,6 +25,7 @@ import click
 import uvloop
 from kit import report
 from kit.chat import ask, body
+from kit.mortal import engine_pid
 from kit.node import SPARK, Node
 from kit.process import Failed, tree
 
@@ -108,12 +108,7 @@ class Faults:
 
     def engine(self) -> int | None:
         """The process id of spark's engine."""
-        for path in (self.node.folder / "state" / "engines").glob("*.json"):
-            with contextlib.suppress(OSError, ValueError):
-                found = json.loads(path.read_text())
-                if found["model"] == SPARK:
-                    return int(found["pid"])
-        return None
+        return engine_pid(self.node.folder / "state")
 
     async def kill(self) -> None:
         self._signal(signal.SIGKILL)
