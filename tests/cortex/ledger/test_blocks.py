@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from helexa.core.principal import Cap, Window
-from helexa.cortex.ledger.backing import Entry, Neighbours
+from helexa.cortex.ledger.backing import Neighbours
 from helexa.cortex.ledger.base import RequestKey
 from helexa.cortex.ledger.blocks import Blocks
 from helexa.cortex.ledger.scope import Account, Leased, Scope, ScopeState
@@ -42,14 +42,15 @@ class Told:
     ) -> None:
         self.asked.append((need, done))
 
-    def give_back(self, scope: Scope, tokens: int) -> None:
-        self.returned.append((scope.name, tokens))
+    def give_back(self, scope: Scope) -> None:
+        self.returned.append((scope.name, scope.owed))
+        scope.owed = 0  # it knows at once
 
-    def settled(self, entry: Entry) -> None:
-        raise AssertionError(entry)
+    def settled(self, *ended: object) -> None:
+        raise AssertionError(ended)
 
-    def discarded(self, entry: Entry, written: Callable[[], object]) -> None:
-        raise AssertionError(entry, written)
+    def discarded(self, *ended: object) -> None:
+        raise AssertionError(ended)
 
     def heard(self, key: RequestKey, account: Account, granted: int, used: int) -> None:
         raise AssertionError((key, account, granted, used))

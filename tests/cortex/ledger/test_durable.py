@@ -174,7 +174,7 @@ async def test_uncapped_keys_are_granted_at_once_and_their_spend_is_written(
 async def test_a_batch_that_is_written_twice_counts_once(start: Start, look: Any) -> None:
     rig = start()
     line = Line("a", 1, rig.life.life, "settled", 0, "acme", "k", "n", "m", 9, prompt=4)
-    batch = spend.Batch(1, 0, [line], [], [], spend.sums_of([line]))
+    batch = spend.Batch(1, 0, list(line), [], [], spend.sums_of([line]))
     for _ in range(2):
         await rig.store.write(lambda db: spend.write_batch(db, rig.life.life, batch))
     assert look("SELECT spent FROM scopes WHERE scope = 'key:k'") == [(4,)]

@@ -36,7 +36,11 @@ def db(connection: Connect) -> Database:
             for key in ("one", "two")
             for n in range(10)
         ]
-        spend.write_batch(db, life, Batch(1, at, lines, [], [], spend.sums_of(lines)))
+        spend.write_batch(
+            db,
+            life,
+            Batch(1, at, [v for line in lines for v in line], [], [], spend.sums_of(lines)),
+        )
     return db
 
 
@@ -82,7 +86,7 @@ def test_verify_reads_one_state_while_a_gateway_writes(db: Database, connection:
     with db.snapshot():
         before = db.execute("SELECT SUM(spent) FROM scopes")
         with writer.transaction():
-            spend.write_batch(writer, 1, Batch(2, 0, [line], [], [], spend.sums_of([line])))
+            spend.write_batch(writer, 1, Batch(2, 0, list(line), [], [], spend.sums_of([line])))
         assert db.execute("SELECT SUM(spent) FROM scopes") == before
     assert verify(db).spent == 279
 
@@ -115,7 +119,7 @@ def test_a_backup_that_is_made_while_a_gateway_serves_is_a_whole_ledger(tmp_path
     life = lives.begin(db, "g", 1, 60).life
     line = Line("one", 1, life, "settled", 0, "acme", "one", "n", "m", 100, 9, 9)
     with db.transaction():
-        spend.write_batch(db, life, Batch(1, 0, [line], [], [], spend.sums_of([line])))
+        spend.write_batch(db, life, Batch(1, 0, list(line), [], [], spend.sums_of([line])))
     db.execute("VACUUM INTO ?", (f"{tmp_path}/backup.db",))
     db.close()
     done = CliRunner().invoke(verify_command, ["--url", f"sqlite://{tmp_path}/backup.db"])

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from helexa.cortex.ledger.base import RequestKey, Settlement
 from helexa.cortex.ledger.scope import Account, Leased, Scope
 
-Entry: TypeAlias = tuple[Account, Settlement, int | None, tuple[Scope, ...], int, int, int, str]
-"""What one ended grant has cost, for the store: whose it was, what its node has told, the tokens
-granted (None for an uncapped key), the scopes whose block pays, prompt and completion as they are
-billed, the overrun, and the state: ``settled``, ``discarded``, or ``expired`` at the last count
-heard of. A plain tuple: every request leaves one."""
+State: TypeAlias = Literal["settled", "discarded", "expired"]
+"""How a grant has ended: ``expired`` at the last count heard of."""
 
 
 class Neighbours(Protocol):
@@ -45,15 +42,37 @@ class Backing(Protocol):
         If there are fewer and other gateways have some, they are told that we want them.
         """
 
-    def give_back(self, scope: Scope, tokens: int) -> None:
-        """Return free tokens, which have been subtracted already; once, however often that has
+    def give_back(self, scope: Scope) -> None:
+        """Return free tokens, which ``scope.returned`` has counted; once, however often that has
         to be tried."""
 
-    def settled(self, entry: Entry) -> None:
-        """Write it down soon."""
+    def settled(
+        self,
+        account: Account,
+        last: Settlement,
+        granted: int | None,
+        prompt: int,
+        completion: int,
+        overrun: int,
+        state: State,
+    ) -> None:
+        """Write down soon what a grant has cost, once its account's scopes have counted it.
 
-    def discarded(self, entry: Entry, written: Callable[[], object]) -> None:
-        """Write it down soon, since somebody may wait for it, and call ``written`` then."""
+        Args:
+            last: What its node has told.
+            granted: Tokens; None for an uncapped key.
+            prompt, completion: As they are billed.
+        """
+
+    def discarded(
+        self,
+        account: Account,
+        last: Settlement,
+        granted: int | None,
+        written: Callable[[], object],
+    ) -> None:
+        """Write down soon, since somebody may wait for it, that a grant has cost nothing whatever
+        its node may tell, and call ``written`` then."""
 
     def heard(self, key: RequestKey, account: Account, granted: int, used: int) -> None:
         """Write down soon how far a running request is."""

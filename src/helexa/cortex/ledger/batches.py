@@ -1,42 +1,72 @@
 """What a gateway has to write down and gives back, and how a batch of it is put together.
 
-The sums of a batch are made once, where it is written: the store adds them to what keys and
-accounts have spent, and the gateway takes them off what the store does not know yet.
+One batch is on its way at a time. So when it is closed, all that a scope has counted and the
+store does not know of is this batch's: its sums are read off the scopes, and nothing is added up
+by the request.
 """
 
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
-from helexa.cortex.ledger.backing import Entry
 from helexa.cortex.ledger.base import RequestKey
-from helexa.cortex.ledger.database import Row
 from helexa.cortex.ledger.scope import Account, Scope
-from helexa.cortex.ledger.spend import Batch, Line, Sum
+from helexa.cortex.ledger.spend import WIDTH, Batch, Line, Sum
+
+_AT: Final = Line._fields.index("at")
 
 
 class Pending:
     """What one batch carries, and who waits for it.
 
     Attributes:
-        returned: Free tokens that go back to their scopes.
+        lines: What ended: the values of a ``Line`` each, one after the other. A request leaves
+            no object of its own: it would be found cold when the batch is written, and again when
+            it is freed.
+        accounts: Whose they are.
+        returned: Scopes that got free tokens back.
         wanted: Scopes among them that another gateway is short of.
-        sums, paid: By scope, once the batch has been made; what ``batch_of`` counted.
+        sums, paid: By scope, once it is closed: what ``lines`` cost it, and what its block pays
+            or gives back.
     """
 
-    __slots__ = ("entries", "paid", "returned", "running", "sums", "waiters", "wanted")
+    __slots__ = (
+        "accounts",
+        "lines",
+        "paid",
+        "returned",
+        "running",
+        "sums",
+        "waiters",
+        "wanted",
+    )
 
     def __init__(self) -> None:
-        self.entries: list[Entry] = []
+        self.lines: list[object] = []
+        self.accounts: set[Account] = set()
         self.running: dict[RequestKey, tuple[Account, int, int]] = {}
         self.waiters: list[asyncio.Future[None]] = []
-        self.returned: dict[Scope, int] = {}
+        self.returned: set[Scope] = set()
         self.wanted: set[str] = set()
         self.sums: dict[Scope, Sum] = {}
         self.paid: dict[Scope, int] = {}
 
     def __bool__(self) -> bool:
-        return bool(self.entries or self.running or self.returned)
+        return bool(self.lines or self.running or self.returned)
+
+    def close(self) -> None:
+        """Read off the scopes what it carries for them; nothing is added to it any more."""
+        scopes = set(self.returned)
+        for account in self.accounts:
+            scopes.add(account.own)
+            scopes.add(account.shared)
+        for scope in scopes:
+            found = Sum(*scope.pending)
+            if found.requests:
+                self.sums[scope] = found
+            if scope.owed:
+                self.paid[scope] = scope.owed
 
 
 def batch_of(pending: Pending, number: int, at: int, life: int) -> Batch:
@@ -45,39 +75,15 @@ def batch_of(pending: Pending, number: int, at: int, life: int) -> Batch:
     Args:
         at: Epoch milliseconds.
     """
-    lines: list[Row] = []
-    sums: dict[Account, Sum] = {}
-    paid = dict(pending.returned)
-    for account, last, granted, blocks, prompt, completion, overrun, state in pending.entries:
-        who, total = account.principal, prompt + completion
-        line = (  # a ``Line``, without what a named tuple's own constructor costs
-            last.request_id, last.attempt, life, state, at, who.account_id, who.key_id, last.node,
-            last.model, granted, total, prompt, completion, last.cached, last.reasoning, overrun,
-            int(last.estimated),
-        )  # fmt: skip
-        lines.append(line)
-        if not total:
-            continue
-        found = sums.get(account)
-        if found is None:
-            found = sums[account] = Sum()
-        found.requests += 1
-        found.prompt += prompt
-        found.completion += completion
-        for scope in blocks:
-            paid[scope] = paid.get(scope, 0) + total
-    scopes: dict[Scope, Sum] = {}
-    for account, found in sums.items():
-        for scope in (account.own, account.shared):
-            scopes.setdefault(scope, Sum()).join(found)
-    pending.sums, pending.paid = scopes, paid
+    lines = pending.lines
+    lines[_AT::WIDTH] = [at] * (len(lines) // WIDTH)
     return Batch(
         number,
         at,
         lines,
         _running(pending, at, life),
-        sorted((scope.name, tokens) for scope, tokens in paid.items()),
-        {scope.name: found for scope, found in scopes.items()},
+        sorted((scope.name, tokens) for scope, tokens in pending.paid.items()),
+        {scope.name: found for scope, found in pending.sums.items()},
     )
 
 

@@ -272,7 +272,7 @@ class Blocks:
     def _return(self, scope: Scope, tokens: int) -> None:
         scope.returned(tokens)
         if tokens and self._backing is not None:
-            self._backing.give_back(scope, tokens)
+            self._backing.give_back(scope)
 
 
 def ring(waiters: deque[asyncio.Future[None]], *, everybody: bool) -> None:

@@ -21,7 +21,7 @@ from typing import Final
 
 from helexa.core.errors import HelexaError, RateLimitExceeded
 from helexa.core.principal import Principal
-from helexa.cortex.ledger.backing import Backing
+from helexa.cortex.ledger.backing import Backing, State
 from helexa.cortex.ledger.base import (
     Grant,
     KeyHolds,
@@ -144,8 +144,9 @@ class Book:
         if self._backing is None:
             self._release(row, 0)
         else:
-            entry = (row.account, settlement, row.tokens, row.scopes, 0, 0, 0, "discarded")
-            self._backing.discarded(entry, lambda: self._release(row, 0))
+            self._backing.discarded(
+                row.account, settlement, row.tokens, lambda: self._release(row, 0)
+            )
 
     def expire(self, live: Container[RequestKey]) -> tuple[Settled, ...]:
         """See ``Ledger.expire``."""
@@ -336,7 +337,7 @@ class Book:
 
     # ── ending ──────────────────────────────────────────────────────────────────────────────
 
-    def _close(self, row: OpenGrant, last: Settlement, state: str) -> Settled:
+    def _close(self, row: OpenGrant, last: Settlement, state: State) -> Settled:
         account, tokens = row.account, row.tokens
         prompt = max(0, last.prompt)
         reported = prompt + (max(0, last.completion))
@@ -352,9 +353,7 @@ class Book:
             self._release(row, billed)
         if self._backing is not None and (reported or row.told):
             over = reported - billed
-            self._backing.settled(
-                (account, last, tokens, row.scopes, prompt, completion, over, state)
-            )
+            self._backing.settled(account, last, tokens, prompt, completion, over, state)
         who = account.principal
         return Settled(who.account_id, who.key_id, prompt, completion, reported - billed)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from functools import lru_cache
 from itertools import chain
 from typing import Any, Literal, Protocol, TypeAlias
 from urllib.parse import unquote, urlsplit
@@ -85,19 +86,32 @@ def insert(
         tail: What follows the values, for example ``ON CONFLICT DO NOTHING``.
         most: Rows of one statement. Only powers of two up to it are ever prepared.
     """
-    found: list[Row] = []
     if not rows:
-        return found
-    one = "(" + ",".join("?" * len(rows[0])) + ")"
-    most = min(most, MOST_PARAMETERS // len(rows[0]))
-    at = 0
-    while at < len(rows):
-        size = min(most, 1 << ((len(rows) - at).bit_length() - 1))
-        chunk = rows[at : at + size]
-        sql = f"{head} VALUES {','.join([one] * size)} {tail}"
-        found += db.execute(sql, list(chain.from_iterable(chunk)))
-        at += size
+        return []
+    return insert_flat(db, head, list(chain.from_iterable(rows)), len(rows[0]), tail, most=most)
+
+
+def insert_flat(
+    db: Database, head: str, values: list[object], width: int, tail: str = "", *, most: int = 256
+) -> list[Row]:
+    """As ``insert``, for rows of ``width`` values that lie one after the other in ``values``."""
+    found: list[Row] = []
+    most = min(most, MOST_PARAMETERS // width)
+    at, left = 0, len(values) // width
+    while left:
+        size = min(most, 1 << (left.bit_length() - 1))
+        sql = _insert_text(head, width, size, tail)
+        found += db.execute(sql, values[at : at + size * width])
+        at += size * width
+        left -= size
     return found
+
+
+@lru_cache(maxsize=256)
+def _insert_text(head: str, width: int, size: int, tail: str) -> str:
+    """The same text every time: it is what a prepared statement is found by."""
+    one = "(" + ",".join("?" * width) + ")"
+    return f"{head} VALUES {','.join([one] * size)} {tail}"
 
 
 def connect(url: str) -> Database:

@@ -23,8 +23,8 @@ from helexa.core.errors import ServiceUnavailable
 from helexa.core.logging import Logger
 from helexa.core.principal import Cap
 from helexa.cortex.ledger import leasing, lives, spend
-from helexa.cortex.ledger.backing import Entry, Neighbours
-from helexa.cortex.ledger.base import RequestKey
+from helexa.cortex.ledger.backing import Neighbours, State
+from helexa.cortex.ledger.base import RequestKey, Settlement
 from helexa.cortex.ledger.batches import Pending, batch_of
 from helexa.cortex.ledger.database import Database
 from helexa.cortex.ledger.leasing import Ask
@@ -171,25 +171,46 @@ class Durable:
             for ask, answer in zip(asks, found, strict=True)
         ]
 
-    def give_back(self, scope: Scope, tokens: int) -> None:
+    def give_back(self, scope: Scope) -> None:
         """See ``Backing.give_back``."""
         pending = self._collecting
-        pending.returned[scope] = pending.returned.get(scope, 0) + tokens
+        pending.returned.add(scope)
         if scope.short(self._now()):
             pending.wanted.add(scope.name)
             self._at_once()
         elif self._armed is None:
             self._armed = self._loop.call_later(FLUSH_S, self._flush)
 
-    def settled(self, entry: Entry) -> None:
+    def settled(
+        self,
+        account: Account,
+        last: Settlement,
+        granted: int | None,
+        prompt: int,
+        completion: int,
+        overrun: int,
+        state: State,
+    ) -> None:
         """See ``Backing.settled``."""
-        self._collecting.entries.append(entry)
+        pending, who = self._collecting, account.principal
+        pending.accounts.add(account)
+        pending.lines += (  # the values of a ``Line``; the time is filled in when it is written
+            last.request_id, last.attempt, self.life, state, 0, who.account_id, who.key_id,
+            last.node, last.model, granted, prompt + completion, prompt, completion, last.cached,
+            last.reasoning, overrun, 1 if last.estimated else 0,
+        )  # fmt: skip
         if self._armed is None:
             self._armed = self._loop.call_later(FLUSH_S, self._flush)
 
-    def discarded(self, entry: Entry, written: Callable[[], object]) -> None:
+    def discarded(
+        self,
+        account: Account,
+        last: Settlement,
+        granted: int | None,
+        written: Callable[[], object],
+    ) -> None:
         """See ``Backing.discarded``."""
-        self._collecting.entries.append(entry)
+        self.settled(account, last, granted, 0, 0, 0, "discarded")
         future = self._promise(self._collecting)
         future.add_done_callback(lambda done: None if done.exception() else written())
 
@@ -235,6 +256,7 @@ class Durable:
             return
         self._flushed = self._loop.time()
         self._writing, self._collecting = self._collecting, Pending()
+        self._writing.close()
         self._number += 1
         self._write()
 
@@ -320,7 +342,7 @@ class Durable:
             scope.used = False
             if idle > 0 and scope.leasing is None:
                 scope.returned(idle)
-                self.give_back(scope, idle)
+                self.give_back(scope)
 
     def _fence(self) -> None:
         if not self._fenced:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from helexa.cortex.ledger.database import Database, Row, insert
+from helexa.cortex.ledger.database import Database, insert, insert_flat
 from helexa.cortex.ledger.window import BUCKETS
 
 
@@ -77,7 +77,7 @@ class Batch(NamedTuple):
     Args:
         number: Grows by one; written once, however often it is tried.
         at: Epoch milliseconds.
-        lines: What ended; each a ``Line``, or a tuple like it.
+        lines: What ended: the values of a ``Line`` each, one after the other.
         running: What has not, and how far it is.
         blocks: Tokens by the scope whose block pays them.
         sums: By the name of a scope, what ``lines`` cost it.
@@ -85,12 +85,13 @@ class Batch(NamedTuple):
 
     number: int
     at: int
-    lines: Sequence[Row]
+    lines: list[object]
     running: Sequence[Line]
     blocks: Sequence[tuple[str, int]]
     sums: Mapping[str, Sum]
 
 
+WIDTH: Final = len(Line._fields)
 _COLUMNS: Final = ", ".join(Line._fields)
 _CHANGES: Final = ", ".join(
     f"{name} = excluded.{name}" for name in Line._fields if name not in ("request_id", "attempt")
@@ -120,7 +121,7 @@ def write_batch(db: Database, life: int, batch: Batch) -> None:
             return  # it was written, and only the answer was lost
         raise Fenced
     insert(db, INSERT, batch.running, ONCE)
-    insert(db, INSERT, batch.lines, ONCE)
+    insert_flat(db, INSERT, batch.lines, WIDTH, ONCE)
     spend(db, batch.sums, batch.at)
     pay(db, life, batch.blocks)
 
