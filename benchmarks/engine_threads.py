@@ -25,6 +25,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
+from kit.process import end_cleanly
 from msgspec.structs import replace
 
 from helexa import spark
@@ -136,6 +137,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
+    end_cleanly()
     cores = len(os.sched_getaffinity(0))
     asyncio.run(measure(inspect(args.model, args.model.stem), args.tokens, cores, args.rounds))
 

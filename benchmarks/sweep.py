@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 from kit.household import start_household
-from kit.process import Process
+from kit.process import Process, end_cleanly
 
 from helexa.spark import gguf_path
 
@@ -37,6 +37,7 @@ TARGET = '[[targets]]\nname = "{}"\nkind = "{}"\nendpoint = "{}"\nlabel = "2 CPU
 @click.option("--db", type=click.Path(path_type=Path), default=Path("out/bench.sqlite"))
 @click.option("--samples", default=5, show_default=True)
 def main(db: Path, samples: int) -> None:
+    end_cleanly()
     db.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="helexa-bench-") as folder:
         bare = Process([sys.executable, str(BARE), str(gguf_path())],
