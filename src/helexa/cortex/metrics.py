@@ -136,14 +136,15 @@ class CortexMetrics:
         Args:
             billed: The record is what was settled; otherwise all of it is thrown away.
         """
-        # What was reused cost nothing to compute.
-        computed = record.prompt - record.cached + record.output
-        discarded = record.discarded if billed else record.discarded + computed
-        if discarded:
-            self.discarded.inc(discarded)
-        if record.state in _WASTED or not billed:
+        wasted, discarded = record.state in _WASTED or not billed, record.discarded
+        if wasted:
+            # What was reused cost nothing to compute.
+            computed = record.prompt - record.cached + record.output
             reason = record.state if record.state in _WASTED else "failed"
             self.wasted.labels(reason).inc(computed)
+            discarded += 0 if billed else computed
+        if discarded:
+            self.discarded.inc(discarded)
 
 
 def open_descriptors() -> int:
