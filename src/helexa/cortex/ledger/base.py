@@ -261,4 +261,4 @@ def estimate(
     if output_cap is not None and output_cap < output:
         output = max(0, output_cap)
     tokens = -(-body_bytes // BYTES_PER_TOKEN) + images * IMAGE_TOKENS + output
-    return max(1, tokens)
+    return tokens if tokens > 0 else 1

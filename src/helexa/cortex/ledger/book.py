@@ -100,7 +100,7 @@ class Book:
             return shown(key, row)
         if not account.scopes:
             return self._opened(key, account, None)
-        want = max(1, estimate)
+        want = estimate if estimate > 0 else 1
         if account.room() >= want and (not self._shared or self._blocks.may_grant()):
             return self._opened(key, account, want)
         return self._short(key, account, want)
@@ -272,9 +272,11 @@ class Book:
     # ── granting ────────────────────────────────────────────────────────────────────────────
 
     def _opened(self, key: RequestKey, account: Account, tokens: int | None) -> Grant:
-        scopes = account.scopes if tokens is not None else ()
-        for scope in scopes:
-            self._blocks.take(scope, tokens or 0)
+        scopes: tuple[Scope, ...] = ()
+        if tokens is not None:
+            scopes, take = account.scopes, self._blocks.take
+            for scope in scopes:
+                take(scope, tokens)
         self._open[key] = row = OpenGrant(account, scopes, tokens, self._now() + self._lease_s)
         return shown(key, row)
 
@@ -339,14 +341,15 @@ class Book:
 
     def _close(self, row: OpenGrant, last: Settlement, state: State) -> Settled:
         account, tokens = row.account, row.tokens
-        prompt = max(0, last.prompt)
-        reported = prompt + (max(0, last.completion))
-        billed = reported
+        prompt, completion = last.prompt, last.completion
+        if prompt < 0 or completion < 0:  # no node of ours says so
+            prompt, completion = max(0, prompt), max(0, completion)
+        billed = reported = prompt + completion
         if tokens is not None and reported > tokens:
             billed = tokens
             self.overrun += reported - billed
             prompt = min(prompt, billed)
-        completion = billed - prompt
+            completion = billed - prompt
         if billed:  # an attempt that was refused or never sent is no request
             account.count(prompt, completion)
         if tokens is not None or account.scopes:
@@ -359,11 +362,11 @@ class Book:
 
     def _release(self, row: OpenGrant, billed: int) -> None:
         """Give back what a grant did not use."""
-        account, now = row.account, self._now()
+        account, scopes, now = row.account, row.scopes, self._now()
+        for scope in scopes:
+            scope.end(row.tokens, billed, now)
         for scope in (account.own, account.shared):
-            if scope in row.scopes:
-                scope.end(row.tokens, billed, now)
-            elif scope.caps:
+            if scope.caps and scope not in scopes:  # it has been given them meanwhile
                 scope.end(None, billed, now)
         current = self._accounts[account.principal.key_id]
         if current.waiters:

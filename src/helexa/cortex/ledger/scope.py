@@ -207,10 +207,9 @@ class Account:
     def room(self) -> int:
         """Tokens that can be granted without asking the store."""
         scopes = self.scopes
-        least = scopes[0].free
-        for scope in scopes:
-            least = min(least, scope.free)
-        return least
+        if len(scopes) == 1:  # as most have it
+            return scopes[0].free
+        return min(scope.free for scope in scopes)
 
     def reach(self, now: float) -> int:
         """Tokens that could be granted if the store gave all it has."""
