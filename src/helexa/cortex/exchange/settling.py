@@ -12,37 +12,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from itertools import islice
 from typing import NamedTuple
 
 import msgspec
 
 from helexa.core.errors import HelexaError
-from helexa.core.fleet import Ack, GrantUpdate, RequestRecord
+from helexa.core.fleet import RequestRecord
 from helexa.core.usage import Usage
-from helexa.cortex.fleet.client import Answer, NodeApi
+from helexa.cortex.exchange.mail import Mail, NodeMail
+from helexa.cortex.fleet.client import NodeApi
 from helexa.cortex.fleet.events import GrantLow
 from helexa.cortex.ledger.base import Ledger, RequestKey, Settled, Settlement
 from helexa.wire.bodies import UNREADABLE
-from helexa.wire.errors import from_wire
 
 FINAL = frozenset(("complete", "cut", "cancelled", "failed", "node_lost"))
-_BATCH = 2000
 _TIMEOUT_S = 3.0
 
 Booked = Callable[[Settled], object]
 Counted = Callable[[RequestRecord, bool], object]
-
-
-@dataclass(slots=True)
-class _NodeMail:
-    """What waits to be told to one node."""
-
-    grants: dict[str, int] = field(default_factory=dict)
-    acks: dict[RequestKey, int | None] = field(default_factory=dict)
-    """What was booked, until it has been compared with the node's record."""
-    sending: asyncio.Task[None] | None = None
 
 
 class _Waiting(NamedTuple):
@@ -90,7 +77,7 @@ class Settler:
         self._lease_s = lease_s
         self._gateway = gateway
         self._epoch = epoch
-        self._mail: dict[str, _NodeMail] = {}
+        self._mail = Mail(api, ledger.written)
         self._running: set[RequestKey] = set()
         self._waiting: dict[RequestKey, _Waiting] = {}
         self._missed: set[RequestKey] = set()
@@ -115,9 +102,7 @@ class Settler:
         """Book a request whose usage was seen, and acknowledge its record once that is durable."""
         key = (request_id, attempt)
         self._running.discard(key)
-        mail = self._mail.get(node)
-        if mail is None:
-            mail = self._mail[node] = _NodeMail()
+        mail = self._mail.to(node)
         settled = self._ledger.settle(
             Settlement(
                 request_id,
@@ -176,22 +161,22 @@ class Settler:
         elif key in self._running:
             self._early[key] = record  # its usage will be seen in a moment
         else:
-            self._compare(self._mail_to(node), key, record)
+            self._compare(self._mail.to(node), key, record)
 
     def _take(self, node: str, key: RequestKey, record: RequestRecord, *, billed: bool) -> None:
         """A record that was waited for: it is what is billed, or what is thrown away."""
         if not billed:
             self._counted(record, False)
-            self._mail_to(node).acks[key] = None
+            self._mail.to(node).acks[key] = None
             return
         self._heard(record)
         usage = Usage(record.prompt, record.output, record.cached, record.reasoning)
         settled = self.settle(node, record.request_id, record.attempt, usage, record.model)
         if settled is not None:
             self._booked(settled)
-            self._compare(self._mail[node], key, record)
+            self._compare(self._mail.to(node), key, record)
 
-    def _compare(self, mail: _NodeMail, key: RequestKey, record: RequestRecord) -> None:
+    def _compare(self, mail: NodeMail, key: RequestKey, record: RequestRecord) -> None:
         """Hold what was booked against the node's own record, once; then it may be forgotten."""
         booked = mail.acks.get(key)
         mail.acks[key] = None
@@ -214,23 +199,16 @@ class Settler:
 
     def _extended(self, node: str, event: GrantLow, granted: int | None) -> None:
         if granted is not None and granted > event.granted:
-            mail = self._mail_to(node)
-            mail.grants[event.request_id] = granted
-            self._send(node, mail)
+            self._mail.grant(node, event.request_id, granted)
 
-    # ── telling the nodes ───────────────────────────────────────────────────────────────────
-
-    def _mail_to(self, node: str) -> _NodeMail:
-        return self._mail.setdefault(node, _NodeMail())
+    # ── what is overdue ─────────────────────────────────────────────────────────────────────
 
     async def run(self, every_s: float = 0.5) -> None:
         """Acknowledge in batches and look after what is overdue, until cancelled."""
         overdue: set[RequestKey] = set()
         while True:
             await asyncio.sleep(every_s)
-            for node, mail in list(self._mail.items()):
-                if mail.acks or mail.grants:
-                    self._send(node, mail)
+            self._mail.send()
             # What waited a whole round has no event stream to come by: ask for it.
             late = overdue & self._waiting.keys()
             nodes = {self._waiting[key].node for key in late}
@@ -250,7 +228,7 @@ class Settler:
         """Wait no longer. What is not billed may be forgotten unseen, should it turn up yet."""
         waiting = self._waiting.pop(key)
         if not waiting.billed:
-            self._mail_to(waiting.node).acks[key] = None
+            self._mail.to(waiting.node).acks[key] = None
 
     async def _ask(self, node: str, late: set[RequestKey]) -> None:
         """Take final records from a node's table, and give up what it has never begun.
@@ -280,52 +258,3 @@ class Settler:
                 if waiting.billed:
                     self.withdraw(*key)
             self._missed ^= {key}
-
-    def _send(self, node: str, mail: _NodeMail) -> None:
-        if mail.sending is None or mail.sending.done():
-            mail.sending = asyncio.get_running_loop().create_task(self._deliver(node, mail))
-
-    async def _deliver(self, node: str, mail: _NodeMail) -> None:
-        """Post what waits; acknowledgements that come meanwhile go with the next round."""
-        batches = -(-len(mail.acks) // _BATCH)
-        while mail.grants or batches > 0:
-            api = self._api(node)
-            if api is None:
-                mail.grants.clear()
-                mail.acks.clear()
-                return
-            try:
-                if mail.grants:
-                    await self._tell_grants(api, mail)
-                else:
-                    batches -= 1
-                    await self._tell_acks(api, mail)
-            except HelexaError:
-                return
-
-    async def _tell_grants(self, api: NodeApi, mail: _NodeMail) -> None:
-        grants, mail.grants = mail.grants, {}
-        body = [GrantUpdate(request, granted) for request, granted in grants.items()]
-        try:
-            _accepted(await api.post("/requests/grants", body, _TIMEOUT_S))
-        except HelexaError:
-            mail.grants = grants | mail.grants  # what came meanwhile is newer
-            raise
-
-    async def _tell_acks(self, api: NodeApi, mail: _NodeMail) -> None:
-        batch = list(islice(mail.acks, _BATCH))
-        # A node forgets what it is told to; until our books would survive us, it must not.
-        await self._ledger.written()
-        _accepted(await api.post("/requests/ack", [Ack(*key) for key in batch], _TIMEOUT_S))
-        for key in batch:
-            mail.acks.pop(key, None)
-
-
-def _accepted(answer: Answer) -> None:
-    """Return unless telling it again later may help; what a node cannot read, it never will.
-
-    Raises:
-        HelexaError: The node could not just now, or did not believe that it is us.
-    """
-    if answer.status >= 500 or answer.status in (401, 403, 408, 429):
-        raise from_wire(answer.status, answer.body)

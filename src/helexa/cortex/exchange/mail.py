@@ -1,0 +1,112 @@
+"""What nodes are told of their requests: higher grants at once, and in batches what was booked, so
+that they can forget its record."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from itertools import islice
+
+from helexa.core.errors import HelexaError
+from helexa.core.fleet import Ack, GrantUpdate
+from helexa.cortex.fleet.client import Answer, NodeApi
+from helexa.cortex.ledger.base import RequestKey
+from helexa.wire.errors import from_wire
+
+_BATCH = 2000
+_TIMEOUT_S = 3.0
+
+
+@dataclass(slots=True)
+class NodeMail:
+    """What waits to be told to one node."""
+
+    grants: dict[str, int] = field(default_factory=dict)
+    acks: dict[RequestKey, int | None] = field(default_factory=dict)
+    """What was booked, until it has been compared with the node's record."""
+    sending: asyncio.Task[None] | None = None
+
+
+class Mail:
+    """The mail of every node; what could not be delivered waits for the next round.
+
+    Args:
+        api: A node's management routes by name; None for a node that is gone.
+        written: Returns once everything booked so far is durable.
+    """
+
+    def __init__(
+        self, api: Callable[[str], NodeApi | None], written: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._api = api
+        self._written = written
+        self._nodes: dict[str, NodeMail] = {}
+
+    def to(self, node: str) -> NodeMail:
+        """What waits for ``node``; whatever is added goes with the next round."""
+        mail = self._nodes.get(node)
+        if mail is None:
+            mail = self._nodes[node] = NodeMail()
+        return mail
+
+    def grant(self, node: str, request_id: str, granted: int) -> None:
+        """Tell a node now how far a request may go."""
+        self.to(node).grants[request_id] = granted
+        self._send(node)
+
+    def send(self) -> None:
+        """Deliver what waits."""
+        for node, mail in list(self._nodes.items()):
+            if mail.acks or mail.grants:
+                self._send(node)
+
+    def _send(self, node: str) -> None:
+        mail = self._nodes[node]
+        if mail.sending is None or mail.sending.done():
+            mail.sending = asyncio.get_running_loop().create_task(self._deliver(node, mail))
+
+    async def _deliver(self, node: str, mail: NodeMail) -> None:
+        """Post what waits; acknowledgements that come meanwhile go with the next round."""
+        batches = -(-len(mail.acks) // _BATCH)
+        while mail.grants or batches > 0:
+            api = self._api(node)
+            if api is None:
+                mail.grants.clear()
+                mail.acks.clear()
+                return
+            try:
+                if mail.grants:
+                    await self._tell_grants(api, mail)
+                else:
+                    batches -= 1
+                    await self._tell_acks(api, mail)
+            except HelexaError:
+                return
+
+    async def _tell_grants(self, api: NodeApi, mail: NodeMail) -> None:
+        grants, mail.grants = mail.grants, {}
+        body = [GrantUpdate(request, granted) for request, granted in grants.items()]
+        try:
+            _accepted(await api.post("/requests/grants", body, _TIMEOUT_S))
+        except HelexaError:
+            mail.grants = grants | mail.grants  # what came meanwhile is newer
+            raise
+
+    async def _tell_acks(self, api: NodeApi, mail: NodeMail) -> None:
+        batch = list(islice(mail.acks, _BATCH))
+        # A node forgets what it is told to; until our books would survive us, it must not.
+        await self._written()
+        _accepted(await api.post("/requests/ack", [Ack(*key) for key in batch], _TIMEOUT_S))
+        for key in batch:
+            mail.acks.pop(key, None)
+
+
+def _accepted(answer: Answer) -> None:
+    """Return unless telling it again later may help; what a node cannot read, it never will.
+
+    Raises:
+        HelexaError: The node could not just now, or did not believe that it is us.
+    """
+    if answer.status >= 500 or answer.status in (401, 403, 408, 429):
+        raise from_wire(answer.status, answer.body)
