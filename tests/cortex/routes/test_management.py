@@ -351,6 +351,7 @@ async def test_models_are_loaded_and_unloaded_and_nodes_drained(fake_node: Start
         assert nobody.json()["error"]["param"] == "node"
         unknown = await g.ask("POST", "/admin/load", {"model": "no/such"})
         assert unknown.status_code == 404
+        assert "(--node NODE)" in unknown.json()["error"]["message"]
         gone = await g.ask("POST", "/admin/unload", {"model": "small"})
         assert gone.json()["nodes"] == [{"node": "n0", "status": "unloaded"}]
         drained = await g.ask("POST", "/admin/drain", {"node": "n0"})

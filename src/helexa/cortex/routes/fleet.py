@@ -141,7 +141,7 @@ class FleetRoutes:
             return reply({"model": model, "node": order.node, "status": status}, code)
         decision = decide(model, self._deps.profiles.current, self._deps.fleet.snapshot())
         if isinstance(decision, Refuse):
-            raise decision.error
+            raise _without_a_node(model, decision.error)
         if not isinstance(decision, Wake):
             return reply({"model": model, "status": "present"})
         if order.wait is False:
@@ -218,6 +218,17 @@ class FleetRoutes:
         self._deps.fleet.poll_now(name)
         if answer.status >= 300:
             raise _of_the_node(name, from_wire(answer.status, answer.body))
+
+
+def _without_a_node(model: str, error: HelexaError) -> HelexaError:
+    """Why ``model`` cannot be loaded anywhere; what the catalogue does not have, a node may."""
+    if not isinstance(error, ModelNotFound):
+        return error
+    return ModelNotFound(
+        f"The model {model!r} is not in the catalogue. Name the node that shall load it "
+        "(--node NODE), or add it to models.toml.",
+        param="model",
+    )
 
 
 def _of_the_node(name: str, error: HelexaError) -> HelexaError:
