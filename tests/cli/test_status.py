@@ -87,6 +87,11 @@ def test_a_gateway_that_is_not_well_is_status_1_and_says_why(gateway: Gateway) -
     assert "! m on b: NaN logits" in done.stdout
 
 
+def test_nodes_that_take_no_new_work_are_counted(gateway: Gateway) -> None:
+    gateway.health = HEALTH | {"nodes": {"healthy": 2, "total": 2, "draining": 1}}
+    assert status(gateway).stdout.startswith("ok: 2 of 2 nodes healthy, 1 taking no new work\n")
+
+
 @pytest.mark.parametrize("endpoint", ["http://[::1", "ftp://host", "http://", "http://h:x"])
 def test_an_endpoint_that_is_none_is_wrong_usage(endpoint: str) -> None:
     found = CliRunner().invoke(cortex_script, ["status", "--endpoint", endpoint])

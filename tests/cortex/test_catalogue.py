@@ -151,6 +151,12 @@ def test_health_tells_dead_nodes_from_models_that_cannot_serve() -> None:
     assert dead["nodes"] == {"healthy": 1, "total": 2}
 
 
+def test_health_counts_the_nodes_that_take_no_new_work() -> None:
+    drained = msgspec.structs.replace(node("two", entry("m")), draining=True)
+    body = health(FleetSnapshot((node("one", entry("m")), drained)))
+    assert (body["status"], body["nodes"]) == ("ok", {"healthy": 2, "total": 2, "draining": 1})
+
+
 RUNS = Outlook(
     "m", True, True, engine="llamacpp", capabilities=["text", "tools", "vision"], tool_call=True,
     limit=Limit(4000, 3000, 1000),

@@ -40,6 +40,8 @@ def lines(health: dict[str, Any], models: list[dict[str, Any]]) -> list[str]:
     nodes = health.get("nodes", {})
     healthy, total = nodes.get("healthy", 0), nodes.get("total", 0)
     head = f"{health.get('status', '?')}: {healthy} of {total} nodes healthy"
+    if nodes.get("draining"):
+        head += f", {nodes['draining']} taking no new work"
     trouble = [
         f"  ! {u.get('model')} on {u.get('node')}: {u.get('detail') or u.get('reason')}"
         for u in health.get("unservable", [])

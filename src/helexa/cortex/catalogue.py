@@ -111,16 +111,18 @@ def health(fleet: FleetSnapshot) -> dict[str, object]:
     """The body of ``GET /health``.
 
     ``degraded``: a node does not answer, or there is none. ``impaired``: all answer, but a model
-    that should serve cannot.
+    that should serve cannot. Nodes that take no new work are counted where there are any.
     """
     healthy = len(fleet.reachable)
     unservable = [problem for node in fleet.reachable for problem in _unservable(node)]
     status = "impaired" if unservable else "ok"
     if healthy < len(fleet.nodes) or not fleet.nodes:
         status = "degraded"
+    nodes = {"healthy": healthy, "total": len(fleet.nodes)}
+    draining = sum(node.draining for node in fleet.reachable)
     return {
         "status": status,
-        "nodes": {"healthy": healthy, "total": len(fleet.nodes)},
+        "nodes": nodes | ({"draining": draining} if draining else {}),
         "unservable": unservable,
     }
 
