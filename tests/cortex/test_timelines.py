@@ -14,11 +14,12 @@ from helexa.core.principal import Principal
 from helexa.core.usage import Timings, Usage
 from helexa.cortex.exchange.desk import Placed, Times, Tried
 from helexa.cortex.exchange.exchange import Exchange
+from helexa.cortex.pages import Page, is_ordinary
 from helexa.cortex.routing.choice import Choice
 from helexa.cortex.routing.rank import Candidate
 from helexa.cortex.routing.work import Work
 from helexa.cortex.timeline import Timeline
-from helexa.cortex.timelines import Packed, Timelines, pack, timeline_of
+from helexa.cortex.timelines import Timelines, timeline_of
 
 OURS = "req_" + "abcdefghijkmnpqrabcdefghij"
 WHO = Principal("account", "key")
@@ -84,21 +85,21 @@ def told(timeline: Timeline) -> object:
 
 
 @settings(max_examples=40)
-@given(ended=exchanges(), at=seconds)
-def test_an_ordinary_request_is_kept_in_bytes_that_tell_the_same(
-    ended: Exchange, at: float
+@given(ended=st.lists(exchanges(), min_size=1, max_size=4), at=seconds)
+def test_ordinary_requests_are_kept_in_bytes_that_tell_the_same(
+    ended: list[Exchange], at: float
 ) -> None:
-    packed = pack(ended, at)
-    assert packed is not None
-    whole = timeline_of(ended, at)
-    assert told(packed.timeline()) == told(whole)
-    assert (packed.request_id, packed.shown_id) == (whole.request_id, whole.shown_id)
-    assert len(packed.numbers) <= 270 + 55 * 16
+    assert all(map(is_ordinary, ended))
+    page = Page(ended, at)
+    whole = [timeline_of(one, at) for one in ended]
+    assert [told(one) for one in page.newest()] == [told(one) for one in reversed(whole)]
+    named = sum(len(one.shown_id.encode()) for one in whole)
+    assert len(page._rows) <= (330 + 55 * 16) * len(ended) + named
 
 
 def test_what_bytes_cannot_tell_is_kept_whole() -> None:
     place = PLACES[0]
-    shut = Choice(place, 0, [place], [(0.0,) * 6], [], 0, 0, (("n9", "breaker open, 1.0 s"),))
+    shut = Choice(place, 0, [place], [(0.0,) * 5], [], 0, 0, (("n9", "breaker open, 1.0 s"),))
     for more in (
         {"outcome": "cancelled"},
         {"usage": None},
@@ -106,23 +107,52 @@ def test_what_bytes_cannot_tell_is_kept_whole() -> None:
         {"tried": [Tried("n1", "service_unavailable", 3.0)]},
         {"cut": "budget"},
         {"placed": Placed("n0", choice=shut)},
-        {"usage": Usage(2**64, 1)},  # more than any prompt has
     ):
-        assert pack(exchange(**more), 1.0) is None
+        assert not is_ordinary(exchange(**more))
+
+
+def test_counts_that_no_node_should_tell_are_kept_whole_with_what_ended_beside_them() -> None:
+    kept = Timelines(lambda: 5.0)
+    kept.record([exchange(usage=Usage(2**64, 1)), exchange()])
+    assert [one.usage for one in kept.latest(9)] == [Usage(1, 2), Usage(2**64, 1)]
+
+
+def test_pages_are_dropped_when_all_of_them_are_more_than_are_kept() -> None:
+    kept = Timelines(lambda: 5.0, kept=5)
+    for page in range(4):
+        kept.record([exchange(shown_id=f"{page}-{number}") for number in range(3)])
+    shown = [f"{page}-{number}" for page in (3, 2) for number in (2, 1, 0)]
+    assert len(kept) == 6
+    assert [one.shown_id for one in kept.latest(9)] == shown
+    assert [one.shown_id for one in kept.latest(4)] == shown[:4]
+
+
+def test_the_latest_of_a_name_is_found_within_a_page_and_only_by_its_own_key() -> None:
+    kept = Timelines(lambda: 5.0)
+    other = Principal("account", "other")
+    kept.record(
+        [
+            exchange(shown_id="same", model="first"),
+            exchange(shown_id="same", model="second"),
+            exchange(shown_id="same", model="its", principal=other),
+            exchange(shown_id="not the same"),
+        ]
+    )
+    found = [kept.find("same", who) for who in (WHO, other, None)]
+    assert [one.model for one in found if one is not None] == ["second", "its", "its"]
+    assert kept.find("sam", None) is None
+    assert [one.model for one in kept.latest(9, model="its")] == ["its"]
+    assert [one.model for one in kept.latest(9, key="other")] == ["its"]
 
 
 def test_both_kinds_are_found_and_listed_together() -> None:
     kept = Timelines(lambda: 5.0, kept=3)
     for number in range(4):
         own = f"req_{number:026d}"
-        kept.record(
-            exchange(
-                request_id=own, shown_id=f"mine-{number}", cut="budget" if number % 2 else None
-            )
-        )
-    assert [type(one) for one in kept._kept] == [Timeline, Packed, Timeline]
+        cut = "budget" if number % 2 else None
+        kept.record([exchange(request_id=own, shown_id=f"mine-{number}", cut=cut)])
+    assert [type(one) for one in kept._kept] == [Timeline, Page, Timeline]
     assert [one.shown_id for one in kept.latest(9)] == ["mine-3", "mine-2", "mine-1"]
-    assert [one.shown_id for one in kept] == ["mine-1", "mine-2", "mine-3"]
     for number in (1, 2, 3):
         for name in (f"req_{number:026d}", f"mine-{number}"):
             found = kept.find(name, WHO)
@@ -145,12 +175,12 @@ def test_what_was_billed_and_what_was_discarded_are_told_apart_whenever_they_com
     tried = [Tried(node, "upstream_connection_error", 3.0) for node in ("n1", "n2")]
     ended = exchange(outcome="cancelled", usage=None, tried=tried, delivered=3)
     if late:
-        kept.record(ended)
+        kept.record([ended])
     kept.discarded(record(1, 7, 100))
     kept.heard(record(3, 7, 2))
     kept.discarded(record(2, 7, 30))
     if not late:
-        kept.record(ended)
+        kept.record([ended])
     (timeline,) = kept.latest(5)
     body: dict[str, Any] = timeline.render()
     assert (body["usage"]["total"], body["discarded"]["total"]) == (9, 144)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from helexa.core.fleet import RequestRecord
@@ -22,9 +23,9 @@ class RequestObservers:
         self.timelines = timelines
         self.captures = captures
 
-    def finished(self, exchange: Exchange) -> None:
-        """Keep the timeline of an ended exchange."""
-        self.timelines.record(exchange)
+    def finished(self, ended: Sequence[Exchange]) -> None:
+        """Keep the timelines of exchanges that have ended."""
+        self.timelines.record(ended)
 
     def heard(self, record: RequestRecord) -> None:
         """Say in a timeline what only its node could tell."""

@@ -55,6 +55,10 @@ class Timeline(msgspec.Struct, gc=False):
     cut: str | None = None
     discarded: Usage | None = None
 
+    def is_called(self, request_id: str) -> bool:
+        """Whether that is its id, ours or the client's."""
+        return request_id in (self.shown_id, self.request_id)
+
     def phases(self) -> dict[str, float | None]:
         """Milliseconds per phase; None for a phase that did not happen.
 

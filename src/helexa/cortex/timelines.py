@@ -1,27 +1,22 @@
 """The timelines of the last requests.
 
-Thousands are kept, each in memory that has gone cold since the one it replaces was written, so
-what is kept of an ordinary request is one string of bytes and references to what lives anyway;
-its ``Timeline`` is made when somebody asks. Whatever else can be told of a request (why it
-failed, who was tried before) is rare, and then the ``Timeline`` itself is kept.
+Ordinary requests are kept by the ``Page``, in bytes. Whatever else can be told of a request (why
+it failed, who was tried before) is rare, and then its ``Timeline`` itself is kept.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from itertools import groupby, islice
+from typing import TYPE_CHECKING, TypeVar
 
-import msgspec
 from msgspec.structs import astuple
 
 from helexa.core.fleet import RequestRecord
 from helexa.core.principal import Principal
-from helexa.core.usage import Timings, Usage
-from helexa.cortex.exchange.desk import Placed, Times
-from helexa.cortex.routing.choice import Choice
-from helexa.cortex.routing.rank import Candidate
-from helexa.cortex.routing.work import Standing
+from helexa.core.usage import Usage
+from helexa.cortex.pages import Page, is_ordinary
 from helexa.cortex.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -31,191 +26,57 @@ T = TypeVar("T")
 
 KEPT = 4096
 
-_Grounds: TypeAlias = tuple[float, Sequence[Standing], Sequence[tuple[int, float]], float, float]
-
-
-class _Numbers(msgspec.Struct, array_like=True, gc=False):
-    """What is told of an ordinary request in numbers; ``grounds`` is what its choice was made on.
-
-    Read only: ``_numbers`` writes the same array from a tuple, which takes a third of the time.
-    """
-
-    times: tuple[float, float, float, float, float, float, float, float, float, float]
-    ended_at: float
-    prompt: int
-    completion: int
-    cached: int
-    reasoning: int
-    status: int
-    sent: int
-    stream: bool
-    cold: bool
-    moved: bool
-    timings: tuple[int, int, float, int, float] | None
-    grounds: _Grounds | None
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(_Numbers).decode
-
-
-class Packed(msgspec.Struct, gc=False):
-    """An ordinary request: one node answered it to its end.
-
-    Args:
-        request_id: Ours.
-        shown_id: What the client was told.
-        node, candidates, winner: Where it went, and what it was chosen among.
-        numbers: All else, see ``_Numbers``.
-    """
-
-    request_id: str
-    shown_id: str
-    principal: Principal
-    route: str
-    model: str
-    node: str
-    candidates: Sequence[Candidate]
-    winner: Candidate | None
-    numbers: bytes
-
-    def timeline(self) -> Timeline:
-        """All that is known of it."""
-        told = _decode(self.numbers)
-        placed = Placed(self.node, cold=told.cold)
-        if self.winner is not None and told.grounds is not None:
-            cached, standings, homes, tokens, now = told.grounds
-            placed.choice = Choice(
-                self.winner, cached, self.candidates, standings, homes, tokens, now
-            )
-        return Timeline(
-            request_id=self.request_id,
-            shown_id=self.shown_id,
-            route=self.route,
-            model=self.model,
-            stream=told.stream,
-            principal=self.principal,
-            placed=placed,
-            attempts=1,  # nobody else was tried
-            status=told.status,
-            sent=told.sent,
-            outcome="complete",
-            error=None,
-            times=Times(*told.times),
-            usage=Usage(told.prompt, told.completion, told.cached, told.reasoning),
-            timings=None if told.timings is None else Timings(*told.timings),
-            ended_at=told.ended_at,
-            moved=told.moved,
-        )
-
-
-def pack(exchange: Exchange, ended_at: float) -> Packed | None:
-    """What is kept of an exchange that is as nearly all are; None for any other.
-
-    Args:
-        ended_at: Epoch seconds.
-    """
-    placed, usage = exchange.placed, exchange.usage
-    if placed is None or usage is None or exchange.outcome != "complete":
-        return None
-    if exchange.error is not None or exchange.tried or exchange.cut is not None:
-        return None
-    choice = placed.choice
-    if choice is not None and choice.out:
-        return None
-    try:
-        numbers = _numbers(exchange, placed, usage, ended_at)
-    except OverflowError:  # counts that no node should tell
-        return None
-    return Packed(
-        exchange.request_id,
-        exchange.shown_id,
-        exchange.principal,
-        exchange.route.name,
-        exchange.model,
-        placed.node,
-        () if choice is None else choice.candidates,
-        None if choice is None else choice.winner,
-        numbers,
-    )
-
-
-def _numbers(exchange: Exchange, placed: Placed, usage: Usage, ended_at: float) -> bytes:
-    seen, reply, choice = exchange.seen, exchange.reply, placed.choice
-    times, timings = exchange.times, exchange.timings
-    return _encode(
-        (
-            (
-                times.received,
-                times.granted,
-                times.placed,
-                times.connected,
-                times.first_byte,
-                times.first,
-                times.last,
-                times.ended,
-                times.queued,
-                times.retried,
-            ),
-            ended_at,
-            usage.prompt,
-            usage.completion,
-            usage.cached,
-            usage.reasoning,
-            reply.status,
-            reply.bytes_sent,
-            seen is not None and seen.stream,
-            placed.cold,
-            exchange.moved,
-            None
-            if timings is None
-            else (
-                timings.prompt_n,
-                timings.cache_n,
-                timings.prompt_ms,
-                timings.predicted_n,
-                timings.predicted_ms,
-            ),
-            None
-            if choice is None
-            else (choice.cached, choice.standings, choice.homes, choice.tokens, choice.now),
-        )
-    )
-
 
 class Timelines:
     """The last requests, newest last.
 
     Args:
         now: Epoch seconds.
-        kept: How many.
+        kept: How many; of what was kept together, a few more.
     """
 
-    __slots__ = ("_early", "_kept", "_now", "_wanting")
+    __slots__ = ("_early", "_kept", "_most", "_now", "_size", "_wanting")
 
     def __init__(self, now: Callable[[], float], kept: int = KEPT) -> None:
         self._now = now
-        self._kept: deque[Packed | Timeline] = deque(maxlen=kept)
+        self._most = kept
+        self._size = 0
+        self._kept: deque[Page | Timeline] = deque()
         self._wanting: dict[str, Timeline] = {}
         self._early: dict[str, list[tuple[RequestRecord, bool]]] = {}
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return self._size
 
-    def record(self, exchange: Exchange) -> None:
-        """Keep an ended exchange's timeline."""
+    def record(self, ended: Sequence[Exchange]) -> None:
+        """Keep the timelines of exchanges in the order in which they have ended."""
         now = self._now()
-        packed = pack(exchange, now)
-        if packed is not None:
-            self._kept.append(packed)
-        else:
-            if exchange.placed is not None:
-                exchange.placed.ask = None  # nobody asks for the points of its prompt any more
-            self.add(timeline_of(exchange, now))
+        for ordinary, together in groupby(ended, is_ordinary):
+            exchanges = list(together)
+            if not (ordinary and self._add_page(exchanges, now)):
+                for exchange in exchanges:
+                    if exchange.placed is not None:
+                        exchange.placed.ask = None  # nobody asks for the points of its prompt
+                    self.add(timeline_of(exchange, now))
+
+    def _add_page(self, ended: Sequence[Exchange], ended_at: float) -> bool:
+        try:
+            page = Page(ended, ended_at)
+        except OverflowError:
+            return False
+        self._append(page)
+        return True
+
+    def _append(self, kept: Page | Timeline) -> None:
+        """Keep it; the oldest makes room."""
+        self._kept.append(kept)
+        self._size += _size(kept)
+        while self._size - _size(self._kept[0]) >= self._most:
+            self._size -= _size(self._kept.popleft())
 
     def add(self, timeline: Timeline) -> None:
         """Keep one timeline; the oldest makes room."""
-        self._kept.append(timeline)
+        self._append(timeline)
         if timeline.placed is not None and (timeline.usage is None or timeline.tried):
             _remember(self._wanting, timeline.request_id, timeline)
             for record, billed in self._early.pop(timeline.request_id, ()):
@@ -249,29 +110,32 @@ class Timelines:
             principal: Only this key's requests; None for any.
         """
         for kept in reversed(self._kept):
-            if request_id in (kept.shown_id, kept.request_id) and (
+            if isinstance(kept, Page):
+                found = kept.find(request_id, principal)
+                if found is not None:
+                    return found
+            elif kept.is_called(request_id) and (
                 principal is None or kept.principal.key_id == principal.key_id
             ):
-                return _shown(kept)
+                return kept
         return None
 
     def latest(
         self, limit: int, model: str | None = None, key: str | None = None
     ) -> list[Timeline]:
         """The newest requests first, of one model or of one key if so asked."""
-        found = (
-            kept
-            for kept in reversed(self._kept)
-            if model in (None, kept.model) and key in (None, kept.principal.key_id)
-        )
-        return [_shown(kept) for kept, _ in zip(found, range(limit), strict=False)]
+        return list(islice(self._newest(model, key), limit))
 
-    def __iter__(self) -> Iterator[Timeline]:
-        return map(_shown, self._kept)
+    def _newest(self, model: str | None = None, key: str | None = None) -> Iterator[Timeline]:
+        for kept in reversed(self._kept):
+            if isinstance(kept, Page):
+                yield from kept.newest(model, key)
+            elif model in (None, kept.model) and key in (None, kept.principal.key_id):
+                yield kept
 
 
-def _shown(kept: Packed | Timeline) -> Timeline:
-    return kept.timeline() if isinstance(kept, Packed) else kept
+def _size(kept: Page | Timeline) -> int:
+    return len(kept) if isinstance(kept, Page) else 1
 
 
 def timeline_of(exchange: Exchange, ended_at: float) -> Timeline:

@@ -66,16 +66,20 @@ def close_all(ended: Sequence[Exchange]) -> None:
     """
     if not ended:
         return
-    log = ended[0].desk.log
+    observers, log = ended[0].desk.observers, ended[0].desk.log
     stamp = log.stamp()
     lines: list[LogLine] = []
-    steps = (_settle, _count, _learn, _keep, lambda exchange: lines.append(_line(exchange, stamp)))
+    steps = (_settle, _count, _learn, lambda exchange: lines.append(_line(exchange, stamp)))
     for step in steps:
         for exchange in ended:
             try:
                 step(exchange)
             except Exception:  # the answer is out; what is left is bookkeeping
                 log.exception("bug", request_id=exchange.request_id)
+    try:
+        observers.finished(ended)
+    except Exception:
+        log.exception("bug", request_ids=[exchange.request_id for exchange in ended])
     log.batch(lines)
 
 
@@ -89,10 +93,6 @@ def _learn(exchange: Exchange) -> None:
     if placed is not None:
         placer = exchange.desk.placer
         placer.learn(exchange.model, placed, exchange.usage, exchange.timings)
-
-
-def _keep(exchange: Exchange) -> None:
-    exchange.desk.observers.finished(exchange)
 
 
 def _count(exchange: Exchange) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
@@ -154,8 +154,8 @@ class Watcher(Protocol):
 class Observers(Protocol):
     """What is kept about requests beyond their metrics."""
 
-    def finished(self, exchange: Exchange) -> None:
-        """Keep the timeline of an ended exchange."""
+    def finished(self, ended: Sequence[Exchange]) -> None:
+        """Keep the timelines of exchanges that have ended."""
 
     def heard(self, record: RequestRecord) -> None:
         """A node's last word about a request: what it has cost."""
