@@ -161,7 +161,7 @@ async def measure(stub: Stub, batches: int, cap: int | None) -> dict[str, float]
             spent.append(batch(asks))
             if number % 8 == 7:  # the ledger and the log are written meanwhile
                 await asyncio.sleep(0.01)
-                for mail in gateway.rooms.settler._mail.values():
+                for mail in gateway.rooms.settler._mail._nodes.values():
                     mail.acks.clear()
         # Ended requests are booked in batches of two of ours.
         warm = spent[len(spent) // 3 // 2 * 2 :]
