@@ -18,6 +18,9 @@ EVERY_S = 0.25
 LINE_S = 10.0
 STEP = 0.05
 BAR_STEPS = 1000
+LEFT = (
+    "What has begun goes on: `helexa fleet status` shows it, `helexa fleet unload {model}` ends it."
+)
 
 
 def load_and_watch(
@@ -27,6 +30,7 @@ def load_and_watch(
 
     Raises:
         click.ClickException: It was refused or failed; the message is the gateway's.
+        KeyboardInterrupt: Somebody did not want to wait; the load may go on, and they are told so.
     """
     answer: list[tuple[int, bytes]] = []
     failed: list[Unreachable] = []
@@ -39,7 +43,11 @@ def load_and_watch(
 
     posting = threading.Thread(target=post, daemon=True)
     posting.start()
-    _show(posting, endpoint, key, model)
+    try:
+        _show(posting, endpoint, key, model)
+    except KeyboardInterrupt:
+        click.echo(f"\n{LEFT.format(model=model)}", err=True, nl=False)
+        raise
     if failed:
         raise failed[0]
     status, text = answer[0]
@@ -59,13 +67,22 @@ def _show(posting: threading.Thread, endpoint: str, key: str | None, model: str)
 def _draw(posting: threading.Thread, endpoint: str, key: str | None, model: str) -> None:
     """A bar, with the words of the moment behind it."""
     bar = click.progressbar(
-        length=BAR_STEPS, label=model, show_eta=False, item_show_func=str, file=sys.stderr
+        length=BAR_STEPS,
+        label=model,
+        show_eta=False,
+        item_show_func=_as_it_is,
+        file=sys.stderr,
+        update_min_steps=0,  # the words change where the bar stands still
     )
     with bar:
         while posting.is_alive():
             posting.join(EVERY_S)
             part, words = _standing(endpoint, key, model)
             bar.update(round((part or 0.0) * BAR_STEPS) - bar.pos, current_item=words)
+
+
+def _as_it_is(words: str | None) -> str | None:
+    return words  # None before the first look: then nothing is shown
 
 
 def _tell(posting: threading.Thread, endpoint: str, key: str | None, model: str) -> None:
