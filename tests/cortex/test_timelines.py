@@ -45,7 +45,7 @@ def exchanges(draw: st.DrawFn) -> Exchange:
     node = "n0" if choice is None else choice.winner.node
     return exchange(
         shown_id=draw(st.just(OURS) | st.text(max_size=128)),
-        seen=draw(st.none() | st.builds(SimpleNamespace, stream=st.booleans())),
+        streams=draw(st.none() | st.booleans()),
         placed=Placed(node, cold=draw(st.booleans()), choice=choice),
         times=draw(st.builds(Times, *[seconds] * 10)),
         usage=draw(st.builds(Usage, *[counts] * 4)),
@@ -62,7 +62,7 @@ def exchange(**more: Any) -> Exchange:
         "route": SimpleNamespace(name="chat"),
         "model": "m",
         "principal": WHO,
-        "seen": None,
+        "streams": None,
         "placed": Placed("n0"),
         "outcome": "complete",
         "error": None,

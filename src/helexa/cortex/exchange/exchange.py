@@ -37,6 +37,7 @@ from helexa.cortex.exchange.limits import limit_lines
 from helexa.cortex.exchange.route import EXPOSED, Asked, Route, Translate
 from helexa.cortex.exchange.sender import Sender, sender_of
 from helexa.cortex.exchange.stream import StreamRelay
+from helexa.cortex.habits import Habit
 from helexa.cortex.ledger.base import Grant, estimate
 from helexa.cortex.residency.waiting import Waiter
 from helexa.cortex.routing.ask import Ask
@@ -70,13 +71,16 @@ class Exchange:
 
     Args:
         running: Holds this exchange from ``run`` until it has ended.
+
+    Attributes:
+        given: The client's body; ``body`` is what nodes get.
+        streams: Whether the client asked for a stream; None until its body was read.
     """
 
     __slots__ = (
         "_running",
         "_then",
         "_waiting",
-        "ask",
         "attempt",
         "attempts",
         "avoid",
@@ -85,7 +89,10 @@ class Exchange:
         "desk",
         "ended",
         "error",
+        "given",
         "grant",
+        "habit",
+        "head",
         "lease",
         "model",
         "moved",
@@ -95,7 +102,6 @@ class Exchange:
         "principal",
         "refused",
         "reply",
-        "request",
         "request_id",
         "route",
         "seat",
@@ -106,6 +112,7 @@ class Exchange:
         "shown_id",
         "size",
         "stream",
+        "streams",
         "tail",
         "times",
         "timings",
@@ -121,23 +128,24 @@ class Exchange:
     ) -> None:
         self.desk = desk
         self.route = route
-        self.request = request
         self.reply = reply
         self.request_id = desk.ids("req_")
-        given = request.headers.get(b"x-request-id")
+        self.head = head = request.head
+        given = head.headers.get(b"x-request-id")
         self.shown_id = given[:128].decode("latin-1") if given else self.request_id
         self.times = Times(desk.now())
         self.sender: Sender | None = None
         self.principal: Principal = ANONYMOUS
         self.model = ""
-        self.body = request.body
+        self.body = self.given = request.body
         self.size = 0
         self.seen: Peek | None = None
-        self.ask: Ask | None = None
+        self.streams: bool | None = None
         self.translation: Translation | None = None
         self.moved = False
         self.need = route.need
         self.grant: int | None = None
+        self.habit: Habit | None = None
         self.placed: Placed | None = None
         self.avoid: set[str] | None = None
         self.attempts = 0
@@ -212,7 +220,7 @@ class Exchange:
 
     def _check(self) -> None:
         desk = self.desk
-        self.sender = sender = sender_of(self.request.head, desk.keys)
+        self.sender = sender = sender_of(self.head, desk.keys)
         self.principal = principal = sender.principal
         if sender.seated:
             self.seat = desk.seats.take(principal)
@@ -246,24 +254,23 @@ class Exchange:
             self.later(asyncio.to_thread(_read, self.body, hint), self._admit_read)
 
     def _admit_read(self, read: tuple[Peek, Ask]) -> None:
-        seen, self.ask = read
-        self._admit(seen)
+        self._admit(*read)
 
-    def _admit(self, seen: Peek) -> None:
+    def _admit(self, seen: Peek, ask: Ask | None = None) -> None:
         desk, principal = self.desk, self.principal
         sender: Sender = self.sender  # type: ignore[assignment]
-        self.seen = seen
+        self.seen, self.streams = seen, seen.stream
         # A key may be given an alias or the id behind it.
         carried = images(self.body)
         self.need = "vision" if carried.number else self.route.need
         self.model, self.placed = desk.placer.find(
-            seen.model, principal, seen, sender.hint, self.ask, self.need
+            seen.model, principal, seen, sender.hint, ask, self.need
         )
         if self.translation is not None:
             self.translation.begin(self.model)
         self.watcher = watcher = desk.observers.watch(principal, self.model, self.request_id)
         if watcher is not None:
-            watcher.request(self.request.body, self.body)
+            watcher.request(self.given, self.body)
         if sender.capped and not self.route.free:
             self.size = estimate(
                 len(self.body) - carried.size,
@@ -283,7 +290,8 @@ class Exchange:
             then(self)
             return
         granted = desk.ledger.grant(self.principal, self.request_id, self.attempts, self.size)
-        times.granted = times.granted or desk.now()
+        if not times.granted:
+            times.granted = desk.now()
         if type(granted) is Grant:
             self.grant = granted.tokens
             then(self)
@@ -296,7 +304,7 @@ class Exchange:
 
     def deadline(self) -> float | None:
         """When the client stops waiting, by ``Desk.now``; None when it did not say."""
-        given = self.request.headers.get(b"x-helexa-deadline-ms")
+        given = self.head.headers.get(b"x-helexa-deadline-ms")
         if given is None or not given.isdigit() or len(given) > _MOST_DIGITS:
             return None
         return self.times.received + int(given) / 1000
@@ -318,7 +326,7 @@ class Exchange:
         lines += b"x-request-id: %b\r\n" % self.shown_id.encode("latin-1")
         if self.route.dialect == "anthropic":
             lines += b"request-id: %b\r\n" % self.shown_id.encode("latin-1")
-        if b"origin" in self.request.headers:
+        if b"origin" in self.head.headers:
             lines += CORS
         sender = self.sender
         if sender is not None and sender.limited:
@@ -371,6 +379,8 @@ class Exchange:
                 attempt.drop()
             self.sent = attempt.connected_at > 0
             self.refused = self.outcome == "failed" and billing.was_refused(attempt)
+        self.body = self.given = b""  # neither body nor what points into it waits for the books
+        self.seen = self.translation = None
         stream, self.stream = self.stream, None  # it knows us: a cycle
         if stream is not None:
             self.tail = tail = stream.tail

@@ -9,6 +9,7 @@ Refusals before the status are rendered by ``dialect``.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from helexa.core.principal import Principal
@@ -56,8 +57,9 @@ fetched for that, an awaitable of it. Runs in a thread for a long body; raises `
 what the dialect or we cannot do."""
 
 
-class Route(NamedTuple):
-    """One inference route.
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One inference route. No ``NamedTuple``: to read a member of one takes ten times as long.
 
     Args:
         name: For metrics and logs.

@@ -22,12 +22,23 @@ class Sender:
         InvalidApiKey: As ``KeyTable.resolve``.
     """
 
-    __slots__ = ("capped", "hint", "known", "limited", "lines", "principal", "seated", "version")
+    __slots__ = (
+        "capped",
+        "ends",
+        "hint",
+        "known",
+        "limited",
+        "lines",
+        "principal",
+        "seated",
+        "version",
+    )
 
     def __init__(self, head: Head, keys: KeyTable) -> None:
         headers = head.headers
         self.version = keys.version
         self.known = keys.known(headers.get(b"authorization"), headers.get(b"x-api-key"))
+        self.ends = self.known.ends is not None
         self.principal = principal = self.known.principal
         self.capped = principal.capped
         self.hint = hint_of(headers)
@@ -59,7 +70,7 @@ def sender_of(head: Head, keys: KeyTable) -> Sender:
     if (
         type(sender) is Sender
         and sender.version is keys.version
-        and (sender.known.ends is None or not keys.ended(sender.known))
+        and (not sender.ends or not keys.ended(sender.known))
     ):
         return sender
     sender = head.memo = Sender(head, keys)

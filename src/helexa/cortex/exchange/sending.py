@@ -64,8 +64,10 @@ def first(exchange: Exchange) -> None:
     if streamed or exchange.model != seen.model:
         exchange.body = edit(exchange.body, seen, model=exchange.model, include_usage=streamed)
     habits = exchange.desk.habits
-    if habits is not None and habits.stabilises(exchange.model):
-        exchange.body, exchange.moved = stabilise(exchange.body)
+    if habits is not None:
+        exchange.habit = habit = habits.of(exchange.model)
+        if habit is not None and habit.stabilises:
+            exchange.body, exchange.moved = stabilise(exchange.body)
     exchange.outcome = "failed"
     if streamed:
         exchange.stream = _open_stream(exchange, show_usage=seen.usage_wanted)
@@ -175,10 +177,9 @@ def _node_lines(exchange: Exchange) -> bytes:
     lines = sender.lines
     if exchange.grant is not None:
         lines += b"x-helexa-grant: %d\r\n" % exchange.grant
-    habits = exchange.desk.habits
-    if habits is not None and habits.thinks(exchange.model):
+    if exchange.habit is not None and exchange.habit.thinks:
         lines += b"x-helexa-thinking: on\r\n"
-    if b"x-helexa-deadline-ms" in exchange.request.headers:
+    if b"x-helexa-deadline-ms" in exchange.head.headers:
         deadline = exchange.deadline()
         if deadline is not None:
             left = max(0.0, deadline - exchange.desk.now())

@@ -84,7 +84,9 @@ class FleetPlacer:
         self.leases = leases
         self.router = Router(leases)
         self._max_wait_s = max_wait_s
-        self._seen: tuple[FleetSnapshot, Profiles, int] | None = None
+        self._fleet_seen: FleetSnapshot | None = None
+        self._profiles_seen: Profiles | None = None
+        self._version_seen = -1
         self._views: dict[str, _View] = {}
         self._turn = 0
 
@@ -308,13 +310,16 @@ class FleetPlacer:
 
     def _view(self, model: str) -> _View:
         fleet, profiles = self._fleet.snapshot(), self._profiles.current
-        seen = self._seen
         version = self._residency.version
-        if seen is None or seen[0] is not fleet or seen[1] is not profiles or seen[2] != version:
-            if seen is None or seen[0] is not fleet:
+        if (
+            fleet is not self._fleet_seen
+            or profiles is not self._profiles_seen
+            or version != self._version_seen
+        ):
+            if fleet is not self._fleet_seen:
                 self.leases.reconcile(fleet.nodes)
             self._views.clear()
-            self._seen = (fleet, profiles, version)
+            self._fleet_seen, self._profiles_seen, self._version_seen = fleet, profiles, version
         view = self._views.get(model)
         if view is None:
             view = self._make_view(model, fleet, profiles)
