@@ -21,6 +21,8 @@ from tests.cortex.exchange.test_retries import dies_behind_its_head, first_goes_
 from tests.cortex.fake_node import Chat, FakeNode, Turn
 from tests.relay.rig import client, until
 
+from helexa.relay.upstream import Failure
+
 pytestmark = pytest.mark.anyio
 
 CAP = 10_000
@@ -131,9 +133,13 @@ async def test_a_node_that_was_too_slow_is_not_paid_for_what_it_did() -> None:
         await turn.left()
         turn.ended("cancelled", PROMPT, OUTPUT, cached=CACHED)
 
-    config = CAPPED + "[timeouts]\nfirst_byte = 0.2\n"
-    async with fleet(slow, config=config) as (gateway, [node]):
-        got = await gateway.ask(**SK_A)
+    async with fleet(slow, config=CAPPED) as (gateway, [node]):
+        asking = asyncio.create_task(gateway.ask(**SK_A))
+        await until(lambda: node.turns)
+        (running,) = gateway.front.app.exchanges()
+        assert running.attempt is not None
+        running.attempt._give_up(Failure.TIMEOUT_FIRST)  # its deadline, which would be minutes
+        got = await asking
         assert (got.status, error_of(got)["code"]) == (504, "upstream_timeout")
         await costs_nothing(gateway, node)
         assert thrown_away(gateway) == 157
@@ -218,8 +224,11 @@ async def test_the_grant_is_back_at_once_though_no_record_ever_comes(away: bool)
         await gateway.settled()  # nobody waits for a record to give back what is held
         await until(lambda: held(gateway) == 0)
         await until(lambda: not gateway.rooms.settler._waiting)
-        node.fail = None
-        comes_back(node)
-        # Too late to be counted; it need not be kept for that either.
-        await until(lambda: not node.records)
+        if away:
+            # It comes back too late for its record to be counted, and need not keep it for that.
+            comes_back(node)
+            node.fail = None
+            await until(lambda: not node.records)
+        await until(lambda: node.calls("/requests/ack"))
         assert gateway.metric("cortex_ledger_drift_tokens") == 0
+        assert thrown_away(gateway) == 0
