@@ -1,15 +1,16 @@
 """The node against the bare engine, and the second turn of a conversation against its first.
 
-Same machine, same run, same settings: the bare engine is started by the node's own engine file
-with the same plan, and the two are asked in turns, there and back again, so that a machine that
-becomes slower or faster meanwhile does so for both; medians of the rounds' ratios count. Tokens per
+Both sides are one engine process, the node's own: asked through the node, and directly while the
+node is stopped (SIGSTOP), so that nothing but the way differs. The sides take turns, there and back
+again, so that a machine that becomes slower or faster meanwhile does so for both; medians of the
+rounds' ratios count, and beside them stands between what the median lies with 95 %. Tokens per
 second are those of the time in which every stream of a burst had its first token and none had
 ended: what comes before is the first token's own figure. The large model is one of random weights
 in the shape of Qwen3-0.6B; with the built-in model, which decodes thousands of tokens a second, the
 node is the whole cost.
 
-What the node itself computes for a token is printed too: CPU time hardly depends on who else is
-there, and where it is a hundredth of the engine's, a ratio that is further off than that is noise.
+What the node itself computes for a token is printed too: where the engine's threads hold every
+core, that time is the engine's loss, and a ratio that is further off is noise.
 
 What eight streams bring with other file formats is ``batching.py``. Predicted against measured
 memory is ``memory_plan.py``, exact counts are ``metering.py``, shares of two callers
@@ -22,8 +23,11 @@ import asyncio
 import statistics
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 import click
@@ -31,18 +35,18 @@ import msgspec
 import uvloop
 from kit import report
 from kit.chat import ask, body, together
-from kit.engine import bare_engine, named_by_build
-from kit.node import SPARK, Node
-from kit.paired import TURNS, ratio, there_and_back
-from kit.process import Failed
+from kit.engine import named_by_build
+from kit.node import SPARK, Node, OpenNode
+from kit.paired import ratio, there_and_back
+from kit.process import Failed, end_cleanly, frozen
 from kit.report import Figure, Report
 
 from helexa.neuron.models.synthetic import QUANTS, QWEN3_0_6B, write_model
-from helexa.spark import gguf_path
 
 SLOTS, CONTEXT = 8, 2048
-WANTED = {"slots": SLOTS, "ctx": CONTEXT, "headroom_mb": 2048, "cache_ram_mb": 256}
 LEAST_ROUNDS = 3  # on a machine that is too slow for more
+SETTLE_S = 0.1
+"""Before a burst: what was due while the node was stopped is done by then."""
 STREAMS = (1, SLOTS)
 ENGINE = f"[engines.llamacpp]\nslots = {SLOTS}\nctx = {CONTEXT}\n"
 ALONE = "[admission]\nreserve_seats = 0\nmax_queue_depth = 128\nmax_wait_secs = 300\n"
@@ -50,25 +54,32 @@ ALONE = "[admission]\nreserve_seats = 0\nmax_queue_depth = 128\nmax_wait_secs = 
 
 @dataclass(frozen=True)
 class Bursts:
-    """How much is asked: tokens of an answer by the number of streams, and for how long each
-    number of streams is asked; ``LEAST_ROUNDS`` in any case."""
+    """How much is asked, by the number of streams: tokens of an answer, and for how many seconds
+    in all; ``LEAST_ROUNDS`` in any case."""
 
     tokens: dict[int, int]
-    seconds: float
+    seconds: dict[int, float]
 
 
-LARGE, SMALL = Bursts({1: 32, SLOTS: 32}, 45.0), Bursts({1: 400, SLOTS: 200}, 10.0)
+LARGE = Bursts({1: 24, SLOTS: 32}, {1: 150.0, SLOTS: 90.0})
+SMALL = Bursts({1: 400, SLOTS: 200}, {1: 15.0, SLOTS: 15.0})
 
 
 @dataclass
 class Side:
-    """One of the two that are compared."""
+    """One of the two that are compared.
+
+    Args:
+        pid: Whose CPU time counts.
+        alone: Around every burst.
+    """
 
     name: str
     port: int | str
     headers: dict[str, str]
     model: str
     pid: int
+    alone: Callable[[], AbstractContextManager[None]] = nullcontext
     rates: dict[int, list[float]] = field(default_factory=lambda: {n: [] for n in STREAMS})
     firsts: dict[int, list[float]] = field(default_factory=lambda: {n: [] for n in STREAMS})
     tokens: int = 0
@@ -81,19 +92,31 @@ class Side:
         self.tokens, self.cpu_s = 0, 0.0
 
 
+def sides(node: OpenNode, model: str) -> tuple[Side, Side]:
+    """The node's engine asked directly, and through the node."""
+    address, pid = node.engine
+    key = {"authorization": f"Bearer {address.api_key}"}
+    asleep = partial(frozen, node.process.pid)
+    bare = Side("bare engine", address.uds or address.port, key, model, pid, asleep)
+    return bare, Side("node", node.port, {}, model, node.process.pid)
+
+
 def own_cpu_s(pid: int) -> float:
     """CPU seconds of one process, without those it started."""
     return time.clock_gettime_ns((~pid << 3) | 2) / 1e9  # CPUCLOCK_SCHED of another process
 
 
-async def burst(side: Side, streams: int, tokens: int, mark: str) -> None:
-    """``streams`` answers at once; no two prompts alike, the same for both sides."""
-    texts = [f"{mark} {number}: one two three four five" for number in range(streams)]
-    computed = own_cpu_s(side.pid)
-    answers = await asyncio.gather(
-        *(ask(side.port, body(side.model, t, tokens), headers=side.headers) for t in texts)
-    )
-    side.cpu_s += own_cpu_s(side.pid) - computed
+async def burst(side: Side, streams: int, tokens: int, number: int) -> None:
+    """``streams`` answers at once; ``number`` makes prompts that nobody asked before, of the same
+    length."""
+    texts = [f"{number:06} {stream}: one two three four five" for stream in range(streams)]
+    await asyncio.sleep(SETTLE_S)
+    with side.alone():
+        computed = own_cpu_s(side.pid)
+        answers = await asyncio.gather(
+            *(ask(side.port, body(side.model, t, tokens), headers=side.headers) for t in texts)
+        )
+        side.cpu_s += own_cpu_s(side.pid) - computed
     side.tokens += streams * tokens
     for answer in answers:
         if not answer.whole or answer.tokens != tokens:
@@ -102,30 +125,22 @@ async def burst(side: Side, streams: int, tokens: int, mark: str) -> None:
     side.firsts[streams].append(statistics.median(a.first_s for a in answers))
 
 
-async def compare(
-    path: Path, model: str, node: Node, scratch: Path, rounds: int, plan: Bursts
-) -> tuple[Side, Side]:
+async def compare(bare: Side, ours: Side, rounds: int, plan: Bursts) -> None:
     """Both sides in turns, after a burst of each that does not count."""
-    state = scratch / f"bare-{path.stem}"
-    async with bare_engine(path, model, state, WANTED) as (address, pid):
-        key = {"authorization": f"Bearer {address.api_key}"}
-        bare = Side("bare engine", address.uds or address.port, key, model, pid)
-        ours = Side("node", node.port, {}, model, node.process.pid)
-        for side in (bare, ours):
-            await burst(side, SLOTS, plan.tokens[SLOTS], "warm")
-            side.forget()
-        spent = dict.fromkeys(STREAMS, 0.0)
-        for number in range(rounds):
-            for streams in STREAMS:
-                if number >= LEAST_ROUNDS and spent[streams] > plan.seconds:
-                    continue
-                began = time.perf_counter()
-                for turn, side in enumerate(there_and_back(bare, ours, number)):
-                    mark = f"round {number}, {turn // TURNS}"
-                    await burst(side, streams, plan.tokens[streams], mark)
-                spent[streams] += time.perf_counter() - began
-            click.echo(f"{model}: round {number + 1}/{rounds}", err=True)
-    return bare, ours
+    bursts = count()
+    for side in (bare, ours):
+        await burst(side, SLOTS, plan.tokens[SLOTS], next(bursts))
+        side.forget()
+    spent = dict.fromkeys(STREAMS, 0.0)
+    for number in range(rounds):
+        for streams in STREAMS:
+            if number >= LEAST_ROUNDS and spent[streams] > plan.seconds[streams]:
+                continue
+            began = time.perf_counter()
+            for side in there_and_back(bare, ours, number):
+                await burst(side, streams, plan.tokens[streams], next(bursts))
+            spent[streams] += time.perf_counter() - began
+        click.echo(f"{bare.model}: round {number + 1}/{rounds}", err=True)
 
 
 def versus(name: str, bare: Side, ours: Side, bars: tuple[float, float | None]) -> list[Figure]:
@@ -186,34 +201,30 @@ async def measure(scratch: Path, rounds: int, large: bool, quant: str) -> list[F
     """Everything, one node after the other."""
     found: list[Figure] = []
     with ExitStack() as stack:
-
-        def start(name: str, settings: str) -> Node:
-            node = Node(scratch / name, settings)
-            stack.callback(node.stop)
-            return node
-
-        node = start("versus", ENGINE + ALONE)
+        node = OpenNode(scratch / "versus", ENGINE + ALONE)
+        stack.callback(node.stop)
         if large:
             path = write_model(
                 scratch / "qwen3-0.6b-shaped.gguf", msgspec.structs.replace(QWEN3_0_6B, quant=quant)
             )
             model = str(node.load(str(path))["id"])
-            sides = await compare(path, model, node, scratch, rounds, LARGE)
-            found += versus("0.6B shape", *sides, (0.98, 1.05))
-            bare, ours = (eight_to_one(side) for side in sides)
-            note = f"the bare engine: {bare:.3g} ×"
-            found.append(report.at_least("0.6B shape: eight streams, to one", ours, 3, "×", note))
+            bare, ours = sides(node, model)
+            await compare(bare, ours, rounds, LARGE)
+            found += versus("0.6B shape", bare, ours, (0.98, 1.05))
+            note = f"the bare engine: {eight_to_one(bare):.3g} ×"
+            eight = eight_to_one(ours)
+            found.append(report.at_least("0.6B shape: eight streams, to one", eight, 3, "×", note))
             node.ask("/models/unload", {"model_id": model})
         node.load(SPARK)
-        sides = await compare(gguf_path(), SPARK, node, scratch, rounds, SMALL)
-        found += versus("spark", *sides, (0.80, None))
+        bare, ours = sides(node, SPARK)
+        await compare(bare, ours, rounds, SMALL)
+        found += versus("spark", bare, ours, (0.80, None))
         node.stop()
 
-        node = start("turns", "[context_limit]\noutput_reserve_tokens = 256\n")
-        node.load(SPARK)
-        found += await conversation(node)
-        node.stop()
-
+        turns = Node(scratch / "turns", "[context_limit]\noutput_reserve_tokens = 256\n")
+        stack.callback(turns.stop)
+        turns.load(SPARK)
+        found += await conversation(turns)
     return found
 
 
@@ -229,7 +240,7 @@ def run(rounds: int, large: bool, quant: str) -> Report:
 
 
 @click.command(help=__doc__)
-@click.option("--rounds", default=12, show_default=True, help="Rounds at most, with either model.")
+@click.option("--rounds", default=40, show_default=True, help="Rounds at most, with either model.")
 @click.option("--large/--no-large", default=True, help="Whether to measure the large model.")
 @click.option(
     "--format",
@@ -241,6 +252,7 @@ def run(rounds: int, large: bool, quant: str) -> Report:
 )
 @report.json_option
 def main(rounds: int, large: bool, quant: str, json_file: Path | None) -> None:
+    end_cleanly()  # a node of ours may be stopped just then
     try:
         found = run(rounds, large, quant)
     except (Failed, OSError) as error:

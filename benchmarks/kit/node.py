@@ -7,11 +7,14 @@ import json
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kit.process import Failed, Process
+import msgspec
+
+from helexa.neuron.engines.base import Address
+from kit.process import BENCHMARKS, Failed, Process, tree
 
 SPARK = "helexa/spark"
 
@@ -22,10 +25,15 @@ class Node:
     Args:
         settings: Further lines of its neuron.toml.
         program: Instead of ``helexa neuron``.
+        environ: Further variables of its environment.
     """
 
     def __init__(
-        self, folder: Path, settings: str = "", program: Sequence[str] | None = None
+        self,
+        folder: Path,
+        settings: str = "",
+        program: Sequence[str] | None = None,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -33,7 +41,7 @@ class Node:
         config.write_text(f"port = 0\nstate_dir = '{folder}/state'\n{settings}")
         command = [*(program or (sys.executable, "-m", "helexa.cli", "neuron"))]
         command += ["--config", str(config), "--log-level", "warning"]
-        self.process = Process(command, folder / "neuron.log", ready_line=True)
+        self.process = Process(command, folder / "neuron.log", environ=environ, ready_line=True)
         self.url: str = self.process.ready()["url"]
         self.port = int(self.url.rpartition(":")[2])
 
@@ -78,3 +86,19 @@ class Node:
     def stop(self) -> None:
         """End it and everything it started."""
         self.process.stop(15.0)
+
+
+class OpenNode(Node):
+    """A node whose engine can be asked directly too; see ``benchmarks/open_neuron.py``."""
+
+    def __init__(self, folder: Path, settings: str = "") -> None:
+        self._where = folder / "engine.json"
+        program = (sys.executable, str(BENCHMARKS / "open_neuron.py"))
+        super().__init__(folder, settings, program, {"HELEXA_ENGINE": str(self._where)})
+
+    @property
+    def engine(self) -> tuple[Address, int]:
+        """Where the engine of the one loaded model listens, and its process."""
+        address = msgspec.json.decode(self._where.read_bytes(), type=Address)
+        (pid,) = set(tree([self.process.pid])) - {self.process.pid}
+        return address, pid

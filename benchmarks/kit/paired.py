@@ -6,6 +6,7 @@ and not the ratio of what was measured in all.
 
 from __future__ import annotations
 
+import random
 import statistics
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -27,9 +28,16 @@ def per_round(turns: Sequence[float], mean: Callable[[Sequence[float]], float]) 
 
 
 def ratio(ours: Sequence[float], bare: Sequence[float], *, rates: bool) -> tuple[float, str]:
-    """Median of the rounds' ratios, and their middle half."""
+    """Median of the rounds' ratios, and between what it lies with 95 %."""
     mean = statistics.harmonic_mean if rates else statistics.fmean
     pairs = zip(per_round(ours, mean), per_round(bare, mean), strict=True)
-    each = sorted(a / b for a, b in pairs)
-    low, high = each[len(each) // 4], each[-1 - len(each) // 4]
-    return statistics.median(each), f"middle half {low:.3f} to {high:.3f}"
+    each = [a / b for a, b in pairs]
+    low, high = confidence(each)
+    return statistics.median(each), f"{low:.3f} to {high:.3f}, {len(each)} rounds"
+
+
+def confidence(values: Sequence[float], draws: int = 2000) -> tuple[float, float]:
+    """The middle 95 % of medians of as many values drawn from these (bootstrap)."""
+    rng = random.Random(0)
+    medians = sorted(statistics.median(rng.choices(values, k=len(values))) for _ in range(draws))
+    return medians[draws // 40], medians[-1 - draws // 40]

@@ -1,0 +1,44 @@
+"""``helexa neuron`` that also says where its engine answers, so that the two can be compared.
+
+The node is the real one. When an engine is ready its address goes to the file named by
+``HELEXA_ENGINE``: whoever reads it can ask the same process with and without the node before it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import msgspec
+
+from helexa.neuron.engines.base import Address
+from helexa.neuron.engines.llamacpp.engine import LlamaCpp
+
+
+class Open(LlamaCpp):
+    """llama.cpp whose address is no secret."""
+
+    async def ready(self, address: Address, model_id: str) -> None:
+        """As before, and say where."""
+        await super().ready(address, model_id)
+        say(address)
+
+
+def say(address: Address) -> None:
+    """Write down where the engine answers, and with which key."""
+    Path(os.environ["HELEXA_ENGINE"]).write_bytes(msgspec.json.encode(address))
+
+
+def main() -> None:
+    """Be the node; the arguments are those of ``helexa neuron``."""
+    from helexa.cli import main as helexa  # noqa: PLC0415 - the seam below comes first
+    from helexa.neuron.build import engines  # noqa: PLC0415
+
+    setattr(engines, "LlamaCpp", Open)  # noqa: B010 - the one seam: it names it, we replace it
+    sys.argv[1:1] = ["neuron"]
+    helexa()
+
+
+if __name__ == "__main__":
+    main()
