@@ -237,7 +237,8 @@ class UpstreamConnection(asyncio.Protocol):
             if answer is not None:  # the parser does not see it
                 self._begun = self._answered = self._complete = True
                 self._release()
-                sink.on_answer(*answer)
+                headers, body = answer
+                sink.on_answer(headers, body)
                 return
         try:
             self._parser.feed_data(data)
