@@ -66,8 +66,26 @@ class DeviceReading(msgspec.Struct, frozen=True):
     temp_c: float | None = None
 
 
+class LocalSocket(msgspec.Struct, frozen=True):
+    """Where a node listens for callers on its own machine, beside its port.
+
+    Args:
+        path: Of the Unix socket.
+        id: Another one with every life of the node.
+        port: The node's own; who comes to another one comes through something in between.
+    """
+
+    path: str
+    id: str
+    port: int
+
+
 class Discovery(msgspec.Struct, frozen=True):
-    """``GET /discovery``: what the host is; does not change while the node runs."""
+    """``GET /discovery``: what the host is; does not change while the node runs.
+
+    Args:
+        socket: Told to callers on the same machine only.
+    """
 
     hostname: str = ""
     os: str = ""
@@ -78,6 +96,7 @@ class Discovery(msgspec.Struct, frozen=True):
     harnesses: list[str] = []
     cuda_unavailable_reason: str | None = None
     max_prompt_tokens: int | None = None
+    socket: LocalSocket | None = None
 
 
 class Download(msgspec.Struct, frozen=True):

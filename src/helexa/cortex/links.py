@@ -63,7 +63,7 @@ class Links:
         self._trust = lines.encode()
         self._links: dict[str, NodeLink] = {}
 
-    def add(self, name: str, endpoint: str, tls: ssl.SSLContext | None = None) -> None:
+    def add(self, name: str, endpoint: str, tls: ssl.SSLContext | None = None) -> NodeLink:
         """Prepare the way to a node; nothing is connected yet."""
         origin, prefix = parse_url(endpoint)
         pool = UpstreamPool(
@@ -76,7 +76,8 @@ class Links:
             delay_acks=True,
         )
         host = f"host: {origin.authority}\r\n".encode()
-        self._links[name] = NodeLink(name, pool, prefix, host + self._trust)
+        link = self._links[name] = NodeLink(name, pool, prefix, host + self._trust)
+        return link
 
     def client(self, name: str) -> KeptClient | None:
         """For calls to a node over the same connections; None when it is not configured."""

@@ -20,6 +20,7 @@ from helexa.core.fleet import (
     GrantUpdate,
     Health,
     LoadRequest,
+    LocalSocket,
     ModelEntry,
     NodeVersion,
     RequestRecord,
@@ -124,6 +125,7 @@ class Node(Generic[R]):
         normalise: Takes the scheme off a load's model id and makes it its source.
         foreteller: Says what would become of models that are not loaded.
         defaults: Boot-time models as they are to be loaded.
+        socket: Where callers on this machine may come instead of to the port.
     """
 
     name: str
@@ -140,7 +142,13 @@ class Node(Generic[R]):
     normalise: Callable[[LoadRequest], LoadRequest]
     foreteller: Foreteller
     defaults: tuple[LoadRequest, ...] = ()
+    socket: LocalSocket | None = None
     requests: RunningRequests = field(default_factory=RunningRequests)
+
+    def discovery(self, *, local: bool) -> Discovery:
+        """``GET /discovery``, for a caller on this machine or elsewhere."""
+        found = self.hardware.discovery()
+        return msgspec.structs.replace(found, socket=self.socket) if local else found
 
     def version(self) -> NodeVersion:
         """``GET /version``."""

@@ -241,6 +241,8 @@ class NeuronSettings(_Section, frozen=True):
         name: How the node calls itself; None is the host's name.
         state_dir: Records, engine logs, measured figures; None is the user's state directory.
         url: Base URL under which gateways reach this node; None is the request's own.
+        local_socket: Listen on ``neuron.sock`` in the state directory too, for gateways of the
+            same user on this machine.
         commit_ms: When a direct caller's streamed answer gets its header at the latest.
         max_body_mb: Longest request body (MiB).
     """
@@ -261,6 +263,7 @@ class NeuronSettings(_Section, frozen=True):
     context_limit: ContextLimitSettings = ContextLimitSettings()
     grants: GrantSettings = GrantSettings()
     life: LifeSettings = LifeSettings()
+    local_socket: bool = True
     commit_ms: Count = 800
     max_body_mb: Positive = 64
 

@@ -231,11 +231,13 @@ async def stream(
     connect_timeout: float = 5.0,
     idle_timeout: float = 60.0,
     tls: ssl.SSLContext | None = None,
+    uds: str | None = None,
 ) -> AsyncIterator[bytes | int]:
     """A long answer as it comes: first its status (an int), then pieces of its body.
 
     Args:
         body: JSON that is posted; without it the route is only read.
+        uds: As of ``request_json``.
 
     Raises:
         UpstreamConnectionError: No connection, or it broke.
@@ -245,7 +247,7 @@ async def stream(
     try:
         async with asyncio.timeout(connect_timeout):
             connection, inbox = await _open(
-                "GET" if body is None else "POST", url, body, headers or {}, tls, None
+                "GET" if body is None else "POST", url, body, headers or {}, tls, None, uds
             )
         told = False
         while True:

@@ -10,6 +10,7 @@ from typing import Any
 from helexa.relay.http1 import Limits
 from helexa.relay.outbox import Outbox
 from helexa.relay.server import App, Connections
+from helexa.relay.unix import bound_unix
 from helexa.relay.vanished import probe_idle
 from helexa.relay.wheel import Wheel
 
@@ -58,8 +59,11 @@ def local_url(host: str, port: int, scheme: str = "http") -> str:
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
+_BACKLOG = 4096
+
+
 class Listener:
-    """One address that serves an ``App``.
+    """One address that serves an ``App``, and perhaps a Unix socket beside it.
 
     Args:
         host, port: Where to listen; port 0 takes any free one.
@@ -78,6 +82,8 @@ class Listener:
         self.tls = tls
         self._loop = loop
         self._server: asyncio.Server | None = None
+        self._local: asyncio.Server | None = None
+        self._path: Path | None = None
         self.port = 0
         self.host = ""
 
@@ -91,13 +97,24 @@ class Listener:
             self.connections.protocol,
             host,
             port,
-            backlog=4096,
+            backlog=_BACKLOG,
             **(self._secure(self.tls) if self.tls else {}),
         )
         for sock in self._server.sockets:
             probe_idle(sock, self.connections.limits.lost_secs)
         self.host = host
         self.port = self._server.sockets[0].getsockname()[1]
+
+    async def start_local(self, path: Path) -> None:
+        """Listen on a Unix socket too, for this user only.
+
+        Raises:
+            OSError: There can be none; see ``bound_unix``.
+        """
+        self._local = await self._loop.create_unix_server(
+            self.connections.protocol, sock=bound_unix(path), backlog=_BACKLOG
+        )
+        self._path = path
 
     def _secure(self, tls: Tls) -> dict[str, Any]:
         # A handshake is a head; and nobody waits long for the other side's farewell.
@@ -118,8 +135,11 @@ class Listener:
         Returns:
             How many connections had to be cut.
         """
-        if self._server is not None:
-            self._server.close()
+        for server in (self._server, self._local):
+            if server is not None:
+                server.close()
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
         self.connections.drain()
         deadline = self._loop.time() + secs
         while self.connections.open and self._loop.time() < deadline:  # noqa: ASYNC110

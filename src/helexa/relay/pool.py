@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
+from collections.abc import Callable
 
 import msgspec
 
@@ -44,8 +45,15 @@ class ConnectFailed(Exception):
         self.failure = failure
 
 
+_NOBODY = (FileNotFoundError, ConnectionRefusedError, PermissionError, NotADirectoryError)
+"""What a shortcut answers that is gone, or not for us."""
+
+
 class UpstreamPool:
     """Connections to one origin.
+
+    Attributes:
+        shortcut: A Unix socket that leads there too and is taken instead; see ``take_shortcut``.
 
     Args:
         limit: Connections at once, busy and idle.
@@ -83,6 +91,9 @@ class UpstreamPool:
         self._tls = tls
         self._outbox = outbox
         self._delay_acks = delay_acks
+        self.shortcut: str | None = None
+        self._shortcut_lost: Callable[[OSError], object] = lambda _error: None
+        self._outdated: set[UpstreamConnection] = set()  # busy ones of another way
         self._evicting = False
         self._closed = False
 
@@ -95,6 +106,23 @@ class UpstreamPool:
     def busy(self) -> int:
         """Connections with a request under way."""
         return len(self._busy)
+
+    def take_shortcut(
+        self, path: str | None, lost: Callable[[OSError], object] = lambda _error: None
+    ) -> None:
+        """Connect to the Unix socket ``path`` from now on; None is the origin's own address.
+
+        Connections of the other way are not used again.
+
+        Args:
+            lost: Told when nobody answers at ``path``: it is the origin's own address again, for
+                the connection that noticed it already.
+        """
+        if path != self.shortcut:
+            self.shortcut, self._shortcut_lost = path, lost
+            self._outdated |= self._busy
+            while self._idle:
+                self._close_oldest()
 
     def take_idle(self) -> UpstreamConnection | None:
         """A kept connection, or None; never waits."""
@@ -135,20 +163,12 @@ class UpstreamPool:
 
     async def _connect(self, deadline: float) -> UpstreamConnection:
         """A new connection on a place that is counted already."""
-        origin = self.origin
         made = False
         try:
             async with asyncio.timeout_at(deadline):
-                if origin.uds is not None:
-                    _, connection = await connect_unix(self._loop, self._protocol, origin.uds)
-                else:
-                    _, connection = await self._loop.create_connection(
-                        self._protocol,
-                        origin.host,
-                        origin.port,
-                        ssl=self._tls if origin.tls else None,
-                        server_hostname=origin.host if origin.tls else None,
-                    )
+                connection = await self._by_shortcut()
+                if connection is None:
+                    connection = await self._by_address()
             made = True
         except TimeoutError as error:
             raise ConnectFailed(Failure.TIMEOUT_CONNECT) from error
@@ -159,6 +179,35 @@ class UpstreamPool:
                 self._forget()
         self.connected += 1
         self._busy.add(connection)
+        return connection
+
+    async def _by_shortcut(self) -> UpstreamConnection | None:
+        """A connection to the shortcut; None where there is none, or none any more."""
+        path = self.shortcut
+        if path is None:
+            return None
+        try:
+            _, connection = await connect_unix(self._loop, self._protocol, path)
+        except _NOBODY as error:
+            if self.shortcut == path:  # the first of several to notice
+                lost = self._shortcut_lost
+                self.take_shortcut(None)
+                lost(error)
+            return None
+        return connection
+
+    async def _by_address(self) -> UpstreamConnection:
+        origin = self.origin
+        if origin.uds is not None:
+            _, connection = await connect_unix(self._loop, self._protocol, origin.uds)
+        else:
+            _, connection = await self._loop.create_connection(
+                self._protocol,
+                origin.host,
+                origin.port,
+                ssl=self._tls if origin.tls else None,
+                server_hostname=origin.host if origin.tls else None,
+            )
         return connection
 
     def _protocol(self) -> UpstreamConnection:
@@ -205,6 +254,11 @@ class UpstreamPool:
                 self._idle.remove(connection)
                 self._forget()
             return  # else it has been counted as gone already
+        if self._outdated and connection in self._outdated:
+            self._outdated.discard(connection)
+            if keep:
+                connection.abandon()
+                keep = False
         if keep and not self._closed:
             waiter = self._first_waiter() if self._waiters else None
             if waiter is not None:

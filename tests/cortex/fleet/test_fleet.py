@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from msgspec.structs import replace
 
-from helexa.core.fleet import RequestRecord
+from helexa.core.fleet import LocalSocket, RequestRecord
 from helexa.cortex.fleet.client import Answer, EventStream, HttpNode, Trust
 from helexa.cortex.fleet.events import GrantLow
 from helexa.cortex.fleet.fleet import Fleet
@@ -291,6 +291,13 @@ class SlowNode:
                 yield await self.events_in.get()
 
         yield EventStream(200, chunks())
+
+    @property
+    def socket(self) -> str | None:
+        return None
+
+    async def offered(self, socket: LocalSocket | None) -> None:
+        pass
 
     async def aclose(self) -> None:
         pass

@@ -12,6 +12,7 @@ from helexa.cortex.fleet.client import HttpNode, tls_of
 from helexa.cortex.fleet.events import GrantLow
 from helexa.cortex.fleet.fleet import Fleet
 from helexa.cortex.fleet.roster import FleetDoor, Roster
+from helexa.cortex.fleet.shortcut import Shortcut
 from helexa.cortex.links import Links
 from helexa.cortex.settings import NeuronSettings
 
@@ -54,8 +55,13 @@ def make_roster(parts: Parts, fleet: Fleet, links: Links, changed: Callable[[], 
 
     def opened(node: NeuronSettings) -> None:
         context = tls_of(node)
-        links.add(node.name, node.endpoint, context)
-        api = HttpNode(node.endpoint, parts.trust, context, links.client(node.name))
+        link, trust = links.add(node.name, node.endpoint, context), parts.trust
+
+        def way(what: str) -> None:
+            parts.log.info("node", what=what, node=node.name)
+
+        shortcut = Shortcut(link.pool, node.endpoint, trust.headers(), way)
+        api = HttpNode(node.endpoint, trust, context, links.client(node.name), shortcut)
         fleet.add(node.name, node.endpoint, api)
 
     def said(what: str, node: str) -> None:

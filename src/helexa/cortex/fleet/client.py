@@ -12,7 +12,9 @@ from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanage
 from typing import NamedTuple, Protocol, cast
 
 from helexa.core.errors import UpstreamConnectionError
+from helexa.core.fleet import LocalSocket
 from helexa.core.settings import SettingsError
+from helexa.cortex.fleet.shortcut import Shortcut
 from helexa.cortex.settings import NeuronSettings
 from helexa.relay.client import KeptClient, request_json, stream
 
@@ -51,6 +53,14 @@ class NodeApi(Protocol):
         """Open ``GET /events``; the iterator raises as ``get`` does, and after ``silence_s``
         seconds without a byte."""
 
+    @property
+    def socket(self) -> str | None:
+        """The Unix socket that it is asked over; None is the network."""
+
+    async def offered(self, socket: LocalSocket | None) -> None:
+        """The node has said which socket it listens on for this machine, if any; take it if it
+        can be taken."""
+
     async def aclose(self) -> None:
         """Close what is kept open."""
 
@@ -80,6 +90,7 @@ class HttpNode:
         trust: What every request carries.
         tls: For ``https://``; see ``tls_of``.
         kept: Makes the calls over connections that are kept; None opens one for each.
+        shortcut: Takes the node's socket where it can; None always takes the network.
     """
 
     def __init__(
@@ -88,11 +99,23 @@ class HttpNode:
         trust: Trust,
         tls: ssl.SSLContext | None = None,
         kept: KeptClient | None = None,
+        shortcut: Shortcut | None = None,
     ) -> None:
         self._base = endpoint.rstrip("/")
         self._trust = trust
         self._tls = tls
         self._kept = kept
+        self._shortcut = shortcut
+
+    @property
+    def socket(self) -> str | None:
+        """See ``NodeApi.socket``."""
+        return None if self._shortcut is None else self._shortcut.path
+
+    async def offered(self, socket: LocalSocket | None) -> None:
+        """See ``NodeApi.offered``."""
+        if self._shortcut is not None:
+            await self._shortcut.offered(socket)
 
     async def get(self, path: str, timeout_s: float) -> Answer:
         """See ``NodeApi.get``."""
@@ -111,7 +134,11 @@ class HttpNode:
         if last_event_id is not None:
             headers["last-event-id"] = last_event_id
         items = stream(
-            f"{self._base}/events", headers=headers, idle_timeout=silence_s, tls=self._tls
+            f"{self._base}/events",
+            headers=headers,
+            idle_timeout=silence_s,
+            tls=self._tls,
+            uds=self.socket,
         )
         async with aclosing(cast("AsyncGenerator[bytes | int, None]", items)) as open_items:
             status = await anext(open_items, None)

@@ -104,6 +104,7 @@ class FleetRoutes:
 
     def _shown(self, node: NodeSnapshot) -> dict[str, object]:
         deps = self._deps
+        api = deps.fleet.api(node.name)
         shown: dict[str, object] = msgspec.to_builtins(node)
         del shown["outlooks"]  # long, and asked for anew by /admin/plan
         shown |= {
@@ -111,6 +112,7 @@ class FleetRoutes:
             "reachable": node.reachable,
             "leases": deps.leases.open(node.name),
             "origin": deps.roster.origin(node.name),
+            "socket": None if api is None else api.socket,
             "under_way": view.under_way(deps.residency, node.name),
             "models": {name: self._model(node, state) for name, state in node.models.items()},
         }

@@ -6,8 +6,10 @@ import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
-from helexa.core.ids import id_source
+from helexa.core.fleet import LocalSocket
+from helexa.core.ids import IdSource, id_source
 from helexa.core.logging import Logger, get_logger
 from helexa.core.metrics import exposition
 from helexa.neuron.build.node import assemble_node
@@ -28,6 +30,7 @@ from helexa.relay.request import Request
 from helexa.wire import errors as wire
 
 DISCONNECT_SECS = 2.0
+SOCKET = "neuron.sock"
 
 Announce = Callable[[dict[str, object]], None]
 
@@ -124,6 +127,8 @@ async def run(settings: NeuronSettings, *, announce: Announce) -> None:
     await listener.start(bind_host(settings, parts.secret), settings.port)
     await warn_of(parts, listener.host, log)
     node.url = settings.url or listener.url
+    if settings.local_socket:
+        node.socket = await local_socket(listener, parts.folder, desk.ids, log)
     parts.hardware.start()
     announce({"url": node.url})
     freeze_heap()
@@ -139,6 +144,19 @@ async def run(settings: NeuronSettings, *, announce: Announce) -> None:
         parts.records.close()
         parts.hardware.stop()
     log.info("stopped")
+
+
+async def local_socket(
+    listener: Listener, folder: Path, ids: IdSource, log: Logger
+) -> LocalSocket | None:
+    """Listen on a Unix socket in the state directory; a node that cannot does without."""
+    path = (folder / SOCKET).absolute()
+    try:
+        await listener.start_local(path)
+    except OSError as error:
+        log.warning("no Unix socket for gateways on this machine", reason=str(error))
+        return None
+    return LocalSocket(str(path), ids("sock_"), listener.port)
 
 
 async def shut_down(

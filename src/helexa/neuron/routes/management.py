@@ -38,6 +38,7 @@ RenderPrompt = Callable[[str, bytes], Awaitable[str]]
 """From a loaded model and a chat request's body to the prompt its template makes."""
 
 GATEWAY = "x-helexa-gateway"
+_LOOPBACK = frozenset(("127.0.0.1", "::1"))
 _KNOWN = ("capabilities", "tool_call", "reasoning", "limit", "unsupported", "thinking", "pooling",
           "context_native", "format", "quant", "quants")  # fmt: skip
 """What is told of a model that is not loaded; the limit is that of a load now."""
@@ -70,8 +71,10 @@ class Management(Generic[R]):
     async def version(self, _request: Request) -> Response:
         return reply(self._node.version())
 
-    async def discovery(self, _request: Request) -> Response:
-        return reply(self._node.hardware.discovery())
+    async def discovery(self, request: Request) -> Response:
+        client = request.client  # nobody at the other end of a Unix socket
+        local = client is None or client.host in _LOOPBACK
+        return reply(self._node.discovery(local=local))
 
     async def health(self, _request: Request) -> Response:
         return reply(self._node.health())
