@@ -109,8 +109,8 @@ class CortexProcess:
         return int(text.split("VmRSS:")[1].split()[0])
 
     def lines(self) -> list[dict[str, Any]]:
-        """The log so far."""
-        text = (self.folder / "log").read_text()
+        """The log so far; its last line may be on its way."""
+        text, _, _ = (self.folder / "log").read_text().rpartition("\n")
         return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 
