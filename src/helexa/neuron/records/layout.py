@@ -38,6 +38,7 @@ _FIXED: Final = struct.Struct("=QQd")
 _FIXED_AT: Final = 8
 _TEXTS_AT: Final = 160
 _WIDTHS: Final = (128, 64, 224, 64, 64)
+_IDENTITY: Final = struct.Struct("=QQd 128x 128s 64s 224s 64s 64s")
 
 
 def counts_of(record: RequestRecord) -> tuple[int, int, int, int, int, int, int]:
@@ -58,21 +59,16 @@ def pack_identity(record: RequestRecord, started: float) -> bytes:
 
     A text that is longer than its field is cut at its end; only a model's path can be.
     """
-    texts = (
-        record.request_id,
-        record.gateway,
-        record.model,
-        record.account_id,
-        record.key_id,
+    return _IDENTITY.pack(
+        record.attempt,
+        record.epoch,
+        started,
+        record.request_id.encode(),
+        record.gateway.encode(),
+        record.model.encode(),
+        record.account_id.encode(),
+        record.key_id.encode(),
     )
-    data = bytearray(RECORD_BYTES - _FIXED_AT)
-    _FIXED.pack_into(data, 0, record.attempt, record.epoch, started)
-    at = _TEXTS_AT - _FIXED_AT
-    for text, width in zip(texts, _WIDTHS, strict=True):
-        field = text.encode()[:width]
-        data[at : at + len(field)] = field
-        at += width
-    return bytes(data)
 
 
 def unpack(data: bytes) -> tuple[RequestRecord, float] | None:
