@@ -1,6 +1,7 @@
 """What a paced event costs through both hops, cortex and neuron, against one nginx.
 
-The engine behind the node says a canned token every 10 ms; its cost does not count.
+The engine behind the node says a canned token every 10 ms; its cost does not count. Gateway and
+node meet over the node's Unix socket, as they do on any one machine; ``--tcp`` turns that off.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import statistics
 import sys
 import tempfile
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,17 +17,19 @@ from typing import Any
 import click
 from kit import peers, report
 from kit.gateway import key, start_cortex, wait_until_served
-from kit.process import PROXY_CORE, Failed, Process
+from kit.process import PROXY_CORE, Failed, Process, cpu_seconds
 from kit.stub import MODEL, Stub, load
 
 BAR = 2.5
 STREAMS = 128
 HOPS = ("cortex", "neuron")
 WORDS = 64
+IDLE_S = 5.0
 SPARK = "helexa/spark"
 NEURON_TOML = """\
 port = 0
 state_dir = "{state}"
+local_socket = {socket}
 [[default_models]]
 model_id = "{model}"
 [engines.llamacpp]
@@ -36,11 +40,13 @@ max_queue_depth = 256
 """
 
 
-def start_neuron(scratch: Path) -> tuple[Process, str]:
+def start_neuron(scratch: Path, *, tcp: bool) -> tuple[Process, str]:
     """The node with the costless engine; its URL."""
     config = scratch / "neuron.toml"
     state = scratch / "neuron-state"
-    config.write_text(NEURON_TOML.format(state=state, model=SPARK, slots=STREAMS))
+    socket = "false" if tcp else "true"
+    text = NEURON_TOML.format(state=state, socket=socket, model=SPARK, slots=STREAMS)
+    config.write_text(text)
     file = Path(__file__).with_name("costless_neuron.py")
     command = [sys.executable, str(file), f"--config={config}"]
     process = Process(command, scratch / "neuron.log", core=PROXY_CORE, ready_line=True)
@@ -63,9 +69,23 @@ def measure(target: peers.Target, pids: list[int], model: str, seconds: float) -
     )
 
 
-def run(rounds: int, seconds: float) -> report.Report:
+def idle(processes: dict[str, Process]) -> list[report.Figure]:
+    """What they cost while nobody asks them anything."""
+    before = {name: cpu_seconds([-process.pid]) for name, process in processes.items()}
+    time.sleep(IDLE_S)
+    return [
+        report.Figure(
+            f"{name} at rest",
+            f"{(cpu_seconds([-process.pid]) - before[name]) / IDLE_S * 1e3:.1f} ms/s",
+        )
+        for name, process in processes.items()
+    ]
+
+
+def run(rounds: int, seconds: float, *, tcp: bool) -> report.Report:
     """Measure nginx and the two hops in turns."""
     command = f"python benchmarks/hops.py --rounds {rounds} --seconds {seconds:g}"
+    command += " --tcp" if tcp else ""
     found = report.report("hops", "a paced event through cortex and neuron", command)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="helexa-bench-")))
@@ -75,12 +95,13 @@ def run(rounds: int, seconds: float) -> report.Report:
         if nginx is not None:
             stack.callback(nginx.process.stop)
             wait_until_served(nginx, MODEL)
-        neuron, url = start_neuron(scratch)
+        neuron, url = start_neuron(scratch, tcp=tcp)
         stack.callback(neuron.stop)
         cortex, port = start_cortex(scratch, [url])
         stack.callback(cortex.stop)
         helexa = peers.Target("helexa", port, cortex)
         wait_until_served(helexa, SPARK)
+        at_rest = idle({"cortex": cortex, "neuron": neuron})
         costs: dict[str, list[float]] = {"nginx": [], "both": [], "cortex": [], "neuron": []}
         errors = 0
         # The engine is a child of the node: only the node's own process counts.
@@ -95,7 +116,7 @@ def run(rounds: int, seconds: float) -> report.Report:
             ):
                 costs[name].append(cost)
             errors += int(result["errors"])
-    found.figures += figures(costs, errors)
+    found.figures += figures(costs, errors) + at_rest
     return found
 
 
@@ -120,10 +141,11 @@ def figures(costs: dict[str, list[float]], errors: int) -> list[report.Figure]:
 @click.command(help=__doc__)
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--seconds", default=3.0, show_default=True, help="Length of one round.")
+@click.option("--tcp", is_flag=True, help="Gateway and node over loopback, as over a network.")
 @report.json_option
-def main(rounds: int, seconds: float, json_file: Path | None) -> None:
+def main(rounds: int, seconds: float, json_file: Path | None, *, tcp: bool) -> None:
     try:
-        found = run(rounds, seconds)
+        found = run(rounds, seconds, tcp=tcp)
     except Failed as error:
         raise click.ClickException(str(error)) from error
     report.finish(found, json_file)
