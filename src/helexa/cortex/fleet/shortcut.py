@@ -1,4 +1,4 @@
-"""The short way to a node on this machine: its Unix socket, which costs half of the loopback.
+"""The short way to a node on this machine: its Unix socket, which costs less than the loopback.
 
 ::
 
