@@ -21,21 +21,22 @@ def answer_lines(exchange: Exchange, attempt: Attempt | None) -> bytes:
     placed, times = exchange.placed, exchange.times
     if placed is None or attempt is None:
         return b""
-    lines = b"x-helexa-node: %b\r\nserver-timing: gateway;dur=%.1f, upstream;dur=%.1f" % (
+    told = more = b""
+    for name, value in attempt.headers:
+        if name == b"x-helexa-queue-ms":
+            more += b"x-helexa-queue-ms: %b\r\n" % value
+            times.queued = int(value) / 1000 if value.isdigit() else 0.0
+        elif name == b"server-timing":
+            told += b", " + value
+    if placed.cold:
+        more += b"x-helexa-cold-start: true\r\n"
+    return b"x-helexa-node: %b\r\nserver-timing: gateway;dur=%.1f, upstream;dur=%.1f%b\r\n%b" % (
         placed.node.encode("latin-1", "replace"),
         (times.placed - times.received) * 1000,
         ((attempt.first_at or exchange.desk.now()) - times.placed) * 1000,
+        told,
+        more,
     )
-    queued = b""
-    for name, value in attempt.headers:
-        if name == b"x-helexa-queue-ms":
-            queued = b"x-helexa-queue-ms: %b\r\n" % value
-            times.queued = int(value) / 1000 if value.isdigit() else 0.0
-        elif name == b"server-timing":
-            lines += b", " + value
-    if placed.cold:
-        queued += b"x-helexa-cold-start: true\r\n"
-    return lines + b"\r\n" + queued
 
 
 def queue_seconds(exchange: Exchange) -> float:
@@ -162,7 +163,6 @@ class RequestLine(LogLine):
 def _line(exchange: Exchange, stamp: str) -> RequestLine:
     times, usage, placed = exchange.times, exchange.usage, exchange.placed
     failed = exchange.error if exchange.outcome != "complete" else None
-    counts = (None, None, None) if usage is None else (usage.prompt, usage.completion, usage.cached)
     # By position, and none of it later: with names it takes five times as long.
     return RequestLine(
         stamp,
@@ -181,7 +181,9 @@ def _line(exchange: Exchange, stamp: str) -> RequestLine:
         exchange.streams,
         None if placed is None else placed.node,
         None if failed is None else failed.code,
-        *counts,
+        None if usage is None else usage.prompt,
+        None if usage is None else usage.completion,
+        None if usage is None else usage.cached,
     )
 
 
