@@ -1,7 +1,9 @@
 """What a durable budget costs: the latency of a grant, and CPU per request beside nginx.
 
 First the ledger alone: 2,000 grants a second for capped keys on a loop that is busy half of the
-time, each settled a moment later; in memory, in SQLite, in PostgreSQL. Then whole gateways on the
+time, each settled a moment later; in memory, in SQLite, in PostgreSQL. Then what a new key's first
+grant waits for where the loop never sleeps: its block is taken by a thread that gets the
+interpreter only when the loop is made to let go. Then whole gateways on the
 plain row of ``gateway.py``, in turns: nginx, helexa with nothing to keep, helexa with the default
 ledger and no caps, and helexa with every key capped. All threads are counted.
 """
@@ -10,11 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -28,27 +31,34 @@ from kit.stub import Stub
 
 from helexa.core.logging import get_logger
 from helexa.core.principal import Cap, Principal
-from helexa.cortex.ledger.base import Grant, Settlement
+from helexa.cortex.ledger.base import Grant, Ledger, Settlement
 from helexa.cortex.ledger.opening import MEMORY, OpenLedger
 
 RATE = 2000
 KEYS = 50
 TURN_MS, BUSY = 2.0, 0.5
 """uvloop's timers count in milliseconds: a sleep of less is none, and the loop never idle."""
+FULL_TURN_MS = 0.1
+"""Of a loop that never rests: it lets go of the interpreter between its callbacks only."""
 HOLD_S = 0.01
 ESTIMATE, COST = 600, 150
 CAP = 10**12
 WARM_S = 1.0
 """Not measured but for the first grants: blocks grow to what a key needs."""
+NEW_KEY_S = 0.05
 GRANT_BAR_MS = 1.0
+STARVED_BAR_MS = 50.0
 PLAIN_BAR = 4.0
 
 
 class Load:
     """Grants at a steady rate on a loop that has other things to do."""
 
-    def __init__(self, opened: OpenLedger, seconds: float) -> None:
+    def __init__(
+        self, opened: OpenLedger, seconds: float, turn_ms: float = TURN_MS, busy: float = BUSY
+    ) -> None:
         self.book = opened.book
+        self.spin_s, self.rest_s = busy * turn_ms / 1000, (1 - busy) * turn_ms / 1000
         self.who = [Principal("acme", f"key-{index}", caps=(Cap(CAP),)) for index in range(KEYS)]
         self.left = int(RATE * seconds)
         self.number = 0
@@ -59,7 +69,7 @@ class Load:
         self.loop = asyncio.get_running_loop()
 
     async def run(self) -> None:
-        """Every turn: half of it busy, and the requests that are due."""
+        """Every turn: a part of it busy, and the requests that are due."""
         began = self.loop.time()
         while self.number < self.left:
             due = int((self.loop.time() - began) * RATE)
@@ -67,11 +77,11 @@ class Load:
                 self.number += 1
                 self._one(self.number)
             spin = time.thread_time()
-            until = time.perf_counter() + BUSY * TURN_MS / 1000
+            until = time.perf_counter() + self.spin_s
             while time.perf_counter() < until:
                 pass
             self.spun += time.thread_time() - spin
-            await asyncio.sleep((1 - BUSY) * TURN_MS / 1000)
+            await asyncio.sleep(self.rest_s)
         await asyncio.gather(*self.tasks)
         await asyncio.sleep(2 * HOLD_S)
         await self.book.written()
@@ -103,22 +113,54 @@ class Load:
         self.book.settle(Settlement(name, 1, COST - 50, 50, node="n", model="m"))
 
 
-async def latency(url: str, seconds: float) -> tuple[Load, float]:
-    """The load that was run, and CPU µs of the process per request beyond the busy half."""
+@contextlib.asynccontextmanager
+async def ledger(url: str) -> AsyncIterator[OpenLedger]:
+    """An open ledger whose life is looked after."""
     opened = OpenLedger(
         url, gateway="bench", epoch=time.time_ns(), lease_s=60, hold_wait_s=1, log=get_logger()
     )
     chore = asyncio.ensure_future(opened.run())
     try:
+        yield opened
+    finally:
+        chore.cancel()
+        await asyncio.wait([chore])
+        await opened.close(clean=True)
+
+
+async def latency(url: str, seconds: float) -> tuple[Load, float]:
+    """The load that was run, and CPU µs of the process per request beyond the busy half."""
+    async with ledger(url) as opened:
         load = Load(opened, seconds)
         await opened.book.learn(load.who)  # as a gateway does when it starts
         cpu = time.process_time()
         await load.run()
         return load, (time.process_time() - cpu - load.spun) / load.number * 1e6
-    finally:
-        chore.cancel()
-        await asyncio.wait([chore])
-        await opened.close(clean=True)
+
+
+async def starved(url: str, seconds: float) -> list[float]:
+    """What new keys wait for their first grant while the loop never sleeps (ms)."""
+    waits: list[float] = []
+
+    async def newcomers(book: Ledger) -> None:
+        for number in itertools.count():
+            asked = time.perf_counter()
+            found = book.grant(
+                Principal("acme", f"new-{number}", caps=(Cap(CAP),)), f"new_{number}", 1, ESTIMATE
+            )
+            if not isinstance(found, Grant):
+                await found
+            waits.append((time.perf_counter() - asked) * 1000)
+            await asyncio.sleep(NEW_KEY_S)
+
+    async with ledger(url) as opened:
+        load = Load(opened, seconds, turn_ms=FULL_TURN_MS, busy=1.0)
+        await opened.book.learn(load.who)
+        task = asyncio.ensure_future(newcomers(opened.book))
+        await load.run()
+        task.cancel()
+        await asyncio.wait([task])
+    return sorted(waits)
 
 
 def latencies(folder: Path, url: str | None, seconds: float) -> list[report.Figure]:
@@ -138,7 +180,10 @@ def latencies(folder: Path, url: str | None, seconds: float) -> list[report.Figu
         p99 = times[int(len(times) * 0.99)]
         label = f"grant, p99, {name}"
         figures.append(report.at_most(label, p99, GRANT_BAR_MS, "ms", note))
-    return figures
+    waits = uvloop.run(starved(f"sqlite://{folder}/starved.db", seconds))
+    label, half = "first grant of a key, SQLite, loop never idle", waits[len(waits) // 2]
+    note = f"median of {len(waits)}; longest {waits[-1]:.1f} ms"
+    return [*figures, report.at_most(label, half, STARVED_BAR_MS, "ms", note)]
 
 
 def gateway_target(
