@@ -136,6 +136,16 @@ def test_a_wheel_with_nothing_due_sleeps() -> None:
     assert len(asked) == loop.callbacks == 2
 
 
+def test_what_was_due_in_the_past_puts_nothing_else_off() -> None:
+    loop, wheel = made()
+    asked: list[float] = []
+    wheel.at(loop.now, asked.append)
+    loop.run(loop.now + 0.04)
+    wheel.at(loop.now - 5, asked.append)
+    loop.run(loop.now + 0.03)
+    assert len(asked) == 2
+
+
 def test_a_full_slot_is_worked_off_in_batches() -> None:
     loop, wheel = made()
     asked: list[int] = []

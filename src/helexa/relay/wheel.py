@@ -42,7 +42,7 @@ class Wheel:
         self._due: deque[Entry | ref[Watched]] = deque()
         self._cursor = 0  # slots below have been turned
         self._timer: asyncio.TimerHandle | None = None
-        self._armed = 0  # the slot that the timer is set for
+        self._when = 0.0  # what the timer is set for
         self._working = False
 
     def __len__(self) -> int:
@@ -65,17 +65,18 @@ class Wheel:
             return
         self._slots[slot] = [entry]
         heappush(self._order, slot)
-        if self._timer is None or slot < self._armed:
-            self._arm(slot)
+        self._arm(slot)
 
     def _arm(self, slot: int) -> None:
-        """Turn when ``slot`` is due, and not before a tick has passed."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._armed = slot
+        """Turn when ``slot`` is due, and not before a tick has passed; or sooner, if so set."""
         # A little behind the slot's edge: a timer that is rounded must not turn before it.
-        due = (slot + _BEHIND) * self._tick
-        self._timer = self._loop.call_at(max(due, self._loop.time() + self._tick), self._turn)
+        when = max((slot + _BEHIND) * self._tick, self._loop.time() + self._tick)
+        if self._timer is not None:
+            if self._when <= when:
+                return
+            self._timer.cancel()
+        self._when = when
+        self._timer = self._loop.call_at(when, self._turn)
 
     def _turn(self) -> None:
         self._timer = None
