@@ -82,6 +82,7 @@ class Attempt(Sink):
         "first_at",
         "headers",
         "status",
+        "streams",
     )
 
     def __init__(  # one call site per application, on the hot path
@@ -116,6 +117,7 @@ class Attempt(Sink):
         self.connected_at = self.first_at = 0.0
         self.bytes_in = 0
         self.ended = True
+        self.streams = on_events is not None
         self.status = 0
         self.headers: Headers = []
         self.failure: Failure | None = None
@@ -325,7 +327,7 @@ class Attempt(Sink):
 
     def on_answer(self, headers: Headers, body: bytes) -> None:
         self._connection = None
-        if self._on_events is not None or len(body) > self._max_body:
+        if self.streams or len(body) > self._max_body:
             Sink.on_answer(self, headers, body)
             return
         self.status, self.headers = 200, headers

@@ -50,9 +50,14 @@ class Failure(Enum):
 
 
 class Sink(Protocol):
-    """Who wants the answer; called in this order, from the event loop."""
+    """Who wants the answer; called in this order, from the event loop.
+
+    Attributes:
+        streams: It comes piece by piece, if it comes: ``on_answer`` is not worth a try.
+    """
 
     __slots__ = ()
+    streams: bool = False
 
     def on_response(self, status: int, headers: Headers) -> None:
         """The final status line and headers (never a 1xx)."""
@@ -232,7 +237,7 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if self._aligned:
             self._aligned = False
-        elif not self._begun:
+        elif not self._begun and not sink.streams:
             answer = whole_answer(data)
             if answer is not None:  # the parser does not see it
                 self._begun = self._answered = self._complete = True

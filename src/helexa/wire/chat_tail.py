@@ -164,7 +164,7 @@ class ChatTail:
         if data.startswith((b'{"error"', b'{ "error"')):
             self.error = data
             return False
-        if b'"usage"' not in data:
+        if data.find(b'"usage"') < 0:
             return True
         try:
             chunk = _chunk(data)

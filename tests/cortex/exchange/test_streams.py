@@ -54,6 +54,25 @@ async def test_a_stream_arrives_event_by_event_with_what_is_known_in_its_headers
         assert node.turns[0].body["stream_options"] == {"include_usage": True}
 
 
+async def test_what_comes_with_the_end_leaves_with_the_terminator() -> None:
+    async def splits(turn: Turn) -> None:
+        turn.open()
+        turn.send(delta("Hello"))
+        await first.wait()
+        turn.send(delta(" you") + FINISH + usage() + DONE)
+        turn.close()
+
+    first = asyncio.Event()
+    async with fleet(splits) as (gateway, _), client(gateway.port) as raw:
+        raw.send(request(STREAM))
+        await raw.head()
+        assert await next_event(raw) == delta("Hello")
+        first.set()
+        rest = await next_event(raw)  # one chunk
+        assert rest.startswith(delta(" you") + FINISH + b": helexa ")
+        assert rest.endswith(DONE)
+
+
 async def test_usage_is_asked_of_the_node_and_hidden_from_clients_who_did_not_ask() -> None:
     async with fleet(answers) as (gateway, [node]):
         for options in ({}, {"stream_options": None}, {"stream_options": {"include_usage": False}}):

@@ -2,7 +2,7 @@
 
 Chat bytes become client bytes in ``events``, through the route's ``Translation`` if it has one.
 What is in the middle of a plain chat stream and comes in whole chunks does not even get there:
-``forward`` writes it as it came.
+``forward`` writes it as it came. What comes with the end leaves with our terminator.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class StreamRelay:
 
     __slots__ = (
         "_header_lines",
+        "_last",
         "_now",
         "_reply",
         "_show_usage",
@@ -61,6 +62,7 @@ class StreamRelay:
         self._watcher = watcher
         self._now = now
         self._header_lines = header_lines
+        self._last = b""
 
     def renew(self) -> None:
         """Another candidate is tried: forget what the last one said (nothing was relayed)."""
@@ -78,7 +80,9 @@ class StreamRelay:
             return
         if self._watcher is not None:
             self._watcher.response(data)
-        if answer.relaying:
+        if self.tail.done and answer.relaying:
+            self._last += data  # leaves with the terminator: one packet, and one wake-up, less
+        elif answer.relaying:
             # As ``answer.write`` does, without its call: the path of every token.
             answer.last = now
             answer.reply.write(data)
@@ -133,4 +137,4 @@ class StreamRelay:
         """The last bytes, whatever they say."""
         if self._watcher is not None:
             self._watcher.response(last)
-        self.answer.end(last)
+        self.answer.end(self._last + last)
