@@ -33,7 +33,7 @@ def ratio(ours: Sequence[float], bare: Sequence[float], *, rates: bool) -> tuple
     pairs = zip(per_round(ours, mean), per_round(bare, mean), strict=True)
     each = [a / b for a, b in pairs]
     low, high = confidence(each)
-    return statistics.median(each), f"{low:.3f} to {high:.3f}, {len(each)} rounds"
+    return statistics.median(each), f"{low:.3f} to {high:.3f} (95 %), {len(each)} rounds"
 
 
 def confidence(values: Sequence[float], draws: int = 2000) -> tuple[float, float]:
