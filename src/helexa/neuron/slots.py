@@ -9,10 +9,6 @@ An engine notices a dropped connection at its next write and lets go of the slot
 later. Until then its KV cells are not free, whatever the node thinks: given on at once they would
 be granted twice, and an engine that runs out of cells fails everyone. So what such an answer held
 is given back when the engine reports fewer running slots than that.
-
-llama.cpp also looks at its connections after a second in which nobody was answered, and a report is
-an answer: asked all the time, it begins another chunk of a prompt that nobody waits for. So it is
-left alone for that second, once for each who leaves, where a chunk takes longer than that anyway.
 """
 
 from __future__ import annotations
@@ -24,7 +20,6 @@ from dataclasses import dataclass, field
 from helexa.core.errors import HelexaError, UpstreamConnectionError
 
 FIRST_PAUSE_S, MOST_PAUSE_S = 0.002, 0.1
-QUIET_AFTER_S, QUIET_S = 1.2, 1.1
 MOST_LEAVING_S = 20.0
 """An engine that has not let go by then is the watchdog's business, not that of who waits."""
 
@@ -55,7 +50,6 @@ class Slots:
     _leaving: list[_Leaving] = field(default_factory=list)
     _bell: asyncio.Event = field(default_factory=asyncio.Event)
     _asking: asyncio.Task[None] | None = None
-    _hushed: float = float("-inf")
 
     @property
     def leaving(self) -> int:
@@ -87,7 +81,7 @@ class Slots:
         self._release(len(self._leaving))
 
     async def _ask(self) -> None:
-        """Ask until nobody is leaving any more. The engine answers between two steps."""
+        """Ask until nobody is leaving any more."""
         pause = FIRST_PAUSE_S
         while self._leaving:
             asked, known = len(self._leaving), sum(self._taken.values())
@@ -100,18 +94,8 @@ class Slots:
             while free < asked and self._leaving[free].since <= late:
                 free += 1
             self._release(free)
-            await asyncio.sleep(self._pause_s(pause))
+            await asyncio.sleep(pause)
             pause = min(MOST_PAUSE_S, 2 * pause) if not free else FIRST_PAUSE_S
-
-    def _pause_s(self, usual: float) -> float:
-        """How long to wait before the engine is asked again."""
-        if not self._leaving or self._taken:  # answers to others wake it all the same
-            return usual
-        now, last = self.clock(), self._leaving[-1].since
-        pause = pause_s(now - last, usual, hushed=self._hushed >= last)
-        if pause == QUIET_S:
-            self._hushed = now
-        return pause
 
     async def _busy(self) -> int:
         try:
@@ -128,16 +112,6 @@ class Slots:
         if gone:
             self._bell.set()
             self._bell.clear()
-
-
-def pause_s(waited: float, usual: float, *, hushed: bool) -> float:
-    """Seconds until the engine is asked again; pure.
-
-    Args:
-        waited: Since the last of those who are leaving left.
-        hushed: It was left alone since then.
-    """
-    return QUIET_S if waited >= QUIET_AFTER_S and not hushed else usual
 
 
 def releasable(leaving: list[int], still_running: int) -> int:
