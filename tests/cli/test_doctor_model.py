@@ -147,6 +147,15 @@ def test_a_fleet_is_shown_by_node() -> None:
     assert by_node({}) == ["no node answers"]
 
 
+def test_a_node_that_has_the_model_is_not_asked_whether_it_would_run_there() -> None:
+    full = Outlook("org/m", False, True, reason="insufficient_vram", detail="needs 8 GiB")
+    found = {"one": msgspec.to_builtins(full), "two": msgspec.to_builtins(FITS)}
+    lines = by_node(found, ["one"])
+    assert lines[1].split() == ["one", "loaded"]
+    assert lines[2].split()[:2] == ["two", "runs"]
+    assert "needs 8 GiB" not in "\n".join(lines)
+
+
 def test_the_lines_that_keep_it_are_a_catalogue() -> None:
     lines = render(FITS).partition("models.toml of the gateway:\n")[2]
     found = tomllib.loads(lines)["models"]

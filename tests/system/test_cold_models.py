@@ -47,6 +47,7 @@ def test_cold_models_are_what_their_files_say(start_stack: StartStack, tmp_path:
     warm = until(lambda: (m := stack.get(f"/v1/models/{model}"))["loaded"] and m)
     for name in ("capabilities", "tool_call", "reasoning", "limit"):
         assert warm[name] == cold[name]
+    assert stack.admin("/admin/plan", {"model": str(model)}).json()["loaded"] == ["one"]
 
 
 def _listed(models: dict[str, list[dict[str, object]]], name: str) -> dict[str, object] | None:

@@ -90,9 +90,9 @@ def plan(
     body = {"model": model, "node": node, "quant": quant, "source": source}
     said = {name: value for name, value in body.items() if value is not None}
     found = open_door(endpoint, key).ask("POST", "/admin/plan", said)
-    nodes = found["nodes"]
-    click.echo(json.dumps(found) if as_json else "\n".join(by_node(nodes)))
-    raise SystemExit(0 if any(told["ok"] for told in nodes.values()) else 1)
+    nodes, loaded = found["nodes"], found.get("loaded", [])
+    click.echo(json.dumps(found) if as_json else "\n".join(by_node(nodes, loaded)))
+    raise SystemExit(0 if loaded or any(told["ok"] for told in nodes.values()) else 1)
 
 
 @fleet_group.command()

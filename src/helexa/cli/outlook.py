@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import click
@@ -24,14 +24,21 @@ def render(told: Outlook, *, draws: bool = True) -> str:
     return text if draws else text.translate(_PLAIN)
 
 
-def by_node(found: dict[str, Any]) -> list[str]:
-    """A line per node, and under it what would help where it would not run."""
+def by_node(found: dict[str, Any], loaded: Collection[str] = ()) -> list[str]:
+    """A line per node, and under it what would help where it would not run.
+
+    Args:
+        loaded: Nodes that have it; what would become of it there is no question.
+    """
     outlooks = {name: msgspec.convert(told, Outlook) for name, told in found.items()}
     heads = ("node", "", "engine", "memory", "context", "slots", "to fetch")
-    rows = [_node_row(name, told) for name, told in outlooks.items()]
+    rows = [
+        [name, "loaded", *[""] * 5] if name in loaded else _node_row(name, told)
+        for name, told in outlooks.items()
+    ]
     shown = table(heads, rows, "<<<>>>>", keep=2) if rows else ["no node answers"]
     for name, told in outlooks.items():
-        if not told.ok:
+        if not told.ok and name not in loaded:
             shown += ["", f"{name}: {told.detail or told.reason}"]
             shown += [f"    {step.what}" for step in told.nearest]
     return shown

@@ -14,6 +14,7 @@ from helexa.core.fleet import LoadRequest
 from helexa.core.outlook import Outlook
 from helexa.cortex.catalogue import profile_of, resolve
 from helexa.cortex.fleet.foresight import ASK_S, PATH
+from helexa.cortex.fleet.snapshot import NodeSnapshot
 from helexa.cortex.profiles import Profile
 from helexa.cortex.residency.effects import load_request
 from helexa.cortex.routes.deps import ManagementDeps
@@ -45,20 +46,20 @@ class PlanRoutes:
         return [("POST", "/admin/plan", self.plan)]
 
     async def plan(self, request: Request) -> Response:
-        """Outlooks by node; a node that says nothing says why."""
+        """Outlooks by node; a node that says nothing says why. ``loaded`` names those that have
+        the model: what they foretell is what would fit beside it."""
         order = await body_as(request, PlanOrder)
         profiles = self._deps.profiles.current
         model = resolve(profiles, order.model)
         spec = load_request(profile_of(profiles, model) or Profile(model))
         said = {n: getattr(order, n) for n in ("harness", "quant", "source")}
         spec = msgspec.structs.replace(spec, **{n: v for n, v in said.items() if v is not None})
-        nodes = [
-            node.name
-            for node in self._deps.fleet.snapshot().reachable
-            if order.node in (None, node.name)
-        ]
-        told = await asyncio.gather(*(self._ask(name, spec) for name in nodes))
-        return reply({"model": model, "nodes": dict(zip(nodes, told, strict=True))})
+        reachable = self._deps.fleet.snapshot().reachable
+        nodes = [node for node in reachable if order.node in (None, node.name)]
+        told = await asyncio.gather(*(self._ask(node.name, spec) for node in nodes))
+        outlooks = {node.name: outlook for node, outlook in zip(nodes, told, strict=True)}
+        loaded = [node.name for node in nodes if _is_loaded(model, node)]
+        return reply({"model": model, "nodes": outlooks, "loaded": loaded})
 
     async def _ask(self, name: str, spec: LoadRequest) -> Outlook:
         api = self._deps.fleet.api(name)
@@ -72,3 +73,8 @@ class PlanRoutes:
         except (HelexaError, *UNREADABLE) as error:
             code = error.code if isinstance(error, HelexaError) else None
             return Outlook(spec.model_id, False, reason=code or "no_answer", detail=str(error))
+
+
+def _is_loaded(model: str, node: NodeSnapshot) -> bool:
+    state = node.models.get(model)
+    return state is not None and state.entry.status == "loaded"
