@@ -50,7 +50,7 @@ class Reply:
         write: Callable[[bytes], object],
         date: DateHeader,
         head_only: bool,
-        version: str,
+        chunked: bool,
         close: bool,
     ) -> None:
         self._protocol = protocol
@@ -59,7 +59,7 @@ class Reply:
         self._mute = True  # no bytes of a body may leave: not begun, ended, gone or HEAD
         self.passes = False
         self._bodyless = head_only
-        self._chunked = chunked = version == "1.1"  # older clients get close-delimited answers
+        self._chunked = chunked  # older clients get close-delimited answers
         self._close = close or not chunked
         self.started = False
         self.ended = False

@@ -18,11 +18,15 @@ class Head:
         query: Raw query without the question mark.
         headers: Lower-case names; repeated fields joined with ", ".
         keep_alive: The connection stays open after the answer.
+        head_only: The answer is to have no body, as ``HEAD`` asks.
+        chunked: The client reads chunked answers; an older one gets what ends with the connection.
         memo: For the application: what it has worked out from this head. Lives as long as the
             connection and the requests that share it.
     """
 
     __slots__ = (
+        "chunked",
+        "head_only",
         "headers",
         "keep_alive",
         "memo",
@@ -49,6 +53,8 @@ class Head:
         self.headers = headers
         self.version = version
         self.keep_alive = keep_alive
+        self.head_only = method == b"HEAD"
+        self.chunked = version == "1.1"
         self.memo: Any = None
 
     def with_length(self, length: bytes) -> Head:

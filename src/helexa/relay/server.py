@@ -255,8 +255,8 @@ class ServerProtocol(RequestReader):
             self,
             self._write,
             shared.date,
-            head.method == b"HEAD",
-            head.version,
+            head.head_only,
+            head.chunked,
             not head.keep_alive or shared.draining,
         )
         self._handling = True
@@ -317,7 +317,7 @@ class ServerProtocol(RequestReader):
         self._unbox()
         headers, body = self._shared.app.refuse(error)
         date = self._shared.date
-        self._active = Reply(self, self._write, date, False, "1.1", True)
+        self._active = Reply(self, self._write, date, False, True, True)
         self._active.send(error.status, headers, body)
 
     def reply_ended(self, close: bool, last: bytes = b"") -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import msgspec
 
@@ -14,7 +14,8 @@ _PART = re.compile(rb'"type"\s*:\s*"(?:image_url|input_image|image)"')
 _DATA = b";base64,"
 
 
-class Images(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Images:
     """How many a body seems to carry, and how many of its bytes are theirs."""
 
     number: int

@@ -162,8 +162,8 @@ def _deliver(exchange: Exchange, placed: Placed) -> None:
         attempt = Attempt(
             link.pool, desk.wheel, desk.loop, desk.deadlines, stream.events, forward=forward
         )
+        exchange.reply.on_flow = attempt.pause
     exchange.attempt = attempt
-    exchange.reply.on_flow = attempt.pause
     route, request_id, number = exchange.route, exchange.request_id, exchange.attempts
     if not route.free:
         desk.settler.begin(request_id, number)

@@ -121,29 +121,33 @@ class AffinityIndex:
         Args:
             now: Seconds; only differences count.
         """
-        held, points, sizes, per_byte = model.held, ask.points, ask.sizes, ask.per_byte
+        held, points = model.held, ask.points
         stamp = int(now * 1000) << _TOKEN_BITS
-        added = 0
-        for at in range(len(points) - 1, -1, -1):
-            point = points[at]
-            value = held.get(point)
-            if value is None:
-                start = sizes[at - 1] if at else 0
-                tokens = int(sizes[at] * per_byte) - int(start * per_byte)
-                if tokens > _TOKENS:  # noqa: PLR1730  # a call for each point of a prompt
-                    tokens = _TOKENS
-                held[point] = stamp | tokens
-                model.used += tokens
-                added += 1
-            else:
-                held[point] = stamp | (value & _TOKENS)
-                held.move_to_end(point)
-        if added:
-            self.points += added
-            if self.points > self._limit:
-                self._make_room(model)
+        known = len(points)
+        while known and points[known - 1] not in held:
+            known -= 1
+        if known < len(points):
+            self._add(model, ask, known, stamp)
+            points = points[:known]
+        for point in reversed(points):
+            held[point] = stamp | (held[point] & _TOKENS)
+            held.move_to_end(point)
+        if self.points > self._limit:
+            self._make_room(model)
         if model.used > model.capacity:
             self._trim(model)
+
+    def _add(self, model: CacheModel, ask: Ask, known: int, stamp: int) -> None:
+        """The points from ``known`` on, none of which is held."""
+        held, points, sizes, per_byte = model.held, ask.points, ask.sizes, ask.per_byte
+        for at in range(len(points) - 1, known - 1, -1):
+            start = sizes[at - 1] if at else 0
+            tokens = int(sizes[at] * per_byte) - int(start * per_byte)
+            if tokens > _TOKENS:  # noqa: PLR1730  # a call for each point of a prompt
+                tokens = _TOKENS
+            held[points[at]] = stamp | tokens
+            model.used += tokens
+        self.points += len(points) - known
 
     def learn(
         self, model: CacheModel, ask: Ask, believed: float, cached: int, completion: int

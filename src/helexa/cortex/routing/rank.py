@@ -92,12 +92,13 @@ def choose(field: Field, ask: Ask, now: float, avoid: AbstractSet[str] = NOBODY)
         now: Seconds, on the clock of the leases.
         avoid: Nodes that have just failed this request.
     """
-    costs, standings, homes = predict(field, ask, now)
+    tokens, cached = ask.size * ask.per_byte, 0.0
+    costs, standings, homes = predict(field, ask, tokens, now)
     order = sorted(costs)  # quicker than looking for the two least
     if avoid or not order or (order[-1] == inf and SHUT in standings):
         return _among_the_rest(field, ask, now, avoid)
-    candidates, tokens, cached = field.candidates, ask.size * ask.per_byte, 0.0
-    at, limit = costs.index(order[0]), order[0] * NEAR + NEAR_S
+    candidates, limit = field.candidates, order[0] * NEAR + NEAR_S
+    at = costs.index(order[0])
     if len(order) > 1 and order[1] <= limit:
         at = _drawn(candidates, [n for n, cost in enumerate(costs) if cost <= limit], ask)
     for home, found in homes:
@@ -113,19 +114,22 @@ def choose(field: Field, ask: Ask, now: float, avoid: AbstractSet[str] = NOBODY)
 
 
 def predict(
-    field: Field, ask: Ask, now: float
+    field: Field, ask: Ask, tokens: float, now: float
 ) -> tuple[list[float], list[Standing], list[tuple[int, float]]]:
     """Every candidate's time to first token, in seconds; ``inf`` where its breaker is open.
 
     Plain numbers in as few steps as can be, because these are the longest loops of a request:
     first as if nobody had any of the prompt, then less what is cached where it is.
 
+    Args:
+        tokens: Of the prompt.
+
     Returns:
         What each costs, how each stands, and who has how many tokens of the prompt.
     """
     if now >= field.stale_at:
         field.renew(now)
-    tokens, works = ask.size * ask.per_byte, field.works
+    works = field.works
     standings = [work.standing or work.stand(now) for work in works]
     costs = [
         least + tokens * token_s if due <= now else least + (due - now) + tokens * token_s
