@@ -7,6 +7,9 @@ chunk has ended, so that the whole of the next is in front of it. The server hea
 writes that chunk's progress, and has begun another chunk by then or not: how often it had not is
 told too. Tokens per CPU second are those of all its threads: on a machine with other work only they
 can be compared.
+
+The second table is of a chunk that takes seconds, dropped at its beginning, with the node's own
+account of slots: asking the engine for its slots all the time, and leaving it alone for a second.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import os
 import socket
 import statistics
@@ -33,12 +37,18 @@ from kit.report import Figure
 from helexa.neuron.engines.base import Address
 from helexa.neuron.engines.llamacpp.engine import LlamaCpp
 from helexa.neuron.models.synthetic import QUANTS, QWEN3_0_6B, write_model
+from helexa.neuron.slots import QUIET_AFTER_S, Slots
 
 SETTINGS = ((64, "auto"), (64, "off"), (32, "off"), (16, "auto"), (16, "off"), (8, "auto"))
 PLACES, CANCELS = 3, 12
 ONE_CHUNK = 1.4
 """Of a chunk's mean time: later ones take longer."""
-PATIENCE_S = 300.0
+PATIENCE_S = 900.0
+LONG_CHUNK = 768
+"""Takes seconds, so that a second without answers comes before its end."""
+
+
+Rows = list[list[str]]
 
 
 class Engine:
@@ -77,9 +87,22 @@ class Engine:
     async def free(self) -> float:
         """Seconds until no slot is busy."""
         began = time.perf_counter()
-        while (await self.engine.load(self.address)).running:
+        while await self._running():
             await asyncio.sleep(0.002)
         return time.perf_counter() - began
+
+    async def let_go(self, tokens: int, quiet_after_s: float) -> float:
+        """Seconds until the node knows that a prompt has left, dropped at its beginning."""
+        gone = asyncio.Event()
+        slots = Slots(self._running, time.monotonic, PATIENCE_S, quiet_after_s)
+        await self.read(tokens, 0)
+        began = time.perf_counter()
+        slots.leave("it", 1, gone.set)
+        await gone.wait()
+        return time.perf_counter() - began
+
+    async def _running(self) -> int:
+        return (await self.engine.load(self.address)).running
 
 
 def _processed(line: bytes) -> int:
@@ -96,12 +119,8 @@ async def running(path: Path, chunk: int, attention: str, scratch: Path) -> Asyn
         yield Engine(LlamaCpp(os.environ), address, pid)
 
 
-async def measure(
-    tokens: int, quant: str, scratch: Path
-) -> tuple[list[list[str]], dict[str, float]]:
+async def by_chunk(tokens: int, path: Path, scratch: Path) -> tuple[Rows, dict[str, float]]:
     """A row for each setting, and how long cancels took at worst (ms)."""
-    shape = msgspec.structs.replace(QWEN3_0_6B, quant=quant)
-    path = write_model(scratch / "qwen3-0.6b-shaped.gguf", shape)
     rows, worst = [], {}
     for chunk, attention in SETTINGS:
         async with (
@@ -125,6 +144,26 @@ async def measure(
     return rows, worst
 
 
+async def alone(path: Path, scratch: Path) -> Rows:
+    """A row for each way of asking an engine that is in a long chunk, in turns."""
+    ways = {"all the time": math.inf, "with a second's pause": QUIET_AFTER_S}
+    took: dict[str, list[float]] = {way: [] for way in ways}
+    async with (
+        asyncio.timeout(PATIENCE_S),
+        running(path, LONG_CHUNK, "auto", scratch / "long") as engine,
+    ):
+        one, _ = await engine.read(LONG_CHUNK, LONG_CHUNK)
+        await engine.free()
+        for n in range(CANCELS):
+            for way in sorted(ways, reverse=n % 2 == 1):
+                took[way].append(await engine.let_go(3 * LONG_CHUNK, ways[way]))
+                click.echo(f"asked {way}: {took[way][-1]:.1f} s, a chunk {one:.1f} s", err=True)
+    return [
+        [way, f"{one:.1f}", f"{statistics.median(seconds):.1f}", f"{max(seconds):.1f}"]
+        for way, seconds in took.items()
+    ]
+
+
 @click.command(help=__doc__)
 @click.option("--tokens", default=768, show_default=True, help="Length of the prompt.")
 @click.option("--format", "quant", type=click.Choice(QUANTS), default=QWEN3_0_6B.quant)
@@ -135,12 +174,18 @@ def main(tokens: int, quant: str, json_file: Path | None) -> None:
     found = report.report("prefill_chunks", "the size of a prefill chunk", command)
     with tempfile.TemporaryDirectory(prefix="helexa-bench-") as scratch:
         try:
-            rows, worst = uvloop.run(measure(tokens, quant, Path(scratch)))
+            shape = msgspec.structs.replace(QWEN3_0_6B, quant=quant)
+            path = write_model(Path(scratch) / "qwen3-0.6b-shaped.gguf", shape)
+            rows, worst = uvloop.run(by_chunk(tokens, path, Path(scratch)))
+            long = uvloop.run(alone(path, Path(scratch)))
         except (Failed, TimeoutError, msgspec.MsgspecError) as error:
             raise click.ClickException(str(error) or "the machine is too slow") from error
     columns = ["tokens a chunk", "tokens/s", "tokens/CPU s", "one chunk, ms"]
     columns += ["cancel seen, ms", "at worst", "within one chunk"]
     found.tables.append(report.TableData("Prefill by chunk", columns, rows))
+    columns = ["asked for its slots", "one chunk, s", "cancel seen, s", "at worst"]
+    title = f"A chunk of {LONG_CHUNK} tokens, dropped {CANCELS} times each way"
+    found.tables.append(report.TableData(title, columns, long))
     quick, slowest = min(worst, key=worst.__getitem__), max(worst.values())
     note = f"{quick}; at worst {slowest:.0f} ms with another"
     found.figures.append(Figure("quickest cancel, at worst", f"{worst[quick]:.0f} ms", note=note))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helexa.core.errors import HelexaError, UpstreamConnectionError, UpstreamTimeout
-from helexa.neuron.slots import Slots, releasable
+from helexa.neuron.slots import QUIET_S, Slots, pause_s, releasable
 
 pytestmark = pytest.mark.anyio
 
@@ -83,6 +83,12 @@ async def test_an_engine_that_says_nothing_is_believed_to_be_busy_for_a_bounded_
     engine.now += 60
     await settled(slots)
     assert released == ["a"]
+
+
+def test_an_engine_that_takes_long_to_let_go_is_left_alone_for_a_second_once() -> None:
+    assert pause_s(0.5, 0.1, hushed=False) == 0.1  # an answer that is on its way comes at once
+    assert pause_s(1.5, 0.1, hushed=False) == QUIET_S > 1
+    assert pause_s(2.7, 0.1, hushed=True) == 0.1
 
 
 async def test_an_answer_without_cells_waits_for_those_of_one_that_is_leaving() -> None:

@@ -9,6 +9,10 @@ An engine notices a dropped connection at its next write and lets go of the slot
 later. Until then its KV cells are not free, whatever the node thinks: given on at once they would
 be granted twice, and an engine that runs out of cells fails everyone. So what such an answer held
 is given back when the engine reports fewer running slots than that.
+
+llama.cpp also looks at its connections after a second in which nobody was answered, and a report is
+an answer: asked all the time, it begins another chunk of a prompt that nobody waits for. So it is
+left alone for that second, once for each who leaves, where a chunk takes longer than that anyway.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from dataclasses import dataclass, field
 from helexa.core.errors import HelexaError, UpstreamConnectionError
 
 FIRST_PAUSE_S, MOST_PAUSE_S = 0.002, 0.1
+QUIET_AFTER_S, QUIET_S = 1.2, 1.1
 MOST_LEAVING_S = 20.0
 """An engine that has not let go by then is the watchdog's business, not that of who waits."""
 
@@ -41,15 +46,18 @@ class Slots:
         running: Asks the engine how many of its slots are busy.
         clock: Monotonic seconds.
         most_s: How long an answer may be leaving.
+        quiet_after_s: When the engine is left alone for a second; ``inf`` is never.
     """
 
     running: Callable[[], Awaitable[int]]
     clock: Callable[[], float]
     most_s: float = MOST_LEAVING_S
+    quiet_after_s: float = QUIET_AFTER_S
     _taken: dict[object, int] = field(default_factory=dict)
     _leaving: list[_Leaving] = field(default_factory=list)
     _bell: asyncio.Event = field(default_factory=asyncio.Event)
     _asking: asyncio.Task[None] | None = None
+    _hushed: float = float("-inf")
 
     @property
     def leaving(self) -> int:
@@ -94,8 +102,19 @@ class Slots:
             while free < asked and self._leaving[free].since <= late:
                 free += 1
             self._release(free)
-            await asyncio.sleep(pause)
+            await asyncio.sleep(self._pause_s(pause))
             pause = min(MOST_PAUSE_S, 2 * pause) if not free else FIRST_PAUSE_S
+
+    def _pause_s(self, usual: float) -> float:
+        """How long to wait before the engine is asked again."""
+        if not self._leaving or self._taken:  # answers to others wake it all the same
+            return usual
+        now, last = self.clock(), self._leaving[-1].since
+        waited, hushed = now - last, self._hushed >= last
+        pause = pause_s(waited, usual, hushed=hushed, after_s=self.quiet_after_s)
+        if pause == QUIET_S:
+            self._hushed = now
+        return pause
 
     async def _busy(self) -> int:
         try:
@@ -112,6 +131,17 @@ class Slots:
         if gone:
             self._bell.set()
             self._bell.clear()
+
+
+def pause_s(waited: float, usual: float, *, hushed: bool, after_s: float = QUIET_AFTER_S) -> float:
+    """Seconds until the engine is asked again; pure.
+
+    Args:
+        waited: Since the last of those who are leaving left.
+        hushed: It was left alone since then.
+        after_s: Least ``waited`` for that.
+    """
+    return QUIET_S if waited >= after_s and not hushed else usual
 
 
 def releasable(leaving: list[int], still_running: int) -> int:
