@@ -165,7 +165,7 @@ async def alone(path: Path, scratch: Path) -> Rows:
 
 
 @click.command(help=__doc__)
-@click.option("--tokens", default=768, show_default=True, help="Length of the prompt.")
+@click.option("--tokens", default=384, show_default=True, help="Length of the prompt.")
 @click.option("--format", "quant", type=click.Choice(QUANTS), default=QWEN3_0_6B.quant)
 @report.json_option
 def main(tokens: int, quant: str, json_file: Path | None) -> None:
