@@ -137,14 +137,15 @@ class AnswerStream:
 
         Returns nothing for what is not that simple; ``push`` then takes it.
         """
-        meter, taken, clear = self.meter, self._taken, self._clear
-        if not clear or self._tail or taken != meter.prompt + meter.output:
+        meter, clear, splicer = self.meter, self._clear, self.splicer
+        if not clear or self._tail or splicer is None:
             return b""
-        out = b"" if self.splicer is None else self.splicer(chunk, clear)
+        before = meter.output
+        out = splicer(chunk, clear)
         if out:
-            fresh = meter.prompt + meter.output - taken
+            fresh = meter.output - before
             self._clear = clear - fresh
-            self._taken = taken + fresh
+            self._taken += fresh
             self.gate.used += fresh
         return out
 
@@ -228,9 +229,11 @@ class AnswerStream:
         return self._step(out, None)
 
     def _measured(self) -> int:
-        """Tokens that need no thought: they fit the cells that are held now, and the grant is calm
-        about them."""
+        """Tokens that need no thought: all before them are paid for, they fit the cells that are
+        held now, and the grant is calm about them."""
         meter, left = self.cleaner.meter, self.gate.calm
+        if self._taken != meter.prompt + meter.output:
+            return 0
         held = self.cells.cells - max(meter.prompt, meter.prompt_processed) - meter.output
         return max(0, held if left is None else min(left, held))
 

@@ -32,6 +32,9 @@ def _chunk_head(size: int) -> bytes:
 CHUNK_HEADS = tuple(_chunk_head(size) for size in range(1024))
 """By the size of a whole chunk, how it begins; nearly every token is one that is this small."""
 
+SIZE_LINES = tuple(b"%x\r\n" % size for size in range(1024))
+"""By the size of a chunk's body, the line before it."""
+
 CHUNK_BODIES = tuple(size - len(head) - 2 for size, head in enumerate(CHUNK_HEADS))
 """By the size of a whole chunk, the bytes of its body."""
 

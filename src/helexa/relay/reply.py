@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from helexa.relay.http1 import DateHeader
+from helexa.relay.plainly import SIZE_LINES
 
 if TYPE_CHECKING:
     from helexa.relay.server import ServerProtocol
 
 _NO_CONTENT = frozenset((204, 304))  # RFC 9110, 8.6: no body, and 204 no content-length either
+_SMALL = len(SIZE_LINES)
 _COPIED = 65_536  # a body below this travels in one write with its head
 
 
@@ -141,7 +143,10 @@ class Reply:
             return
         size = len(data)
         self.bytes_sent += size
-        self.transmit(b"%x\r\n%b\r\n" % (size, data) if self._chunked else data)
+        if self._chunked:  # formatting costs twice as much as adding
+            line = SIZE_LINES[size] if size < _SMALL else b"%x\r\n" % size
+            data = line + data + b"\r\n"
+        self.transmit(data)
 
     def end(self, last: bytes = b"") -> None:
         """Finish a streamed answer, with ``last`` as its final bytes.
