@@ -99,7 +99,7 @@ soak: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/bench_store.py
 
 # All of them run, whichever miss a bar; results are kept as JSON in out/ where they are offered.
-BENCHMARKS ?= start stack sizes gateway ledger hops streams prompt dialects node batching fairness memory_plan prefill_chunks routing bench_probe bench_verdicts cold_start hub editor_bridge vllm
+BENCHMARKS ?= start idle stack sizes gateway ledger hops streams prompt dialects node batching fairness memory_plan prefill_chunks routing bench_probe bench_verdicts cold_start hub editor_bridge vllm
 bench: $(VENV)/.installed-dev
 	@mkdir -p out; failed=""; for name in $(BENCHMARKS); do \
 		$(BIN)/python benchmarks/$$name.py --json out/$$name.json $(ARGS) || failed="$$failed $$name"; \

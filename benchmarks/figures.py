@@ -29,6 +29,7 @@ ORDER = (
     "hub",
     "thrash",
     "start",
+    "idle",
     "stack",
     "sizes",
     "node",
