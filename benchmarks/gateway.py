@@ -59,6 +59,7 @@ ROWS = (
     Row("streamed event, paced 10 ms, 128 streams", 1.2, 128, 10, True),
 )
 LITELLM_PART = 0.01
+TOKENS = 64
 
 
 @dataclass
@@ -190,14 +191,20 @@ def start(
 
 
 def run(
-    names: Sequence[str], peers_folder: Path | None, count: int, seconds: float, rows: Sequence[Row]
+    names: Sequence[str],
+    peers_folder: Path | None,
+    count: int,
+    seconds: float,
+    rows: Sequence[Row],
+    tokens: int = TOKENS,
 ) -> Report:
     """Start, measure, stop."""
     command = f"python benchmarks/gateway.py --rounds {count} --seconds {seconds:g}"
+    command += f" --tokens {tokens}" if tokens != TOKENS else ""
     found = report.report("gateway", "the price of a relayed request and token", command)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="helexa-bench-")))
-        stub = Stub(scratch)
+        stub = Stub(scratch, f"--tokens={tokens}")
         stack.callback(stub.stop)
         targets = start(names, peers.Tools(peers_folder, scratch), stub, stack)
         cells = rounds(stub, targets, rows, count, seconds)
@@ -212,6 +219,7 @@ def run(
 @click.command(help=__doc__)
 @click.option("--seconds", default=3.0, show_default=True, help="Length of one round.")
 @click.option("--rounds", "count", default=5, show_default=True, help="Rounds; medians count.")
+@click.option("--tokens", default=TOKENS, show_default=True, help="Events of a streamed answer.")
 @click.option("--only", default=",".join(STARTS), show_default=True, help="Targets to measure.")
 @click.option("--rows", default="1,2,3", show_default=True, help="Rows of the table.")
 @click.option(
@@ -225,6 +233,7 @@ def run(
 def main(
     seconds: float,
     count: int,
+    tokens: int,
     only: str,
     rows: str,
     peers_folder: Path | None,
@@ -237,7 +246,7 @@ def main(
     chosen = [ROWS[int(number) - 1] for number in rows.split(",")]
     folder = peers_folder.resolve() if peers_folder else None
     try:
-        found = run(names, folder, count, seconds, chosen)
+        found = run(names, folder, count, seconds, chosen, tokens)
     except Failed as error:
         raise click.ClickException(str(error)) from error
     report.finish(found, json_file)
