@@ -28,7 +28,7 @@ from helexa.core.errors import InsufficientQuota, RateLimitExceeded, ServiceUnav
 from helexa.core.fleet import RequestRecord
 from helexa.core.logging import get_logger
 from helexa.core.principal import Cap, Principal, Window
-from helexa.cortex.ledger import blocks, durable, lives
+from helexa.cortex.ledger import blocks, lives, outbox
 from helexa.cortex.ledger.base import Grant, Settlement
 from helexa.cortex.ledger.book import Book
 from helexa.cortex.ledger.database import Database, LedgerUnavailable
@@ -342,8 +342,8 @@ def check(urls: Callable[[], str], examples: int) -> None:
 
 @pytest.fixture(autouse=True)
 def quick_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(durable, "FLUSH_S", 0.001)
-    monkeypatch.setattr(durable, "RETRY_S", 0.001)
+    monkeypatch.setattr(outbox, "FLUSH_S", 0.001)
+    monkeypatch.setattr(outbox, "RETRY_S", 0.001)
     monkeypatch.setattr(blocks, "AFTER_FAILURE_S", 0.001)
 
 

@@ -34,7 +34,7 @@ def lose_answers(monkeypatch: pytest.MonkeyPatch, rig: Rig, number: int) -> list
             raise LedgerUnavailable("the connection is gone")
 
     monkeypatch.setattr(rig.store._db, "transaction", lossy)
-    monkeypatch.setattr("helexa.cortex.ledger.durable.RETRY_S", 0.01)
+    monkeypatch.setattr("helexa.cortex.ledger.outbox.RETRY_S", 0.01)
     return left
 
 
@@ -59,7 +59,7 @@ async def test_a_batch_that_cannot_be_written_is_tried_until_it_is(
             raise LedgerUnavailable("disk full")
 
     monkeypatch.setattr(spend, "write_batch", fails)
-    monkeypatch.setattr("helexa.cortex.ledger.durable.RETRY_S", 0.01)
+    monkeypatch.setattr("helexa.cortex.ledger.outbox.RETRY_S", 0.01)
     rig.end("a", 10)
     await rig.book.written()
     assert failures == [0]
@@ -153,7 +153,7 @@ async def test_a_block_is_found_also_when_a_batch_was_lost_with_it(
     while rig.store._writer._jobs.empty():
         await asyncio.sleep(0)
     rig.end("a", 700)
-    rig.durable._flush()
+    rig.durable._outbox._flush()
     left = lose_answers(monkeypatch, rig, 1)
     gate.set()
     assert await asked

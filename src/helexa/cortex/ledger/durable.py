@@ -6,10 +6,8 @@
     give back ─────┘
     lease  ────────────────────────────────────▶ writer ─▶ free tokens
 
-One batch is on its way at a time; one that could not be written is tried again until it is, while
-its tokens stay in our blocks. Batches have numbers, so one whose answer was lost is not written
-twice. So a crash at any moment leaves the store with blocks that cover
-whatever the nodes' records will say.
+What is not written yet stays in our blocks. So a crash at any moment leaves the store with blocks
+that cover whatever the nodes' records will say.
 """
 
 from __future__ import annotations
@@ -19,30 +17,23 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from helexa.core.errors import ServiceUnavailable
 from helexa.core.logging import Logger
 from helexa.core.principal import Cap
 from helexa.cortex.ledger import leasing, lives, spend
 from helexa.cortex.ledger.backing import Neighbours, State
 from helexa.cortex.ledger.base import RequestKey, Settlement
-from helexa.cortex.ledger.batches import Pending, batch_of
 from helexa.cortex.ledger.database import Database
 from helexa.cortex.ledger.leasing import Ask
+from helexa.cortex.ledger.outbox import FREED, Outbox
 from helexa.cortex.ledger.scope import Account, Leased, Scope
-from helexa.cortex.ledger.spend import Fenced
 from helexa.cortex.ledger.store import Store
 
-FLUSH_S: Final = 0.25
-HURRY_S: Final = 0.05
-"""Between two batches if somebody waits for one: a large batch costs half as much by the row."""
-
-RETRY_S: Final = 0.5
 IDLE_S: Final = 1.0
 """Where other gateways want it too, free tokens that nobody took for so long are given back."""
 
 CLEAN_S: Final = 60.0
 
-_WANTED, _FREED = "wanted", "freed"
+_WANTED: Final = "wanted"
 
 GRACE_S: Final = 5.0
 """Between the end of a life's lease and its tokens going to others."""
@@ -76,13 +67,9 @@ class Durable:
         self._log = log
         self._lost = lost
         self._loop = asyncio.get_running_loop()
-        self._collecting = Pending()
-        self._writing: Pending | None = None
-        self._armed: asyncio.TimerHandle | None = None
-        self._flushed = 0.0
+        self._outbox = Outbox(store, self.life, self._now_ms, log, self._fence)
         self._asks: list[tuple[Ask, Callable[[Leased | Exception], None]]] = []
         self._asking = False
-        self._number = 0
         self._at = 0
         self._renewed = self._cleaned = time.monotonic()
         self._may_grant_until = self._renewed + lease_s
@@ -103,7 +90,7 @@ class Durable:
                 return
             if word == _WANTED:
                 neighbours.wanted(scope, int(life))
-            elif word == _FREED:
+            elif word == FREED:
                 neighbours.freed(scope)
 
         if self.shared:
@@ -158,10 +145,9 @@ class Durable:
         Args:
             batch: The number of the last batch that the store has.
         """
-        pending = self._writing
-        if pending is None or batch < self._number:
+        paid = self._outbox.unheard(batch)
+        if paid is None:
             return found
-        paid = {scope.name: tokens for scope, tokens in pending.paid.items()}
         return [
             Leased(
                 answer.tokens,
@@ -173,13 +159,13 @@ class Durable:
 
     def give_back(self, scope: Scope) -> None:
         """See ``Backing.give_back``."""
-        pending = self._collecting
-        pending.returned.add(scope)
+        outbox = self._outbox
+        outbox.collecting.returned.add(scope)
         if scope.short(self._now()):
-            pending.wanted.add(scope.name)
-            self._at_once()
-        elif self._armed is None:
-            self._armed = self._loop.call_later(FLUSH_S, self._flush)
+            outbox.collecting.wanted.add(scope.name)
+            outbox.at_once()
+        else:
+            outbox.soon()
 
     def settled(
         self,
@@ -192,15 +178,16 @@ class Durable:
         state: State,
     ) -> None:
         """See ``Backing.settled``."""
-        pending, who = self._collecting, account.principal
+        outbox, who = self._outbox, account.principal
+        pending = outbox.collecting
         pending.accounts.add(account)
         pending.lines += (  # the values of a ``Line``; the time is filled in when it is written
             last.request_id, last.attempt, self.life, state, 0, who.account_id, who.key_id,
             last.node, last.model, granted, prompt + completion, prompt, completion, last.cached,
             last.reasoning, overrun, 1 if last.estimated else 0,
         )  # fmt: skip
-        if self._armed is None:
-            self._armed = self._loop.call_later(FLUSH_S, self._flush)
+        if outbox.armed is None:
+            outbox.soon()
 
     def discarded(
         self,
@@ -211,91 +198,17 @@ class Durable:
     ) -> None:
         """See ``Backing.discarded``."""
         self.settled(account, last, granted, 0, 0, 0, "discarded")
-        future = self._promise(self._collecting)
+        future = self._outbox.promise(self._outbox.collecting)
         future.add_done_callback(lambda done: None if done.exception() else written())
 
     def heard(self, key: RequestKey, account: Account, granted: int, used: int) -> None:
         """See ``Backing.heard``."""
-        self._collecting.running[key] = (account, granted, used)
-        if self._armed is None:
-            self._armed = self._loop.call_later(FLUSH_S, self._flush)
-
-    # ── batches ─────────────────────────────────────────────────────────────────────────────
+        self._outbox.collecting.running[key] = (account, granted, used)
+        self._outbox.soon()
 
     async def written(self) -> None:
-        """Wait until everything settled so far is durable."""
-        if self._fenced:
-            raise _taken_over()
-        pending = self._collecting or self._writing
-        if pending is not None:
-            await self._promise(pending)
-
-    def _promise(self, pending: Pending) -> asyncio.Future[None]:
-        """Done when ``pending`` is durable, which is hurried."""
-        future: asyncio.Future[None] = self._loop.create_future()
-        pending.waiters.append(future)
-        self._hurry()
-        return future
-
-    def _hurry(self) -> None:
-        """Somebody waits for what is being collected."""
-        if self._armed is not None:
-            self._armed.cancel()
-        soon = max(self._loop.time(), self._flushed + min(HURRY_S, FLUSH_S))
-        self._armed = self._loop.call_at(soon, self._flush)
-
-    def _at_once(self) -> None:
-        """Another gateway waits for what is being collected."""
-        if self._armed is not None:
-            self._armed.cancel()
-        self._armed = self._loop.call_later(0, self._flush)
-
-    def _flush(self) -> None:
-        self._armed = None
-        if self._writing is not None or not self._collecting or self._fenced:
-            return
-        self._flushed = self._loop.time()
-        self._writing, self._collecting = self._collecting, Pending()
-        self._writing.close()
-        self._number += 1
-        self._write()
-
-    def _write(self) -> None:
-        pending, number, at, life = self._writing, self._number, self._now_ms(), self.life
-        if pending is None:
-            return
-
-        def work(db: Database) -> None:
-            spend.write_batch(db, life, batch_of(pending, number, at, life))
-            for scope in pending.wanted:
-                db.notify(f"{life} {_FREED} {scope}")
-
-        self._store.submit(work, self._wrote)
-
-    def _wrote(self, outcome: object) -> None:
-        pending = self._writing
-        if pending is None:
-            return
-        if isinstance(outcome, Fenced):
-            self._fence()
-        elif isinstance(outcome, BaseException):
-            self._log.error("ledger: cannot write what was settled; trying again", why=str(outcome))
-            self._loop.call_later(RETRY_S, self._write)
-        else:
-            self._writing = None
-            for scope, found in pending.sums.items():
-                scope.written(found.requests, found.prompt, found.completion)
-            for scope, tokens in pending.paid.items():
-                scope.owed -= tokens
-            for future in pending.waiters:
-                if not future.done():
-                    future.set_result(None)
-            if self._collecting.wanted:
-                self._at_once()
-            elif self._collecting.waiters:
-                self._hurry()
-            elif self._collecting and self._armed is None:
-                self._armed = self._loop.call_later(FLUSH_S, self._flush)
+        """See ``Backing.written``."""
+        await self._outbox.written()
 
     def _now_ms(self) -> int:
         # A clock that steps back must not put spend into a bucket that leaves sooner.
@@ -348,10 +261,7 @@ class Durable:
         if not self._fenced:
             self._fenced = True
             self._log.error("ledger: another gateway has taken over what was ours")
-            for pending in (self._writing, self._collecting):
-                for future in pending.waiters if pending is not None else ():
-                    if not future.done():
-                        future.set_exception(_taken_over())
+            self._outbox.close()
             self._lost()
 
     async def close(self, *, clean: bool) -> None:
@@ -365,10 +275,6 @@ class Durable:
         if clean and not self._fenced:
             life, at = self.life, self._now_ms()
             await self._store.write(lambda db: lives.end(db, life, life, at, away=False))
-
-
-def _taken_over() -> ServiceUnavailable:
-    return ServiceUnavailable("Another gateway keeps this one's ledger now.", retry_after_s=5)
 
 
 def _ignore(outcome: object) -> None:
