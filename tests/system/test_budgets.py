@@ -118,14 +118,7 @@ def test_a_node_killed_before_the_first_byte_of_a_plain_answer_is_not_paid_for_w
 ) -> None:
     """Promise 2: ended by our own fault before any output: 0, whatever the node's record says."""
     stack = start_stack("lease_secs = 60")
-    with ThreadPoolExecutor(1) as pool:
-        asking = pool.submit(stack.ask, endless(8000), "sk-meter")
-        (record,) = until(
-            lambda: [r for r in stack.node.get("/requests") if r.get("output", 0) > 9]
-        )
-        stack.node.stop(signal.SIGKILL)
-        refused = asking.result(60)
-    assert refused.status_code == 502, refused.text
+    record, refused = lose_a_plain_answer(stack)
     # Nothing is held for it, though its node is still away.
     assert stack.settled("sk-meter")["spent_tokens"] == 0
     stack.revive_node()
@@ -140,6 +133,35 @@ def test_a_node_killed_before_the_first_byte_of_a_plain_answer_is_not_paid_for_w
     assert stack.get("/v1/usage", "sk-meter")["spent_tokens"] == 0
     assert rows(stack, "meter") == {record["request_id"]: 0}
     assert verify(stack) == 0
+
+
+def test_nor_is_it_by_the_next_life_of_a_gateway_that_is_killed_as_well(
+    start_stack: StartStack,
+) -> None:
+    stack = start_stack("lease_secs = 60")
+    record, _ = lose_a_plain_answer(stack)
+    until(lambda: rows(stack, "meter") == {record["request_id"]: 0})
+    stack.cortex.stop(signal.SIGKILL)
+    stack.cortex.start()
+    stack.revive_node()
+    until(lambda: stack.node.get("/requests") == [], timeout_s=60)
+    until(lambda: lives(stack) == 1, timeout_s=60)
+    assert stack.settled("sk-meter")["spent_tokens"] == 0
+    assert rows(stack, "meter") == {record["request_id"]: 0}
+    assert verify(stack) == 0
+
+
+def lose_a_plain_answer(stack: Stack) -> tuple[dict[str, Any], httpx.Response]:
+    """Kill the node while it computes one; its record as last seen, and what the client got."""
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(stack.ask, endless(8000), "sk-meter")
+        (record,) = until(
+            lambda: [r for r in stack.node.get("/requests") if r.get("output", 0) > 9]
+        )
+        stack.node.stop(signal.SIGKILL)
+        refused = asking.result(60)
+    assert refused.status_code == 502, refused.text
+    return record, refused
 
 
 def rows(stack: Stack, account: str) -> dict[str, int]:
