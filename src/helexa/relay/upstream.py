@@ -107,6 +107,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_delays_acks",
         "_headers",
         "_informational",
+        "_internet",
         "_keep",
         "_length",
         "_on_idle",
@@ -134,6 +135,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._on_idle = on_idle
         self._outbox = outbox
         self._delays_acks = delay_acks
+        self._internet: tuple[int, int, int, int] | None = None  # family, type, protocol, number
         self._boxed = -1
         self._transport: Any = None
         self._write: Any = None
@@ -223,6 +225,9 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
         self._write = transport.write  # type: ignore[attr-defined]  # bound once: for every request
+        sock = transport.get_extra_info("socket") if self._delays_acks else None
+        if sock is not None and sock.family in _INTERNET:
+            self._internet = (int(sock.family), int(sock.type), sock.proto, sock.fileno())
 
     def data_received(self, data: bytes) -> None:
         forward = self.forward
@@ -322,10 +327,15 @@ class UpstreamConnection(asyncio.Protocol):
         Linux sends an acknowledgement with each read while it takes a connection for one-way.
         Where a piece comes alone for 40 ms it goes back to that by itself (tcp(7)).
         """
-        sock = self._transport.get_extra_info("socket")
-        if _QUICKACK is not None and sock is not None and sock.family in _INTERNET:
-            with contextlib.suppress(OSError):  # broken just now: its end says so
+        if self._internet is None or _QUICKACK is None or self._closed:
+            return
+        # What the transport gives out for its socket takes five times as long for this.
+        with contextlib.suppress(OSError):  # broken just now: its end says so
+            sock = socket.SocketType(*self._internet)
+            try:
                 sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 0)
+            finally:
+                sock.detach()  # the descriptor is the transport's
 
     # ── httptools ───────────────────────────────────────────────────────────────────────────
 
