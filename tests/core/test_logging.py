@@ -6,6 +6,7 @@ import logging
 import os
 import pty
 import threading
+import time
 import warnings
 from typing import Any
 
@@ -184,6 +185,19 @@ def test_a_batch_is_logged_in_order_and_what_is_beyond_the_bound_is_counted() ->
         "who": "first",
     }
     assert {"event": "log lines dropped", "count": 2}.items() <= shown[-1].items()
+
+
+def test_a_batch_that_was_written_makes_room_for_as_many_lines() -> None:
+    stream = io.StringIO()
+    sink = LogSink("info", stream, bound=3)
+    for batch in range(1, 6):
+        sink.emit_lines(told("a", "line\nbreak", "c"))
+        deadline = time.monotonic() + 30
+        while len(stream.getvalue().splitlines()) < 3 * batch and time.monotonic() < deadline:
+            time.sleep(0.001)
+    sink.close()
+    assert sink.dropped == 0
+    assert [line["who"] for line in lines(stream)] == ["a", "line\nbreak", "c"] * 5
 
 
 def test_a_line_of_a_batch_that_json_cannot_say_does_not_take_the_others_along() -> None:
