@@ -1,4 +1,4 @@
-"""The end of an exchange: headers, the closing comment, metrics, one log line."""
+"""The end of an exchange: the closing comment, metrics, one log line."""
 
 from __future__ import annotations
 
@@ -10,33 +10,9 @@ import msgspec
 from helexa.core.logging import LogLine
 from helexa.cortex.exchange import billing
 from helexa.cortex.metrics import NONE
-from helexa.relay.attempt import Attempt
 
 if TYPE_CHECKING:
     from helexa.cortex.exchange.exchange import Exchange
-
-
-def answer_lines(exchange: Exchange, attempt: Attempt | None) -> bytes:
-    """Headers that say where the answer comes from and what is known of its time."""
-    placed, times = exchange.placed, exchange.times
-    if placed is None or attempt is None:
-        return b""
-    told = more = b""
-    for name, value in attempt.headers:
-        if name == b"x-helexa-queue-ms":
-            more += b"x-helexa-queue-ms: %b\r\n" % value
-            times.queued = int(value) / 1000 if value.isdigit() else 0.0
-        elif name == b"server-timing":
-            told += b", " + value
-    if placed.cold:
-        more += b"x-helexa-cold-start: true\r\n"
-    return b"x-helexa-node: %b\r\nserver-timing: gateway;dur=%.1f, upstream;dur=%.1f%b\r\n%b" % (
-        placed.node.encode("latin-1", "replace"),
-        (times.placed - times.received) * 1000,
-        ((attempt.first_at or exchange.desk.now()) - times.placed) * 1000,
-        told,
-        more,
-    )
 
 
 def queue_seconds(exchange: Exchange) -> float:

@@ -33,8 +33,8 @@ from helexa.cortex.exchange.desk import (
     Tried,
     Watcher,
 )
-from helexa.cortex.exchange.limits import limit_lines
-from helexa.cortex.exchange.route import EXPOSED, Asked, Route, Translate
+from helexa.cortex.exchange.lines import head_lines
+from helexa.cortex.exchange.route import Asked, Route, Translate
 from helexa.cortex.exchange.sender import Sender, sender_of
 from helexa.cortex.exchange.stream import StreamRelay
 from helexa.cortex.habits import Habit
@@ -54,9 +54,6 @@ from helexa.wire.translation import Translation
 
 T = TypeVar("T")
 
-CORS = b"access-control-allow-origin: *\r\naccess-control-expose-headers: %b\r\n" % (
-    ", ".join(EXPOSED).encode()
-)
 _MOST_DIGITS = 12  # of a deadline; longer ones are no deadline at all
 
 
@@ -321,18 +318,6 @@ class Exchange:
 
     # ── the way out ─────────────────────────────────────────────────────────────────────────
 
-    def head_lines(self, lines: bytes) -> bytes:
-        """``lines`` and those that every answer carries."""
-        lines += b"x-request-id: %b\r\n" % self.shown_id.encode("latin-1")
-        if self.route.dialect == "anthropic":
-            lines += b"request-id: %b\r\n" % self.shown_id.encode("latin-1")
-        if b"origin" in self.head.headers:
-            lines += CORS
-        sender = self.sender
-        if sender is not None and sender.limited:
-            lines += limit_lines(self.principal, self.desk.seats, self.desk.ledger, lines)
-        return lines
-
     def fail(self, error: HelexaError) -> None:
         """Say it, as a refusal while the status is open and as an event afterwards; and end."""
         if self.ended:
@@ -351,7 +336,7 @@ class Exchange:
             rendered = wire.render(error, dialect, self.shown_id)
             if self.watcher is not None:
                 self.watcher.response(rendered.body)
-            self.reply.send(rendered.status, self.head_lines(rendered.lines), rendered.body)
+            self.reply.send(rendered.status, head_lines(self, rendered.lines), rendered.body)
         self.close()
 
     def cancel(self) -> None:

@@ -28,6 +28,7 @@ from helexa.core.errors import (
 )
 from helexa.cortex.exchange import billing, closing
 from helexa.cortex.exchange.desk import Placed, Tried
+from helexa.cortex.exchange.lines import answer_lines, head_lines
 from helexa.cortex.exchange.stream import StreamRelay
 from helexa.relay.answer import Answer, StreamForm
 from helexa.relay.attempt import Attempt
@@ -81,7 +82,7 @@ def first(exchange: Exchange) -> None:
 def _open_stream(exchange: Exchange, *, show_usage: bool) -> StreamRelay:
     desk = exchange.desk
     translation = exchange.translation
-    form = StreamForm(exchange.head_lines(_SSE), lambda: keep_alive(exchange), desk.commit_s)
+    form = StreamForm(head_lines(exchange, _SSE), lambda: keep_alive(exchange), desk.commit_s)
     return StreamRelay(
         Answer(exchange.reply, form, desk.wheel, desk.loop),
         show_usage=show_usage,
@@ -112,7 +113,7 @@ def _begun(exchange: Exchange) -> bytes:
     """The first events of an answer have come: its prefill is done. Returns header lines."""
     if exchange.lease is not None:
         exchange.lease.started()
-    return closing.answer_lines(exchange, exchange.attempt)
+    return answer_lines(exchange, exchange.attempt)
 
 
 def _place(exchange: Exchange) -> None:
@@ -254,7 +255,7 @@ def _finish_plain(exchange: Exchange, attempt: Attempt) -> None:
         body = exchange.translation.plain(body)
     if exchange.watcher is not None:
         exchange.watcher.response(body)
-    lines = exchange.head_lines(_JSON) + closing.answer_lines(exchange, attempt)
+    lines = head_lines(exchange, _JSON) + answer_lines(exchange, attempt)
     exchange.reply.send(200, lines, body)
 
 
