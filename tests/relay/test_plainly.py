@@ -231,6 +231,14 @@ def test_bytes_behind_a_size_line_that_was_cut_are_not_taken_for_chunks() -> Non
     assert (heard.body, heard.end) == (b"a\n\n" + payload, "complete")
 
 
+def test_chunks_of_every_size_are_whole_ones_up_to_their_last_byte() -> None:
+    for size in [*range(1, 300), 1000, 1015, 1016, 4095, 4096, 70_000]:
+        chunks = b"%x\r\n%b\r\n" % (size, b"a" * size) * 2
+        assert whole_chunks(chunks) == 2 * size
+        assert whole_chunks(chunks[:-1]) == whole_chunks(chunks + b"\n") == 0
+        assert whole_chunks(b"0" + chunks) == whole_chunks(chunks[:-2] + b"a\n") == 0
+
+
 def test_one_small_chunk_is_known_by_its_size_alone() -> None:
     """What the path of a token compares with is what ``whole_chunks`` would find."""
     for size in range(1200):

@@ -38,6 +38,13 @@ SIZE_LINES = tuple(b"%x\r\n" % size for size in range(1024))
 CHUNK_BODIES = tuple(size - len(head) - 2 for size, head in enumerate(CHUNK_HEADS))
 """By the size of a whole chunk, the bytes of its body."""
 
+_SIZES = {
+    head: (size, body)
+    for size, (head, body) in enumerate(zip(CHUNK_HEADS, CHUNK_BODIES, strict=True))
+    if not head.startswith(b"-")
+}
+"""By how a small chunk begins, its size and its body's."""
+
 
 def whole_chunks(data: bytes) -> int:
     """Bytes of body in ``data`` if it is made of whole chunks and nothing else; else 0.
@@ -46,20 +53,26 @@ def whole_chunks(data: bytes) -> int:
     of a body (size 0) is none of these.
     """
     at, end, payload = 0, len(data), 0
+    known = _SIZES.get
     while at < end:
-        line = data.find(b"\r\n", at, at + _SIZE_LINE)
-        if line <= at:
+        # Two digits or three, as nearly every token has.
+        size, body = known(data[at : at + 4]) or known(data[at : at + 5]) or _sizes(data, at)
+        at += size
+        if not body or data[at - 2 : at] != b"\r\n":
             return 0
-        digits = data[at:line]
-        try:
-            size = int(digits, 16)
-        except ValueError:
-            return 0
-        at = line + 4 + size
-        if not size or b"%x" % size != digits or data[at - 2 : at] != b"\r\n":
-            return 0
-        payload += size
+        payload += body
     return payload if at == end else 0
+
+
+def _sizes(data: bytes, at: int) -> tuple[int, int]:
+    """The size of the chunk that begins at ``at``, and its body's; 0 where none does."""
+    line = data.find(b"\r\n", at, at + _SIZE_LINE)
+    digits = data[at:line]
+    try:
+        body = int(digits, 16) if line > at else 0
+    except ValueError:
+        body = 0
+    return (line - at + 4 + body, body) if b"%x" % body == digits else (0, 0)
 
 
 @lru_cache(1024)  # a node's answers differ in few lines; a quarter of a megabyte when full
