@@ -1,0 +1,184 @@
+"""What a request costs inside the node's own code, without the kernel and without the network.
+
+As ``chain.py`` for the gateway: a node is put together in this process, its gateway and its engine
+are pieces of Python that hand it bytes and take bytes from it. The engine speaks llama.cpp's
+dialect from a can. Compare two versions with ``PYTHONPATH=other/src``.
+
+    python benchmarks/node_chain.py [--batches 200]
+"""
+
+# ruff: noqa: SLF001  # it puts its own ends into a pool that would connect
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import tempfile
+import time
+from contextlib import ExitStack
+from itertools import pairwise
+from pathlib import Path
+
+import click
+import msgspec
+import uvloop
+from chain import CLIENTS, Wire
+from costless_neuron import TOKENS, Costless, script
+from kit import report
+from kit.report import Report, TableData
+from stub_node import STREAM_HEAD
+
+from helexa.core.fleet import Ack, LoadRequest
+from helexa.core.logging import configure, get_logger
+from helexa.neuron.build import engines
+from helexa.neuron.build.node import assemble_node
+from helexa.neuron.build.parts import gather
+from helexa.neuron.build.serve import make_desk, serve_app
+from helexa.neuron.registry.served import ServedModel
+from helexa.neuron.service import Node
+from helexa.neuron.settings import NeuronSettings
+from helexa.relay.http1 import Limits
+from helexa.relay.pool import UpstreamPool
+from helexa.relay.process import freeze_heap
+from helexa.relay.server import Connections, ServerProtocol
+from helexa.relay.upstream import UpstreamConnection
+
+SPARK = "helexa/spark"
+BODY = json.dumps(
+    {
+        "model": SPARK,
+        "messages": [{"role": "user", "content": "x" * 300}],
+        "max_tokens": TOKENS,
+        "stream": True,
+    }
+).encode()
+PARTS = ("asked", "first token", "other tokens", "ended")
+
+
+class Chain:
+    """A node between ``CLIENTS`` connections of a gateway and as many to its engine."""
+
+    def __init__(self, node: Node[ServedModel], connections: Connections) -> None:
+        self._node = node
+        self._asked: list[UpstreamConnection] = []
+        self._requests = 0
+        self._play = script()
+        self._clients = [self._client(connections) for _ in range(CLIENTS)]
+        pool = node.registry.serving(SPARK).pool
+        while pool._idle:
+            pool._close_oldest()
+        for _ in range(CLIENTS):
+            self._connect(pool)
+
+    @staticmethod
+    def _client(connections: Connections) -> ServerProtocol:
+        protocol = connections.protocol()
+        protocol.connection_made(Wire())
+        return protocol
+
+    def _connect(self, pool: UpstreamPool) -> None:
+        connection = pool._protocol()
+        connection.connection_made(Wire(lambda: self._asked.append(connection)))
+        pool.open += 1
+        pool._busy.add(connection)
+        pool._returned(connection, keep=True)
+
+    def _request(self) -> bytes:
+        self._requests += 1
+        head = (
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: node\r\ncontent-type: application/json\r\n"
+            f"x-helexa-gateway: bench;epoch=1\r\nx-request-id: req_{self._requests:026d}\r\n"
+            "x-helexa-attempt: 1\r\nx-helexa-account-id: account\r\nx-helexa-key-id: key\r\n"
+            f"x-helexa-grant: 4000\r\ncontent-length: {len(BODY)}\r\n\r\n"
+        )
+        return head.encode() + BODY
+
+    async def batch(self) -> list[float]:
+        """A batch of streams, each event by itself; seconds of each of ``PARTS``."""
+        requests = [self._request() for _ in self._clients]
+        marks = [time.thread_time()]
+        for client, request in zip(self._clients, requests, strict=True):
+            client.data_received(request)
+        while len(self._asked) < CLIENTS:
+            await asyncio.sleep(0)
+        asked, self._asked = self._asked, []
+        marks.append(time.thread_time())
+        first, *others = self._play.events
+        for connection in asked:
+            connection.data_received(STREAM_HEAD)
+            connection.data_received(first)
+        marks.append(time.thread_time())
+        for event in others:
+            for connection in asked:
+                connection.data_received(event)
+        marks.append(time.thread_time())
+        for connection in asked:
+            connection.data_received(self._play.tail)
+        while len(self._node.requests):
+            await asyncio.sleep(0)
+        marks.append(time.thread_time())
+        ended = [record for record in self._node.records.snapshot() if record.state == "complete"]
+        if self._node.acknowledge([Ack(r.request_id, r.attempt) for r in ended]) != CLIENTS:
+            raise click.ClickException("not every request was answered whole")
+        return [after - before for before, after in pairwise(marks)]
+
+
+async def measure(folder: Path, batches: int) -> dict[str, float]:
+    """CPU µs of each part of a request, lower quartiles."""
+    llamacpp = {"slots": 2 * CLIENTS, "ctx": 4096}
+    given = {"port": 0, "engines": {"llamacpp": llamacpp}}
+    settings = msgspec.convert(given, NeuronSettings)
+    settings = msgspec.structs.replace(settings, state_dir=folder)
+    parts = gather(settings, os.environ)
+    log = get_logger(role="neuron", node=parts.name)
+    node = assemble_node(parts, log)
+    app, bridge = serve_app(node, parts, make_desk(node, parts, log))
+    connections = Connections(app, parts.wheel, parts.loop, Limits())
+    parts.hardware.start()
+    try:
+        await node.registry.load(LoadRequest(SPARK))
+        freeze_heap()
+        chain, spent = Chain(node, connections), list[list[float]]()
+        for _ in range(batches):
+            spent.append(await chain.batch())
+            await asyncio.sleep(0)
+        warm = spent[len(spent) // 3 :]
+        columns = [sorted(column) for column in zip(*warm, strict=True)]
+        costs = [column[len(column) // 4] / CLIENTS * 1e6 for column in columns]
+        return dict(zip(PARTS, costs, strict=True))
+    finally:
+        await node.registry.close(1.0)
+        await bridge.close()
+        parts.records.close()
+        parts.hardware.stop()
+
+
+def run(batches: int) -> Report:
+    """Measure, and say it."""
+    setattr(engines, "LlamaCpp", Costless)  # noqa: B010 - the one seam, as in costless_neuron
+    command = f"python benchmarks/node_chain.py --batches {batches}"
+    found = report.report("node_chain", "a request inside the node", command)
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="helexa-chain-"))
+        log = stack.enter_context(Path(folder, "log").open("w"))
+        sink = configure("info", log)
+        stack.callback(sink.close)
+        costs = uvloop.run(measure(Path(folder) / "state", batches))
+    rows = [[name, f"{us:.1f}"] for name, us in costs.items()]
+    rows.append(["… each of them", f"{costs['other tokens'] / (TOKENS - 1):.2f}"])
+    found.tables.append(
+        TableData("CPU µs of the thread per streamed request, lower quartiles", ["", "µs"], rows)
+    )
+    return found
+
+
+@click.command(help=__doc__)
+@click.option("--batches", default=200, show_default=True, help=f"Of {CLIENTS} requests.")
+@report.json_option
+def main(batches: int, json_file: Path | None) -> None:
+    report.finish(run(batches), json_file)
+
+
+if __name__ == "__main__":
+    main()
