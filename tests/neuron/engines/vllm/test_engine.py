@@ -77,6 +77,16 @@ def test_settings_of_vllm_in_the_operators_environment_hold(facts: ModelFacts) -
     assert env["VLLM_CPU_OMP_THREADS_BIND"] == "0-7"
 
 
+def test_what_waits_on_a_cpu_sleeps_soon_and_on_gpus_spins_as_vllm_likes(
+    facts: ModelFacts,
+) -> None:
+    cpu = engine().launch(facts, PLAN, "m").env
+    plan = replace(PLAN, devices=(0,), extra={**PLAN.extra, "utilization": 0.9})
+    gpus = engine(CUDA).launch(facts, plan, "m").env
+    assert float(cpu["HELEXA_VLLM_SPIN_S"]) < 0.01
+    assert not {"HELEXA_VLLM_SPIN_S", "GOMP_SPINCOUNT"} & gpus.keys()
+
+
 def test_its_devices_are_those_of_the_plan(facts: ModelFacts) -> None:
     plan = replace(PLAN, devices=(2, 3), extra={**PLAN.extra, "utilization": 0.9})
     env = engine(CUDA, CUDA_VISIBLE_DEVICES="0").launch(facts, plan, "m").env

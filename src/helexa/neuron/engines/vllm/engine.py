@@ -35,7 +35,7 @@ from helexa.neuron.engines.vllm.planning import make_plan
 from helexa.neuron.engines.vllm.suits import unsuited
 from helexa.neuron.models.facts import ModelFacts
 
-_LAUNCHER = Path(__file__).with_name("launcher.py")
+LAUNCHER = Path(__file__).with_name("launcher.py")
 _PROBE_TIMEOUT_S = 120.0
 _INSTALL = (
     "give vLLM an environment of its own (python3 -m venv .venv-vllm; .venv-vllm/bin/pip install "
@@ -136,7 +136,7 @@ class Vllm(CompatibleEngine):
         config = {"argv": arguments(facts, plan, model_id, self._given), "api_key": key}
         python = self._build.python
         return Launch(
-            argv=(python, str(_LAUNCHER), "--engine", self.name, "--model", model_id),
+            argv=(python, str(LAUNCHER), "--engine", self.name, "--model", model_id),
             env=self._environment(plan, model_id),
             secret=msgspec.json.encode(config),
             api_key=key,
@@ -205,11 +205,13 @@ class Vllm(CompatibleEngine):
 
 
 def _cpu_environment(plan: Plan) -> dict[str, str]:
-    """Threads are counted, not bound to cores: the host has other work, other engines included."""
+    """Threads are counted, not bound to cores: the host has other work, other engines included.
+    Who waits sleeps soon, for the same reason: threads for each other, processes for a message."""
     return {
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "OMP_NUM_THREADS": str(plan.threads),
         "GOMP_SPINCOUNT": "300",
+        "HELEXA_VLLM_SPIN_S": "0.001",
     }
 
 

@@ -3,13 +3,16 @@
 Started by the supervisor as ``PYTHON launcher.py --engine vllm --model NAME``: the arguments are
 for whoever reads ``ps``, what counts comes in on stdin. The key is put into ``sys.argv``, which is
 this process's memory and not its command line. A second process waits for the end and sweeps up
-what vLLM leaves behind when it is killed: sockets, shared memory, its own workers.
+what vLLM leaves behind when it is killed: sockets, shared memory, its own workers. vLLM's workers
+import this file too, as ``__mp_main__``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
+import inspect
 import itertools
 import os
 import runpy
@@ -30,6 +33,8 @@ _POLL_S, _POLLS_A_NOTE = 0.05, 20
 _ROUNDS = 2
 _ENTRY = "vllm.entrypoints.launchers.api_server.entry"
 _OLD_ENTRY = "vllm.entrypoints.openai.api_server"
+_QUEUES = "vllm.distributed.device_communicators.shm_broadcast"
+_SPIN_S = "HELEXA_VLLM_SPIN_S"
 
 
 def name_shared_memory(group: int) -> None:
@@ -38,6 +43,22 @@ def name_shared_memory(group: int) -> None:
     vars(shared_memory)["_SHM_SAFE_NAME_LENGTH"] = 40
     config: dict[str, Any] = vars(process.current_process()).get("_config", {})
     config["semprefix"] = f"/helexa-{group}"
+
+
+def sleep_while_waiting() -> None:
+    """Where ``_SPIN_S`` is set: a process of vLLM's that waits for another spins only so long.
+
+    Its own way is a second from each message on, which while it decodes is always: the scheduler
+    takes a core from the threads that compute, for as long as they do. Behind the spinning it
+    waits for the notification that comes with every message.
+    """
+    seconds = os.environ.get(_SPIN_S)
+    if seconds is None:
+        return
+    condition: Any = getattr(importlib.import_module(_QUEUES), "SpinCondition", None)
+    if condition is not None and "busy_loop_s" in inspect.signature(condition).parameters:
+        briefly = functools.partialmethod(condition.__init__, busy_loop_s=float(seconds))
+        condition.__init__ = briefly
 
 
 def sweep_after(folder: Path) -> None:
@@ -150,3 +171,4 @@ if __name__ == "__main__":
     main()
 elif __name__ == "__mp_main__":  # a worker that vLLM has spawned
     name_shared_memory(os.getpgid(0))
+    sleep_while_waiting()
