@@ -3,7 +3,8 @@
 Two vLLM servers with the same arguments and the same model: one as ``vllm serve`` would start it,
 asked for a plain stream; the other started by a node. They take turns, there and back again, each
 first in every other round; the one that waits is stopped (SIGSTOP), because idle workers spin.
-Medians of the rounds' ratios count.
+Medians of the rounds' ratios count. With ``--started-alike`` the other server is started as a node
+starts it too, and asked on its own socket: what is left is what the hop costs.
 
 Two models: one of random weights in the shape of Qwen3-0.6B, whose steps take what a real model's
 take, and which carries the bar; and the built-in one, which decodes a token in a few milliseconds,
@@ -18,6 +19,7 @@ import contextlib
 import os
 import signal
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -35,7 +37,7 @@ from kit.paired import ratio, there_and_back
 from kit.process import Failed, Process, cpu_seconds, free_port, tree
 
 from helexa import spark
-from helexa.neuron.engines.base import Host
+from helexa.neuron.engines.base import Host, Launch
 from helexa.neuron.engines.vllm.build import VllmBuild, find_build
 from helexa.neuron.engines.vllm.engine import Vllm
 from helexa.neuron.models.inspect import inspect
@@ -45,7 +47,9 @@ from helexa.neuron.models.synthetic_folder import write_folder
 BAR = 0.97
 STREAMS = (1, 8)
 USAGE_TURNS = 4
-ARGS = ["--max-num-seqs", "10", "--max-model-len", "2048", "--kv-cache-memory-bytes", "536870912"]
+# A pool that holds eight prompts also as a node bounds them before it has seen the engine's count:
+# it lets all in at once, as vLLM does, and what is measured is the hop.
+ARGS = ["--max-num-seqs", "10", "--max-model-len", "2048", "--kv-cache-memory-bytes", "1073741824"]
 LONGEST_S = 150.0  # of the rounds with one model; on a machine that is slower, fewer rounds
 # Of an answer, at one stream and at eight: many, so that their beginning says little.
 LARGE_TOKENS, SMALL_TOKENS = {1: 32, 8: 128}, {1: 256, 8: 128}
@@ -63,36 +67,76 @@ class Side:
     """One of the two that are compared.
 
     Args:
+        port: Of this machine; or the path of a Unix socket.
         server: vLLM's process that speaks HTTP, one thread for all streams.
         pids: What is stopped while the other one has its turn.
+        key: What ``server`` demands.
         spent: CPU seconds of ``server``.
+        whole: CPU seconds of all its processes.
     """
 
-    port: int
+    port: int | str
     server: int
     pids: list[int]
+    key: str = ""
     rates: dict[int, list[float]] = field(default_factory=lambda: {n: [] for n in STREAMS})
     tokens: int = 0
     spent: float = 0.0
+    whole: float = 0.0
 
     def forget(self) -> None:
         """Nobody is warm in the first round."""
         self.rates = {streams: [] for streams in STREAMS}
-        self.tokens, self.spent = 0, 0.0
+        self.tokens, self.spent, self.whole = 0, 0.0, 0.0
 
 
-def start_bare(scratch: Path, model: str, engine: Vllm) -> tuple[Process, int]:
-    """The server alone, with the arguments a node would give it."""
+def launch_of(model: str, engine: Vllm) -> Launch:
+    """How a node would start it."""
     facts = inspect(Path(model), model)
     host = Host((), (), 24_000, 20_000, os.cpu_count() or 1)
-    plan = engine.plan(facts, host, {"cache_ram_mb": 256})
-    launch = engine.launch(facts, plan, model)
+    return engine.launch(facts, engine.plan(facts, host, {"cache_ram_mb": 256}), model)
+
+
+@contextmanager
+def started_bare(scratch: Path, launch: Launch) -> Iterator[Side]:
+    """The server alone, with the arguments and the environment a node would give it."""
     told = msgspec.json.decode(launch.secret)
     port = free_port()
     command = [launch.argv[0], "-m", "vllm.entrypoints.openai.api_server", *told["argv"]]
     command += ["--host", "127.0.0.1", "--port", str(port)]
     process = Process(command, scratch / "vllm.log", environ=launch.env)
-    return process, port
+    try:
+        wait_until_ready(process, port)
+        yield Side(port, process.pid, tree([process.pid]))
+    finally:
+        stop(process)
+
+
+@contextmanager
+def started_alike(scratch: Path, launch: Launch) -> Iterator[Side]:
+    """The server as a node starts it, asked without one. It ends when its stdin is closed."""
+    with (
+        (scratch / "vllm.log").open("ab") as log,
+        subprocess.Popen(
+            launch.argv,
+            env=launch.env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,
+        ) as child,
+    ):
+        assert child.stdin is not None
+        assert child.stdout is not None
+        try:
+            child.stdin.write(launch.secret + b"\n")
+            child.stdin.flush()
+            said = msgspec.json.decode(child.stdout.readline() or b"{}")
+            if "uds" not in said:
+                raise Failed(f"vLLM is not ready: {said.get('error', 'it ended')}")
+            yield Side(said["uds"], child.pid, tree([child.pid]), key=launch.api_key)
+        finally:
+            wake(tree([child.pid]))
 
 
 def wait_until_ready(process: Process, port: int, patience: float = 300.0) -> None:
@@ -141,32 +185,36 @@ def stop(process: Process) -> None:
 
 async def burst(side: Side, model: str, streams: int, tokens: int, **more: object) -> None:
     """``streams`` answers at once, to requests with ``more`` members."""
+    headers = {"authorization": f"Bearer {side.key}"} if side.key else {}
 
     async def client(number: int) -> None:
         text = f"Repeat: river stone {number}"
         switch = {"chat_template_kwargs": {"enable_thinking": False}, **more}
-        found = await chat.ask(side.port, chat.body(model, text, tokens, **switch))
+        asked = chat.body(model, text, tokens, **switch)
+        found = await chat.ask(side.port, asked, headers=headers)
         if not found.whole or found.tokens != tokens:
             raise Failed(f"an answer broke off: {found.status} {bytes(found.raw[-300:])!r}")
 
-    computed = cpu_seconds([-side.server])
+    everything = [-pid for pid in side.pids]
+    computed, whole = cpu_seconds([-side.server]), cpu_seconds(everything)
     began = time.perf_counter()
     await asyncio.gather(*(client(number) for number in range(streams)))
     side.rates[streams].append(streams * tokens / (time.perf_counter() - began))
     side.spent += cpu_seconds([-side.server]) - computed
+    side.whole += cpu_seconds(everything) - whole
     side.tokens += streams * tokens
 
 
 @contextmanager
-def both(scratch: Path, model: str, build: VllmBuild) -> Iterator[tuple[Side, Side, Node]]:
+def both(
+    scratch: Path, model: str, build: VllmBuild, *, alike: bool = False
+) -> Iterator[tuple[Side, Side, Node]]:
     """Bare vLLM and a node that serves the same, both ready and stopped."""
     scratch.mkdir()
     with ExitStack() as stack:
-        engine = Vllm(os.environ, build, ARGS)
-        bare, port = start_bare(scratch, model, engine)
-        stack.callback(stop, bare)
-        wait_until_ready(bare, port)
-        sides = [Side(port, bare.pid, tree([bare.pid]))]
+        launch = launch_of(model, Vllm(os.environ, build, ARGS))
+        start = started_alike if alike else started_bare
+        sides = [stack.enter_context(start(scratch, launch))]
         with awake(sides[0].pids):
             pass
         settings = SETTINGS.format(python=build.python, args=msgspec.json.encode(ARGS).decode())
@@ -223,21 +271,31 @@ def figures(
         else:
             note += f"; {'at least' if value >= BAR else 'less than'} {BAR}"
             made.append(report.Figure(label(name, streams), f"{value:.4g} ×", note=note))
-    made.append(report.Figure(f"{name}: the node's own CPU per token", f"{own_s * 1e6:,.0f} µs"))
-    mine, theirs = (side.spent / side.tokens * 1e6 for side in (ours, bare))
-    made.append(
+    return made + cpu_figures(name, bare, ours, own_s)
+
+
+def cpu_figures(name: str, bare: Side, ours: Side, own_s: float) -> list[report.Figure]:
+    """CPU per token: of the node, of vLLM's server, and of vLLM as a whole."""
+    server, served = (side.spent / side.tokens * 1e6 for side in (ours, bare))
+    whole, alone = (side.whole / side.tokens * 1e3 for side in (ours, bare))
+    return [
+        report.Figure(f"{name}: the node's own CPU per token", f"{own_s * 1e6:,.0f} µs"),
         report.Figure(
             f"{name}: CPU per token of vLLM's own server, under the node",
-            f"{mine:,.0f} µs",
-            note=f"bare: {theirs:,.0f} µs",
-        )
-    )
-    return made
+            f"{server:,.0f} µs",
+            note=f"bare: {served:,.0f} µs",
+        ),
+        report.Figure(
+            f"{name}: CPU per token of all of vLLM, under the node",
+            f"{whole:,.1f} ms",
+            note=f"bare: {alone:,.1f} ms",
+        ),
+    ]
 
 
 def cost_of_usage(bare: Side, model: str) -> report.Figure:
     """What counting by usage with every chunk would cost vLLM; see docs/decisions."""
-    plain, counted = (Side(bare.port, bare.server, bare.pids) for _ in range(2))
+    plain, counted = (Side(bare.port, bare.server, bare.pids, bare.key) for _ in range(2))
     usage = {"include_usage": True, "continuous_usage_stats": True}
     with awake(bare.pids):
         for _ in range(USAGE_TURNS):
@@ -256,10 +314,12 @@ def label(name: str, streams: int) -> str:
     return f"{name}, {'one stream' if streams == 1 else f'{streams} streams'}: tokens/s"
 
 
-def run(rounds: int, large_rounds: int) -> report.Report:
+def run(rounds: int, large_rounds: int, *, alike: bool) -> report.Report:
     """Measure both models, one after the other."""
     command = f"python benchmarks/vllm.py --rounds {rounds} --large-rounds {large_rounds}"
-    found = report.report("vllm", "tokens/s through a node, to bare vLLM", command)
+    command += " --started-alike" if alike else ""
+    other = "vLLM started alike" if alike else "bare vLLM"
+    found = report.report("vllm", f"tokens/s through a node, to {other}", command)
     build = find_build(None, os.environ)
     if build is None:
         why = "vLLM is not installed (make vllm-env)"
@@ -276,9 +336,10 @@ def run(rounds: int, large_rounds: int) -> report.Report:
         ):
             if not turns:
                 continue
-            with both(scratch / name, model, build) as (bare, ours, node):
+            with both(scratch / name, model, build, alike=alike) as (bare, ours, node):
                 own_s = compare(bare, ours, node, model, turns, tokens)
-                found.figures += figures(name, bare, ours, own_s, promised=model == large)
+                promised = model == large and not alike
+                found.figures += figures(name, bare, ours, own_s, promised=promised)
                 if model == small:
                     found.figures.append(cost_of_usage(bare, model))
     return found
@@ -289,10 +350,11 @@ def run(rounds: int, large_rounds: int) -> report.Report:
 @click.option(
     "--large-rounds", default=4, show_default=True, help="With the 0.6B shape; 0 is none."
 )
+@click.option("--started-alike", is_flag=True, help="Only the hop: both servers as nodes start it.")
 @report.json_option
-def main(rounds: int, large_rounds: int, json_file: Path | None) -> None:
+def main(rounds: int, large_rounds: int, started_alike: bool, json_file: Path | None) -> None:
     try:
-        found = run(rounds, large_rounds)
+        found = run(rounds, large_rounds, alike=started_alike)
     except Failed as error:
         raise click.ClickException(str(error)) from error
     report.finish(found, json_file)
