@@ -111,9 +111,10 @@ class StreamRelay:
             if not size:
                 return 0.0
             reply.bytes_sent += size
-        reply.transmit(data)
-        self.answer.last = now = self._now()
-        stamps = tail.stamps
+        # Python looks a slot up anew when it is called like a method; not when it is read first.
+        write, clock, stamps = reply.transmit, self._now, tail.stamps
+        write(data)
+        self.answer.last = now = clock()
         stamps.append(now)
         if len(stamps) >= MOST_STAMPS:
             tail.measure()
