@@ -59,6 +59,10 @@ async def answers(turn: Turn) -> None:
         turn.plain(PLAIN, lines="x-helexa-queue-ms: 12\r\n")
 
 
+PATIENT = "[gateway]\ncommit_ms = 60000\n"
+"""Settings for what is to be refused before the status is fixed, however slow the machine."""
+
+
 def refuses(status: int, code: str, **more: Any) -> Chat:
     """A node that answers every request with one refusal."""
 

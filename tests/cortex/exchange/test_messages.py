@@ -12,6 +12,7 @@ from tests.cortex.exchange.rig import (
     FINISH,
     KEYS,
     MODEL,
+    PATIENT,
     answers,
     delta,
     event,
@@ -122,7 +123,7 @@ async def test_a_nodes_refusal_comes_with_its_status_code_and_retry_after(
     more: dict[str, Any] = {"retry_after_s": 7} if status == 503 else {}
     if code == "context_length_exceeded":
         more = {"prompt_len": 70_000, "max": 65_536}
-    async with fleet(refuses(status, code, **more)) as (gateway, _):
+    async with fleet(refuses(status, code, **more), config=PATIENT) as (gateway, _):
         got = await gateway.ask({**ASK, "stream": stream}, path=PATH)
         error = json.loads(got.body)
         assert got.status == status

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cortex.exchange.rig import MODEL, answers, delta, event, fleet, refuses
+from tests.cortex.exchange.rig import MODEL, PATIENT, answers, delta, event, fleet, refuses
 from tests.cortex.fake_node import Turn
 from tests.relay.rig import client
 from tests.wire.responses.reading import check_order, said, sse, validate, validate_body
@@ -102,7 +102,10 @@ async def test_a_waiting_stream_repeats_in_progress() -> None:
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_nodes_refusal_keeps_its_status_and_code(stream: bool) -> None:
     more = {"prompt_len": 70_000, "max": 65_536}
-    async with fleet(refuses(400, "context_length_exceeded", **more)) as (gateway, _):
+    async with fleet(refuses(400, "context_length_exceeded", **more), config=PATIENT) as (
+        gateway,
+        _,
+    ):
         got = await gateway.ask({"input": "hi", "stream": stream}, path=PATH)
         assert got.status == 400
         assert json.loads(got.body)["error"]["code"] == "context_length_exceeded"
