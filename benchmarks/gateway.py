@@ -200,8 +200,11 @@ def run(
 ) -> Report:
     """Start, measure, stop."""
     command = f"python benchmarks/gateway.py --rounds {count} --seconds {seconds:g}"
-    command += f" --tokens {tokens}" if tokens != TOKENS else ""
-    found = report.report("gateway", "the price of a relayed request and token", command)
+    name, title = "gateway", "the price of a relayed request and token"
+    if tokens != TOKENS:
+        name, title = "gateway long answers", f"{title}, answers of {tokens} events"
+        command += f" --tokens {tokens}"
+    found = report.report(name, title, command)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="helexa-bench-")))
         stub = Stub(scratch, f"--tokens={tokens}")
