@@ -62,7 +62,7 @@ def test_a_place_that_caches_less_than_we_think_loses_our_trust_and_wins_it_back
     index = AffinityIndex()
     cache, ask = index.new(), conversation(1, 10)
     for share, trust in ((0.0, 0.05), (1.0, 1.0), (0.5, 0.5)):
-        for _ in range(40):
+        for _ in range(120):
             index.learn(cache, ask, 1000 * cache.trust, int(1000 * share), 0)
         assert abs(cache.trust - trust) < 0.01
 

@@ -83,6 +83,14 @@ def test_routing_keeps_prefixes_apart_and_nearly_as_fast_as_an_oracle() -> None:
     assert found["homes"].hits >= 0.95
 
 
+def test_a_fleet_that_is_nearly_full_keeps_finding_its_prefixes() -> None:
+    """Prompts that were pushed out once are no reason to take them round all nodes."""
+    trace = customers(134.0, 45.0, seed=0)
+    found = summary(Simulation(FleetSpec(), Routed).run(trace), after=15.0)
+    assert found.hits >= 0.98
+    assert found.first_p90 <= 2.0
+
+
 def test_every_request_is_served_once_and_in_time_order() -> None:
     result = Simulation(FleetSpec(), Routed).run(customers(60.0, 5.0, seed=4))
     for run in result.runs:

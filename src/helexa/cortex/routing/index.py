@@ -29,7 +29,10 @@ UNKNOWN_CAPACITY = 100_000.0
 
 _TOKEN_BITS = 24
 _TOKENS = (1 << _TOKEN_BITS) - 1
-_LEARNS = 0.2
+_LEARNS = 0.05
+"""A busy place has pushed out what we believe there now and then, and is trusted again later. Who
+lost trust faster sent such prompts elsewhere, where they pushed out others, without end."""
+
 _LEAST_TRUST = 0.05
 """Less would tell nothing apart, and nothing could win it back."""
 
