@@ -48,11 +48,12 @@ class _View:
         *,
         queued: bool,
         lacking: frozenset[str] = frozenset(),
+        before: _View | None = None,
     ) -> None:
         self.model = model  # its one name: what is kept of a request shares it
         self.decision = decision
         self.candidates = candidates
-        self.field = Field(candidates)
+        self.field: Field = Field(candidates, 0.0 if before is None else before.field.stale_at)
         self.queued = queued
         self.lacking = lacking
         self.unready = not isinstance(decision, Serve)
@@ -88,6 +89,7 @@ class FleetPlacer:
         self._profiles_seen: Profiles | None = None
         self._version_seen = -1
         self._views: dict[str, _View] = {}
+        self._last: dict[str, _View] = {}  # of the generation before
         self._turn = 0
 
     def find(
@@ -318,7 +320,7 @@ class FleetPlacer:
         ):
             if fleet is not self._fleet_seen:
                 self.leases.reconcile(fleet.nodes)
-            self._views.clear()
+            self._last, self._views = self._views, {}
             self._fleet_seen, self._profiles_seen, self._version_seen = fleet, profiles, version
         view = self._views.get(model)
         if view is None:
@@ -342,6 +344,7 @@ class FleetPlacer:
             candidates,
             queued=self._residency.queued(model),
             lacking=able.lacking(told),
+            before=self._last.get(model),
         )
 
     def _able(self, model: str, view: _View, need: str) -> _View:

@@ -67,15 +67,19 @@ class Field:
 
     How they stand is looked at anew every ``AGES_S``, also where nothing has happened: what lies
     unused in a full cache is worth less by then.
+
+    Args:
+        stale_at: When that is due: of the field that this one follows, so that a change of one
+            place does not make all of them be looked at; at once, if none is given.
     """
 
     __slots__ = ("candidates", "held", "stale_at", "works")
 
-    def __init__(self, candidates: Sequence[Candidate]) -> None:
+    def __init__(self, candidates: Sequence[Candidate], stale_at: float = 0.0) -> None:
         self.candidates = candidates
         self.works = [candidate.work for candidate in candidates]
         self.held = [work.cache.held for work in self.works]
-        self.stale_at = 0.0
+        self.stale_at = stale_at
 
     def renew(self, now: float) -> None:
         """Forget how they stood."""
