@@ -73,6 +73,15 @@ class Wire(asyncio.Transport):
     close = pause_reading = resume_reading = abort
 
 
+def connect(pool: UpstreamPool, asked: Callable[[UpstreamConnection], object]) -> None:
+    """Put a connection into a pool; ``asked`` is told whenever something is written to it."""
+    connection = pool._protocol()
+    connection.connection_made(Wire(lambda: asked(connection)))
+    pool.open += 1
+    pool._busy.add(connection)
+    pool._returned(connection, keep=True)
+
+
 class Chain:
     """A gateway between ``CLIENTS`` clients and as many connections to each node."""
 
@@ -85,14 +94,7 @@ class Chain:
             link = gateway.rooms.links.get(node.name)
             assert link is not None
             for _ in range(CLIENTS):
-                self._connect(link.pool)
-
-    def _connect(self, pool: UpstreamPool) -> None:
-        connection = pool._protocol()
-        connection.connection_made(Wire(lambda: self.asked.append(connection)))
-        pool.open += 1
-        pool._busy.add(connection)
-        pool._returned(connection, keep=True)
+                connect(link.pool, lambda node: self.asked.append(node))  # noqa: PLW0108 - renewed
 
     def _client(self, gateway: Gateway) -> ServerProtocol:
         protocol = gateway.front.listener.connections.protocol()

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 import uvloop
 from kit.process import LOAD_CORE, pinned
+from kit.seam import be_neuron_with
 from stub_node import Node, Play, Stage, answer, framed
 
 from helexa.neuron.engines import lifeline
@@ -113,15 +114,5 @@ def engine() -> None:
     uvloop.run(serve(report))
 
 
-def neuron() -> None:
-    """Be the node."""
-    from helexa.cli import main  # noqa: PLC0415 - one of two roles
-    from helexa.neuron.build import engines  # noqa: PLC0415
-
-    setattr(engines, "LlamaCpp", Costless)  # noqa: B010 - the one seam: it is named there
-    sys.argv[1:1] = ["neuron"]
-    main()
-
-
 if __name__ == "__main__":
-    engine() if "--engine" in sys.argv else neuron()
+    engine() if "--engine" in sys.argv else be_neuron_with(Costless)

@@ -23,7 +23,7 @@ from pathlib import Path
 import click
 import msgspec
 import uvloop
-from chain import CLIENTS, Wire
+from chain import CLIENTS, Wire, connect
 from costless_neuron import TOKENS, Costless, script
 from kit import report
 from kit.report import Report, TableData
@@ -39,7 +39,6 @@ from helexa.neuron.registry.served import ServedModel
 from helexa.neuron.service import Node
 from helexa.neuron.settings import NeuronSettings
 from helexa.relay.http1 import Limits
-from helexa.relay.pool import UpstreamPool
 from helexa.relay.process import freeze_heap
 from helexa.relay.server import Connections, ServerProtocol
 from helexa.relay.upstream import UpstreamConnection
@@ -69,20 +68,13 @@ class Chain:
         while pool._idle:
             pool._close_oldest()
         for _ in range(CLIENTS):
-            self._connect(pool)
+            connect(pool, lambda engine: self._asked.append(engine))  # noqa: PLW0108 - renewed
 
     @staticmethod
     def _client(connections: Connections) -> ServerProtocol:
         protocol = connections.protocol()
         protocol.connection_made(Wire())
         return protocol
-
-    def _connect(self, pool: UpstreamPool) -> None:
-        connection = pool._protocol()
-        connection.connection_made(Wire(lambda: self._asked.append(connection)))
-        pool.open += 1
-        pool._busy.add(connection)
-        pool._returned(connection, keep=True)
 
     def _request(self) -> bytes:
         self._requests += 1

@@ -7,10 +7,10 @@ The node is the real one. When an engine is ready its address goes to the file n
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import msgspec
+from kit.seam import be_neuron_with
 
 from helexa.neuron.engines.base import Address
 from helexa.neuron.engines.llamacpp.engine import LlamaCpp
@@ -30,15 +30,5 @@ def say(address: Address) -> None:
     Path(os.environ["HELEXA_ENGINE"]).write_bytes(msgspec.json.encode(address))
 
 
-def main() -> None:
-    """Be the node; the arguments are those of ``helexa neuron``."""
-    from helexa.cli import main as helexa  # noqa: PLC0415 - the seam below comes first
-    from helexa.neuron.build import engines  # noqa: PLC0415
-
-    setattr(engines, "LlamaCpp", Open)  # noqa: B010 - the one seam: it names it, we replace it
-    sys.argv[1:1] = ["neuron"]
-    helexa()
-
-
 if __name__ == "__main__":
-    main()
+    be_neuron_with(Open)

@@ -7,8 +7,9 @@ Everything of the node is real, the plan and its refusals too; the engine takes 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
+
+from kit.seam import be_neuron_with
 
 from helexa.neuron.engines.fake.engine import FakeEngine
 
@@ -22,15 +23,5 @@ class Slow(FakeEngine):
         super().__init__(environ)
 
 
-def main() -> None:
-    """Be the node; the arguments are those of ``helexa neuron``."""
-    from helexa.cli import main as helexa  # noqa: PLC0415 - the seam below comes first
-    from helexa.neuron.build import engines  # noqa: PLC0415
-
-    setattr(engines, "LlamaCpp", Slow)  # noqa: B010 - the one seam: it names it, we replace it
-    sys.argv[1:1] = ["neuron"]
-    helexa()
-
-
 if __name__ == "__main__":
-    main()
+    be_neuron_with(Slow)

@@ -26,6 +26,7 @@ from helexa.cortex.fleet.node import Pace
 from helexa.cortex.profiles import Profile, ProfileFile, Profiles
 from helexa.cortex.residency.owner import Residency
 from helexa.cortex.residency.world import Rules
+from helexa.cortex.routing.ask import Ask
 from helexa.cortex.routing.leases import LeaseTable
 from helexa.cortex.routing.placer import FleetPlacer
 
@@ -80,6 +81,18 @@ async def test_requests_spread_over_nodes_by_open_work(fake_node: Starter, model
         assert placed is not None
         assert placed.node == "n1"
         assert p.now("m", {"n0", "n1"}) is None
+
+
+async def test_a_report_makes_a_choice_look_anew_at_the_place_it_is_about(
+    fake_node: Starter, model: Model
+) -> None:
+    async with fake_node(model("m")) as one, fake_node(model("m")) as two, placing(one, two) as p:
+        assert p.now("m", NOBODY, Ask(seed=1)) is not None
+        field = p._views["m"].field
+        p._fleet_seen = None  # as after any report
+        assert p.now("m", NOBODY, Ask(seed=2)) is not None
+        assert p._views["m"].field is not field
+        assert p._views["m"].field.stale_at == field.stale_at > 0
 
 
 async def test_a_key_may_use_its_models_by_any_of_their_names(
