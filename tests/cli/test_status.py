@@ -69,6 +69,7 @@ def test_a_line_per_model_with_its_nodes(gateway: Gateway) -> None:
     assert done.exit_code == 0
     assert done.stdout.splitlines() == [
         "ok: 1 of 2 nodes healthy",
+        "  ! `helexa fleet status` says which node does not answer, and why",
         "helexa/spark  a (loaded)  8192 tokens",
         "big           asleep, could run on a, b",
     ]

@@ -218,6 +218,8 @@ def _node(node: dict[str, Any], glyphs: Any) -> list[str]:
     if under_way:
         facts.append(_doing(under_way))
     shown = [f"{node['name']}  {node['endpoint']}  {', '.join(facts)}"]
+    if node.get("error"):
+        shown.append(f"  ! {node['error']}")
     totals = {d["index"]: d for d in (node.get("discovery") or {}).get("devices", [])}
     for device in node.get("devices", []):
         used, free = device.get("vram_used_mb", 0), device.get("vram_free_mb", 0)

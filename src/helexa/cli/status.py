@@ -46,6 +46,8 @@ def lines(health: dict[str, Any], models: list[dict[str, Any]]) -> list[str]:
         f"  ! {u.get('model')} on {u.get('node')}: {u.get('detail') or u.get('reason')}"
         for u in health.get("unservable", [])
     ]
+    if healthy < total:
+        trouble.insert(0, "  ! `helexa fleet status` says which node does not answer, and why")
     width = max((len(m.get("id", "")) for m in models), default=0)
     return [head, *trouble, *(_model(m, width) for m in models)]
 

@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable
 
 from helexa.core.fleet import RequestRecord
+from helexa.core.logging import Logger
 from helexa.cortex.build.parts import Parts
 from helexa.cortex.fleet.client import HttpNode, tls_of
 from helexa.cortex.fleet.events import GrantLow
 from helexa.cortex.fleet.fleet import Fleet
+from helexa.cortex.fleet.news import NodeNews
 from helexa.cortex.fleet.roster import FleetDoor, Roster
 from helexa.cortex.fleet.shortcut import Shortcut
 from helexa.cortex.links import Links
@@ -18,6 +20,7 @@ from helexa.cortex.settings import NeuronSettings
 
 
 def make_fleet(
+    log: Logger,
     on_grant_low: Callable[[str, GrantLow], object],
     on_request_end: Callable[[str, RequestRecord], object],
 ) -> Fleet:
@@ -31,6 +34,7 @@ def make_fleet(
         rng=random.Random(),  # jitter, not secrets
         on_grant_low=on_grant_low,
         on_request_end=on_request_end,
+        on_node=NodeNews(log).heard,
     )
 
 

@@ -61,6 +61,7 @@ def make_rooms(parts: Parts) -> Rooms:
     kept = open_ledger(parts)
     keyring = make_keyring(parts, kept)
     fleet = make_fleet(
+        parts.log,
         lambda node, event: settler.on_grant_low(node, event),  # noqa: PLW0108
         lambda node, record: settler.on_request_end(node, record),  # noqa: PLW0108
     )

@@ -26,6 +26,7 @@ class Fleet:
         rng: For jitter.
         on_grant_low: Called with a node's name and its event.
         on_request_end: Called with a node's name and the final record.
+        on_node: Called with every new snapshot of one node.
         on_change: Called with every new snapshot, before anyone who waits for it.
     """
 
@@ -37,12 +38,14 @@ class Fleet:
         pace: Pace | None = None,
         on_grant_low: Callable[[str, GrantLow], object] = _ignore,
         on_request_end: Callable[[str, RequestRecord], object] = _ignore,
+        on_node: Callable[[NodeSnapshot], object] = lambda _: None,
         on_change: Callable[[FleetSnapshot], object] = lambda _: None,
     ) -> None:
         self._now = now
         self._rng = rng
         self._pace = pace or Pace()
         self._hooks = NodeHooks(self._changed, on_grant_low, on_request_end)
+        self._on_node = on_node
         self._on_change = on_change
         self._nodes: dict[str, NodeTask] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -136,6 +139,7 @@ class Fleet:
 
     def _changed(self, node: NodeSnapshot) -> None:
         if node.name in self._nodes:
+            self._on_node(node)
             self._publish()
 
     def _publish(self) -> None:
