@@ -159,8 +159,7 @@ def test_a_host_is_shown_by_its_hardware_and_never_by_its_name(
 
 @pytest.mark.parametrize(
     "query",
-    ["series?metric=speed", "runs?limit=-1", "runs?ok=maybe", "runs?since=x", "compare?a=x",
-     "runs/999999"],
+    ["series?metric=speed", "runs?limit=-1", "runs?ok=maybe", "runs?since=x", "compare?a=x"],
 )  # fmt: skip
 def test_a_query_that_makes_no_sense_is_refused_by_name(client: TestClient, query: str) -> None:
     answer = client.get(f"/api/{query}")
@@ -195,3 +194,42 @@ def test_a_database_that_comes_later_is_found(tmp_path: Path) -> None:
 def test_every_page_is_the_same_document_so_that_deep_links_work(client: TestClient) -> None:
     assert client.get("/").status_code == 200
     assert client.get("/trends/beast").text == client.get("/").text
+
+
+def test_a_machine_is_not_named_by_what_went_wrong_there_either(tmp_path: Path) -> None:
+    path = tmp_path / "bench.sqlite"
+    store = Store(path)
+    trouble = "POST http://10.0.0.1:13131/models/load answered 503: secret-host is full"
+    store.add(run(1.0, ok=False, error=trouble, scenario="cold"))
+    store.close()
+    client = TestClient(bench_app(Questions(path, BenchSettings(), "1")))
+    for question in ("/api/runs", "/api/runs/1"):
+        said = client.get(question).text
+        assert "10.0.0.1" not in said, said
+        assert "secret-host" not in said
+        assert "answered 503" in said
+
+
+@pytest.mark.parametrize("number", ["999999", "9" * 30])
+def test_a_run_that_does_not_exist_is_404_whatever_its_number(
+    client: TestClient, number: str
+) -> None:
+    assert client.get(f"/api/runs/{number}").status_code == 404
+
+
+def test_what_does_not_work_at_all_any_more_is_a_regression(tmp_path: Path) -> None:
+    path = tmp_path / "bench.sqlite"
+    store = Store(path)
+    store.add_many(run(1.0 + i, build="1.0+aaa") for i in range(5))
+    store.add_many(
+        run(9.0 + i, build="1.1+bbb", first=None, rate=None, ok=False, error="gone")
+        for i in range(2)
+    )
+    store.close()
+    client = TestClient(bench_app(Questions(path, BenchSettings(), "1")))
+    for answer in (
+        client.get("/api/regressions").json(),
+        [client.get("/api/summary").json()[0]["verdict"]],
+        client.get("/api/compare?a=1.0%2Baaa&b=1.1%2Bbbb").json()["cells"],
+    ):
+        assert [(v["word"], v["scenario"]) for v in answer] == [("broken", "chat:128")]

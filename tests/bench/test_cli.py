@@ -62,7 +62,8 @@ def seed(path: Path, factor: float) -> None:
 def test_once_measures_what_is_due_and_shows_each_run(bench: Any) -> None:
     done = bench("once", "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {"stored": 2, "failed": 0, "put_off": 0, "down": {}}
+    outcome = {"stored": 2, "failed": 0, "put_off": 0, "down": {}, "missing": {}}
+    assert json.loads(done.stdout) == outcome
     assert "[2/2] node  m  chat:8 #2  first token" in done.stderr
     again = bench("once")
     assert "nothing is due" in again.stderr
@@ -81,6 +82,29 @@ def test_compare_leaves_with_1_on_a_regression(bench: Any, factor: float, status
     assert ("slower" in done.stdout) == bool(status)
 
 
+def test_compare_leaves_with_1_on_a_scenario_that_does_not_work_any_more(bench: Any) -> None:
+    store = Store(bench.config.parent / "bench.sqlite")
+    store.add_many(run(1.0 + i, build="b1") for i in range(5))
+    store.add(run(9.0, build="b2", first=None, rate=None, ok=False, error="no tool call"))
+    store.close()
+    done = bench("compare", "b1", "b2")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "every run fails with b2; it worked with b1" in done.stdout
+    assert "every run fails with b2" in bench("report").stdout
+
+
+def test_a_report_says_which_cells_the_newest_build_has_not_reached(bench: Any) -> None:
+    store = Store(bench.config.parent / "bench.sqlite")
+    store.add_many(run(1.0, build="b1", scenario=name) for name in ("chat:8", "tools"))
+    store.add(run(2.0, build="b2"))
+    store.add(run(2.0, build="b2", scenario="chat:8"))
+    store.close()
+    said = bench("report").stdout
+    assert "not all measured with the newest build: `b2`, `b1`" in said
+    assert "| m | chat:8 | b2 |" in said
+    assert "| m | tools | b1 |" in said
+
+
 def test_compare_without_a_common_cell_says_so(bench: Any) -> None:
     seed(bench.config.parent / "bench.sqlite", 1.0)
     done = bench("compare", "b1", "nothing")
@@ -96,6 +120,9 @@ def test_scores_are_given_by_hand(bench: Any) -> None:
     assert bench("score", "1", "0.5").returncode == 0
     assert "Roses" not in bench("score").stdout
     assert bench("score", "99", "1").returncode == 2
+    for score in ("inf", "nan"):
+        assert bench("score", "1", score).returncode == 2
+    assert bench("score", "9" * 30, "1").returncode == 2
 
 
 def test_runs_are_exported(bench: Any, tmp_path: Path) -> None:
@@ -103,6 +130,8 @@ def test_runs_are_exported(bench: Any, tmp_path: Path) -> None:
     assert bench("export", "-").stdout.count("\n") == 11
     assert "10 runs written" in bench("export", str(tmp_path / "x.csv")).stdout
     assert bench("export", str(tmp_path / "x.doc")).returncode == 2
+    nowhere = bench("export", str(tmp_path / "no" / "x.csv"))
+    assert (nowhere.returncode, "cannot be written: No such" in nowhere.stderr) == (2, True)
 
 
 def test_swap_cost_prints_what_loading_costs(bench: Any) -> None:

@@ -49,8 +49,9 @@ def loaded(node: NodeProcess) -> bool:
 def test_two_nodes_and_a_bare_engine_are_measured_in_one_sweep(
     tmp_path: Path, foreign: str
 ) -> None:
-    settings = f'[[default_models]]\nmodel_id = "{SPARK}"\n'
+    settings = f'[[default_models]]\nmodel_id = "{SPARK}"\nengine = {{ slots = 3 }}\n'
     nodes = []
+    before = []
     targets = f'[[targets]]\nname = "bare"\nkind = "openai"\nendpoint = "{foreign}"\n'
     try:
         for name in ("one", "two"):
@@ -59,6 +60,7 @@ def test_two_nodes_and_a_bare_engine_are_measured_in_one_sweep(
             node = NodeProcess(folder, settings).start()
             nodes.append(node)
             until(partial(loaded, node))
+            before.append(node.client.get("/models").json()[0])
             targets += f'[[targets]]\nname = "{name}"\nkind = "neuron"\nendpoint = "{node.url}"\n'
         config = tmp_path / "bench.toml"
         config.write_text(
@@ -71,6 +73,10 @@ def test_two_nodes_and_a_bare_engine_are_measured_in_one_sweep(
             capture_output=True, text=True, timeout=55, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
+        # A cold start is of the model as the operator had it loaded, and leaves it like that.
+        after = [node.client.get("/models").json()[0] for node in nodes]
+        assert [m["loaded_as"] for m in after] == [{"model_id": SPARK, "engine": {"slots": 3}}] * 2
+        assert [m["limit"] for m in after] == [m["limit"] for m in before]
     finally:
         for node in nodes:
             node.stop()

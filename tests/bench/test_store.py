@@ -207,3 +207,32 @@ def test_export_to_csv_and_parquet_loses_nothing(path: Path, tmp_path: Path) -> 
 def test_there_is_no_database_yet_is_said_in_words(path: Path) -> None:
     with pytest.raises(StoreError, match="helexa bench once"):
         Reader(path)
+
+
+def test_killed_while_an_older_schema_is_brought_up_it_is_still_the_older_one(path: Path) -> None:
+    store = Store(path)
+    store.add(run(1.0))
+    store.close()
+    with sqlite3.connect(path) as db:
+        db.executescript(
+            "DROP TABLE cells; DROP TABLE lines; DROP TABLE builds; PRAGMA user_version = 1;"
+        )
+    db.close()
+    killed = (
+        "import os, sys; from pathlib import Path; from helexa.bench.store.store import Store; "
+        "Store._renew_cell = lambda *_: os.kill(os.getpid(), 9); Store(Path(sys.argv[1]))"
+    )
+    subprocess.run([sys.executable, "-c", killed, str(path)], check=False, timeout=60)
+    Store(path).close()
+    assert len(Reader(path).latest_cells(depth=9)) == 1
+
+
+def test_scenarios_are_listed_in_the_order_of_their_sizes(path: Path) -> None:
+    store = Store(path)
+    names = ["chat:128", "chat:1024", "chat:4096", "concurrency:4", "concurrency:16", "tools"]
+    store.add_many(run(1.0, scenario=name) for name in sorted(names))
+    store.close()
+    reader = Reader(path)
+    assert reader.dimensions()["scenario"] == names
+    assert [cell.scenario for cell in reader.latest_cells()] == names
+    assert [cell.scenario for cell in reader.build_cells("1.0+aaa")] == names

@@ -305,3 +305,17 @@ def test_a_hung_target_delays_nobody(tmp_path: Path) -> None:
 
     outcome = asyncio.run(both())
     assert outcome.stored == 2
+
+
+@pytest.mark.anyio
+async def test_a_model_that_is_not_there_is_said_and_not_called_done(tmp_path: Path) -> None:
+    async def lists_another(body: dict[str, Any], write: Write) -> None:
+        known = {"/version": {"version": "7"}, "/v1/models": {"data": [{"id": "other"}]}}
+        await write(json_answer(known.get(body["_path"], {}), 200))
+
+    async with serving(lists_another) as url:
+        settings = TargetSettings("peer", "openai", url, models=("mine",))
+        peer = OpenaiTarget(settings, None, 5, "bench 1")
+        outcome, notes = await sweep(tmp_path / "db", [peer])
+    assert outcome.missing == {"peer": ["mine"]}
+    assert "peer does not list mine" in notes.notes

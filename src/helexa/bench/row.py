@@ -103,6 +103,15 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     id: int = 0
 
 
+def in_order(scenario: str) -> tuple[str, float, str]:
+    """Sorts scenarios by kind, then by size: ``chat:128`` before ``chat:1024``."""
+    kind, _, size = scenario.partition(":")
+    try:
+        return kind, float(size), ""
+    except ValueError:
+        return kind, 0.0, size
+
+
 class CellKey(msgspec.Struct, frozen=True, order=True):
     """What is repeated and compared: one scenario of one model on one build of one target."""
 

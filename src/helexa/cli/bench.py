@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Coroutine
@@ -74,7 +75,7 @@ def serve_command(config: Path | None, db: Path | None, port: int | None, log_le
 def once_command(config: Path | None, db: Path | None, as_json: bool) -> None:
     """Make the runs that are due, then stop.
 
-    Exit status 1 when a target was down or a run failed.
+    Exit status 1 when a target was down, lacked a model that the settings name, or a run failed.
     """
     import asyncio
 
@@ -92,13 +93,14 @@ def once_command(config: Path | None, db: Path | None, as_json: bool) -> None:
         "failed": outcome.failed,
         "put_off": outcome.put_off,
         "down": outcome.down,
+        "missing": outcome.missing,
     }
     text = (
         f"{outcome.stored} runs stored, {outcome.failed} failed, {outcome.put_off} put off; "
         f"{settings.database(os.environ)}"
     )
     click.echo(json.dumps(words) if as_json else text)
-    raise SystemExit(1 if outcome.failed or outcome.down else 0)
+    raise SystemExit(1 if outcome.failed or outcome.down or outcome.missing else 0)
 
 
 @bench_group.command("report")
@@ -133,12 +135,14 @@ def compare_command(
 ) -> None:
     """Compare two builds (or two targets), B against A, cell by cell.
 
-    Exit status 1 when a cell has become slower, 2 when there is nothing to compare.
+    Exit status 1 when a cell has become slower or every run of it fails now, 2 when there is
+    nothing to compare.
     """
     import msgspec
 
     from helexa.bench.report import answers
     from helexa.bench.report.text import verdict_line
+    from helexa.bench.stats.verdict import WORSE
     from helexa.bench.store.cell import METRICS
     from helexa.bench.store.reader import Reader
 
@@ -156,7 +160,7 @@ def compare_command(
             click.echo(f"{verdict.word:<7} {verdict_line(verdict)}")
         if alone:
             click.echo(f"{len(alone)} cells are on one side only and were left out", err=True)
-    raise SystemExit(REGRESSED if any(v.word == "slower" for v in verdicts) else 0)
+    raise SystemExit(REGRESSED if any(v.word in WORSE for v in verdicts) else 0)
 
 
 @bench_group.command("swap-cost")
@@ -188,7 +192,7 @@ def swap_cost_command(config: Path | None, db: Path | None, as_json: bool) -> No
 
 
 @bench_group.command("score")
-@click.argument("run_id", type=int, required=False)
+@click.argument("run_id", type=click.IntRange(0, 2**63 - 1), required=False)
 @click.argument("score", type=float, required=False)
 @_config
 @_db
@@ -209,6 +213,8 @@ def score_command(
         return
     if score is None:
         _leave(2, "give a run and its score: helexa bench score RUN SCORE")
+    if not math.isfinite(score):
+        _leave(2, f"{score} is no score: give a number")
     store = _guarded(lambda: Store(path))
     found = _guarded(lambda: store.score(run_id, score))
     store.close()
@@ -229,18 +235,26 @@ def export_command(file: Path, config: Path | None, db: Path | None) -> None:
     path = _settings(config, db).database(os.environ)
     if not path.exists():
         _leave(2, f"{path}: there is no bench database yet; run `helexa bench once` first")
-    store = _guarded(lambda: Store(path))
-    if str(file) == "-":
-        to_csv(store.runs(), sys.stdout)
-        return
-    if file.suffix == ".parquet":
-        count = _guarded(lambda: to_parquet(store.runs(), file))
-    elif file.suffix == ".csv":
-        with file.open("w", newline="", encoding="utf-8") as out:
-            count = to_csv(store.runs(), out)
-    else:
+    if str(file) != "-" and file.suffix not in (".csv", ".parquet"):
         _leave(2, f"{file}: name it .csv or .parquet")
-    click.echo(f"{count} runs written to {file}")
+
+    def write() -> int:
+        store = Store(path)
+        if str(file) == "-":
+            return to_csv(store.runs(), sys.stdout)
+        if file.suffix == ".parquet":
+            return to_parquet(store.runs(), file)
+        with file.open("w", newline="", encoding="utf-8") as out:
+            return to_csv(store.runs(), out)
+
+    try:
+        count = _guarded(write)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _leave(2, f"{file} cannot be written: {error.strerror or error}")
+    if str(file) != "-":
+        click.echo(f"{count} runs written to {file}")
 
 
 @bench_group.command("probe")

@@ -120,7 +120,11 @@ class Download(msgspec.Struct, frozen=True):
 
 
 class ModelEntry(msgspec.Struct, frozen=True):
-    """One model of ``GET /models``; ``download`` is there while a load brings its files."""
+    """One model of ``GET /models``; ``download`` is there while a load brings its files.
+
+    Args:
+        loaded_as: The body of a ``POST /models/load`` that loads it like this again.
+    """
 
     id: str
     status: str
@@ -135,6 +139,7 @@ class ModelEntry(msgspec.Struct, frozen=True):
     progress: float | None = None
     eta_s: float | None = None
     download: Download | None = None
+    loaded_as: dict[str, Any] = {}
 
 
 class ModelLoad(msgspec.Struct, frozen=True):

@@ -30,12 +30,17 @@ from helexa.bench.store.reader import Lines, Reader, RunFilter
 from helexa.bench.store.schema import StoreError
 
 SERIES_BUILDS, MOST_BUILDS = 50, 500
+MOST_ID = (1 << 63) - 1  # SQLite's
 
 _encode = msgspec.json.Encoder().encode
 
 
 class WrongQuery(Exception):
     """A parameter that cannot be understood; the message names it."""
+
+
+class NotThere(Exception):
+    """What was asked for by its number does not exist; the message names it."""
 
 
 class Questions:
@@ -101,9 +106,10 @@ class Questions:
 
     def run(self, query: dict[str, str]) -> Run:
         """One run, whole."""
-        run = self.reader.run(int(query["id"]))
+        number = int(query["id"])
+        run = self.reader.run(number) if number <= MOST_ID else None
         if run is None:
-            raise WrongQuery(f"there is no run {query['id']}")
+            raise NotThere(f"there is no run {query['id']}")
         return shown(run, show_host=self._show_host)
 
     def scaling(self, query: dict[str, str]) -> list[answers.Curve]:
@@ -175,6 +181,8 @@ def _route(question: Callable[[dict[str, str]], object]) -> Callable[[Request], 
             return _json(200, await asyncio.to_thread(question, query))
         except WrongQuery as error:
             return _error(400, "invalid_query", str(error))
+        except NotThere as error:
+            return _error(404, "not_found", str(error))
         except StoreError as error:
             return _error(503, "no_data", str(error))
 

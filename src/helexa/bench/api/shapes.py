@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 import msgspec
 
 from helexa.bench.row import CellKey, Run
@@ -47,5 +49,12 @@ def shown(run: Run, *, show_host: bool) -> Run:
     """Without what names a machine, unless the operator wants it shown."""
     if show_host:
         return run
-    source = msgspec.structs.replace(run.source, host="", endpoint="")
-    return msgspec.structs.replace(run, source=source)
+    error = run.result.error
+    for name in (run.source.endpoint, urlsplit(run.source.endpoint).netloc, run.source.host):
+        if name:
+            error = error.replace(name, run.source.target)
+    return msgspec.structs.replace(
+        run,
+        source=msgspec.structs.replace(run.source, host="", endpoint=""),
+        result=msgspec.structs.replace(run.result, error=error),
+    )

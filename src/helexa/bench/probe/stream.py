@@ -7,6 +7,8 @@ at once do not time each other's parsing.
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import ssl
 import time
 from collections.abc import Mapping
@@ -162,6 +164,19 @@ def _server_rate(chunk: Chunk | None) -> float | None:
     return timings.predicted_n / timings.predicted_ms * 1000
 
 
+def _reason(error: OSError) -> str:
+    """Without the addresses that asyncio puts there: what is stored is shown to others."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {error.reason}"
+    if isinstance(error, socket.gaierror):
+        return "its name is not known"
+    if isinstance(error, ConnectionRefusedError) or error.errno is None:  # all its addresses
+        return "nobody listens there"
+    return os.strerror(error.errno) if error.errno > 0 else type(error).__name__
+
+
 def _short(value: Any) -> str:
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
     return " ".join(text[:_ERROR_BYTES].split())
@@ -205,7 +220,7 @@ class Prober:
         except TimeoutError:
             reader.failure = reader.failure or f"no end within {self._timeout_s:g} s"
         except OSError as error:
-            reader.failure = f"no connection: {error}"
+            reader.failure = f"no connection: {_reason(error)}"
         finally:
             if connection is not None:
                 connection.abandon()

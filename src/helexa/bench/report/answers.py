@@ -14,7 +14,7 @@ import msgspec
 from helexa.bench.row import CellKey
 from helexa.bench.stats.curves import Level, flatness, knee
 from helexa.bench.stats.summary import Summary, summarise
-from helexa.bench.stats.verdict import TOGETHER, Compared, Verdict, judge, judge_groups
+from helexa.bench.stats.verdict import TOGETHER, WORSE, Compared, Verdict, judge, judge_groups
 from helexa.bench.store.cell import HIGHER_IS_BETTER, METRICS, Cell
 from helexa.bench.store.reader import ALL, Lines
 
@@ -127,6 +127,7 @@ def compared(new: Cell, old: Cell, metric: str | None = None) -> Compared:
         old=tuple(old.samples.get(name, ())),
         new=tuple(new.samples.get(name, ())),
         higher_is_better=name in HIGHER_IS_BETTER,
+        broken=old.ok_runs > 0 and not new.ok_runs and new.failed_runs > 0,
     )
 
 
@@ -144,10 +145,10 @@ def summary(cells: Iterable[Cell], *, show_host: bool = False) -> list[CellAnswe
 
 
 def regressions(cells: Iterable[Cell]) -> list[Verdict]:
-    """What has become slower with its newest build: whole models first, then cells, worst first."""
+    """What its newest build made worse: what is broken first, then whole models, then cells."""
     found = [compared(new, old) for new, old in pairs(cells) if old is not None]
-    worse = [v for v in (*judge_groups(found), *judge(found)) if v.word == "slower"]
-    return sorted(worse, key=lambda v: (v.scenario != TOGETHER, -abs(v.change)))
+    worse = [v for v in (*judge_groups(found), *judge(found)) if v.word in WORSE]
+    return sorted(worse, key=lambda v: (v.word != "broken", v.scenario != TOGETHER, -abs(v.change)))
 
 
 class Cells(Protocol):

@@ -42,7 +42,7 @@ def to_markdown(report: Report) -> str:
     lines = ["# helexa bench", "", f"{_date(report.made_at)}. Medians with 95 % intervals.", ""]
     lines += _regressions(report.regressions)
     for target, cells in _by_target(report.cells).items():
-        lines += [f"## {target}", "", f"{cells[0].hardware}, build `{cells[0].build}`", ""]
+        lines += [f"## {target}", "", f"{cells[0].hardware}, {_builds(cells)}", ""]
         lines += _table(cells)
     lines += _curves(report)
     return "\n".join(lines).rstrip() + "\n"
@@ -69,6 +69,10 @@ def change(verdict: Verdict | None) -> str:
     """A verdict in a few signs: what changed, and whether that is believed."""
     if verdict is None:
         return "new"
+    if verdict.word == "broken":
+        return "**broken** every run fails"
+    if not all(verdict.samples):
+        return "no figure to compare"
     sign = f"{verdict.change * 100:+.1f} %"
     if verdict.word == "same":
         return "="
@@ -84,9 +88,17 @@ def verdict_line(verdict: Verdict) -> str:
             f"{verdict.target} · {verdict.model}: all together {verdict.change * 100:+.1f} % "
             f"({'worse' if verdict.change > 0 else 'better'}; p {verdict.p:.2g})"
         )
+    cell = f"{verdict.target} · {verdict.model} · {verdict.scenario}"
+    if verdict.word == "broken":
+        return (
+            f"{cell}: every run fails with {verdict.new_build}; it worked with {verdict.old_build}"
+        )
+    if not all(verdict.samples):
+        old, new = verdict.samples
+        return f"{cell}: {verdict.metric} cannot be compared ({old} and {new} runs have one)"
     better = "higher is better" if verdict.metric in HIGHER_IS_BETTER else "lower is better"
     return (
-        f"{verdict.target} · {verdict.model} · {verdict.scenario}: {verdict.metric} "
+        f"{cell}: {verdict.metric} "
         f"{verdict.old_median:.4g} → {verdict.new_median:.4g} ({verdict.change * 100:+.1f} %, "
         f"{better}; p {verdict.p:.2g}, {verdict.samples[0]} and {verdict.samples[1]} runs)"
     )
@@ -94,8 +106,8 @@ def verdict_line(verdict: Verdict) -> str:
 
 def _regressions(verdicts: Sequence[Verdict]) -> list[str]:
     if not verdicts:
-        return ["No cell is slower than with the build before it.", ""]
-    return ["## Slower than before", "", *(f"- {verdict_line(v)}" for v in verdicts), ""]
+        return ["No cell is known to be worse than with the build before it.", ""]
+    return ["## Worse than before", "", *(f"- {verdict_line(v)}" for v in verdicts), ""]
 
 
 def _by_target(cells: Sequence[CellAnswer]) -> dict[str, list[CellAnswer]]:
@@ -105,18 +117,30 @@ def _by_target(cells: Sequence[CellAnswer]) -> dict[str, list[CellAnswer]]:
     return groups
 
 
+def _builds(cells: Sequence[CellAnswer]) -> str:
+    """The build that all were measured with, or that there are several, newest first."""
+    newest = sorted(cells, key=lambda cell: -cell.first_at)
+    names = list(dict.fromkeys(f"`{cell.build}`" for cell in newest))
+    if len(names) == 1:
+        return f"build {names[0]}"
+    return f"not all measured with the newest build: {', '.join(names)}"
+
+
 def _table(cells: Sequence[CellAnswer]) -> list[str]:
     used = [(name, title) for name, title in _COLUMNS if any(name in c.metrics for c in cells)]
-    head = ["model", "scenario", *(title for _, title in used), "runs", "change"]
+    several = len({cell.build for cell in cells}) > 1
+    named = ["build"] if several else []
+    head = ["model", "scenario", *named, *(title for _, title in used), "runs", "change"]
     lines = [_row(head), _row(["---"] * len(head))]
-    lines += [_cell_row(cell, [name for name, _ in used]) for cell in cells]
+    lines += [_cell_row(cell, [name for name, _ in used], with_build=several) for cell in cells]
     return [*lines, ""]
 
 
-def _cell_row(cell: CellAnswer, metrics: Sequence[str]) -> str:
+def _cell_row(cell: CellAnswer, metrics: Sequence[str], *, with_build: bool) -> str:
     runs = f"{cell.ok_runs}" + (f" (+{cell.failed_runs} failed)" if cell.failed_runs else "")
     figures = [_figure(cell.metrics.get(name)) for name in metrics]
-    return _row([cell.model, cell.scenario, *figures, runs, change(cell.verdict)])
+    named = [cell.build] if with_build else []
+    return _row([cell.model, cell.scenario, *named, *figures, runs, change(cell.verdict)])
 
 
 def _figure(summary: Summary | None) -> str:

@@ -29,7 +29,9 @@ from helexa.bench.stats.ranks import (
 )
 from helexa.bench.stats.summary import median
 
-Word = Literal["slower", "faster", "same", "unsure"]
+Word = Literal["slower", "faster", "same", "unsure", "broken"]
+WORSE: frozenset[Word] = frozenset(("slower", "broken"))
+"""What a build is not let through with."""
 
 ALPHA = 0.05
 LEAST_SHIFT = 0.03
@@ -38,7 +40,11 @@ TOGETHER = "everything"
 
 
 class Compared(msgspec.Struct, frozen=True):
-    """Samples of one cell on the build before and on this one."""
+    """Samples of one cell on the build before and on this one.
+
+    Args:
+        broken: It had good runs before, and now every run of it fails: no figure shows that.
+    """
 
     key: CellKey
     metric: str
@@ -46,13 +52,15 @@ class Compared(msgspec.Struct, frozen=True):
     old: tuple[float, ...]
     new: tuple[float, ...]
     higher_is_better: bool = False
+    broken: bool = False
 
 
 class Verdict(msgspec.Struct, frozen=True):
     """One cell's judgement.
 
     Args:
-        word: ``unsure`` is too few runs, or a shift that one cell alone cannot prove.
+        word: ``unsure`` is too few runs, or a shift that one cell alone cannot prove; ``broken``
+            that nothing succeeds any more where something did before.
         change: New ÷ old − 1 of the metric as measured; + is more.
         p: Holm-adjusted, one-sided in the direction of ``word``.
         effect: Chance that a new sample is worse than an old one; 0.5 is no difference.
@@ -133,6 +141,8 @@ def _verdict(cell: Compared, slower: float, faster: float, alpha: float) -> Verd
     leans = abs(worse) >= LEAST_SHIFT and p_greater(*_sides(cell, worse=worse > 0)) <= alpha
     if few or (word == "same" and leans):
         word = "unsure"
+    if cell.broken:
+        word = "broken"
     above = superiority(cell.old, cell.new)
     return Verdict(
         target=cell.key.target,

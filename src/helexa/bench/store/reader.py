@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from helexa.bench.row import Run
+from helexa.bench.row import Run, in_order
 from helexa.bench.store.cell import Cell
 from helexa.bench.store.schema import MIGRATIONS, RUN_COLUMNS, StoreError, unusable
 from helexa.bench.store.store import connect, from_row
@@ -74,6 +74,7 @@ class Reader:
         }
         builds = self._ask("SELECT build FROM builds ORDER BY last_at DESC LIMIT ?", (MOST_ROWS,))
         found["build"] = [row[0] for row in builds]
+        found["scenario"].sort(key=in_order)
         return found
 
     def build_cells(self, build: str) -> list[Cell]:
@@ -81,7 +82,7 @@ class Reader:
         rows = self._ask(
             "SELECT * FROM cells WHERE build = ? ORDER BY target, model, scenario", (build,)
         )
-        return [Cell.of(row) for row in rows]
+        return [Cell.of(row) for row in sorted(rows, key=_place)]
 
     def latest_cells(self, lines: Lines = ALL, depth: int = 2) -> list[Cell]:
         """Of every target, model and scenario the newest ``depth`` builds, oldest first."""
@@ -89,7 +90,7 @@ class Reader:
         clause = " AND ".join(f"{name} = :{name}" for name in given) or "1"
         keys = self._ask(f"SELECT target, model, scenario FROM lines WHERE {clause}", given)  # noqa: S608
         found: list[Cell] = []
-        for key in keys:
+        for key in sorted(keys, key=_place):
             rows = self._ask(
                 "SELECT * FROM cells WHERE target = ? AND model = ? AND scenario = ? "
                 "ORDER BY first_at DESC LIMIT ?",
@@ -145,6 +146,10 @@ class Reader:
         except sqlite3.DatabaseError as error:
             raise unusable(self._path, error) from error
         return rows
+
+
+def _place(row: sqlite3.Row) -> tuple[str, str, tuple[str, float, str]]:
+    return row["target"], row["model"], in_order(row["scenario"])
 
 
 def _clause(where: RunFilter) -> tuple[str, dict[str, object]]:

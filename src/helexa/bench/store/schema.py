@@ -7,6 +7,7 @@ is refused; an older one is brought up in one transaction, so a crash leaves it 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 from helexa.core.settings import SettingsError
@@ -126,11 +127,17 @@ class StoreError(SettingsError):
     """A database that cannot be used; the message says why and what to do."""
 
 
-def migrate(db: sqlite3.Connection, path: Path) -> int:
-    """Bring the file to the newest schema; returns the version it had.
+SUMMED_UP_SINCE = 2
+"""The version whose ``cells`` sum up what ``runs`` had before."""
+
+
+def migrate(db: sqlite3.Connection, path: Path, sum_up: Callable[[], None]) -> None:
+    """Bring the file to the newest schema.
 
     Args:
         db: In autocommit mode.
+        sum_up: Fills ``cells`` from ``runs``; called within the transaction, because a file that
+            was left without its cells would look up to date, and empty.
 
     Raises:
         StoreError: It is of a newer program, or no database of ours.
@@ -143,6 +150,8 @@ def migrate(db: sqlite3.Connection, path: Path) -> int:
             for step in range(have, len(MIGRATIONS)):
                 for statement in MIGRATIONS[step].split(";\n"):
                     db.execute(statement)
+            if 0 < have < SUMMED_UP_SINCE:
+                sum_up()
             db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
         except BaseException:
             if db.in_transaction:  # SQLite may have rolled back by itself
@@ -151,7 +160,6 @@ def migrate(db: sqlite3.Connection, path: Path) -> int:
         db.execute("COMMIT")
     except sqlite3.DatabaseError as error:
         raise unusable(path, error) from error
-    return have
 
 
 def _refuse_newer(have: int, path: Path) -> None:

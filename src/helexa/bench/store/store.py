@@ -68,9 +68,7 @@ class Store:
             self._db.execute("PRAGMA synchronous = FULL")
         except sqlite3.DatabaseError as error:
             raise unusable(path, error) from error
-        had = migrate(self._db, path)
-        if had == 1:
-            self.rebuild_cells()
+        migrate(self._db, path, self._sum_up)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -119,20 +117,25 @@ class Store:
 
     def rebuild_cells(self) -> None:
         """Sum every cell up anew."""
+        with self._transaction():
+            for table in ("cells", "lines", "builds"):
+                self._db.execute(f"DELETE FROM {table}")  # noqa: S608  # names of our own
+            self._sum_up()
+
+    def _sum_up(self) -> None:
         keys = self._db.execute(
             "SELECT DISTINCT target, build, model, scenario FROM runs"
         ).fetchall()
-        with self._transaction():
-            self._db.execute("DELETE FROM cells")
-            self._db.execute("DELETE FROM lines")
-            self._db.execute("DELETE FROM builds")
-            for key in keys:
-                self._renew_cell(CellKey(*key))
+        for key in keys:
+            self._renew_cell(CellKey(*key))
 
     def runs(self) -> Iterator[Run]:
         """Every run, oldest first."""
-        for row in self._db.execute("SELECT * FROM runs ORDER BY id"):
-            yield from_row(row)
+        try:
+            for row in self._db.execute("SELECT * FROM runs ORDER BY id"):
+                yield from_row(row)
+        except sqlite3.DatabaseError as error:
+            raise unusable(self.path, error) from error
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

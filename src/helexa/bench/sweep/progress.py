@@ -20,7 +20,7 @@ class Lines:
     def begin(self, runs: int) -> None:
         """See ``Progress``."""
         self._total = runs
-        self._say(f"{runs} runs due" if runs else "nothing is due: every cell has its samples")
+        self._say(_begun(runs))
 
     def note(self, text: str) -> None:
         """See ``Progress``."""
@@ -63,6 +63,8 @@ class Bar:
     def begin(self, runs: int) -> None:
         """See ``Progress``."""
         self._bar.start()
+        if not runs:
+            self._bar.console.print(_begun(runs), markup=False)
         self._task = self._bar.add_task("sweep", total=runs)
 
     def note(self, text: str) -> None:
@@ -102,6 +104,10 @@ def progress(out: TextIO) -> Lines | Bar:
     if out.isatty() and importlib.util.find_spec("rich") is not None:
         return Bar()
     return Lines(out)
+
+
+def _begun(runs: int) -> str:
+    return f"{runs} runs due" if runs else "nothing is due: what is there has its samples"
 
 
 def _title(run: Due) -> str:

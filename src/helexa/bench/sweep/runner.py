@@ -54,12 +54,18 @@ class Sink(Protocol):
 
 @dataclass(slots=True)
 class Outcome:
-    """How a sweep went."""
+    """How a sweep went.
+
+    Args:
+        down: Targets that did not answer, with why.
+        missing: Models that a target should have and does not list.
+    """
 
     stored: int = 0
     failed: int = 0
     put_off: int = 0
     down: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, list[str]] = field(default_factory=dict)
 
 
 class Sweep:
@@ -140,12 +146,23 @@ class Sweep:
         for name, answer in zip(self._targets, found, strict=True):
             if isinstance(answer, Survey):
                 surveys[name] = answer
+                self._note_gaps(name, answer, outcome)
             elif isinstance(answer, TargetDown):
                 outcome.down[name] = str(answer)
                 self._progress.note(f"{name} is down: {answer}")
             else:
                 raise answer
         return surveys
+
+    def _note_gaps(self, name: str, survey: Survey, outcome: Outcome) -> None:
+        """What is not there is not "nothing due"."""
+        if survey.missing:
+            outcome.missing[name] = list(survey.missing)
+            self._progress.note(f"{name} does not list {', '.join(survey.missing)}")
+        elif not survey.models:
+            self._progress.note(
+                f"{name} has no model now: load one there, or name some in its `models`"
+            )
 
     async def _survey_again(self, name: str, surveys: dict[str, Survey], outcome: Outcome) -> None:
         try:

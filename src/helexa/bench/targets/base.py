@@ -28,10 +28,15 @@ class Surveyed(msgspec.Struct, frozen=True):
 
 
 class Survey(msgspec.Struct, frozen=True):
-    """A target as it stands: its build, and what it serves."""
+    """A target as it stands: its build, and what it serves.
+
+    Args:
+        missing: Models that the settings name and the target does not list.
+    """
 
     source: Provenance
     models: tuple[Surveyed, ...]
+    missing: tuple[str, ...] = ()
 
 
 class Target(Protocol):

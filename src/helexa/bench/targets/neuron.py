@@ -35,12 +35,14 @@ class NeuronTarget:
         self._key = key
         self._load_timeout_s = timeout_s
         self._bench_version = bench_version
+        self._loaded_as: dict[str, dict[str, Any]] = {}
 
     async def survey(self) -> Survey:
         """Build, hardware and models."""
         version = await self._get("/version", NodeVersion)
         found = await self._get("/discovery", Discovery)
         entries = await self._get("/models", list[ModelEntry])
+        self._loaded_as |= {entry.id: entry.loaded_as for entry in entries if entry.loaded_as}
         wanted = self._settings.models
         models = tuple(
             _surveyed(entry, version, found)
@@ -79,8 +81,12 @@ class NeuronTarget:
         )  # fmt: skip
 
     async def load(self, model: str) -> None:
-        """Answers when it is loaded."""
-        await self._post("/models/load", LoadRequest(model))
+        """Answers when it is loaded, with the quant, source and settings it was found with.
+
+        Without them the node would load what it takes by default: another model, measured under
+        this one's name and left behind in its place.
+        """
+        await self._post("/models/load", self._loaded_as.get(model) or LoadRequest(model))
 
     async def unload(self, model: str) -> None:
         """Answers when it is gone."""
@@ -134,6 +140,7 @@ def _surveyed(entry: ModelEntry, version: NodeVersion, found: Discovery) -> Surv
         can.add("reasoning")
     facts = ModelFacts(
         model=entry.id,
+        quant=entry.loaded_as.get("quant") or "",
         engine=engine,
         capabilities=", ".join(sorted(can)),
         devices=", ".join(str(names.get(i, i)) for i in entry.devices),

@@ -45,7 +45,11 @@ class OpenaiTarget:
             package_version=build,
             bench_version=self._bench_version,
         )
-        return Survey(source, tuple(Surveyed(ModelFacts(id_)) for id_ in wanted if id_ in ids))
+        return Survey(
+            source,
+            tuple(Surveyed(ModelFacts(id_)) for id_ in wanted if id_ in ids),
+            tuple(id_ for id_ in wanted if id_ not in ids),
+        )
 
     async def build(self) -> str:
         """As configured, else what one of the usual routes says."""

@@ -90,8 +90,9 @@ class Entry(Generic[R]):
             listed = self.resident.listing(self.status)
         else:
             listed = ModelEntry(self.model_id, self.status, harness=self.spec.harness or "")
+        spec = msgspec.to_builtins(self.spec)
         if self.status == "loaded":
-            return listed
+            return msgspec.structs.replace(listed, loaded_as=spec)
         loading = self.status in ("loading", "reloading")
         return msgspec.structs.replace(
             listed,
@@ -99,6 +100,7 @@ class Entry(Generic[R]):
             progress=self.progress if loading else None,
             eta_s=self.eta_s if loading else None,
             download=self.download if loading else None,
+            loaded_as=spec,
         )
 
     def _why_not(self) -> tuple[str, str | None]:
