@@ -30,6 +30,16 @@ def test_a_chatty_engine_fills_no_disk(tmp_path: Path) -> None:
     assert log.tail().endswith("the end\n")
 
 
+def test_an_engine_that_dies_again_and_again_fills_no_disk(tmp_path: Path) -> None:
+    log = EngineLog(tmp_path / "m.log", max_bytes=1_000)
+    for _ in range(30):
+        fd = log.open()
+        os.write(fd, b"it broke\n" * 50)
+        os.close(fd)
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 2 * 1_000 + 500
+    assert log.tail() == "it broke\n" * 50
+
+
 def test_trouble_is_the_last_lines_that_speak_of_it() -> None:
     tail = (
         "0.00.1 I srv  load_model: loading\n"

@@ -14,6 +14,7 @@ import pytest
 from helexa.neuron.engines.orphans import (
     EngineRecord,
     boot_id,
+    file_stem,
     reap_previous,
     record_path,
     start_time,
@@ -108,3 +109,11 @@ def test_a_record_that_cannot_be_read_is_dropped(tmp_path: Path) -> None:
     path.write_bytes(b"{not json")
     assert reap_previous(tmp_path) == []
     assert not path.exists()
+
+
+def test_the_files_of_two_models_engines_are_never_the_same() -> None:
+    ids = ["模型", "型模", "a/b", "a-b", "a b", "/" + "x" * 300, "/y" + "x" * 300, "..", "."]
+    stems = [file_stem(model_id) for model_id in ids]
+    assert len(set(stems)) == len(ids)
+    assert all(0 < len(stem) < 128 and "/" not in stem and stem[0] != "." for stem in stems)
+    assert file_stem("helexa/spark").startswith("helexa-spark-")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -121,6 +122,37 @@ async def test_a_first_answer_that_nobody_has_thought_of_fails_the_load(
     facts: ModelFacts, tmp_path: Path
 ) -> None:
     assert "cannot be read" in await reason_of(Babbling(os.environ), facts, tmp_path)
+
+
+@pytest.mark.parametrize("error", [ValueError("poll is 'x'"), ServiceUnavailable("not installed")])
+async def test_an_engine_that_cannot_even_be_launched_fails_the_load(
+    facts: ModelFacts, tmp_path: Path, error: Exception
+) -> None:
+    class Unlaunched(FakeEngine):
+        def launch(self, facts: ModelFacts, plan: Plan, model_id: str) -> Launch:
+            raise error
+
+    async with asyncio.timeout(30):
+        assert str(error) in await reason_of(Unlaunched(os.environ), facts, tmp_path)
+
+
+async def test_an_engine_that_prints_while_it_starts_fills_no_disk(
+    facts: ModelFacts, tmp_path: Path
+) -> None:
+    changes: list[EngineChange] = []
+    settings = SupervisorSettings(start_deadline_s=60, log_check_s=0.02)
+    made = process(failing("silent"), facts, tmp_path, changes, settings)
+    kept = made.log.path.with_name(made.log.path.name + ".1")
+    starting = asyncio.create_task(made.start())
+    async with asyncio.timeout(30):
+        while not kept.exists():
+            with contextlib.suppress(FileNotFoundError):  # it has not been started yet
+                os.truncate(made.log.path, 5 << 20)
+            await asyncio.sleep(0.01)
+    assert changes[-1].state == "starting"
+    await made.stop()
+    with pytest.raises(ServiceUnavailable):
+        await starting
 
 
 async def test_real_weights_that_are_nan_fail_the_load(tmp_path: Path) -> None:

@@ -19,8 +19,9 @@ class EngineLog:
     """Where an engine's stderr goes.
 
     The process writes to the file itself (opened for append), so a chatty engine costs the
-    neuron nothing. ``bound`` is called from time to time: past ``max_bytes`` the file becomes
-    ``<name>.1`` by copying its tail, and starts again at zero under the same descriptor.
+    neuron nothing. ``bound`` is called from time to time and before every life: past ``max_bytes``
+    the file becomes ``<name>.1`` by copying its tail, and starts again at zero under the same
+    descriptor.
     """
 
     def __init__(self, path: Path, *, max_bytes: int = 4 << 20) -> None:
@@ -31,6 +32,7 @@ class EngineLog:
     def open(self) -> int:
         """A descriptor for the process; the caller closes it. ``tail`` starts here."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.bound()
         fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._life_starts = os.fstat(fd).st_size
         return fd

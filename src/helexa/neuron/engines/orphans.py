@@ -9,7 +9,9 @@ the boot are those written down, so a reused pid is safe.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import re
 import select
 import signal
 import time
@@ -21,6 +23,7 @@ from helexa.wire.bodies import UNREADABLE
 
 _FOLDER = "engines"
 _SUFFIX = ".engine.json"
+_LONGEST_STEM = 96
 
 
 class EngineRecord(msgspec.Struct, frozen=True):
@@ -56,9 +59,19 @@ def _stat(pid: int) -> list[str] | None:
     return text[text.rindex(")") + 2 :].split()
 
 
-def record_path(state_dir: Path, slug: str) -> Path:
+def file_stem(model_id: str) -> str:
+    """What the files of a model's engine are called: readable, of bounded length, and no other
+    model's, as that of a name in another script or of a long path would be."""
+    plain = re.sub(r"[^A-Za-z0-9.-]+", "-", model_id).strip("-.")
+    if plain == model_id and len(plain) <= _LONGEST_STEM:
+        return plain
+    digest = hashlib.sha256(model_id.encode()).hexdigest()[:8]
+    return f"{plain[-_LONGEST_STEM:].lstrip('-.') or 'model'}-{digest}"
+
+
+def record_path(state_dir: Path, stem: str) -> Path:
     """Where the record of one engine lies."""
-    return state_dir / _FOLDER / (slug + _SUFFIX)
+    return state_dir / _FOLDER / (stem + _SUFFIX)
 
 
 def write_record(path: Path, pid: int, engine: str, model: str) -> None:

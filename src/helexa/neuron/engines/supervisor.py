@@ -19,7 +19,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +30,7 @@ import msgspec
 from helexa.core.errors import HelexaError, ServiceUnavailable
 from helexa.neuron.engines.base import Address, Launch
 from helexa.neuron.engines.logs import EngineLog, trouble
-from helexa.neuron.engines.orphans import group_of, record_path, write_record
+from helexa.neuron.engines.orphans import file_stem, group_of, record_path, write_record
 from helexa.neuron.engines.process import EngineChild, exit_words, resident_mb
 
 EngineState = Literal["starting", "ready", "recovering", "stopping", "stopped", "failed"]
@@ -122,9 +121,9 @@ class EngineProcess:
         self.life = 0
         self._settings = settings or SupervisorSettings()
         self._on_change = on_change
-        slug = re.sub(r"[^A-Za-z0-9.-]+", "-", spec.model_id).strip("-")
-        self.log = EngineLog(state_dir / "logs" / f"{slug}.log")
-        self._record = record_path(state_dir, slug)
+        stem = file_stem(spec.model_id)
+        self.log = EngineLog(state_dir / "logs" / f"{stem}.log")
+        self._record = record_path(state_dir, stem)
         self._child: EngineChild | None = None
         self._owner: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
@@ -226,7 +225,9 @@ class EngineProcess:
         self._killed_for = None
         try:
             child = self._spawn()
-        except OSError as error:
+        except HelexaError as error:
+            return error.message
+        except Exception as error:  # noqa: BLE001 - settings, names, a limit: a load must end
             return f"the engine process could not be started: {error}"
         grace_s = 0.0
         try:
@@ -291,7 +292,8 @@ class EngineProcess:
         until: float,
         patient: bool = False,
     ) -> T | None:
-        """The result of ``work``, unless the process ends or a stop is asked for.
+        """The result of ``work``, unless the process ends or a stop is asked for; what the process
+        prints meanwhile is kept within bounds.
 
         Args:
             until: Loop time when it is late; ``patient`` then returns None instead of giving up.
@@ -301,8 +303,15 @@ class EngineProcess:
         gone = loop.create_task(child.wait())
         stop = loop.create_task(self._stopping.wait())
         try:
-            left = max(0.0, until - loop.time())
-            await asyncio.wait((task, gone, stop), timeout=left, return_when="FIRST_COMPLETED")
+            while True:
+                left = max(0.0, until - loop.time())
+                look = min(left, self._settings.log_check_s)
+                done, _ = await asyncio.wait(
+                    (task, gone, stop), timeout=look, return_when="FIRST_COMPLETED"
+                )
+                if done or look == left:
+                    break
+                self.log.bound()
             if gone.done() and not task.done():
                 # Its last words may still be in the pipe.
                 await asyncio.wait((task,), timeout=_LAST_WORDS_S)
