@@ -81,7 +81,7 @@ def read(text: str, tmp_path: Path, environ: dict[str, str] | None = None) -> Ne
 def test_every_key_of_the_contract_is_accepted(tmp_path: Path) -> None:
     settings = read(EVERY_KEY, tmp_path)
     assert settings.default_models[0].quant == "f16"
-    assert settings.engines.llamacpp.extra == {"n_ubatch": 256}
+    assert settings.engines.llamacpp.extra.given() == {"batch": 256}
     assert settings.engines.command["mine"].models == ["a/b"]
     assert settings.context_limit.output_reserve_tokens == 8192
 
@@ -92,6 +92,8 @@ def test_every_key_of_the_contract_is_accepted(tmp_path: Path) -> None:
         ("prot = 1", "prot"),
         ("[admission]\nmax_wait = 3", "admission.max_wait"),
         ("[engines.llamacpp]\nslot = 3", "engines.llamacpp.slot"),
+        ("[engines.llamacpp]\nextra = {n_ctx = 3}", "engines.llamacpp.extra.n_ctx"),
+        ("[engines.llamacpp]\nextra = {poll = 'x'}", "engines.llamacpp.extra.poll"),
         ('[[default_models]]\nmodel = "a"', "default_models"),
         ("port = 70000", "port"),
         ('port = "x"', "port"),

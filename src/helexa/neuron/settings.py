@@ -61,6 +61,47 @@ class DefaultModel(_Section, frozen=True):
     engine: dict[str, Any] | None = None
 
 
+class LlamaCppExtra(_Section, frozen=True):
+    """``[engines.llamacpp.extra]``: what hardly anybody has to set; None is decided by the plan.
+
+    Args:
+        batch: Tokens of a prompt that are read between two looks at the queue.
+        n_ubatch: The same, as llama.cpp calls it.
+        unified: One pool of KV cells that the slots share.
+        cells: Most cells of that pool.
+        max_devices: Most GPUs to spread a model over.
+        threads_batch: CPU threads while a prompt is read.
+        poll: Share of time a waiting thread spins, 0 to 100 (builds without OpenMP).
+        spin: Turns an OpenMP thread spins at a barrier before it sleeps.
+        main_gpu: Place, among the GPUs used, of the one that holds what is not split.
+        split_mode: How a model is divided between GPUs.
+        flash_attention: ``auto`` is where it is faster.
+        image_max_tokens: Larger pictures are made smaller; 0 is the model's own bound.
+        mlock: Keep the weights from being swapped out.
+    """
+
+    batch: Positive | None = None
+    n_ubatch: Positive | None = None
+    unified: bool | None = None
+    cells: Positive | None = None
+    max_devices: Positive | None = None
+    threads_batch: Positive | None = None
+    poll: Annotated[int, msgspec.Meta(ge=0, le=100)] | None = None
+    spin: Count | None = None
+    main_gpu: Count | None = None
+    split_mode: Literal["none", "layer", "row", "tensor"] | None = None
+    flash_attention: Literal["auto", "on", "off"] | None = None
+    image_max_tokens: Count | None = None
+    mlock: bool | None = None
+
+    def given(self) -> dict[str, object]:
+        """What is set, by the names that plans use."""
+        found = {name: getattr(self, name) for name in self.__struct_fields__}
+        chunk = found.pop("n_ubatch")
+        found["batch"] = found["batch"] or chunk
+        return {name: value for name, value in found.items() if value is not None}
+
+
 class LlamaCppSettings(_Section, frozen=True):
     """``[engines.llamacpp]``; what is None is decided by the plan.
 
@@ -71,7 +112,7 @@ class LlamaCppSettings(_Section, frozen=True):
         kv_type: ``f16``, ``q8_0`` or ``q4_0``.
         threads: CPU threads.
         embeddings: Serve embeddings beside chat.
-        extra: Further engine parameters by their own names.
+        extra: Further parameters of the engine.
     """
 
     slots: Positive | None = None
@@ -80,7 +121,7 @@ class LlamaCppSettings(_Section, frozen=True):
     kv_type: Literal["f16", "q8_0", "q4_0"] | None = None
     threads: Positive | None = None
     embeddings: bool | None = None
-    extra: dict[str, Any] = {}
+    extra: LlamaCppExtra = LlamaCppExtra()
 
 
 class VllmSettings(_Section, frozen=True):

@@ -95,7 +95,7 @@ def test_the_doctor_asks_a_node_elsewhere(start_node: Callable[..., Any]) -> Non
 def test_a_models_own_engine_settings_go_before_the_nodes(
     start_node: Callable[..., Any],
 ) -> None:
-    node = start_node("[engines.llamacpp]\nslots = 2\nextra = {n_ubatch = 64}\n")
+    node = start_node("[engines.llamacpp]\nslots = 2\nextra = {cells = 1024}\n")
     spec = {"model_id": SPARK, "engine": {"slots": 3, "ctx": 1024, "extra": {"cells": 2048}}}
     told = node.post("/models/plan", spec).json()
     assert (told["slots"], told["limit"]["context"]) == (3, 1024)
@@ -108,7 +108,12 @@ def test_a_load_that_cannot_work_leaves_the_model_as_it_is(start_node: Callable[
     node = start_node("")
     node.load(SPARK)
     engines = node.engines()
-    for wrong, path in (({"slot": 3}, "engine.slot"), ({"slots": 0}, "engine")):
+    for wrong, path in (
+        ({"slot": 3}, "engine.slot"),
+        ({"slots": 0}, "engine"),
+        ({"extra": {"threads_batch": "x"}}, "engine"),
+        ({"extra": {"n_ctx": 4096}}, "engine"),
+    ):
         refused = node.post("/models/load", {"model_id": SPARK, "engine": wrong})
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, path)
     for more in ({"harness": "nobody"}, {"source": "/nowhere.gguf"}):

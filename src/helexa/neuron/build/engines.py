@@ -103,11 +103,13 @@ def wishes(settings: NeuronSettings, engine: str, spec: LoadRequest) -> dict[str
     if engine == "llamacpp":
         llama = settings.engines.llamacpp
         wanted |= {name: getattr(llama, name) for name in llama.__struct_fields__}
+        wanted["extra"] = llama.extra.given()
         wanted["cache_ram_mb"] = settings.prefix_cache.budget_mb
     elif engine == "vllm":
         wanted["cache_ram_mb"] = settings.prefix_cache.budget_mb
     if spec.engine:
         own = _of_the_load(engine, spec.engine)
-        extra = {**settings.engines.llamacpp.extra, **own.get("extra", {})}
-        wanted |= {**own, "extra": extra} if engine == LlamaCpp.name else own
+        if "extra" in own:  # what it leaves open is the node's
+            own["extra"] = settings.engines.llamacpp.extra.given() | own["extra"].given()
+        wanted |= own
     return {name: value for name, value in wanted.items() if value is not None}
