@@ -9,6 +9,17 @@ from typing import Any
 from helexa.neuron.engines.base import EngineRequest, Meter
 from helexa.neuron.exchange.delivery import Delivery
 from helexa.neuron.grants import Grant, GrantGate
+from helexa.neuron.watchdog import LEAST_S, Watchdog
+
+
+@dataclass
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    seconds: float = 0.0
+
+    def now(self) -> float:
+        return self.seconds
 
 
 @dataclass
@@ -36,11 +47,14 @@ class Attempt:
         self.paused.append(paused)
 
 
-def delivery(seat: Seat) -> tuple[Delivery, Attempt]:
+def delivery(seat: Seat, clock: Clock | None = None) -> tuple[Delivery, Attempt]:
     """An answer of at most 500 tokens to a prompt of 100."""
     cleaner: Any = SimpleNamespace(meter=Meter(prompt=100), done=False)
     model: Any = SimpleNamespace(
-        pool=None, served=SimpleNamespace(max_output=500), plan=SimpleNamespace(context=4096)
+        pool=None,
+        served=SimpleNamespace(max_output=500),
+        plan=SimpleNamespace(context=4096),
+        watchdog=Watchdog((clock or Clock()).now, 64, lambda: 1000.0),
     )
     desk = SimpleNamespace(wheel=None, loop=None, grants=SimpleNamespace(slice_tokens=64))
     exchange: Any = SimpleNamespace(desk=desk, grant=Grant(GrantGate(None)), as_is=True)
@@ -64,6 +78,31 @@ def test_an_engine_without_cells_for_the_rest_is_read_on_for_a_slow_reader() -> 
     answer.pause(True)
     assert attempt.paused == []
     assert seat.cells == 132
+
+
+def test_an_engine_that_a_slow_reader_holds_up_is_not_stuck() -> None:
+    clock = Clock()
+    answer, _ = delivery(Seat(cells=132, free=1000), clock)
+    watchdog = answer._model.watchdog
+    watchdog.begin(answer)
+    answer.pause(True)
+    assert not watchdog.expired()  # a look
+    clock.seconds += 2 * LEAST_S
+    assert not watchdog.expired()
+    answer.pause(False)
+    assert not watchdog.expired()
+    clock.seconds += 2 * LEAST_S
+    assert watchdog.expired()
+
+
+def test_an_engine_that_is_read_on_for_a_slow_reader_is_watched_on() -> None:
+    clock = Clock()
+    answer, _ = delivery(Seat(cells=132, free=100), clock)
+    watchdog = answer._model.watchdog
+    watchdog.begin(answer)
+    answer.pause(True)
+    clock.seconds += 2 * LEAST_S
+    assert watchdog.expired()
 
 
 def test_how_fast_a_prompt_was_read_is_learned_once_whenever_the_engine_says_it() -> None:

@@ -80,6 +80,21 @@ def test_a_stopped_engine_is_killed_by_the_watchdog_and_comes_back(start_node: A
     assert node.post("/v1/chat/completions", h.chat(max_tokens=1)).status_code == 200
 
 
+def test_a_reader_who_takes_nothing_holds_no_seat_of_an_engine_that_has_died(
+    start_node: Any, h: Any
+) -> None:
+    node = start_node()
+    node.load()
+    (engine,) = node.engines()
+    wide = {"logprobs": True, "top_logprobs": 20}  # more than the sockets between them hold
+    reader = h.raw_request(node.url, h.endless(2000, stream=True, **wide), rcvbuf=4096)
+    h.until(lambda: node.figures().get("kv_used_tokens", 0) > 2000)
+    os.kill(engine, signal.SIGKILL)
+    h.until(lambda: node.engines() not in ([], [engine]) and node.status() == "loaded")
+    h.until(lambda: node.in_flight() == 0)
+    reader.close()
+
+
 def test_unload_while_streaming_waits_for_a_short_answer(start_node: Any, h: Any) -> None:
     node = start_node()
     node.load()

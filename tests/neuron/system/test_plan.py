@@ -120,3 +120,15 @@ def test_a_load_that_cannot_work_leaves_the_model_as_it_is(start_node: Callable[
         assert node.post("/models/load", {"model_id": SPARK, **more}).status_code in (400, 404)
     assert node.get("/models")[0]["status"] == "loaded"
     assert node.engines() == engines
+
+
+def test_a_reload_may_have_the_memory_that_its_model_gives_up(
+    start_node: Callable[..., Any],
+) -> None:
+    node = start_node("[memory]\nhost_mb = 400\n")
+    assert node.load(SPARK)["vram_used_mb"] > 400 / 2, "not tight enough to tell"
+    again = node.post("/models/load", {"model_id": SPARK, "engine": {"slots": 3}})
+    assert again.status_code == 200, again.text
+    assert node.post("/models/unload", {"model_id": SPARK}).status_code == 200
+    (empty,) = node.get("/health")["devices"]
+    assert empty["vram_free_mb"] == 400

@@ -42,22 +42,17 @@ def assemble_node(parts: Parts, log: Logger) -> Node[ServedModel]:
         plain=on_the_wire,
     )
     teller = Teller(log, sys.stderr if sys.stderr.isatty() else None, clock)
-    registry = _registry(parts, scout, _News(bus, teller, parts.given_mb))
+    registry = _registry(parts, scout, _News(bus, teller))
     node = _node(parts, found, scout, registry, bus)
     return node
 
 
 class _News:
-    """What the registry says of its models: to gateways by events, to people by the log.
+    """What the registry says of its models: to gateways by events, to people by the log."""
 
-    Args:
-        given_mb: Host memory that was planned for each loaded model (MiB).
-    """
-
-    def __init__(self, bus: Bus, teller: Teller, given_mb: dict[str, int]) -> None:
+    def __init__(self, bus: Bus, teller: Teller) -> None:
         self._bus = bus
         self._teller = teller
-        self._given_mb = given_mb
 
     def changed(self, entry: ModelEntry) -> None:
         """A model is as ``entry`` says."""
@@ -65,7 +60,6 @@ class _News:
 
     def gone(self, model_id: str) -> None:
         """A model has been unloaded."""
-        self._given_mb.pop(model_id, None)
         self._bus.publish("model", {"model": {"id": model_id, "status": "unloaded"}})
 
     def progress(

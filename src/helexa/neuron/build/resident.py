@@ -69,6 +69,7 @@ def assemble(parts: Parts, running: Running) -> ServedModel:
         devices=list(plan.devices) or _host_device(parts),
         relisted=lambda: parts.changes.listings.add(running.spec.model_id),
         learned=running.learned,
+        freed=lambda: parts.given_mb.pop(running.spec.model_id, None),
         memory_mb=max(running.memory_mb, budgeted),
         last_used=parts.loop.time(),
     )

@@ -124,9 +124,19 @@ class Delivery:
 
         The engine computes on whether it is read or not, so it has to have the cells for that.
         Where they are not to be had it is read on: what waits in memory is one answer at most.
+        Nothing can be seen to move while it is not read, which is no sign of a stuck engine.
         """
-        if not paused or self._covered():
-            self.attempt.pause(paused)
+        if not paused:
+            self.attempt.pause(False)
+            self._model.watchdog.begin(self)
+        elif self._covered():
+            self.attempt.pause(True)
+            self._model.watchdog.end(self)
+
+    def read_on(self) -> None:
+        """The engine is gone: what it has left is read, however slow the reader, so that the
+        seat is given up."""
+        self.attempt.pause(False)
 
     def _covered(self) -> bool:
         model, seat = self._model, self._seat

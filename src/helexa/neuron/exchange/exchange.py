@@ -101,6 +101,11 @@ class Exchange:
                 ServiceUnavailable("The model is being unloaded; ask again.", retry_after_s=1)
             )
 
+    def read_on(self) -> None:
+        """The engine that it ran on is gone."""
+        if self.delivery is not None:
+            self.delivery.read_on()
+
     def broken(self, error: BaseException) -> None:
         """Something that runs beside the request has raised: a bug of ours."""
         self.desk.log.error("bug", request_id=self.caller.request_id, error=repr(error))

@@ -36,6 +36,9 @@ class Cuttable(Protocol):
     def cut(self, why: str) -> None:
         """End the answer early and cleanly."""
 
+    def read_on(self) -> None:
+        """Its engine is gone: whatever its reader does, see what is left of the answer."""
+
 
 @dataclass(slots=True, eq=False)
 class ServedModel:
@@ -49,6 +52,7 @@ class ServedModel:
         devices: Indices it is listed with; the host itself is one on a host without GPUs.
         relisted: Called when what ``/models`` says has changed.
         learned: Called with the measured prefill rate when the model ends.
+        freed: Called when its memory is free again.
         memory_mb: Measured after loading, of the engine on all devices.
         decode_rate: Tokens per second of one answer, smoothed.
     """
@@ -71,6 +75,7 @@ class ServedModel:
     devices: list[int]
     relisted: Callable[[], object]
     learned: Callable[[float], object]
+    freed: Callable[[], object]
     memory_mb: int = 0
     decode_rate: float = 0.0
     rejected_too_long: int = 0
@@ -143,6 +148,8 @@ class ServedModel:
         self.pool = self.make_pool(address)
         self.watchdog.restarted()
         self.slots.forget()
+        for request in list(self.running):
+            request.read_on()
 
     def note_prefill(self, tokens: int, seconds: float) -> None:
         """The engine read ``tokens`` uncached tokens; the limit follows its speed."""
@@ -234,3 +241,4 @@ class ServedModel:
         self.pool.close()
         await self.process.stop()
         self.slots.forget()
+        self.freed()
