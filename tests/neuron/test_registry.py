@@ -273,8 +273,9 @@ async def test_a_dead_engine_makes_the_model_recovering_until_it_is_ready_again(
     assert (listed.status, listed.servable.reason) == ("recovering", "model_recovering")
     with pytest.raises(ModelRecovering):
         await registry.load(spec())
-    watch.engine(EngineChange("starting", 2))
-    watch.engine(EngineChange("ready", 2))
+    watch.engine(EngineChange("recovering", 2, "its file is gone", retry_in_s=8.0))
+    assert registry.listings()[0].servable.detail == "its file is gone"
+    watch.engine(EngineChange("ready", 3))
     assert registry.serving("a/b") is not None
     assert told.statuses[-1] == ("a/b", "loaded")
 

@@ -42,7 +42,7 @@ def assemble_node(parts: Parts, log: Logger) -> Node[ServedModel]:
         plain=on_the_wire,
     )
     teller = Teller(log, sys.stderr if sys.stderr.isatty() else None, clock)
-    registry = _registry(parts, scout, _News(bus, teller))
+    registry = _registry(parts, scout, _News(bus, teller, log))
     node = _node(parts, found, scout, registry, bus)
     return node
 
@@ -50,16 +50,26 @@ def assemble_node(parts: Parts, log: Logger) -> Node[ServedModel]:
 class _News:
     """What the registry says of its models: to gateways by events, to people by the log."""
 
-    def __init__(self, bus: Bus, teller: Teller) -> None:
+    def __init__(self, bus: Bus, teller: Teller, log: Logger) -> None:
         self._bus = bus
         self._teller = teller
+        self._log = log
+        self._logged: dict[str, tuple[str, str | None]] = {}
 
     def changed(self, entry: ModelEntry) -> None:
         """A model is as ``entry`` says."""
         self._bus.publish("model", {"model": entry})
+        trouble = entry.status in ("failed", "recovering")
+        said = entry.status, entry.servable.detail if trouble else None
+        if self._logged.get(entry.id) != said:  # a crash that repeats itself is said once
+            self._logged[entry.id] = said
+            say = self._log.warning if trouble else self._log.info
+            say("model", model=entry.id, status=said[0], **{"reason": said[1]} if trouble else {})
 
     def gone(self, model_id: str) -> None:
         """A model has been unloaded."""
+        if self._logged.pop(model_id, None) is not None:
+            self._log.info("model", model=model_id, status="unloaded")
         self._bus.publish("model", {"model": {"id": model_id, "status": "unloaded"}})
 
     def progress(

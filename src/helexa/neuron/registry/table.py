@@ -247,12 +247,13 @@ class Registry(Generic[R]):
 
     def engine_changed(self, entry: Entry[R], change: EngineChange) -> None:
         """Follow the engine's own life once the model is loaded."""
-        if entry.status == "loaded" and change.state in ("recovering", "starting"):
+        alive = entry.status in ("loaded", "recovering")
+        if alive and change.state == "recovering":
             entry.status = "recovering"
             entry.error = ServiceUnavailable(change.reason or "The engine died.")
         elif entry.status == "recovering" and change.state == "ready":
             entry.status, entry.error = "loaded", None
-        elif entry.status != "recovering":
+        else:
             return
         entry.retry_at = self._clock() + (change.retry_in_s or 0.0) + 1.0
         self._changed(entry)
