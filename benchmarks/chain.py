@@ -181,7 +181,7 @@ def run(batches: int, *, capped: bool) -> Report:
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="helexa-chain-")))
         os.environ["XDG_STATE_HOME"] = str(scratch)
-        stub = Stub(scratch)
+        stub = Stub(scratch, "--no-multiplex")
         stack.callback(stub.stop)
         costs = uvloop.run(measure(stub, batches, CAP if capped else None))
     rows = [[name, f"{us:.1f}"] for name, us in costs.items()]

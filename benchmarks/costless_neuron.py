@@ -91,7 +91,7 @@ class Engine(Node):
 
 async def serve(report: lifeline.Report) -> None:
     """Answer until the node is gone."""
-    stage = Stage(script())
+    stage = Stage(script(), multiplex=False)
     probe = {"content": "x", "completion_probabilities": [{"logprob": -0.5}]}
     stage.routes |= {
         "/props": answer({"total_slots": 128}),

@@ -3,7 +3,8 @@
 Same machine, same run, same stub nodes: every target takes its turn in every round, and the
 median of the rounds counts, so that a noisy minute hits all of them. The figure is CPU time of
 the gateway's processes per unit of work. The load generator and the stub share core 0, the
-gateway under test has core 1.
+gateway under test has core 1. The nodes offer helexa's gateway what every node of ours offers, one
+connection for all requests; ``--no-multiplex`` shows it without, as everybody else asks them.
 
 Peers are measured if they are installed: nginx from the system, the others from a virtual
 environment of their own::
@@ -197,6 +198,8 @@ def run(
     seconds: float,
     rows: Sequence[Row],
     tokens: int = TOKENS,
+    *,
+    multiplex: bool = True,
 ) -> Report:
     """Start, measure, stop."""
     command = f"python benchmarks/gateway.py --rounds {count} --seconds {seconds:g}"
@@ -204,10 +207,14 @@ def run(
     if tokens != TOKENS:
         name, title = "gateway long answers", f"{title}, answers of {tokens} events"
         command += f" --tokens {tokens}"
+    if not multiplex:
+        name, title = f"{name} without multiplex", f"{title}, a connection for each request"
+        command += " --no-multiplex"
     found = report.report(name, title, command)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="helexa-bench-")))
-        stub = Stub(scratch, f"--tokens={tokens}")
+        offer = "--multiplex" if multiplex else "--no-multiplex"
+        stub = Stub(scratch, f"--tokens={tokens}", offer)
         stack.callback(stub.stop)
         targets = start(names, peers.Tools(peers_folder, scratch), stub, stack)
         cells = rounds(stub, targets, rows, count, seconds)
@@ -223,6 +230,12 @@ def run(
 @click.option("--seconds", default=3.0, show_default=True, help="Length of one round.")
 @click.option("--rounds", "count", default=5, show_default=True, help="Rounds; medians count.")
 @click.option("--tokens", default=TOKENS, show_default=True, help="Events of a streamed answer.")
+@click.option(
+    "--multiplex/--no-multiplex",
+    default=True,
+    show_default=True,
+    help="Whether the nodes offer one connection for many requests, as ours do.",
+)
 @click.option("--only", default=",".join(STARTS), show_default=True, help="Targets to measure.")
 @click.option("--rows", default="1,2,3", show_default=True, help="Rows of the table.")
 @click.option(
@@ -241,6 +254,8 @@ def main(
     rows: str,
     peers_folder: Path | None,
     json_file: Path | None,
+    *,
+    multiplex: bool,
 ) -> None:
     names = [name.strip() for name in only.split(",")]
     unknown = sorted(set(names) - set(STARTS))
@@ -249,7 +264,7 @@ def main(
     chosen = [ROWS[int(number) - 1] for number in rows.split(",")]
     folder = peers_folder.resolve() if peers_folder else None
     try:
-        found = run(names, folder, count, seconds, chosen, tokens)
+        found = run(names, folder, count, seconds, chosen, tokens, multiplex=multiplex)
     except Failed as error:
         raise click.ClickException(str(error)) from error
     report.finish(found, json_file)

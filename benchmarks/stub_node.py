@@ -23,6 +23,8 @@ import httptools
 import uvloop
 from kit.process import raise_descriptor_limit
 
+from helexa.relay.multiplex import SWITCHING, VERSION, Multiplex
+
 PROMPT_TOKENS = 10
 STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -111,7 +113,7 @@ class Play:
         return self._head("chat.completion") | {"choices": [choice], "usage": usage}
 
 
-def management(model: str) -> dict[str, bytes]:
+def management(model: str, *, multiplex: bool) -> dict[str, bytes]:
     """The fixed answers of a node's management routes."""
     load = {"in_flight": 0, "queue_depth": 0, "max_in_flight": 4096, "max_queue_depth": 4096}
     entry = {
@@ -145,6 +147,7 @@ def management(model: str) -> dict[str, bytes]:
                 "devices": [],
                 "harnesses": ["stub"],
                 "max_prompt_tokens": 262144,
+                "multiplex": VERSION if multiplex else 0,
             }
         ),
         "/version": answer(
@@ -165,9 +168,9 @@ def management(model: str) -> dict[str, bytes]:
 class Stage:
     """What all nodes of the process share."""
 
-    def __init__(self, play: Play) -> None:
+    def __init__(self, play: Play, *, multiplex: bool) -> None:
         self.play = play
-        self.routes = management(play.model)
+        self.routes = management(play.model, multiplex=multiplex)
         missing = {"message": "not here", "type": "invalid_request_error", "code": "not_found"}
         self.missing = answer({"error": missing | {"param": None}}, "404 Not Found")
 
@@ -194,7 +197,18 @@ class Node(asyncio.Protocol):
         self._transport = None
 
     def data_received(self, data: bytes) -> None:
-        self._parser.feed_data(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._carry_many()
+
+    def _carry_many(self) -> None:
+        """From now on the connection is many; each of them is one of these again."""
+        transport, self._transport = cast("asyncio.Transport", self._transport), None
+        transport.write(SWITCHING)
+        many = Multiplex(self._loop, lambda: Node(self._stage, self._port))
+        transport.set_protocol(many)
+        many.connection_made(transport)
 
     def on_message_begin(self) -> None:
         """A request begins (called by the parser, like the three below)."""
@@ -207,6 +221,8 @@ class Node(asyncio.Protocol):
         self._body.append(body)
 
     def on_message_complete(self) -> None:
+        if self._parser.should_upgrade():
+            return
         path, _, query = self._url.decode().partition("?")
         if path.endswith("/chat/completions"):
             self._chat(b"".join(self._body))
@@ -281,11 +297,22 @@ async def serve(stage: Stage, ports: int) -> None:
 @click.option("--gap-ms", default=0.0, show_default=True, help="Between events.")
 @click.option("--prefill-ms", default=0.0, show_default=True, help="Before the first event.")
 @click.option("--stamp", is_flag=True, help="Each event carries the moment it was sent.")
+@click.option(
+    "--multiplex/--no-multiplex", default=True, help="Offer one connection for many requests."
+)
 def main(
-    ports: int, model: str, tokens: int, gap_ms: float, prefill_ms: float, stamp: bool
+    ports: int,
+    model: str,
+    tokens: int,
+    gap_ms: float,
+    prefill_ms: float,
+    *,
+    stamp: bool,
+    multiplex: bool,
 ) -> None:
     raise_descriptor_limit()
-    uvloop.run(serve(Stage(Play(model, tokens, gap_ms / 1e3, prefill_ms / 1e3, stamp)), ports))
+    play = Play(model, tokens, gap_ms / 1e3, prefill_ms / 1e3, stamp)
+    uvloop.run(serve(Stage(play, multiplex=multiplex), ports))
 
 
 if __name__ == "__main__":

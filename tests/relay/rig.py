@@ -79,10 +79,16 @@ class Echo:
 
 @asynccontextmanager
 async def serving(
-    app: App, limits: Limits | None = None, tls: Tls | None = None, wheel: Wheel | None = None
+    app: App,
+    limits: Limits | None = None,
+    tls: Tls | None = None,
+    wheel: Wheel | None = None,
+    *,
+    multiplexed: bool = False,
 ) -> AsyncIterator[Listener]:
     loop = asyncio.get_running_loop()
-    listener = Listener(app, wheel or Wheel(loop, 0.01), loop, limits or Limits(), tls)
+    wheel = wheel or Wheel(loop, 0.01)
+    listener = Listener(app, wheel, loop, limits or Limits(), tls, multiplexed=multiplexed)
     await listener.start(HOST, 0)
     try:
         yield listener

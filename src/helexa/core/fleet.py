@@ -85,6 +85,7 @@ class Discovery(msgspec.Struct, frozen=True):
 
     Args:
         socket: Told to callers on the same machine only.
+        multiplex: Version of the connection that carries many; 0 where there is none.
     """
 
     hostname: str = ""
@@ -97,6 +98,7 @@ class Discovery(msgspec.Struct, frozen=True):
     cuda_unavailable_reason: str | None = None
     max_prompt_tokens: int | None = None
     socket: LocalSocket | None = None
+    multiplex: int = 0
 
 
 class Download(msgspec.Struct, frozen=True):

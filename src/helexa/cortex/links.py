@@ -1,13 +1,15 @@
-"""The relayed path to each node: a connection pool and the head that every request carries."""
+"""The relayed path to each node: its connections and the head that every request carries."""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Callable
 
 from helexa.relay.client import KeptClient, parse_url
 from helexa.relay.outbox import Outbox
 from helexa.relay.pool import UpstreamPool
+from helexa.relay.trunk import Trunk
 from helexa.relay.wheel import Wheel
 
 
@@ -15,16 +17,43 @@ class NodeLink:
     """One node as the data plane sees it.
 
     Args:
+        pool: Connections, one for each request under way.
+        trunk: One connection for many requests, where the node has that ...
+        channels: ... and the pool of what it gives out.
         trust: Header lines with the fleet secret and our name, complete.
     """
 
-    __slots__ = ("_prefix", "_trust", "name", "pool")
+    __slots__ = ("_channels", "_prefix", "_trust", "name", "pool", "trunk")
 
-    def __init__(self, name: str, pool: UpstreamPool, prefix: str, trust: bytes) -> None:
+    def __init__(
+        self,
+        name: str,
+        pool: UpstreamPool,
+        trunk: Trunk,
+        channels: UpstreamPool,
+        prefix: str,
+        trust: bytes,
+    ) -> None:
         self.name = name
         self.pool = pool
+        self.trunk = trunk
+        self._channels = channels
         self._prefix = prefix.rstrip("/").encode()
         self._trust = trust
+
+    def way(self, *, small: bool) -> UpstreamPool:
+        """Where a request takes its connection from.
+
+        Args:
+            small: Neither it nor its answer would keep others waiting that share a connection.
+        """
+        return self._channels if small and self.trunk.up() else self.pool
+
+    def close(self) -> None:
+        """Let go of what is idle; what runs goes on."""
+        self.pool.close()
+        self._channels.close()
+        self.trunk.close()
 
     def head(self, path: bytes, size: int, request_id: str, attempt: int, lines: bytes) -> bytes:
         """Request line and headers, with the blank line.
@@ -63,8 +92,18 @@ class Links:
         self._trust = lines.encode()
         self._links: dict[str, NodeLink] = {}
 
-    def add(self, name: str, endpoint: str, tls: ssl.SSLContext | None = None) -> NodeLink:
-        """Prepare the way to a node; nothing is connected yet."""
+    def add(
+        self,
+        name: str,
+        endpoint: str,
+        tls: ssl.SSLContext | None = None,
+        said: Callable[[str], object] = lambda _what: None,
+    ) -> NodeLink:
+        """Prepare the way to a node; nothing is connected yet.
+
+        Args:
+            said: Told in words when the way changes.
+        """
         origin, prefix = parse_url(endpoint)
         pool = UpstreamPool(
             origin,
@@ -75,8 +114,12 @@ class Links:
             outbox=self._outbox,
             delay_acks=True,
         )
-        host = f"host: {origin.authority}\r\n".encode()
-        link = self._links[name] = NodeLink(name, pool, prefix, host + self._trust)
+        lines = f"host: {origin.authority}\r\n".encode() + self._trust
+        trunk = Trunk(pool.dial, lines, self._wheel, self._loop, said=said)
+        channels = UpstreamPool(
+            origin, self._wheel, self._loop, connect_secs=self._connect_secs, dial=trunk.dial
+        )
+        link = self._links[name] = NodeLink(name, pool, trunk, channels, prefix, lines)
         return link
 
     def client(self, name: str) -> KeptClient | None:
@@ -88,7 +131,7 @@ class Links:
         """Forget a node; what runs on it goes on."""
         link = self._links.pop(name, None)
         if link is not None:
-            link.pool.close()
+            link.close()
 
     def get(self, name: str) -> NodeLink | None:
         """The way to a node, or None when it is not configured (any more)."""

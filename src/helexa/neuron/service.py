@@ -126,6 +126,7 @@ class Node(Generic[R]):
         foreteller: Says what would become of models that are not loaded.
         defaults: Boot-time models as they are to be loaded.
         socket: Where callers on this machine may come instead of to the port.
+        multiplex: As of ``Discovery``.
     """
 
     name: str
@@ -143,12 +144,14 @@ class Node(Generic[R]):
     foreteller: Foreteller
     defaults: tuple[LoadRequest, ...] = ()
     socket: LocalSocket | None = None
+    multiplex: int = 0
     requests: RunningRequests = field(default_factory=RunningRequests)
 
     def discovery(self, *, local: bool) -> Discovery:
         """``GET /discovery``, for a caller on this machine or elsewhere."""
         found = self.hardware.discovery()
-        return msgspec.structs.replace(found, socket=self.socket) if local else found
+        socket = self.socket if local else None
+        return msgspec.structs.replace(found, socket=socket, multiplex=self.multiplex)
 
     def version(self) -> NodeVersion:
         """``GET /version``."""

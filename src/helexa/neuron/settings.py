@@ -284,6 +284,7 @@ class NeuronSettings(_Section, frozen=True):
         url: Base URL under which gateways reach this node; None is the request's own.
         local_socket: Listen on ``neuron.sock`` in the state directory too, for gateways of the
             same user on this machine.
+        multiplex: Let a gateway bring many requests over one connection.
         commit_ms: When a direct caller's streamed answer gets its header at the latest.
         max_body_mb: Longest request body (MiB).
     """
@@ -305,6 +306,7 @@ class NeuronSettings(_Section, frozen=True):
     grants: GrantSettings = GrantSettings()
     life: LifeSettings = LifeSettings()
     local_socket: bool = True
+    multiplex: bool = True
     commit_ms: Count = 800
     max_body_mb: Positive = 64
 

@@ -67,6 +67,7 @@ class Listener:
 
     Args:
         host, port: Where to listen; port 0 takes any free one.
+        multiplexed: As of ``Connections``.
     """
 
     def __init__(
@@ -77,8 +78,10 @@ class Listener:
         limits: Limits,
         tls: Tls | None = None,
         outbox: Outbox | None = None,
+        *,
+        multiplexed: bool = False,
     ) -> None:
-        self.connections = Connections(app, wheel, loop, limits, outbox)
+        self.connections = Connections(app, wheel, loop, limits, outbox, multiplexed=multiplexed)
         self.tls = tls
         self._loop = loop
         self._server: asyncio.Server | None = None

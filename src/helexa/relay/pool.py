@@ -14,7 +14,9 @@ from collections.abc import Callable
 
 import msgspec
 
+from helexa.relay.multiplex import P
 from helexa.relay.outbox import Outbox
+from helexa.relay.trunk import Dial
 from helexa.relay.unix import connect_unix
 from helexa.relay.upstream import Failure, UpstreamConnection
 from helexa.relay.wheel import Wheel
@@ -62,6 +64,7 @@ class UpstreamPool:
         outbox: Requests leave through it; None sends them at once.
         delay_acks: Streamed answers may be acknowledged late. Only for servers that send small
             pieces without waiting for that (``TCP_NODELAY``), as nodes do.
+        dial: Makes the connections in its place; see ``dial``.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class UpstreamPool:
         tls: ssl.SSLContext | None = None,
         outbox: Outbox | None = None,
         delay_acks: bool = False,
+        dial: Dial | None = None,
     ) -> None:
         self.origin = origin
         self.open = 0
@@ -91,6 +95,7 @@ class UpstreamPool:
         self._tls = tls
         self._outbox = outbox
         self._delay_acks = delay_acks
+        self._dial = dial or self.dial
         self.shortcut: str | None = None
         self._shortcut_lost: Callable[[OSError], object] = lambda _error: None
         self._outdated: set[UpstreamConnection] = set()  # busy ones of another way
@@ -166,9 +171,7 @@ class UpstreamPool:
         made = False
         try:
             async with asyncio.timeout_at(deadline):
-                connection = await self._by_shortcut()
-                if connection is None:
-                    connection = await self._by_address()
+                connection = await self._dial(self._protocol)
             made = True
         except TimeoutError as error:
             raise ConnectFailed(Failure.TIMEOUT_CONNECT) from error
@@ -181,34 +184,43 @@ class UpstreamPool:
         self._busy.add(connection)
         return connection
 
-    async def _by_shortcut(self) -> UpstreamConnection | None:
+    async def dial(self, protocol: Callable[[], P]) -> P:
+        """Connect ``protocol`` to the origin; the pool knows nothing of it.
+
+        Raises:
+            OSError, UnicodeError: No connection; the latter when it is no valid host name.
+        """
+        made = await self._by_shortcut(protocol)
+        return await self._by_address(protocol) if made is None else made
+
+    async def _by_shortcut(self, protocol: Callable[[], P]) -> P | None:
         """A connection to the shortcut; None where there is none, or none any more."""
         path = self.shortcut
         if path is None:
             return None
         try:
-            _, connection = await connect_unix(self._loop, self._protocol, path)
+            _, made = await connect_unix(self._loop, protocol, path)
         except _NOBODY as error:
             if self.shortcut == path:  # the first of several to notice
                 lost = self._shortcut_lost
                 self.take_shortcut(None)
                 lost(error)
             return None
-        return connection
+        return made
 
-    async def _by_address(self) -> UpstreamConnection:
+    async def _by_address(self, protocol: Callable[[], P]) -> P:
         origin = self.origin
         if origin.uds is not None:
-            _, connection = await connect_unix(self._loop, self._protocol, origin.uds)
+            _, made = await connect_unix(self._loop, protocol, origin.uds)
         else:
-            _, connection = await self._loop.create_connection(
-                self._protocol,
+            _, made = await self._loop.create_connection(
+                protocol,
                 origin.host,
                 origin.port,
                 ssl=self._tls if origin.tls else None,
                 server_hostname=origin.host if origin.tls else None,
             )
-        return connection
+        return made
 
     def _protocol(self) -> UpstreamConnection:
         return UpstreamConnection(self._returned, self._outbox, delay_acks=self._delay_acks)

@@ -1,7 +1,8 @@
 """Bytes of a client in, requests out: the parsing half of a server connection.
 
 httptools (llhttp, strict) splits the bytes; this adds what it leaves open: limits, the checks of
-``check_head``, requests to switch protocols (served as if they had not asked). A head that comes
+``check_head``, requests to switch protocols (served as if they had not asked, but for the one
+that the answering half knows). A head that comes
 again is recalled, and its body of known length counted off, without the parser, which then still
 stands where the request before has ended. ::
 
@@ -98,6 +99,10 @@ class RequestReader(asyncio.Protocol):
         """A client waits for the word to send its body."""
         raise NotImplementedError
 
+    def _switch(self, rest: memoryview) -> bool:  # noqa: ARG002
+        """The head just read asks for another protocol; whether another one reads on now."""
+        return False
+
     # ── bytes ───────────────────────────────────────────────────────────────────────────────
 
     def data_received(self, data: bytes) -> None:
@@ -116,7 +121,9 @@ class RequestReader(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._serve_plainly(memoryview(data)[upgrade.args[0] :])
+            rest = memoryview(data)[upgrade.args[0] :]
+            if not self._switch(rest):
+                self._serve_plainly(rest)
         except httptools.HttpParserError as error:
             self._unparsable(error)
         else:

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from helexa.relay.http1 import BadRequest, DateHeader, Limits
+from helexa.relay.multiplex import PATH, SWITCHING, TOKEN, Multiplex
 from helexa.relay.outbox import Outbox
 from helexa.relay.reader import HEAD, IDLE, RequestReader
 from helexa.relay.reply import Reply
@@ -48,7 +49,11 @@ class App(Protocol):
 
 
 class Connections:
-    """Everything the connections of one listener share, and the set of those that are open."""
+    """Everything the connections of one listener share, and the set of those that are open.
+
+    Args:
+        multiplexed: Whoever asks may bring many connections over one; see ``multiplex``.
+    """
 
     def __init__(
         self,
@@ -57,6 +62,8 @@ class Connections:
         loop: asyncio.AbstractEventLoop,
         limits: Limits,
         outbox: Outbox | None = None,
+        *,
+        multiplexed: bool = False,
     ) -> None:
         self.app = app
         self.outbox = outbox
@@ -66,6 +73,8 @@ class Connections:
         self.date = DateHeader()
         self.open: set[ServerProtocol] = set()
         self.draining = False
+        self._multiplexed = multiplexed
+        self._multiplexes: set[Multiplex] = set()
         # How often a connection's deadlines are looked at: they are late by a quarter at most.
         secs = (limits.head_secs, limits.body_secs, limits.keep_alive_secs, limits.stall_secs)
         self.step = min(*secs, limits.lost_secs) / 4
@@ -83,6 +92,19 @@ class Connections:
         self.draining = True
         for connection in list(self.open):
             connection.close_when_idle()
+        for multiplex in list(self._multiplexes):
+            multiplex.close()
+
+    def switch(self, transport: asyncio.Transport, url: bytes, token: bytes | None) -> bool:
+        """Let a connection carry many from now on, if that is what was asked for."""
+        if not self._multiplexed or self.draining or url != PATH or token != TOKEN:
+            return False
+        multiplex = Multiplex(self.loop, self.protocol, self._multiplexes.discard)
+        self._multiplexes.add(multiplex)
+        transport.write(SWITCHING)
+        transport.set_protocol(multiplex)
+        multiplex.connection_made(transport)
+        return True
 
 
 class ServerProtocol(RequestReader):
@@ -290,6 +312,19 @@ class ServerProtocol(RequestReader):
             self._continue = False
             self._unbox()
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _switch(self, rest: memoryview) -> bool:
+        """Give the connection away, unless something is still to be done with it."""
+        if self.busy or len(rest):
+            return False
+        self._unbox()
+        token = self._headers.get(b"upgrade")
+        if not self._shared.switch(self._transport, self._url, token):
+            return False
+        self._shared.open.discard(self)
+        self._lost = self.closing = True
+        self._parser = None
+        return True
 
     def _refuse(self, error: BadRequest) -> None:
         """Answer what could not be parsed, after the answers before it, and close."""

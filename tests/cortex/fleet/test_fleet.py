@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from msgspec.structs import replace
 
-from helexa.core.fleet import LocalSocket, RequestRecord
+from helexa.core.fleet import Discovery, RequestRecord
 from helexa.cortex.fleet.client import Answer, EventStream, HttpNode, Trust
 from helexa.cortex.fleet.events import GrantLow
 from helexa.cortex.fleet.fleet import Fleet
@@ -296,7 +296,7 @@ class SlowNode:
     def socket(self) -> str | None:
         return None
 
-    async def offered(self, socket: LocalSocket | None) -> None:
+    async def offered(self, discovery: Discovery) -> None:
         pass
 
     async def aclose(self) -> None:

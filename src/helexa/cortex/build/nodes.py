@@ -58,14 +58,14 @@ def make_roster(parts: Parts, fleet: Fleet, links: Links, changed: Callable[[], 
     """
 
     def opened(node: NeuronSettings) -> None:
-        context = tls_of(node)
-        link, trust = links.add(node.name, node.endpoint, context), parts.trust
-
         def way(what: str) -> None:
             parts.log.info("node", what=what, node=node.name)
 
+        context, trust = tls_of(node), parts.trust
+        link = links.add(node.name, node.endpoint, context, way)
         shortcut = Shortcut(link.pool, node.endpoint, trust.headers(), way)
-        api = HttpNode(node.endpoint, trust, context, links.client(node.name), shortcut)
+        client = links.client(node.name)
+        api = HttpNode(node.endpoint, trust, context, client, shortcut, link.trunk)
         fleet.add(node.name, node.endpoint, api)
 
     def said(what: str, node: str) -> None:

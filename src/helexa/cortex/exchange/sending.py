@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 _JSON = b"content-type: application/json\r\n"
 _SSE = b"content-type: text/event-stream\r\ncache-control: no-store\r\nx-accel-buffering: no\r\n"
+_SMALL = 65_536  # bytes of a body that nobody notices who shares a connection with it
 _NO_ROOM = frozenset((503, 429, 404))
 _LOST = frozenset(
     (
@@ -156,16 +157,18 @@ def _deliver(exchange: Exchange, placed: Placed) -> None:
         gone = ServiceUnavailable(f"Node {placed.node} has just been removed.", retry_after_s=1)
         _refused(exchange, gone)
         return
+    route = exchange.route
+    pool = link.way(small=route.streams and len(body) <= _SMALL)
     if stream is None:
-        attempt = Attempt(link.pool, desk.wheel, desk.loop, desk.deadlines)
+        attempt = Attempt(pool, desk.wheel, desk.loop, desk.deadlines)
     else:
         forward = stream.forward if stream.forwards else None
         attempt = Attempt(
-            link.pool, desk.wheel, desk.loop, desk.deadlines, stream.events, forward=forward
+            pool, desk.wheel, desk.loop, desk.deadlines, stream.events, forward=forward
         )
         exchange.reply.on_flow = attempt.pause
     exchange.attempt = attempt
-    route, request_id, number = exchange.route, exchange.request_id, exchange.attempts
+    request_id, number = exchange.request_id, exchange.attempts
     if not route.free:
         desk.settler.begin(request_id, number)
     head = link.head(route.upstream, len(body), request_id, number, _node_lines(exchange))

@@ -12,11 +12,13 @@ from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanage
 from typing import NamedTuple, Protocol, cast
 
 from helexa.core.errors import UpstreamConnectionError
-from helexa.core.fleet import LocalSocket
+from helexa.core.fleet import Discovery
 from helexa.core.settings import SettingsError
 from helexa.cortex.fleet.shortcut import Shortcut
 from helexa.cortex.settings import NeuronSettings
 from helexa.relay.client import KeptClient, request_json, stream
+from helexa.relay.multiplex import VERSION
+from helexa.relay.trunk import Trunk
 
 
 class Answer(NamedTuple):
@@ -57,9 +59,8 @@ class NodeApi(Protocol):
     def socket(self) -> str | None:
         """The Unix socket that it is asked over; None is the network."""
 
-    async def offered(self, socket: LocalSocket | None) -> None:
-        """The node has said which socket it listens on for this machine, if any; take it if it
-        can be taken."""
+    async def offered(self, discovery: Discovery) -> None:
+        """The node has said by which ways it can be asked; take the best of them."""
 
     async def aclose(self) -> None:
         """Close what is kept open."""
@@ -91,6 +92,7 @@ class HttpNode:
         tls: For ``https://``; see ``tls_of``.
         kept: Makes the calls over connections that are kept; None opens one for each.
         shortcut: Takes the node's socket where it can; None always takes the network.
+        trunk: Takes one connection for many requests where the node has that.
     """
 
     def __init__(
@@ -100,22 +102,26 @@ class HttpNode:
         tls: ssl.SSLContext | None = None,
         kept: KeptClient | None = None,
         shortcut: Shortcut | None = None,
+        trunk: Trunk | None = None,
     ) -> None:
         self._base = endpoint.rstrip("/")
         self._trust = trust
         self._tls = tls
         self._kept = kept
         self._shortcut = shortcut
+        self._trunk = trunk
 
     @property
     def socket(self) -> str | None:
         """See ``NodeApi.socket``."""
         return None if self._shortcut is None else self._shortcut.path
 
-    async def offered(self, socket: LocalSocket | None) -> None:
+    async def offered(self, discovery: Discovery) -> None:
         """See ``NodeApi.offered``."""
         if self._shortcut is not None:
-            await self._shortcut.offered(socket)
+            await self._shortcut.offered(discovery.socket)
+        if self._trunk is not None:
+            self._trunk.offered(discovery.multiplex == VERSION)
 
     async def get(self, path: str, timeout_s: float) -> Answer:
         """See ``NodeApi.get``."""

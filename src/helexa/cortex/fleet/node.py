@@ -175,7 +175,7 @@ class NodeTask:
         with suppress(HelexaError):
             discovery = _decode(await self._get("/discovery"), Discovery)
             self._publish(replace(self.snapshot, discovery=discovery))
-            await self.api.offered(discovery.socket)
+            await self.api.offered(discovery)
         with suppress(HelexaError):
             version = _decode(await self._get("/version"), NodeVersion)
             self._publish(replace(self.snapshot, version=version))

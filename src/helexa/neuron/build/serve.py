@@ -25,6 +25,7 @@ from helexa.neuron.settings import NeuronSettings, bind_host
 from helexa.relay.asgi import AsgiBridge
 from helexa.relay.http1 import Limits
 from helexa.relay.listener import Listener
+from helexa.relay.multiplex import VERSION
 from helexa.relay.process import collect_when_quiet, freeze_heap, raise_descriptor_limit
 from helexa.relay.request import Request
 from helexa.wire import errors as wire
@@ -123,10 +124,11 @@ async def run(settings: NeuronSettings, *, announce: Announce) -> None:
     desk = make_desk(node, parts, log)
     app, bridge = serve_app(node, parts, desk)
     limits = Limits(body_bytes=settings.max_body_mb << 20)
-    listener = Listener(app, parts.wheel, parts.loop, limits)
+    listener = Listener(app, parts.wheel, parts.loop, limits, multiplexed=settings.multiplex)
     await listener.start(bind_host(settings, parts.secret), settings.port)
     await warn_of(parts, listener.host, log)
     node.url = settings.url or listener.url
+    node.multiplex = VERSION if settings.multiplex else 0
     if settings.local_socket:
         node.socket = await local_socket(listener, parts.folder, desk.ids, log)
     parts.hardware.start()

@@ -1,0 +1,187 @@
+"""One connection of many: a transport over a ``Multiplex``.
+
+::
+
+    open ──close()──▶ closing, while the other side holds ──▶ left ──▶ connection_lost
+      │                                                        ▲
+      ├──abort()───────────────────────────────────────────────┘
+      └──the other side's CLOSE or ABORT──▶ gone ──▶ what waits to be read ──▶ connection_lost
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from helexa.relay.multiplex import Multiplex
+
+CLOSE, ABORT, HOLD, GO = 1, 2, 3, 4
+"""What is said of a channel beside its bytes; see ``multiplex``."""
+
+
+class Channel(asyncio.Transport):
+    """One connection of many: the transport of the protocol that speaks over it."""
+
+    __slots__ = (
+        "_closing",
+        "_direct",
+        "_error",
+        "_full",
+        "_gone",
+        "_got",
+        "_held",
+        "_kept",
+        "_multiplex",
+        "_number",
+        "_protocol",
+        "_put",
+        "_reading",
+    )
+
+    def __init__(self, multiplex: Multiplex, number: int) -> None:
+        super().__init__()
+        self._multiplex = multiplex
+        self._number = number
+        self._put = multiplex.put
+        self._protocol: Any = None
+        self._direct = True  # what is written leaves: neither held nor closing
+        self._held = False  # the other side has asked us to wait
+        self._full = multiplex.full
+        self._kept: list[bytes] = []  # what waits for the other side
+        self._reading = True
+        self._got: deque[bytes] | None = None  # what waits for us, while we do not read
+        self._closing = False
+        self._gone = False  # nothing is said of it any more, in either direction
+        self._error: Exception | None = None
+
+    def begin(self, protocol: Any) -> None:
+        """Have ``protocol`` speak over it."""
+        self._protocol = protocol
+        protocol.connection_made(self)
+        if self._full and not self._gone:
+            protocol.pause_writing()
+
+    # ── asyncio.Transport ───────────────────────────────────────────────────────────────────
+
+    def write(self, data: bytes) -> None:  # type: ignore[override]  # nobody writes anything else
+        if self._direct:  # the path of every token
+            self._put(self._number, data)
+        elif not self._closing:
+            self._kept.append(data)
+
+    def close(self) -> None:
+        if not self._closing:
+            self._closing = True
+            self._direct = False
+            if not self._kept:
+                self._leave(CLOSE)
+
+    def abort(self) -> None:
+        self._kept.clear()
+        if self._got:
+            self._got.clear()
+        if not self._gone:
+            self._closing = True
+            self._direct = False
+            self._leave(ABORT)
+        elif self._protocol is not None:
+            self._multiplex.loop.call_soon(self._lose)
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def pause_reading(self) -> None:
+        if self._reading and not self._gone:
+            self._reading = False
+            if self._got is None:
+                self._got = deque()
+                self._multiplex.direct(self._number, self._got.append)
+            self._multiplex.tell(self._number, HOLD)
+
+    def resume_reading(self) -> None:
+        if not self._reading:
+            self._reading = True
+            if not self._gone:
+                self._multiplex.tell(self._number, GO)
+            self._multiplex.loop.call_soon(self._catch_up)
+
+    def get_write_buffer_size(self) -> int:
+        return sum(map(len, self._kept)) + (self._multiplex.unsent if self._full else 0)
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """The connection under all channels has limits, and each one's reader holds it."""
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self._multiplex.extra_info(name, default)
+
+    def can_write_eof(self) -> bool:
+        return False
+
+    # ── told by the connection ──────────────────────────────────────────────────────────────
+
+    def hold(self, held: bool) -> None:
+        """The other side's reader is slow, or has caught up."""
+        paused = self._held or self._full
+        self._held = held
+        self._direct = not held and not self._closing
+        if not held:
+            kept, self._kept = self._kept, []
+            for data in kept:
+                self._put(self._number, data)
+            if self._closing and not self._gone:
+                self._leave(CLOSE)
+        self._flow(paused)
+
+    def fill(self, full: bool) -> None:
+        """The connection under all channels takes nothing for now, or does again."""
+        paused = self._held or self._full
+        self._full = full
+        self._flow(paused)
+
+    def _flow(self, paused: bool) -> None:
+        now = self._held or self._full
+        if now != paused and self._protocol is not None:
+            if now:
+                self._protocol.pause_writing()
+            else:
+                self._protocol.resume_writing()
+
+    def ended(self, error: Exception | None) -> None:
+        """The other side has ended it, or the connection under it has."""
+        if not self._gone:
+            self._gone = self._closing = True
+            self._direct = False
+            self._error = error
+            self._kept.clear()
+            if not self._got:
+                self._lose()
+
+    # ── its end ─────────────────────────────────────────────────────────────────────────────
+
+    def _leave(self, kind: int) -> None:
+        self._gone = True
+        self._multiplex.forget(self._number)
+        self._multiplex.tell(self._number, kind)
+        self._multiplex.loop.call_soon(self._lose)
+
+    def _lose(self) -> None:
+        protocol, self._protocol = self._protocol, None  # it holds us: a cycle
+        if protocol is not None:
+            protocol.connection_lost(self._error)
+
+    def _catch_up(self) -> None:
+        """Hand on what came while nobody read."""
+        got = self._got
+        if got is None:
+            return
+        while got and self._reading and self._protocol is not None:
+            self._protocol.data_received(got.popleft())
+        if got or not self._reading:
+            return
+        self._got = None
+        if self._gone:
+            self._lose()
+        else:
+            self._multiplex.direct(self._number, self._protocol.data_received)
