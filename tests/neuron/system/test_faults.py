@@ -25,10 +25,14 @@ def test_an_engine_killed_while_idle_comes_back_by_itself(start_node: Any, h: An
         assert int(refused.headers["retry-after"]) >= 1
     h.until(lambda: node.engines() not in ([], [engine]) and node.status() == "loaded")
     assert node.post("/v1/chat/completions", h.chat(max_tokens=1)).status_code == 200
-    said = [json.loads(line) for line in node.log().splitlines()]
-    told = [line for line in said if line["event"] == "model"]
-    assert [line["status"] for line in told] == ["loading", "loaded", "recovering", "loaded"]
-    assert told[2]["reason"].startswith("the engine was killed by SIGKILL (out of memory?)")
+
+    def told() -> list[Any]:
+        lines = [json.loads(line) for line in node.log().splitlines() if line.endswith("}")]
+        return [line for line in lines if line["event"] == "model"]
+
+    h.until(lambda: len(told()) == 4)  # the log is written by a thread
+    assert [line["status"] for line in told()] == ["loading", "loaded", "recovering", "loaded"]
+    assert told()[2]["reason"].startswith("the engine was killed by SIGKILL (out of memory?)")
 
 
 def test_an_engine_killed_while_streaming_ends_the_stream_with_an_error_event(
