@@ -185,3 +185,17 @@ def test_what_a_model_lacks_by_its_node_is_what_its_load_takes() -> None:
     assert foretold_mb(short) == 11_000
     assert foretold_mb(Outlook("m", True, True)) is None
     assert foretold_mb(None) is None
+
+
+async def test_a_node_that_is_reached_another_way_by_now_is_asked_anew_and_known_again(
+    fake_node: Starter,
+) -> None:
+    async with rig(fake_node, FINE) as made:
+        await made.known(lambda n: n.outlooks)
+        before = made.fleet.api("n")
+        await made.fleet.remove("n")  # as a changed cortex.toml does: at once, by the same name
+        made.fleet.add("n", made.node.url, HttpNode(made.node.url, Trust("gw", None)))
+        assert made.fleet.api("n") is not before
+        seen = await made.known(lambda n: n.outlooks)
+        assert seen.outlooks["org/m"].capabilities == ["text", "tools"]
+        await made.asks(2)

@@ -22,6 +22,7 @@ import msgspec
 from helexa.core.errors import HelexaError
 from helexa.core.fleet import LoadRequest
 from helexa.core.outlook import Outlook
+from helexa.cortex.fleet.client import NodeApi
 from helexa.cortex.fleet.fleet import Fleet
 from helexa.cortex.fleet.snapshot import NodeSnapshot
 from helexa.wire.bodies import UNREADABLE
@@ -49,6 +50,10 @@ class _Asked:
 
 @dataclass(slots=True)
 class _Node:
+    """What was asked of one node and what it said, over one way to it: another way, after a change
+    of cortex.toml, may lead to another machine, and a snapshot begun anew holds none of this."""
+
+    api: NodeApi
     asked: dict[str, _Asked] = field(default_factory=dict)
     outlooks: dict[str, Outlook] = field(default_factory=dict)
     old_until: float = 0.0
@@ -93,7 +98,12 @@ class Foresight:
         self, group: asyncio.TaskGroup, node: NodeSnapshot, wanted: Mapping[str, LoadRequest]
     ) -> None:
         """Ask a node its next question, unless it is at one."""
-        known = self._nodes.setdefault(node.name, _Node())
+        api = self._fleet.api(node.name)
+        if api is None:
+            return
+        known = self._nodes.get(node.name)
+        if known is None or known.api is not api:
+            known = self._nodes[node.name] = _Node(api)
         if known.busy or known.old_until > self._now() or node.discovery is None:
             return
         model = next((m for m, spec in wanted.items() if self._due(known, node, m, spec)), None)
@@ -111,10 +121,12 @@ class Foresight:
 
     async def _ask(self, node: NodeSnapshot, known: _Node, model: str, spec: LoadRequest) -> None:
         try:
-            outlook = await self._answer(node.name, known, spec)
+            outlook = await self._answer(known, spec)
         finally:
             known.busy = False
             self._bell.set()
+        if self._fleet.api(node.name) is not known.api:
+            return  # whoever has that name by now was not asked
         before = known.asked.get(model)
         fine = outlook is not None and (outlook.ok or outlook.possible)
         same = before is not None and (before.spec, before.epoch) == (spec, node.epoch)
@@ -125,13 +137,10 @@ class Foresight:
             known.outlooks = {**known.outlooks, model: outlook}
             self._fleet.foretold(node.name, known.outlooks)
 
-    async def _answer(self, node: str, known: _Node, spec: LoadRequest) -> Outlook | None:
+    async def _answer(self, known: _Node, spec: LoadRequest) -> Outlook | None:
         """What the node says; None when it says nothing of use."""
-        api = self._fleet.api(node)
-        if api is None:
-            return None
         try:
-            answer = await api.post(PATH, spec, ASK_S)
+            answer = await known.api.post(PATH, spec, ASK_S)
             if answer.status in (404, 405):
                 known.old_until = self._now() + OLD_NODE_S
             if answer.status != 200:

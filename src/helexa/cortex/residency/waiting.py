@@ -76,6 +76,7 @@ class Waiter:
     Attributes:
         before: Requests of its own line that were before it when the owner last looked.
         cold: A load was needed for it.
+        let_go: Its turn has come, and it has not left: its line counts it as released.
         fresh: The owner has not yet compared its deadline with what is known about its turn.
     """
 
@@ -87,6 +88,7 @@ class Waiter:
         "cold",
         "deadline",
         "fresh",
+        "let_go",
         "may_load",
         "since",
     )
@@ -108,6 +110,7 @@ class Waiter:
         self.may_load = may_load
         self.before = len(line.waiters)
         self.cold = False
+        self.let_go = False
         self.fresh = True
 
     @property
@@ -139,6 +142,7 @@ class Waiter:
         """Its turn has come."""
         self._line.waiters.pop(self, None)
         self._line.released += 1
+        self.let_go = True
         self._resolve(None)
 
     def refuse(self, error: HelexaError) -> None:
@@ -149,6 +153,7 @@ class Waiter:
     def again(self) -> None:
         """Somebody else was quicker; back to the head of the line."""
         self._line.released -= 1
+        self.let_go = False
         self._turn = None
         self._line.waiters = {self: None, **self._line.waiters}
 
@@ -207,7 +212,7 @@ class WaitingRoom:
         self._count -= 1
         if waiter in line.waiters:
             del line.waiters[waiter]
-        elif waiter._turn is not None and not _failed(waiter._turn):  # noqa: SLF001
+        elif waiter.let_go:  # also one that gave up in the very moment that its turn came
             line.released -= 1
         self._changed()
 
@@ -225,7 +230,3 @@ class WaitingRoom:
 
 def _nobody(_waiter: Waiter) -> None:
     pass
-
-
-def _failed(turn: asyncio.Future[None]) -> bool:
-    return not turn.done() or turn.cancelled() or turn.exception() is not None
