@@ -18,17 +18,25 @@ from helexa.wire.bodies import UNREADABLE
 MOST_TOP_LOGPROBS = 20
 """As the published schema has it; an engine would write its whole vocabulary beside each token."""
 
+_NOT_DONE = {
+    "moderation": "nothing here judges prompts or answers",
+    "web_search_options": "nothing here searches the web; offer a tool that does",
+}
+"""Members whose silent absence a client would take for their effect."""
+
 _INSTRUCTS = ("system", "developer")
 
 
 def refuse_what_cannot_be(body: Json) -> None:
-    """What no engine of ours does: other modalities, the old form of tools.
+    """What no engine of ours does: other modalities, moderation, the old form of tools.
 
     Raises:
         UnsupportedParameter, InvalidRequestBody: With the member's name.
     """
-    modalities = body.get("modalities")
-    if isinstance(modalities, list) and set(modalities) - {"text"}:
+    modalities = body.get("modalities", ["text"])
+    if not isinstance(modalities, list):
+        raise wrong("modalities", "a list", modalities)
+    if any(kind != "text" for kind in modalities):
         raise UnsupportedParameter(
             f"`modalities` is {modalities!r}; only text is produced.", param="modalities"
         )
@@ -39,6 +47,9 @@ def refuse_what_cannot_be(body: Json) -> None:
         raise InvalidRequestBody(
             f"`top_logprobs` is {tops}; it may be 0 to {MOST_TOP_LOGPROBS}.", param="top_logprobs"
         )
+    for name, what in _NOT_DONE.items():
+        if name in body:
+            raise UnsupportedParameter(f"`{name}` is not supported: {what}.", param=name)
     for old, new in (("functions", "tools"), ("function_call", "tool_choice")):
         if old in body:
             raise UnsupportedParameter(f"`{old}` is not supported; use `{new}`.", param=old)

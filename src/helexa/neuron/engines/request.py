@@ -84,8 +84,7 @@ def decode(raw: bytes) -> Json:
         raise not_json(error, raw) from None
     if not isinstance(body, dict):
         raise InvalidRequestBody("The body must be a JSON object.")
-    for name in [name for name, value in body.items() if value is None]:
-        del body[name]
+    _drop_unset(body)
     if "model" not in body:
         raise MissingModelField("The request names no model; set `model`.", param="model")
     if not isinstance(body["model"], str):
@@ -95,6 +94,13 @@ def decode(raw: bytes) -> Json:
             raise wrong(name, kind, body[name])
     _drop_empty_stops(body)
     return body
+
+
+def _drop_unset(value: Json, *kept: str) -> None:
+    """Remove members that are null: some clients write all of a form, and engines want a string
+    or nothing."""
+    for name in [name for name, said in value.items() if said is None and name not in kept]:
+        del value[name]
 
 
 def _drop_empty_stops(body: Json) -> None:
@@ -153,6 +159,8 @@ def _check_message(message: Any, path: str, images: Images) -> None:
         raise InvalidRequestBody(
             f"`{path}.role` is {role[:40]!r}; known roles are {known}.", param=path + ".role"
         )
+    _drop_unset(message, "content")
+    _check_texts(message, path, "name", "reasoning_content", "tool_call_id")
     content = message.get("content")
     if content is None:
         _repair_absent_content(message, path, role)
@@ -161,10 +169,14 @@ def _check_message(message: Any, path: str, images: Images) -> None:
             _check_part(part, f"{path}.content[{index}]", images)
     elif not isinstance(content, str):
         raise wrong(path + ".content", "a string or a list of parts", content)
-    if message.get("tool_calls") is None:
-        message.pop("tool_calls", None)
-    else:
+    if "tool_calls" in message:
         _check_calls(message["tool_calls"], path + ".tool_calls")
+
+
+def _check_texts(value: Json, path: str, *names: str) -> None:
+    for name in names:
+        if name in value and not isinstance(value[name], str):
+            raise wrong(f"{path}.{name}", "a string", value[name])
 
 
 def _repair_absent_content(message: Json, path: str, role: str) -> None:
@@ -203,6 +215,8 @@ def _check_calls(calls: Any, path: str) -> None:
         function = call.get("function") if isinstance(call, dict) else None
         if not isinstance(function, dict):
             raise wrong(here + ".function", "an object", function)
+        _drop_unset(call)
+        _check_texts(call, here, "id", "type")
         if not isinstance(function.get("name"), str):
             raise wrong(here + ".function.name", "a string", function.get("name"))
         arguments = function.get("arguments")
@@ -246,7 +260,8 @@ def check_tools(body: Json) -> None:
 def _demands_call(choice: Any) -> bool:
     """Whether an answer without a call would not be what was asked for."""
     if isinstance(choice, dict):
-        return (choice.get("allowed_tools") or choice).get("mode") != "auto"
+        allowed = choice.get("allowed_tools", choice)
+        return not isinstance(allowed, dict) or allowed.get("mode") != "auto"
     return choice in ("required", "any")
 
 
@@ -255,6 +270,8 @@ def _check_function(function: Any, path: str) -> None:
         raise wrong(path, "an object", function)
     if not isinstance(function.get("name"), str) or not function["name"]:
         raise wrong(path + ".name", "a name", function.get("name"))
+    _drop_unset(function)
+    _check_texts(function, path, "description")
     parameters = function.get("parameters")
     if parameters is None:
         function["parameters"] = {"type": "object", "properties": {}}

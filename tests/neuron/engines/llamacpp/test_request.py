@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from helexa.core.errors import (
     InvalidJson,
     InvalidRequestBody,
     MissingModelField,
+    RequestRefused,
     UnsupportedOperation,
     UnsupportedParameter,
     VisionUnsupported,
@@ -25,6 +28,7 @@ from helexa.neuron.models.template import read_template
 HI: list[dict[str, Any]] = [{"role": "user", "content": "hi"}]
 ADD = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
 SUB = {"type": "function", "function": {"name": "sub"}}
+STRICT = {"name": "f", "strict": True}
 
 
 def sent(served: Served, route: str = "chat", /, **body: Any) -> Any:
@@ -84,8 +88,19 @@ def image() -> dict[str, Any]:
             "tool_choice",
         ),
         ({"chat_template_kwargs": 5}, "chat_template_kwargs"),
+        ({"modalities": "text"}, "modalities"),
+        ({"messages": [{**HI[0], "name": 5}]}, "messages[0].name"),
+        ({"tools": [{"function": {"name": "f", "description": 5}}]},
+         "tools[0].function.description"),
+        ({"tools": [ADD], "tool_choice": {"type": "function", "function": "add"}}, "tool_choice"),
+        ({"tools": [ADD], "tool_choice": {"type": "allowed_tools", "allowed_tools": "add"}},
+         "tool_choice.allowed_tools"),
+        ({"tools": [ADD], "tool_choice": {"allowed_tools": {"mode": "auto", "tools": ["add"]}}},
+         "tool_choice.allowed_tools.tools"),
+        ({"tools": [{"function": {**STRICT, "parameters": {"required": [["a"]]}}}]},
+         "tools[0].function.parameters.required"),
     ],
-)
+)  # fmt: skip
 def test_wrong_types_are_refused_with_their_path(
     served: Served, body: dict[str, Any], param: str
 ) -> None:
@@ -93,6 +108,90 @@ def test_wrong_types_are_refused_with_their_path(
     assert type(error) is InvalidRequestBody
     assert error.param == param
     assert param.split("[", maxsplit=1)[0].split(".", maxsplit=1)[0] in error.message
+
+
+WHOLE: dict[str, Any] = {
+    "modalities": ["text"],
+    "stop": ["x"],
+    "stream_options": {"include_usage": True},
+    "chat_template_kwargs": {"enable_thinking": False},
+    "thinking": {"type": "enabled", "budget_tokens": 5},
+    "reasoning": {"effort": "low"},
+    "response_format": {
+        "type": "json_schema",
+        "json_schema": {"name": "n", "schema": {"$ref": "#/$defs/d", "$defs": {"d": {
+            "type": "object", "properties": {"a": {"anyOf": [{"type": ["string", "null"]}]}},
+            "required": ["a"], "allOf": [{"required": ["a"], "properties": {"a": {}}}],
+        }}}},
+    },
+    "tools": [{"type": "function", "function": {**STRICT, "description": "d", "parameters": {
+        "type": "object", "properties": {"a": {"enum": ["b"]}}, "required": ["a"],
+    }}}],
+    "tool_choice": {"type": "allowed_tools", "allowed_tools": {
+        "mode": "required", "tools": [{"type": "function", "function": {"name": "f"}}],
+    }},
+    "messages": [
+        {"role": "user", "content": [{"type": "text", "text": "hi"}], "name": "n"},
+        {"role": "assistant", "content": None, "reasoning_content": "r", "tool_calls": [
+            {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}},
+        ]},
+        {"role": "tool", "tool_call_id": "c", "content": "ok"},
+    ],
+}  # fmt: skip
+
+
+def spoilt(value: Any, with_: Any) -> Iterator[Any]:
+    """``value`` with each of its members in turn replaced."""
+    yield with_
+    if isinstance(value, (dict, list)):
+        for key in list(value) if isinstance(value, dict) else range(len(value)):
+            for other in spoilt(value[key], with_):
+                whole = value.copy()
+                whole[key] = other
+                yield whole
+
+
+@pytest.mark.parametrize("choice", [True, False], ids=["forced", "free"])
+@pytest.mark.parametrize(
+    "bad", [None, True, -1, 1.5, "x", [], [None], ["x"], [[]], {}, {"x": 1}], ids=repr
+)
+def test_a_member_of_any_wrong_kind_is_served_or_refused_and_never_a_fault_of_ours(
+    served: Served, bad: Any, choice: bool
+) -> None:
+    whole = WHOLE if choice else {k: v for k, v in WHOLE.items() if k != "tool_choice"}
+    for name, value in whole.items():
+        for other in spoilt(value, bad):
+            with contextlib.suppress(RequestRefused):
+                sent(served, **{**whole, name: other})
+
+
+def test_nulls_inside_of_messages_and_tools_are_unset(served: Served) -> None:
+    call = {"id": None, "type": None, "function": {"name": "sub", "arguments": None}}
+    unset = dict.fromkeys(("content", "name", "reasoning_content", "refusal", "function_call"))
+    said = {"role": "assistant", **unset, "tool_calls": [call]}
+    result = {"role": "tool", "content": "1", "tool_call_id": None, "name": None}
+    tool = {"type": "function", "function": {"name": "sub", "description": None, "strict": None}}
+    body = sent(served, messages=[*HI, said, result], tools=[tool])
+    assert body["messages"][1:] == [
+        {"role": "assistant", "content": "", "tool_calls": [
+            {"type": "function", "function": {"name": "sub", "arguments": "{}"}}]},
+        {"role": "tool", "content": "1"},
+    ]  # fmt: skip
+    assert set(body["tools"][0]["function"]) == {"name", "parameters"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"moderation": {"model": "m", "policy": {"input": {"mode": "block"}}}},
+        {"web_search_options": {}},
+        {"tools": [ADD], "logprobs": True},
+    ],
+)
+def test_what_would_be_missed_in_silence_is_refused(served: Served, body: dict[str, Any]) -> None:
+    found = refusal(served, **body)
+    assert isinstance(found, UnsupportedParameter)
+    assert found.param in body
 
 
 def test_broken_json_and_a_missing_model_have_codes_of_their_own(served: Served) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from helexa.core.errors import UnsupportedParameter
 from helexa.neuron.engines.base import Meter, Served
 from helexa.neuron.engines.conversation import (
     refuse_what_cannot_be,
@@ -55,6 +56,7 @@ def prepare(body: Json, served: Served, thinking: bool, *, grammars: bool = True
     messages = check_messages(body, served, IMAGE_KINDS)
     check_tools(body)
     refuse_what_cannot_be(body)
+    _refuse_logprobs_beside_tools(body)
     for message in messages:
         repair_message(message, served)
     system_to_the_front(body, served)
@@ -71,6 +73,14 @@ def prepare(body: Json, served: Served, thinking: bool, *, grammars: bool = True
         body["top_logprobs"] = 1  # for 0 it gives none at all, and 20 for none said
     body["verbose"] = bool(body.get("stop"))  # the last chunk then says which of them ended it
     return heads
+
+
+def _refuse_logprobs_beside_tools(body: Json) -> None:
+    """It gives none where it may have to read a call out of the text."""
+    if body.get("logprobs") and "tools" in body:
+        raise UnsupportedParameter(
+            "`logprobs` cannot be given beside `tools`; leave one of them out.", param="logprobs"
+        )
 
 
 def bare_logprobs(body: Json) -> bool:

@@ -139,9 +139,7 @@ def _choice(body: Json) -> tuple[list[str] | None, bool]:
         return None, False
     if not isinstance(choice, dict):
         raise wrong("tool_choice", "a string or an object", choice)
-    allowed = choice.get("allowed_tools", choice)
-    listed = allowed.get("tools", [choice])
-    names = {(tool.get("function") or tool).get("name") for tool in listed}
+    allowed, names = _named(choice)
     kept = [name for name in tools if name in names]
     if not kept:
         raise InvalidRequestBody(
@@ -152,6 +150,26 @@ def _choice(body: Json) -> tuple[list[str] | None, bool]:
         body["tool_choice"] = "auto"
         return None, False
     return kept, True
+
+
+def _named(choice: Json) -> tuple[Json, set[str]]:
+    """What holds the mode of a choice that is an object, and the names it lists."""
+    allowed = choice.get("allowed_tools", choice)
+    if not isinstance(allowed, dict):
+        raise wrong("tool_choice.allowed_tools", "an object", allowed)
+    listed, path = allowed.get("tools"), "tool_choice.allowed_tools.tools"
+    if listed is None:
+        listed, path = [choice], "tool_choice"
+    if not isinstance(listed, list):
+        raise wrong(path, "a list", listed)
+    names: set[str] = set()
+    for tool in listed:
+        function = (tool.get("function") or tool) if isinstance(tool, dict) else tool
+        name = function.get("name") if isinstance(function, dict) else None
+        if not isinstance(name, str):
+            raise InvalidRequestBody(f"`{path}` names no function.", param=path)
+        names.add(name)
+    return allowed, names
 
 
 def _calls(grammar: Grammar, body: Json, names: set[str], *, forced: bool) -> str:

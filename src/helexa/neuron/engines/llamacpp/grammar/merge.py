@@ -79,7 +79,7 @@ def merge(one: Any, other: Any, path: str, drop: str | None = None) -> Any:
         if name not in result:
             result[name] = value
         elif name == "properties":
-            result[name] = _properties(result[name], value, f"{path}.properties")
+            result[name] = _properties(result[name] or {}, value or {}, f"{path}.properties")
         elif result[name] != value and name not in _SPOKEN:
             result[name] = _both(name, result[name], value, path)
     return result
@@ -99,7 +99,7 @@ def _both(name: str, one: Any, other: Any, path: str) -> Any:
             raise Uncompilable(here, "contradicts the type beside it")
         return kinds
     if name == "required":
-        return list(dict.fromkeys([*one, *other]))
+        return list(dict.fromkeys([*(one or ()), *(other or ())]))
     if name == "enum":
         return [value for value in one if value in other]
     if name == "additionalProperties":

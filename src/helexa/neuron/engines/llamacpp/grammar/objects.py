@@ -62,8 +62,6 @@ def _declared(schema: Json, path: str) -> tuple[Json, set[str]]:
     """Properties, and which are required; a required one that is not declared is added."""
     properties = dict(schema.get("properties") or {})
     required = schema.get("required") or []
-    if not isinstance(required, list):
-        raise Uncompilable(f"{path}.required", "must be a list of names")
     beyond = schema.get("additionalProperties", True)
     for name in required:
         if name not in properties:
@@ -113,7 +111,7 @@ def _name_pattern(named: Any, path: str) -> str:
 
 
 def _sizes(schema: Json, path: str) -> tuple[int, int | None]:
-    low, high = schema.get("minProperties", 0), schema.get("maxProperties")
+    low, high = schema.get("minProperties") or 0, schema.get("maxProperties")
     for name, value in (("minProperties", low), ("maxProperties", high)):
         if value is not None and (not isinstance(value, int) or not 0 <= value < _MOST_KEYS):
             raise Uncompilable(f"{path}.{name}", "must be a whole number, 0 or more")

@@ -10,9 +10,8 @@ from typing import Any
 
 from helexa.neuron.engines.llamacpp.grammar.merge import TYPES
 from helexa.neuron.engines.llamacpp.grammar.pattern import UnknownPattern, pattern_rule
+from helexa.neuron.engines.llamacpp.grammar.shape import LISTED, NAMED
 
-_MAPS = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
-_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _ONE = ("items", "not", "if", "then", "else", "contains", "propertyNames", "unevaluatedItems")
 
 
@@ -26,9 +25,9 @@ def _relaxed(schema: Any, document: Any) -> dict[str, Any]:
         return {}  # true, false, or nothing that is a schema
     out: dict[str, Any] = {}
     for name, value in schema.items():
-        if name in _MAPS and isinstance(value, dict):
+        if name in NAMED and isinstance(value, dict):
             out[name] = {key: _relaxed(inner, document) for key, inner in value.items()}
-        elif name in _LISTS and isinstance(value, list):
+        elif name in LISTED and isinstance(value, list):
             out[name] = [_relaxed(inner, document) for inner in value]
         elif name in _ONE:
             if isinstance(value, dict):

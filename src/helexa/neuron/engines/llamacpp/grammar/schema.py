@@ -19,6 +19,7 @@ from helexa.neuron.engines.llamacpp.grammar.formats import FORMATS
 from helexa.neuron.engines.llamacpp.grammar.merge import Uncompilable, disjoint, merge, types_of
 from helexa.neuron.engines.llamacpp.grammar.numbers import Bounds, integer_rule, number_rule
 from helexa.neuron.engines.llamacpp.grammar.pattern import UnknownPattern, pattern_rule
+from helexa.neuron.engines.llamacpp.grammar.shape import check_shape
 from helexa.neuron.engines.llamacpp.grammar.text import Grammar, literal, repeat
 
 __all__ = ["Uncompilable", "compile_schema"]
@@ -51,6 +52,7 @@ def compile_schema(grammar: Grammar, schema: Any, path: str) -> str:
     Raises:
         Uncompilable: With the path of the keyword.
     """
+    check_shape(schema, path)
     return Compiler(grammar, schema, path).visit(schema, path)
 
 
