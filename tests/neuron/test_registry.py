@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from helexa.core.errors import (
+    HelexaError,
     InsufficientVram,
     ModelLoading,
     ModelNotFound,
@@ -94,6 +95,10 @@ class FakeLoader:
 @dataclass(slots=True)
 class Told:
     statuses: list[tuple[str, str]] = field(default_factory=list)
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+    def failed(self, model_id: str, error: HelexaError) -> None:
+        self.failures.append((model_id, error.message))
 
     def model(self, entry: ModelEntry) -> None:
         self.statuses.append((entry.id, entry.status))
@@ -119,6 +124,7 @@ def make() -> Make:
             on_model=told.model,
             on_gone=told.gone,
             on_progress=told.progress,
+            on_failed=told.failed,
             unload_s=3.0,
             clock=asyncio.get_running_loop().time,
         )
@@ -199,9 +205,10 @@ async def test_a_bug_in_a_load_fails_the_load_and_nothing_else(make: Make) -> No
 
 
 async def test_an_unknown_model_is_not_found_and_leaves_no_trace(make: Make) -> None:
-    registry, _ = make(FakeLoader(errors={"a/b": ModelNotFound("no such model")}))
+    registry, told = make(FakeLoader(errors={"a/b": ModelNotFound("no such model")}))
     with pytest.raises(ModelNotFound):
         await registry.load(spec())
+    assert told.failures == [("a/b", "no such model")]
     assert registry.listings() == []
     with pytest.raises(ModelNotFound):
         registry.serving("a/b")

@@ -115,6 +115,8 @@ def test_boot_time_models_are_loaded_in_the_background_and_retried(
     (tmp_path / "whole").replace(late)
     h.until(lambda: node.get("/health")["activation"]["failed"] == [], 30)
     assert node.status(str(late)) == "loaded"
+    h.until(lambda: node.log().count('"status":"loaded"') == 2, 30)  # a thread writes it
+    assert "late.gguf was not found" in node.log()
 
 
 def test_an_idle_model_is_unloaded_after_its_time(start_node: Any, h: Any) -> None:

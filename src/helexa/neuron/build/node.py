@@ -19,6 +19,7 @@ from helexa.neuron.build.scouting import make_foreteller, make_scout
 from helexa.neuron.build.sources import make_sources
 from helexa.neuron.engines.supervisor import SupervisorSettings
 from helexa.neuron.events import Bus
+from helexa.neuron.registry.journal import Journal
 from helexa.neuron.registry.loader import ModelLoader
 from helexa.neuron.registry.scout import Scout
 from helexa.neuron.registry.served import ServedModel
@@ -42,7 +43,7 @@ def assemble_node(parts: Parts, log: Logger) -> Node[ServedModel]:
         plain=on_the_wire,
     )
     teller = Teller(log, sys.stderr if sys.stderr.isatty() else None, clock)
-    registry = _registry(parts, scout, _News(bus, teller, log))
+    registry = _registry(parts, scout, _News(bus, teller, Journal(log, clock)))
     node = _node(parts, found, scout, registry, bus)
     return node
 
@@ -50,26 +51,20 @@ def assemble_node(parts: Parts, log: Logger) -> Node[ServedModel]:
 class _News:
     """What the registry says of its models: to gateways by events, to people by the log."""
 
-    def __init__(self, bus: Bus, teller: Teller, log: Logger) -> None:
+    def __init__(self, bus: Bus, teller: Teller, journal: Journal) -> None:
         self._bus = bus
         self._teller = teller
-        self._log = log
-        self._logged: dict[str, tuple[str, str | None]] = {}
+        self._journal = journal
+        self.failed = journal.failed
 
     def changed(self, entry: ModelEntry) -> None:
         """A model is as ``entry`` says."""
         self._bus.publish("model", {"model": entry})
-        trouble = entry.status in ("failed", "recovering")
-        said = entry.status, entry.servable.detail if trouble else None
-        if self._logged.get(entry.id) != said:  # a crash that repeats itself is said once
-            self._logged[entry.id] = said
-            say = self._log.warning if trouble else self._log.info
-            say("model", model=entry.id, status=said[0], **{"reason": said[1]} if trouble else {})
+        self._journal.changed(entry)
 
     def gone(self, model_id: str) -> None:
         """A model has been unloaded."""
-        if self._logged.pop(model_id, None) is not None:
-            self._log.info("model", model=model_id, status="unloaded")
+        self._journal.gone(model_id)
         self._bus.publish("model", {"model": {"id": model_id, "status": "unloaded"}})
 
     def progress(
@@ -87,6 +82,7 @@ def _registry(parts: Parts, scout: Scout, news: _News) -> Registry[ServedModel]:
         on_model=news.changed,
         on_gone=news.gone,
         on_progress=news.progress,
+        on_failed=news.failed,
         unload_s=parts.settings.life.unload_secs,
         clock=parts.loop.time,
     )

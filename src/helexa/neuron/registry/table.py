@@ -68,6 +68,7 @@ class Registry(Generic[R]):
         loader: Makes models ready.
         on_model: Called with an entry's listing after every change of it.
         on_gone: Called with the id when a model has left the table.
+        on_failed: Called with the id and the reason when a load has failed, before ``on_gone``.
         on_progress: Called with the id, fraction, seconds left and files while a model loads.
         unload_s: How long running requests may finish when their model is unloaded.
         clock: Seconds, monotonic.
@@ -82,11 +83,13 @@ class Registry(Generic[R]):
         on_progress: Callable[[str, float, float | None, Download | None], None],
         unload_s: float,
         clock: Callable[[], float],
+        on_failed: Callable[[str, HelexaError], None] = lambda _model, _error: None,
     ) -> None:
         self.draining = False
         self._loader = loader
         self._on_model = on_model
         self._on_gone = on_gone
+        self._on_failed = on_failed
         self._on_progress = on_progress
         self._unload_s = unload_s
         self._clock = clock
@@ -240,6 +243,7 @@ class Registry(Generic[R]):
             return
         entry.status = "failed"
         entry.gone.set()
+        self._on_failed(entry.model_id, error)
         if isinstance(error, ModelNotFound):
             self._remove(entry)
         else:
