@@ -321,7 +321,7 @@ async def test_cancel_is_immediate_everywhere(
         await session.prompt("still there?")
     roles = [message["role"] for message in model.asked[-1]["messages"]]
     # Whatever was cancelled, every call has its result.
-    expected = ["system", "user", "user"] if when == "stream" else [
+    expected = ["system", "user", "assistant", "user"] if when == "stream" else [
         "system", "user", "assistant", "tool", "user",
     ]  # fmt: skip
     assert roles == expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +25,7 @@ from helexa.acp.protocol.rpc import (
     RpcError,
     text,
 )
-from helexa.acp.protocol.updates import commands, info, user_chunk
+from helexa.acp.protocol.updates import commands, info, plan, usage, user_chunk
 from helexa.acp.sessions.session import Saved, record, title_of
 from helexa.acp.sessions.store import NoSession, SessionStore, new_id
 from helexa.acp.settings import AcpSettings
@@ -134,6 +135,9 @@ class Agent:
     async def new(self, params: Json) -> Json:
         """A new conversation in a folder."""
         cwd, roots = _folders(params)
+        for folder in (cwd, *roots):
+            if not await asyncio.to_thread(Path(folder).is_dir):
+                raise RpcError(INVALID_PARAMS, f"there is no folder {folder}")
         await self._catalogue.refresh()
         self._refuse_without_key()
         stamp = self._stamp()
@@ -147,6 +151,7 @@ class Agent:
         live = await self._stored(params)
         for update in live.saved.log:
             await live.editor.update(update)
+        await self._show_standing(live)
         await self._greet(live)
         return self._state(live)
 
@@ -225,7 +230,10 @@ class Agent:
         finally:
             live.turn = None
             live.end_turn()
-            await self._save(live)
+            try:
+                await self._save(live)
+            finally:
+                live.idle.set()
         return {"stopReason": reason, "usage": _usage(live.saved)}
 
     async def cancel(self, params: Json) -> None:
@@ -261,6 +269,16 @@ class Agent:
         )
         self._live[saved.id] = live
         return live
+
+    async def _show_standing(self, live: Live) -> None:
+        """The plan, and how full the window is, of a session that comes back."""
+        saved = live.saved
+        if saved.plan:
+            await live.editor.update(plan(saved.plan))
+        with contextlib.suppress(NoModel):
+            context = self._catalogue.find(saved.model).context
+            if saved.used:
+                await live.editor.update(usage(saved.used, context, saved.spent_usd))
 
     async def _greet(self, live: Live) -> None:
         await live.editor.update(commands(COMMANDS))
@@ -369,8 +387,7 @@ class Agent:
         return live
 
     def _refuse_without_key(self) -> None:
-        refused = [why for why in self._catalogue.down.values() if "key" in why.lower()]
-        if refused and not self._catalogue.choices:
+        if self._catalogue.refused and not self._catalogue.choices:
             raise RpcError(AUTH_REQUIRED, self._why_nothing())
 
     def _why_nothing(self) -> str:

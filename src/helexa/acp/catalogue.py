@@ -9,7 +9,7 @@ import msgspec
 
 from helexa.acp.providers.base import Model, Provider
 from helexa.acp.settings import AcpSettings
-from helexa.core.errors import HelexaError
+from helexa.core.errors import HelexaError, InvalidApiKey
 
 DEFAULT_CONTEXT = 32_768
 
@@ -54,6 +54,7 @@ class Catalogue:
 
     Attributes:
         down: Endpoints that did not answer, with why.
+        refused: Those of them that want another key.
     """
 
     def __init__(self, settings: AcpSettings, providers: Mapping[str, Provider]) -> None:
@@ -61,16 +62,19 @@ class Catalogue:
         self.providers = dict(providers)
         self.choices: tuple[Choice, ...] = ()
         self.down: dict[str, str] = {}
+        self.refused: set[str] = set()
 
     async def refresh(self) -> None:
         """Ask all of them at once; one that is down is noted and skipped."""
         answers = await asyncio.gather(
             *(provider.models() for provider in self.providers.values()), return_exceptions=True
         )
-        self.down, found = {}, []
+        self.down, self.refused, found = {}, set(), []
         for (name, provider), answer in zip(self.providers.items(), answers, strict=True):
             if isinstance(answer, HelexaError):
                 self.down[name] = str(answer)
+                if isinstance(answer, InvalidApiKey):
+                    self.refused.add(name)
             elif isinstance(answer, BaseException):
                 raise answer
             else:

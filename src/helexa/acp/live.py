@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from helexa.acp.workspace import Workspace
 from helexa.core.logging import Logger
 
 MOST_UNDOS = 20
+CLOSE_S = 10.0
 
 
 @dataclass(slots=True)
@@ -32,6 +34,7 @@ class Live:
     Args:
         undo: Per turn the files it changed with their text before, newest last.
         turn: The prompt that runs, if any.
+        idle: Set while none does, its end being stored too.
     """
 
     saved: Saved
@@ -44,9 +47,14 @@ class Live:
     servers: list[McpServer] = field(default_factory=list)
     undo: list[list[tuple[Path, str | None]]] = field(default_factory=list)
     turn: asyncio.Task[Any] | None = None
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.idle.set()
 
     def begin_turn(self) -> None:
         """What is changed from now on belongs to a new turn."""
+        self.idle.clear()
         self.context.changed.clear()
         self.show.next_message()
 
@@ -57,9 +65,12 @@ class Live:
             del self.undo[:-MOST_UNDOS]
 
     async def close(self) -> None:
-        """Stop what runs; servers too."""
+        """Stop what runs, and wait until it is stored; servers too."""
         if self.turn is not None:
             self.turn.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await self.idle.wait()
         await asyncio.gather(*(server.stop() for server in self.servers))
 
 

@@ -28,17 +28,25 @@ def _part(block: Any, i: int) -> Part:
     try:
         match kind:
             case "text":
-                return Text(block["text"])
+                return Text(_text(block, "text"))
             case "image":
-                return Image(f"data:{block['mimeType']};base64,{block['data']}")
+                return Image(f"data:{_text(block, 'mimeType')};base64,{_text(block, 'data')}")
             case "resource" if "text" in block["resource"]:
                 resource = block["resource"]
-                return Text(f'<file path="{_path(resource["uri"])}">\n{resource["text"]}\n</file>')
+                path, words_ = _path(_text(resource, "uri")), _text(resource, "text")
+                return Text(f'<file path="{path}">\n{words_}\n</file>')
             case "resource_link":
-                return Text(f"[{block['name']}]({_path(block['uri'])})")
+                return Text(f"[{_text(block, 'name')}]({_path(_text(block, 'uri'))})")
     except (KeyError, TypeError) as error:
         raise RpcError(INVALID_PARAMS, f"`prompt[{i}]` lacks {error}") from error
     raise RpcError(INVALID_PARAMS, f"`prompt[{i}]`: {kind!r} content cannot be used")
+
+
+def _text(block: Json, name: str) -> str:
+    value = block[name]
+    if not isinstance(value, str):
+        raise TypeError(f"a string as {name!r}")
+    return value
 
 
 def _path(uri: str) -> str:

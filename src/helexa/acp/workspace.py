@@ -7,6 +7,7 @@ compared, for files that do not exist yet by the nearest folder that does.
 from __future__ import annotations
 
 import asyncio
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -108,9 +109,12 @@ class Workspace:
         try:
             if path.is_dir():
                 raise FileTrouble(f"{self.shown(path)} is a folder; use list_dir")
-            if path.stat().st_size > MOST_BYTES:
+            found = path.stat()
+            if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for
+                raise FileTrouble(f"{self.shown(path)} is no regular file")
+            if found.st_size > MOST_BYTES:
                 raise FileTrouble(f"{self.shown(path)} has more than 2 MiB; use grep on it")
-            return path.read_text(encoding="utf-8")
+            return path.read_bytes().decode()  # its line endings are its own
         except FileNotFoundError:
             raise FileTrouble(f"there is no file {self.shown(path)}") from None
         except UnicodeDecodeError:
@@ -121,4 +125,4 @@ class Workspace:
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    path.write_text(text, encoding="utf-8", newline="")

@@ -75,7 +75,14 @@ class Peer:
     async def run(self, lines: asyncio.StreamReader) -> None:
         """Read until the end of input, then let go of everything."""
         try:
-            while line := await lines.readline():
+            while True:
+                try:
+                    line = await lines.readline()
+                except ValueError as error:  # the rest of it comes as lines of its own
+                    self._fail(None, PARSE_ERROR, f"a line is too long: {error}")
+                    continue
+                if not line:
+                    return
                 if line.strip():
                     self._take(line)
         finally:

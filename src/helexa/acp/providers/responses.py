@@ -70,7 +70,9 @@ class ResponsesDialect:
 
 def _items(message: Message) -> list[Json]:
     if message.role == "tool":
-        output = "".join(p.text for p in message.content if isinstance(p, Text))
+        output: str | list[Json] = "".join(p.text for p in message.content if isinstance(p, Text))
+        if any(isinstance(part, Image) for part in message.content):
+            output = [_part(part, "input_text") for part in message.content]
         call_id = message.tool_call_id or ""
         return [{"type": "function_call_output", "call_id": call_id, "output": output}]
     calls = [

@@ -19,7 +19,8 @@ class Saved(msgspec.Struct, omit_defaults=True):
 
     Args:
         messages: What the model is sent, without the instructions.
-        log: Updates the editor was shown, chunks joined: what ``session/load`` replays.
+        log: Updates the editor was shown, chunks joined: what ``session/load`` replays, and then
+            ``plan`` as it stands.
         remembered: What the user always or never allows, by ``permission.memory_key``.
         used: Tokens in the window after the last answer.
         spent_usd: None until something had a price.
@@ -67,9 +68,6 @@ def record(log: list[Json], update: Json) -> None:
             if entry.get("toolCallId") == update["toolCallId"]:
                 entry.update({k: v for k, v in update.items() if k != "sessionUpdate"})
                 break
-    elif kind == "plan":
-        log[:] = [entry for entry in log if entry["sessionUpdate"] != "plan"]
-        log.append(update)
 
 
 def title_of(messages: list[Message]) -> str | None:

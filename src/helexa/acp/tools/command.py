@@ -98,16 +98,19 @@ async def _in_terminal(command: str, limit_s: float, context: Context) -> Done:
 
 async def _here(command: str, limit_s: float, context: Context) -> Done:
     """In a process group of its own, so that its children end with it."""
-    process = await asyncio.create_subprocess_exec(
-        "/bin/sh",
-        "-c",
-        command,
-        cwd=context.workspace.home,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        start_new_session=True,
-    )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            "/bin/sh",
+            "-c",
+            command,
+            cwd=context.workspace.home,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as error:  # no such folder, too long, a NUL in it
+        raise ToolTrouble(f"the command cannot be started: {error}") from error
     output = _Output()
     late = False
     try:

@@ -90,7 +90,10 @@ def _fetch(url: str) -> str:
             )
     except (OSError, ValueError) as error:
         raise ToolTrouble(f"{url} cannot be had: {error}") from error
-    return (_plain(text) if kind == "text/html" else text)[:_MOST_TEXT]
+    found = _plain(text) if kind == "text/html" else text
+    if len(found) > _MOST_TEXT:
+        found = f"{found[:_MOST_TEXT]}\n(cut: the page goes on)"
+    return found
 
 
 def _plain(page: str) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import fnmatch
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from helexa.acp.protocol.updates import Kind, location
@@ -14,7 +14,10 @@ from helexa.acp.tools.base import Context, Done, Json, Prepared, ToolTrouble, nu
 
 MOST_LINES = 2000
 MOST_HITS = 200
-MOST_LINE = 500
+MOST_LINE = 2000
+MOST_HIT = 300
+MOST_TEXT = 30_000
+"""Characters of one answer: some 10,000 tokens, what a small window bears."""
 _SKIPPED = frozenset((".git", "node_modules", "__pycache__", ".venv", ".mypy_cache", "target"))
 
 
@@ -43,15 +46,35 @@ class ReadFile:
 
         async def perform() -> Done:
             lines = (await context.workspace.read(path)).split("\n")
-            part = lines[first - 1 : first - 1 + count]
-            text = "\n".join(f"{first + i}\t{line[:MOST_LINE]}" for i, line in enumerate(part))
+            if first > len(lines):
+                return Done.text(f"(nothing: the file has {len(lines)} lines)")
+            part = _numbered(lines[first - 1 : first - 1 + count], first)
             left = len(lines) - (first - 1 + len(part))
             if left > 0:
-                text += f"\n({left} more lines; read on with offset {first + len(part)})"
-            return Done.text(text or "(empty)")
+                part.append(f"({left} more lines; read on with offset {first + len(part)})")
+            return Done.text("\n".join(part) if lines != [""] else "(empty)")
 
         shown = context.workspace.shown(path)
         return Prepared(f"Read {shown}", perform, [location(str(path), first)])
+
+
+def _numbered(lines: Sequence[str], first: int) -> list[str]:
+    """As many lines as one answer may have, at least one."""
+    shown: list[str] = []
+    size = 0
+    for number_, line in enumerate(lines, first):
+        text = f"{number_}\t{cut(line.removesuffix(chr(13)), MOST_LINE)}"
+        size += len(text) + 1
+        if shown and size > MOST_TEXT:
+            break
+        shown.append(text)
+    return shown
+
+
+def cut(line: str, most: int) -> str:
+    """A line that fits, and how much of it does not."""
+    left = len(line) - most
+    return line if left <= 0 else f"{line[:most]}… ({left} more characters of this line)"
 
 
 class ListDir:
@@ -131,7 +154,7 @@ class Grep:
         async def perform() -> Done:
             hits = await asyncio.to_thread(_hits, root, wanted, only)
             lines = [
-                f"{context.workspace.shown(path)}:{line}: {text[:MOST_LINE]}"
+                f"{context.workspace.shown(path)}:{line}: {cut(text, MOST_HIT)}"
                 for path, line, text in hits[:MOST_HITS]
             ]
             more = "\n(more hits; narrow the pattern)" if len(hits) > MOST_HITS else ""
@@ -146,6 +169,8 @@ def _listing(path: Path) -> str:
     except OSError as error:
         raise ToolTrouble(f"{path} cannot be listed: {error.strerror}") from error
     names = [entry.name + ("/" if entry.is_dir() else "") for entry in entries[:MOST_LINES]]
+    if len(entries) > MOST_LINES:
+        names.append(f"({len(entries) - MOST_LINES} more; use glob)")
     return "\n".join(names) or "(empty)"
 
 
@@ -176,15 +201,24 @@ def _regex(pattern: str) -> str:
 def _hits(root: Path, wanted: re.Pattern[str], only: str) -> list[tuple[Path, int, str]]:
     hits: list[tuple[Path, int, str]] = []
     for path in walk(root):
-        if not fnmatch.fnmatch(path.name, only) or path.is_symlink():
+        if not fnmatch.fnmatch(path.name, only) or path.is_symlink() or not path.is_file():
             continue
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            continue
-        for i, line in enumerate(text.split("\n"), 1):
-            if wanted.search(line):
-                hits.append((path, i, line.strip()))
-                if len(hits) > MOST_HITS:
-                    return hits
+        hits += _hits_in(path, wanted, MOST_HITS + 1 - len(hits))
+        if len(hits) > MOST_HITS:
+            break
+    return hits
+
+
+def _hits_in(path: Path, wanted: re.Pattern[str], most: int) -> list[tuple[Path, int, str]]:
+    """Line by line, whatever its size; nothing of a file that is no text."""
+    hits: list[tuple[Path, int, str]] = []
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for i, line in enumerate(lines, 1):
+                if wanted.search(line.rstrip("\n")):
+                    hits.append((path, i, line.strip()))
+                    if len(hits) >= most:
+                        break
+    except (OSError, UnicodeDecodeError):
+        return []
     return hits

@@ -23,6 +23,7 @@ class WriteFile:
         path = context.workspace.path(words(arguments, "path"))
         new = words(arguments, "content")
         old = await context.workspace.read_or_none(path)
+        new = with_endings_of(old or "", new)
         word = "Create" if old is None else "Rewrite"
         return _change(f"{word} {context.workspace.shown(path)}", path, old, new, context)
 
@@ -81,6 +82,7 @@ def apply(text: str, edit: Json, where: str) -> str:
     old, new = words(edit, "old_text"), words(edit, "new_text")
     if not old:
         raise ToolTrouble(f"{where}: old_text is empty; use write_file for a whole file")
+    old, new = with_endings_of(text, old), with_endings_of(text, new)
     count = text.count(old)
     if count == 0:
         near = " (its words are there with other spaces)" if _loosely(old, text) else ""
@@ -93,6 +95,13 @@ def apply(text: str, edit: Json, where: str) -> str:
             "or set replace_all"
         )
     return text.replace(old, new)
+
+
+def with_endings_of(text: str, words: str) -> str:
+    """``words`` with the line endings that ``text`` has: a model writes its own."""
+    if text.count("\r\n") * 2 <= text.count("\n"):
+        return words
+    return words.replace("\r\n", "\n").replace("\n", "\r\n")
 
 
 def _loosely(old: str, text: str) -> bool:

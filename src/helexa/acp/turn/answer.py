@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from helexa.acp.providers.base import Note, Provider
-from helexa.acp.turn.textcalls import Visible, calls
+from helexa.acp.turn.textcalls import OPEN, Visible, calls
 from helexa.core.chat import ChatRequest, ToolCall
 from helexa.core.errors import HelexaError, TryLater, UpstreamFailed
 from helexa.core.events import (
@@ -59,6 +59,12 @@ class Answering:
     ) -> None:
         self._shown = shown
         self._sleep = sleep
+        self._attempt: _Attempt | None = None
+
+    @property
+    def begun(self) -> str:
+        """What an answer that was interrupted had said."""
+        return "" if self._attempt is None else self._attempt.said
 
     async def ask(self, provider: Provider, request: ChatRequest, *, plain: bool) -> Answer:
         """One whole answer.
@@ -73,11 +79,13 @@ class Answering:
             HelexaError: It will not come.
         """
         for tried in range(1, MOST_TRIES + 1):
-            attempt = _Attempt(self._shown, plain=plain)
+            attempt = self._attempt = _Attempt(self._shown, plain=plain)
             try:
                 async for event in provider.stream(request):
                     await attempt.take(event)
-                return attempt.answer()
+                answer = await attempt.answer()
+                self._attempt = None
+                return answer
             except HelexaError as error:
                 wait = _wait(error, tried)
                 if wait is None or attempt.shown or tried == MOST_TRIES:
@@ -135,7 +143,12 @@ class _Attempt:
             self.shown = True
             await self._to.text(shown)
 
-    def answer(self) -> Answer:
+    @property
+    def said(self) -> str:
+        """Its words so far, without calls that it writes as text."""
+        return self._answer.text.partition(OPEN)[0].rstrip()
+
+    async def answer(self) -> Answer:
         """When it is complete."""
         answer = self._answer
         answer.calls = [
@@ -143,10 +156,11 @@ class _Attempt:
             for number, begun in self._begun.items()
         ]
         if self._visible is not None:
+            await self._to.text(self._visible.end())
             found = calls(answer.text)
             answer.calls = [
                 ToolCall(f"text{i}", name, arguments) for i, (name, arguments) in enumerate(found)
             ]
             if found:
-                answer.text = answer.text.partition("<tool_call>")[0].rstrip()
+                answer.text = self.said
         return answer

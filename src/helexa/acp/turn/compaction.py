@@ -16,6 +16,7 @@ CHARS_PER_TOKEN = 3.2
 IMAGE_TOKENS = 1500
 KEPT_TURNS = 2
 LEFT_OUT = "(an old result, left out to make room; call the tool again if you need it)"
+CUT = "\n(cut: the window bears no more of it now; ask for a smaller part)"
 _SHORT = 400
 SUMMARY_PROMPT = (
     "Summarise this conversation for yourself, so that you can go on with the work without it: "
@@ -80,14 +81,21 @@ def split(messages: Sequence[Message], room: int) -> int:
 def within_turn(messages: Sequence[Message], room: int) -> list[Message]:
     """A single turn that is too long by itself: its results are cut, oldest first.
 
-    Every call keeps a result, and the newest stay whole as long as there is room.
+    Every call keeps a result, and the newest stay whole as long as there is room. Of the very
+    last one its beginning stays: who asks again and never gets anything can only ask again.
     """
     out = list(messages)
-    for i, message in enumerate(out):
+    long = [i for i, m in enumerate(out) if m.role == "tool" and _length(m) > _SHORT]
+    for i in long:
         if tokens(out) <= room:
             break
-        if message.role == "tool" and _length(message) > _SHORT:
-            out[i] = msgspec.structs.replace(message, content=(Text(LEFT_OUT),))
+        whole = out[i]
+        out[i] = msgspec.structs.replace(whole, content=(Text(LEFT_OUT),))
+        if i == long[-1]:
+            left = int((room - tokens(out)) * CHARS_PER_TOKEN)
+            text = "".join(part.text for part in whole.content if isinstance(part, Text))
+            kept = Text(text[: max(_SHORT, left)] + CUT)
+            out[i] = msgspec.structs.replace(whole, content=(kept,))
     return out
 
 

@@ -47,9 +47,11 @@ def read_rules(roots: Sequence[Path]) -> Rules:
     for root in roots:
         for name in RULE_FILES:
             try:
-                text = (root / name).read_text(encoding="utf-8")[:_MOST_RULES].strip()
+                text = (root / name).read_text(encoding="utf-8").strip()
             except (OSError, UnicodeDecodeError):
                 continue
+            if len(text) > _MOST_RULES:
+                text = f"{text[:_MOST_RULES]}\n(cut: the file has {len(text):,} characters)"
             if text and text not in [known for _, known in found]:
                 found.append((str(root / name), text))
     return Rules(found)

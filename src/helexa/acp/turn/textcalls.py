@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from helexa.core.chat import Message, Text, Tool
+from helexa.core.chat import Image, Message, Text, Tool
 from helexa.wire.parsers.markers import Markers
 from helexa.wire.parsers.repair import Unreadable, closed, read_json
 
@@ -46,7 +46,9 @@ def as_text(messages: Sequence[Message]) -> list[Message]:
             out.append(Message("assistant", (*message.content, Text(calls))))
         elif message.role == "tool":
             words = "".join(p.text for p in message.content if isinstance(p, Text))
-            out.append(Message("user", (Text(f"<tool_result>\n{words}\n</tool_result>"),)))
+            pictures = (p for p in message.content if isinstance(p, Image))
+            said = Text(f"<tool_result>\n{words}\n</tool_result>")
+            out.append(Message("user", (said, *pictures)))
         else:
             out.append(message)
     return out

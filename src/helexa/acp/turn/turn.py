@@ -80,7 +80,11 @@ class Turn:
             HelexaError: The model cannot answer; the history is whole and the session usable.
         """
         for _ in range(self._max_rounds):
-            answer = await self._ask()
+            try:
+                answer = await self._ask()
+            except BaseException:  # the user has seen it: the model is to know it too
+                self._keep(Answer(self._answering.begun))
+                raise
             self._keep(answer)
             await self._count(answer)
             if not answer.calls:

@@ -1,0 +1,220 @@
+"""What editors, files and people do that nobody plans for."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import acp
+import pytest
+from tests.acp.editor import Editor, connected, opened
+from tests.acp.model import Model, Reply
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"  # the SDK's client wants the standard loop
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    return folder
+
+
+def result(model: Model, at: int = 1) -> str:
+    """What the model was told of its last call."""
+    return str(model.asked[at]["messages"][-1]["content"])
+
+
+async def on_disk(
+    model: Model, tmp_path: Path, work: Path, *calls: tuple[str, Any]
+) -> tuple[Editor, str]:
+    """One turn with ``calls``, for an editor that offers no files; what the model was told."""
+    model.say(Reply(calls=list(calls)), "Done.")
+    editor = Editor()
+    async with opened(model.url, tmp_path, work, editor, read=False, write=False) as session:
+        await session.prompt("go")
+    return editor, result(model)
+
+
+async def test_a_file_keeps_its_line_endings_when_it_is_edited_rewritten_and_restored(
+    model: Model, tmp_path: Path, work: Path
+) -> None:
+    path = work / "dos.txt"
+    before = b"\xef\xbb\xbfone\r\ntwo\r\nthree\r\n"
+    path.write_bytes(before)
+    edits = [{"old_text": "one\ntwo", "new_text": "one\nand a half\ntwo"}]
+    model.say(Reply(calls=[("edit_file", {"path": "dos.txt", "edits": edits})]), "Done.")
+    whole = {"path": "dos.txt", "content": "four\nfive\n"}
+    async with opened(model.url, tmp_path, work, read=False, write=False) as session:
+        await session.prompt("edit")
+        assert path.read_bytes() == b"\xef\xbb\xbfone\r\nand a half\r\ntwo\r\nthree\r\n"
+        await session.prompt("/undo")
+        assert path.read_bytes() == before
+        model.say(Reply(calls=[("write_file", whole)]), "Done.")
+        await session.prompt("rewrite")
+        assert path.read_bytes() == b"four\r\nfive\r\n"
+
+
+async def test_what_is_left_out_of_a_file_is_said(model: Model, tmp_path: Path, work: Path) -> None:
+    (work / "long.txt").write_text("x" * 5000 + "\nsecond\n")
+    (work / "many.txt").write_text("".join(f"line {i} {'y' * 90}\n" for i in range(1000)))
+    _, said = await on_disk(model, tmp_path, work, ("read_file", {"path": "long.txt"}))
+    assert "(3000 more characters of this line)" in said
+    assert "second" in said
+    model.asked.clear()
+    model.models[0]["limit"] = {"context": 100_000}
+    _, said = await on_disk(model, tmp_path, work, ("read_file", {"path": "many.txt"}))
+    assert len(said) < 31_000  # what a small window bears; the rest is a call away
+    shown = said.count("yyyy\n")
+    assert f"read on with offset {shown + 1})" in said
+    model.asked.clear()
+    far = ("read_file", {"path": "many.txt", "offset": 5000})
+    _, said = await on_disk(model, tmp_path, work, far)
+    assert "the file has 1001 lines" in said
+
+
+async def test_a_window_that_is_too_small_for_a_file_gets_its_beginning(
+    model: Model, tmp_path: Path, work: Path
+) -> None:
+    (work / "many.txt").write_text("".join(f"line {i} {'y' * 90}\n" for i in range(1000)))
+    _, said = await on_disk(model, tmp_path, work, ("read_file", {"path": "many.txt"}))
+    assert "line 50 y" in said
+    assert "ask for a smaller part" in said
+
+
+async def test_what_is_no_plain_file_is_neither_read_nor_waited_for(
+    model: Model, tmp_path: Path, work: Path
+) -> None:
+    os.mkfifo(work / "pipe")
+    (work / "latin.txt").write_bytes(b"needle caf\xe9\n")
+    (work / "good.txt").write_text("needle\n")
+    async with asyncio.timeout(60):
+        _, said = await on_disk(model, tmp_path, work, ("read_file", {"path": "pipe"}))
+        assert "no regular file" in said
+        model.asked.clear()
+        _, said = await on_disk(model, tmp_path, work, ("grep", {"pattern": "needle"}))
+    assert said == "good.txt:1: needle"
+
+
+async def test_a_session_that_is_deleted_in_the_middle_of_a_turn_stays_deleted(
+    model: Model, tmp_path: Path, work: Path
+) -> None:
+    model.say(Reply("I will", hold=60))
+    async with opened(model.url, tmp_path, work) as session:
+        running = asyncio.ensure_future(session.prompt("go"))
+        await session.editor.until(session.editor.text)
+        await session.agent._conn.send_request("session/delete", {"sessionId": session.session_id})
+        assert (await running).stop_reason == "cancelled"
+        assert (await session.agent.list_sessions()).sessions == []
+
+
+async def test_a_session_that_is_loaded_again_in_the_middle_of_a_turn_has_what_was_said(
+    model: Model, tmp_path: Path, work: Path
+) -> None:
+    model.say(Reply("I will", hold=60), "And now?")
+    async with opened(model.url, tmp_path, work) as session:
+        running = asyncio.ensure_future(session.prompt("go"))
+        await session.editor.until(session.editor.text)
+        await session.agent.load_session(
+            cwd=str(work), session_id=session.session_id, mcp_servers=[]
+        )
+        await running
+        await session.prompt("on")
+    said = [(m["role"], m["content"]) for m in model.asked[-1]["messages"][1:]]
+    assert said == [("user", "go"), ("assistant", "I will"), ("user", "on")]
+
+
+async def test_a_session_comes_back_with_its_plan_and_how_full_its_window_is(
+    model: Model, tmp_path: Path, work: Path
+) -> None:
+    steps = {"steps": [{"content": "look", "status": "in_progress"}]}
+    model.say(Reply(calls=[("todo", steps)]), "Looking.")
+    async with opened(model.url, tmp_path, work) as session:
+        await session.prompt("plan it")
+    async with connected(model.url, tmp_path) as again:
+        await again.agent.load_session(cwd=str(work), session_id=session.session_id, mcp_servers=[])
+        plan = next(u for u in again.editor.updates if u.session_update == "plan")
+        assert [(e.content, e.status) for e in plan.entries] == [("look", "in_progress")]
+        usage = next(u for u in again.editor.updates if u.session_update == "usage_update")
+        assert (usage.used, usage.size) == (107, 8000)
+
+
+@pytest.mark.parametrize("how", ["cancel", "cut"])
+async def test_the_model_knows_what_it_had_said_when_it_was_interrupted(
+    model: Model, tmp_path: Path, work: Path, how: str
+) -> None:
+    model.say(Reply("I delete everything", hold=60 if how == "cancel" else 0, cut=True))
+    async with opened(model.url, tmp_path, work) as session:
+        running = asyncio.ensure_future(session.prompt("go"))
+        await session.editor.until(lambda: "everything" in session.editor.text())
+        if how == "cancel":
+            await session.agent.cancel(session_id=session.session_id)
+        await running
+        await session.prompt("no, don't")
+    said = [(m["role"], m["content"]) for m in model.asked[-1]["messages"][1:]]
+    assert said == [
+        ("user", "go"), ("assistant", "I delete everything"), ("user", "no, don't"),
+    ]  # fmt: skip
+
+
+NO_PROMPTS: list[Any] = [
+    "words",
+    [None],
+    [{"type": "text", "text": 5}],
+    [{"type": "image", "data": 5, "mimeType": "x"}],
+    [{"type": "resource", "resource": {"uri": 7, "text": "x"}}],
+    [{"type": "resource", "resource": 3}],
+    [{"type": "resource"}],
+]
+
+
+async def test_a_prompt_that_is_none_is_refused_and_the_session_goes_on(
+    model: Model, tmp_path: Path, work: Path
+) -> None:
+    async with opened(model.url, tmp_path, work) as session:
+        for prompt in NO_PROMPTS:
+            with pytest.raises(acp.RequestError, match="`prompt") as refused:
+                await session.agent._conn.send_request(
+                    "session/prompt", {"sessionId": session.session_id, "prompt": prompt}
+                )
+            assert refused.value.code == -32602, prompt
+        assert (await session.prompt("hello")).stop_reason == "end_turn"
+
+
+async def test_a_folder_that_is_not_there_is_refused_by_its_name(
+    model: Model, tmp_path: Path, work: Path
+) -> None:
+    async with connected(model.url, tmp_path) as session:
+        with pytest.raises(acp.RequestError, match="gone"):
+            await session.agent.new_session(cwd=str(work / "gone"), mcp_servers=[])
+
+
+async def test_a_name_with_key_in_it_is_no_missing_key(tmp_path: Path, work: Path) -> None:
+    async with opened("http://monkey.invalid:9", tmp_path, work) as session:
+        assert session.session_id
+
+
+async def test_an_answer_that_ends_like_a_call_is_shown_to_its_end(
+    model: Model, tmp_path: Path, work: Path
+) -> None:
+    model.models[0]["tool_call"] = False
+    model.say("Write a <tool")
+    async with opened(model.url, tmp_path, work) as session:
+        await session.prompt("how?")
+        assert session.editor.text() == "Write a <tool"
+
+
+async def test_a_page_or_a_rule_that_is_cut_says_so(
+    model: Model, tmp_path: Path, work: Path
+) -> None:
+    (work / "AGENTS.md").write_text("be kind\n" * 10_000)
+    async with opened(model.url, tmp_path, work) as session:
+        await session.prompt("hello")
+    assert "(cut: the file has 79,999 characters)" in model.asked[0]["messages"][0]["content"]
