@@ -121,6 +121,14 @@ def test_a_port_that_is_taken_is_named_with_the_option_that_changes_it(
     assert not diary.exists()
 
 
+def test_a_port_that_is_given_twice_is_wrong_usage(start: Start, diary: Path) -> None:
+    child = start(41999, 41999, 0)
+    _, words = child.communicate(timeout=20)
+    assert child.returncode == 2
+    assert "port 41999 is given twice" in words
+    assert not diary.exists()
+
+
 def test_a_child_that_cannot_start_ends_the_household_with_its_status(
     start: Start, diary: Path
 ) -> None:

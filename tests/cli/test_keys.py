@@ -112,7 +112,7 @@ def test_what_is_refused_is_said_in_the_gateways_words_and_status_1(typed: Typed
     assert "HELEXA_KEY" in typed.run("keys", "list", status=1, key="sk-wrong").stderr
     secret = typed.run("keys", "create", "acme").stdout.strip()
     assert "HELEXA_KEY" in typed.run("keys", "list", status=1, key=secret).stderr
-    for wrong in (["--cap", "many"], ["--cap", "5/never"], ["--expires", "soon"]):
+    for wrong in (["--cap", "many"], ["--cap", "5m/24"], ["--expires", "30"]):
         assert "Error: Invalid value" in typed.run("keys", "create", "a", *wrong, status=2).stderr
     assert "nothing to change" in typed.run("keys", "set", "twice", status=2).stderr
     assert "give either" in typed.run("keys", "account", "acme", status=2).stderr
@@ -155,5 +155,5 @@ def test_durations_caps_and_dates_are_read_and_written_alike() -> None:
         assert seconds_of(duration(seconds)) == seconds
     for text in ("2m", "500k/1d", "1,234/90s", "7g"):
         assert cap_words(CapType().convert(text, None, None)) == text
-    assert [seconds_of(text) for text in ("", "x", "1y", "-3s")] == [None] * 4
+    assert [seconds_of(text) for text in ("", "x", "1y", "-3s", "24")] == [None] * 5
     assert [date_words(at) for at in (None, 0, 60)] == ["", "1970-01-01", "1970-01-01 00:01"]

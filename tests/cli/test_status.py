@@ -103,4 +103,4 @@ def test_an_endpoint_that_is_none_is_wrong_usage(endpoint: str) -> None:
 def test_nobody_there_is_status_1_and_names_the_endpoint() -> None:
     done = CliRunner().invoke(cortex_script, ["status", "--endpoint", "http://127.0.0.1:1"])
     assert done.exit_code == 1
-    assert "http://127.0.0.1:1 does not answer like helexa" in done.stderr
+    assert "nobody listens at http://127.0.0.1:1; `helexa up` starts" in done.stderr

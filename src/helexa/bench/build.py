@@ -53,7 +53,10 @@ def targets(
         SettingsError: There is none, or one cannot be asked.
     """
     if not settings.targets:
-        raise SettingsError("there are no [[targets]]; name at least one neuron or endpoint")
+        raise SettingsError(
+            "there are no [[targets]]; name one in a settings file (--config), for example\n"
+            '[[targets]]\nname = "here"\nkind = "neuron"\nendpoint = "http://127.0.0.1:13131"'
+        )
     found: list[Target] = []
     for one in settings.targets:
         try:

@@ -38,7 +38,8 @@ REGRESSED = 1
 def bench_group() -> None:
     """Measure every build, keep every run, show what changed.
 
-    Start with `helexa bench once`, then `helexa bench serve` and open the page.
+    Name what to measure in a settings file, start with `helexa bench once`, then
+    `helexa bench serve` and open the page. `helexa bench probe URL` needs no file.
     """
 
 

@@ -32,7 +32,7 @@ import click
 
 from helexa.cli.generated import HOST, MODEL, Places, cortex_toml, models_toml, neuron_toml, welcome
 from helexa.cli.remote import Unreachable, get_json
-from helexa.cli.serve import COULD_NOT_START, Bind, print_ready, refused
+from helexa.cli.serve import COULD_NOT_START, WRONG_CONFIGURATION, Bind, print_ready, refused
 
 READY_SECS = 60.0
 STOP_SECS = 40.0
@@ -91,6 +91,8 @@ class Household:
 
     def _start(self) -> None:
         places = self._places
+        if twice := _given_twice(places):
+            raise Failed(f"port {twice} is given twice; each needs its own", WRONG_CONFIGURATION)
         for bind in (
             Bind(HOST, places.port, "--port"),
             Bind(HOST, places.neuron_port, "--neuron-port"),
@@ -200,6 +202,11 @@ class Household:
             if child.poll() is None:
                 child.kill()
                 child.wait()
+
+
+def _given_twice(places: Places) -> int | None:
+    ports = [p for p in (places.port, places.neuron_port, places.metrics_port) if p]
+    return next((port for port in ports if ports.count(port) > 1), None)
 
 
 def _how(status: int) -> str:

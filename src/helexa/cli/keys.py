@@ -301,7 +301,7 @@ def _print_secret(made: dict[str, Any], as_json: bool, what: str) -> None:
     if as_json:
         click.echo(json.dumps(made))
         return
-    click.echo(
-        f"{made['key_id']} of {made['account_id']} {what}; its secret is shown only now:", err=True
-    )
+    dead = " It has expired already." if made.get("state") == "expired" else ""
+    said = f"{made['key_id']} of {made['account_id']} {what}; its secret is shown only now:{dead}"
+    click.echo(said, err=True)
     click.echo(made["secret"])

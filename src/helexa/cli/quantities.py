@@ -9,15 +9,18 @@ from typing import Any
 import click
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_DURATION = re.compile(r"(\d+)([smhdw]?)")
+_DURATION = re.compile(r"(\d+)([smhdw])")
 _COUNT = re.compile(r"(\d[\d_,]*)([kKmMgG]?)")
 _FACTORS = {"": 1, "k": 1000, "m": 1_000_000, "g": 1_000_000_000}
 
 
 def seconds_of(text: str) -> int | None:
-    """``90``, ``90s``, ``15m``, ``24h``, ``30d`` or ``2w`` as seconds; None when it is none."""
+    """``90s``, ``15m``, ``24h``, ``30d`` or ``2w`` as seconds; None when it is none.
+
+    A bare number is none: who writes 24 means hours, and who writes 30 means days.
+    """
     match = _DURATION.fullmatch(text.strip())
-    return None if match is None else int(match[1]) * _UNITS[match[2] or "s"]
+    return None if match is None else int(match[1]) * _UNITS[match[2]]
 
 
 def duration(seconds: float) -> str:
@@ -43,7 +46,7 @@ class CapType(click.ParamType[dict[str, Any]]):
         if match is None or (window and not seconds):
             self.fail(
                 f"{value!r} is no cap; write tokens such as 2m, or tokens and a window "
-                "such as 500k/24h",
+                "with its unit such as 500k/24h",
                 param,
                 ctx,
             )

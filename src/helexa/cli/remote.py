@@ -60,6 +60,11 @@ def ask(
             return answer.status, answer.read()
         finally:
             connection.close()
+    except ConnectionRefusedError as error:
+        raise Unreachable(
+            f"nobody listens at {endpoint}; `helexa up` starts a gateway on this machine, "
+            "--endpoint (HELEXA_ENDPOINT) names another"
+        ) from error
     except (OSError, HTTPException, ValueError) as error:
         raise Unreachable(f"{endpoint} does not answer like helexa: {error}") from error
 
