@@ -1,8 +1,14 @@
-"""``helexa fleet status`` for people."""
+"""``helexa fleet`` for people and for scripts."""
 
 from __future__ import annotations
 
-from helexa.cli.fleet import lines
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from helexa.cli import fleet
+from helexa.cli.fleet import fleet_group, lines
 
 
 def test_a_node_that_does_not_answer_is_shown_with_the_reason() -> None:
@@ -17,3 +23,30 @@ def test_a_node_that_does_not_answer_is_shown_with_the_reason() -> None:
         "attic  http://attic.lan:13131  unreachable, 8 polls missed",
         "  ! The node answered with status 401. The fleet secret differs.",
     ]
+
+
+class _Door:
+    """A gateway that has unloaded a model, or not everywhere."""
+
+    def __init__(self, *statuses: str) -> None:
+        self._nodes = [{"node": f"n{i}", "status": said} for i, said in enumerate(statuses)]
+
+    def ask(self, *_: Any) -> dict[str, Any]:
+        return {"model": "m", "nodes": self._nodes}
+
+
+@pytest.mark.parametrize("words", [(), ("--json",)])
+@pytest.mark.parametrize(
+    ("statuses", "exit_status"),
+    [(("unloaded", "unloaded"), 0), (("unloaded", "Node n1: it does not answer."), 1)],
+)
+def test_a_script_learns_that_a_node_still_has_the_model(
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    statuses: tuple[str, ...],
+    exit_status: int,
+) -> None:
+    monkeypatch.setattr(fleet, "open_door", lambda *_: _Door(*statuses))
+    done = CliRunner().invoke(fleet_group, ["unload", "m", *words])
+    assert done.exit_code == exit_status
+    assert statuses[1] in done.output

@@ -102,14 +102,15 @@ def plan(
 @json_option
 @version_option
 def unload(model: str, node: str | None, endpoint: str, key: str | None, as_json: bool) -> None:
-    """Unload MODEL; what runs there may finish first."""
+    """Unload MODEL; what runs there may finish first.
+
+    Exit status 1 when a node still has it.
+    """
     body = {"model": model} | ({"node": node} if node is not None else {})
     done = open_door(endpoint, key).ask("POST", "/admin/unload", body)
-    if as_json:
-        click.echo(json.dumps(done))
-        return
-    for one in done["nodes"]:
-        click.echo(f"{done['model']} on {one['node']}: {one['status']}")
+    said = [f"{done['model']} on {one['node']}: {one['status']}" for one in done["nodes"]]
+    click.echo(json.dumps(done) if as_json else "\n".join(said))
+    raise SystemExit(0 if all(one["status"] == "unloaded" for one in done["nodes"]) else 1)
 
 
 @fleet_group.command()

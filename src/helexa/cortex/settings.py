@@ -276,6 +276,11 @@ def check_neurons(neurons: Iterable[NeuronSettings], where: str) -> None:
         at = f"{where}: neurons[{index}]"
         if not neuron.name:
             raise SettingsError(f"{at}.name is empty; name the node")
+        if not neuron.name.isprintable() or neuron.name != neuron.name.strip():
+            raise SettingsError(
+                f"{at}.name: {neuron.name!r} begins or ends with white space, or holds a line "
+                "break; it stands in headers and paths"
+            )
         if neuron.name in names:
             raise SettingsError(f"{at}.name: there are two neurons called {neuron.name!r}")
         _check_url(neuron.endpoint, f"{at}.endpoint")

@@ -135,6 +135,7 @@ async def test_an_accounts_cap_binds_its_keys_from_the_next_request_on() -> None
         ("/admin/keys/ops/rotate", {}, 400, "key_id"),
         ("/admin/keys/ops", {"note": "x"}, 400, "key_id"),
         ("/admin/keys/none", {"note": "x"}, 404, None),
+        ("/admin/keys", {"account_id": "a", "note": "\0"}, 400, "note"),
         ("/admin/keys/none/rotate", {}, 404, None),
         ("/admin/keys/none/revoke", {}, 404, None),
         ("/admin/keys/ops/rotate", {"grace_secs": -1}, 400, "grace_secs"),

@@ -9,9 +9,11 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import msgspec
 import pytest
 
 from helexa.core.build_info import BuildInfo
@@ -35,6 +37,7 @@ from helexa.cortex.residency.owner import Residency
 from helexa.cortex.residency.world import Rules
 from helexa.cortex.routes.deps import ManagementDeps
 from helexa.cortex.routes.management import management_app
+from helexa.cortex.routes.respond import SLICE, reply_list
 from helexa.cortex.routing.leases import LeaseTable
 from helexa.cortex.seats import KeySeats
 from helexa.cortex.settings import NeuronSettings
@@ -313,8 +316,16 @@ async def test_administrators_see_fleet_keys_grants_usage_and_requests(
             g.deps.timelines.add(a_request(name, ACME))
         found = (await g.get("/admin/requests?limit=1", **AS_ROOT)).json()["requests"]
         assert [(r["id"], r["key_id"]) for r in found] == [("b", "acme")]
+        cold = msgspec.structs.replace(a_request("c", ACME), model="org/cold")
+        g.deps.timelines.add(cold)
+        for name in ("org/cold", "small"):
+            of_one = (await g.get(f"/admin/requests?model={name}", **AS_ROOT)).json()["requests"]
+            assert [r["id"] for r in of_one] == ["c"]
         assert (await g.get("/admin/requests/req_a", **AS_ROOT)).json()["id"] == "a"
-        assert (await g.get("/admin/requests?limit=x", **AS_ROOT)).status_code == 400
+        for odd in ("requests?limit=x", f"requests?limit={'9' * 5000}", "keys?state=gone"):
+            refused = await g.get(f"/admin/{odd}", **AS_ROOT)
+            assert refused.status_code == 400
+            assert refused.json()["error"]["param"] in ("limit", "state")
 
 
 async def test_captures_are_armed_downloaded_and_dropped(fake_node: Starter) -> None:
@@ -362,3 +373,80 @@ async def test_models_are_loaded_and_unloaded_and_nodes_drained(fake_node: Start
         failed = await g.ask("POST", "/admin/drain", {"node": "n0", "draining": False})
         assert failed.status_code == 503
         assert "Node n0" in failed.json()["error"]["message"]
+
+
+async def test_a_load_that_is_under_way_already_is_waited_for(
+    fake_node: Starter, model: Model
+) -> None:
+    async with fake_node(model("org/cold", "loading")) as node, gateway(node) as g:
+        begun = await g.ask("POST", "/admin/load", {"model": "small", "wait": False})
+        assert (begun.status_code, begun.json()["status"]) == (202, "loading")
+        asked = asyncio.create_task(g.ask("POST", "/admin/load", {"model": "small"}))
+        async with asyncio.timeout(30):
+            while not g.deps.residency.queued("org/cold"):
+                await asyncio.sleep(0.01)
+        assert not asked.done()
+        node.put(model("org/cold"))
+        loaded = await asyncio.wait_for(asked, 30)
+        assert loaded.json() == {"model": "org/cold", "node": "n0", "status": "loaded"}
+        assert not node.calls("/models/load")
+
+
+async def test_an_unload_that_no_node_has_done_is_no_success(
+    fake_node: Starter, model: Model
+) -> None:
+    async with fake_node(model("m")) as one, fake_node(model("m")) as two, gateway(one, two) as g:
+        one.fail = 503
+        partly = await g.ask("POST", "/admin/unload", {"model": "m"})
+        assert partly.status_code == 200
+        told = {node["node"]: node["status"] for node in partly.json()["nodes"]}
+        assert told["n1"] == "unloaded"
+        assert "told to fail" in told["n0"]
+        alone = await g.ask("POST", "/admin/unload", {"model": "m", "node": "n0"})
+        assert alone.status_code == 503
+        assert "Node n0" in alone.json()["error"]["message"]
+
+
+async def test_a_node_is_added_with_its_own_authority_and_a_name_that_can_be_written(
+    fake_node: Starter,
+) -> None:
+    async with fake_node() as node, gateway(node) as g:
+        order = {"name": "far", "endpoint": "https://127.0.0.1:9", "ca": "/etc/far/ca.pem"}
+        added = await g.ask("POST", "/admin/nodes", order)
+        assert added.status_code == 201
+        assert [n.ca for n in g.deps.roster.added()] == [Path("/etc/far/ca.pem")]
+        for name in ("a\r\nx-other: 1", " a", ""):
+            refused = await g.ask("POST", "/admin/nodes", {**order, "name": name})
+            assert (refused.status_code, "name" in refused.text) == (400, True)
+
+
+@pytest.mark.parametrize("path", ["/v1/responses/compact", "/responses/compact"])
+async def test_compacting_is_refused_in_words_that_say_what_to_do(
+    fake_node: Starter, path: str
+) -> None:
+    async with fake_node() as node, gateway(node, keys=KEYS, required=True) as g:
+        assert (await g.ask("POST", path, {})).status_code == 401
+        refused = await g.ask("POST", path, {"model": "m", "input": "x"}, **AS_ACME)
+        error = refused.json()["error"]
+        assert (refused.status_code, error["code"]) == (400, "unsupported_operation")
+        assert "not served here" in error["message"]
+        assert "summary" in error["message"]
+        assert "retry-after" not in refused.headers
+
+
+async def test_a_long_list_lets_others_run_while_it_is_made() -> None:
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(others())
+    answer = await reply_list("keys", range(10 * SLICE))
+    beside.cancel()
+    assert json.loads(bytes(answer.body)) == {"keys": list(range(10 * SLICE))}
+    assert turns >= 9
+    empty = await reply_list("keys", ())
+    assert json.loads(bytes(empty.body)) == {"keys": []}

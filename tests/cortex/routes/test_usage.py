@@ -93,6 +93,8 @@ async def test_usage_and_its_requests_can_be_taken_along_as_csv() -> None:
         ("group_by=colour", "group_by"),
         ("since=soon", "since"),
         ("until=1e999", "until"),
+        (f"since={'9' * 30}", "since"),
+        (f"until={'9' * 300}", "until"),
         ("format=xml", "format"),
         ("gruop_by=key", "gruop_by"),
     ],

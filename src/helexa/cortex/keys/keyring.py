@@ -150,29 +150,38 @@ class Keyring:
     # ── looking ─────────────────────────────────────────────────────────────────────────────
 
     def views(self) -> Iterator[KeyView]:
-        """Every key, those of cortex.toml first."""
-        now = self._now()
-        for who in self.table.principals:
-            if who.key_id in self._fixed_ids:
+        """Every key as it is now, those of cortex.toml first; may be read slowly."""
+        now, table, registry = self._now(), self.table.principals, self._registry
+        fixed, stored = self._fixed_ids, self._principals
+        for who in table:
+            if who.key_id in fixed:
                 yield view_of_settings(who, now)
         prefixes: dict[str, list[str]] = {}
-        for secret in self._registry.secrets:
-            if secret.ends_at is None or secret.ends_at > now:
-                prefixes.setdefault(secret.key_id, []).append(secret.prefix)
-        for key in self._registry.keys:
-            stored = self._principals.get(key.key_id)
-            caps = () if stored is None else stored.account_caps
-            yield view_of_record(key, tuple(prefixes.get(key.key_id, ())), caps, now)
+        for secret in _counting(registry.secrets, now):
+            prefixes.setdefault(secret.key_id, []).append(secret.prefix)
+        for key in registry.keys:
+            yield _view(key, tuple(prefixes.get(key.key_id, ())), stored.get(key.key_id), now)
 
     def find(self, name: str) -> KeyView | None:
         """A key by its id, or by the first letters of one of its secrets."""
-        found = None
-        for key in self.views():
-            if key.key_id == name:
-                return key
-            if name.startswith(PREFIX) and any(name.startswith(p) for p in key.prefixes):
-                found = key
-        return found
+        now = self._now()
+        if name in self._fixed_ids:
+            return view_of_settings(self._fixed_principal(name), now)
+        secrets = list(_counting(self._registry.secrets, now))
+        keys = {key.key_id: key for key in self._registry.keys}
+        found = keys.get(name)
+        if found is None and name.startswith(PREFIX):
+            named = [keys.get(s.key_id) for s in secrets if name.startswith(s.prefix)]
+            found = next((k for k in named if k is not None and k.revoked_at is None), None)
+        if found is None:
+            return None
+        prefixes = tuple(s.prefix for s in secrets if s.key_id == found.key_id)
+        return _view(found, prefixes, self._principals.get(found.key_id), now)
+
+    def _fixed_principal(self, key_id: str) -> Principal:
+        """A key of cortex.toml with the caps of its account as they are."""
+        known = (who for who in self.table.principals if who.key_id == key_id)
+        return next(known, self._fixed_ids[key_id])
 
     def principal(self, key_id: str) -> Principal | None:
         """Who asks with the key of that id, unless it is unknown or revoked."""
@@ -184,8 +193,10 @@ class Keyring:
     def accounts(self) -> list[AccountView]:
         """Every account that has a key or caps."""
         keys: dict[str, list[str]] = {}
-        for key in self.views():
-            if key.state != "revoked":
+        for who in self._fixed_ids.values():
+            keys.setdefault(who.account_id, []).append(who.key_id)
+        for key in self._registry.keys:
+            if key.revoked_at is None:
                 keys.setdefault(key.account_id, []).append(key.key_id)
         stored = {a.account_id: a.caps for a in self._registry.accounts}
         return [
@@ -287,6 +298,17 @@ class Keyring:
             raise InvalidRequestBody(
                 f"The key {key_id!r} is set in cortex.toml; change it there.", param="key_id"
             )
+
+
+def _counting(secrets: Iterable[SecretRecord], now: float) -> Iterator[SecretRecord]:
+    """Those that are still good."""
+    return (secret for secret in secrets if secret.ends_at is None or secret.ends_at > now)
+
+
+def _view(
+    key: KeyRecord, prefixes: tuple[str, ...], principal: Principal | None, now: float
+) -> KeyView:
+    return view_of_record(key, prefixes, () if principal is None else principal.account_caps, now)
 
 
 def _sooner(secret: SecretRecord, principals: Mapping[str, Principal]) -> float | None:

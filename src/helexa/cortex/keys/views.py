@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
@@ -10,6 +10,7 @@ from helexa.core.principal import Cap, Principal
 from helexa.cortex.ledger.keys import KeyRecord, KeyRights
 
 KeyState = Literal["active", "expired", "revoked"]
+STATES: tuple[str, ...] = get_args(KeyState)
 
 
 class KeyView(msgspec.Struct, frozen=True, kw_only=True):

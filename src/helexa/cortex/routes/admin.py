@@ -20,7 +20,14 @@ from helexa.cortex.routes.fleet import FleetRoutes
 from helexa.cortex.routes.guard import require_admin
 from helexa.cortex.routes.keys import KeyRoutes
 from helexa.cortex.routes.plan import PlanRoutes
-from helexa.cortex.routes.respond import body_as, missing, no_request, number, reply
+from helexa.cortex.routes.respond import (
+    body_as,
+    missing,
+    no_request,
+    number,
+    reply,
+    reply_list,
+)
 from helexa.cortex.routes.usage import UsageRoutes
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -68,10 +75,13 @@ class AdminRoutes:
 
     async def requests(self, request: Request) -> Response:
         asked = request.query_params
+        model = asked.get("model")
+        if model is not None:
+            model = resolve(self._deps.profiles.current, model)
         found = self._deps.timelines.latest(
-            number(request, "limit", 50, 1000), asked.get("model"), asked.get("key_id")
+            number(request, "limit", 50, 1000), model, asked.get("key_id")
         )
-        return reply({"requests": [timeline.render(admin=True) for timeline in found]})
+        return await reply_list("requests", (one.render(admin=True) for one in found))
 
     async def request(self, request: Request) -> Response:
         found = self._deps.timelines.find(request.path_params["request_id"], None)

@@ -25,7 +25,7 @@ from helexa.cortex.residency.effects import load_request
 from helexa.cortex.routes.deps import ManagementDeps
 from helexa.cortex.routes.respond import body_as, reply
 from helexa.cortex.routing.breaker import phase
-from helexa.cortex.routing.decide import Refuse, Wake, decide
+from helexa.cortex.routing.decide import Refuse, Serve, Wake, decide
 from helexa.cortex.settings import NeuronSettings
 from helexa.wire.errors import from_wire
 
@@ -61,11 +61,11 @@ class DrainOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NodeOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``POST /admin/nodes``: one more node, until it is removed."""
+    """``POST /admin/nodes``: one more node, until it is removed; ``ca`` is a path here."""
 
     name: str
     endpoint: str
-    ca: Path | None = None
+    ca: str | None = None
 
 
 class FleetRoutes:
@@ -144,10 +144,11 @@ class FleetRoutes:
         decision = decide(model, self._deps.profiles.current, self._deps.fleet.snapshot())
         if isinstance(decision, Refuse):
             raise _without_a_node(model, decision.error)
-        if not isinstance(decision, Wake):
+        if isinstance(decision, Serve):
             return reply({"model": model, "status": "present"})
         if order.wait is False:
-            self._deps.residency.wish(model, may_evict=True)
+            if isinstance(decision, Wake):  # else it is on its way already
+                self._deps.residency.wish(model, may_evict=True)
             return reply({"model": model, "status": "loading"}, 202)
         node = await self._deps.residency.load_now(model)
         return reply({"model": model, "node": node, "status": "loaded"})
@@ -164,6 +165,9 @@ class FleetRoutes:
             raise ModelNotFound(f"The model {model!r} is not on any such node.", param="model")
         calls = (self._call(node, "/models/unload", {"model_id": model}) for node in nodes)
         done = await asyncio.gather(*calls, return_exceptions=True)
+        errors = [error for error in done if error is not None]
+        if len(errors) == len(nodes):
+            raise errors[0]
         results = [
             {"node": node, "status": "unloaded" if error is None else str(error)}
             for node, error in zip(nodes, done, strict=True)
@@ -179,7 +183,8 @@ class FleetRoutes:
 
     async def add(self, request: Request) -> Response:
         order = await body_as(request, NodeOrder)
-        self._deps.roster.add(NeuronSettings(order.name, order.endpoint, order.ca))
+        ca = None if order.ca is None else Path(order.ca)
+        self._deps.roster.add(NeuronSettings(order.name, order.endpoint, ca))
         await self._deps.keep()
         return reply({"node": order.name, "endpoint": order.endpoint, "origin": "admin"}, 201)
 

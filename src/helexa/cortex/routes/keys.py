@@ -17,13 +17,15 @@ from helexa.core.errors import InvalidRequestBody
 from helexa.core.principal import Cap, Window
 from helexa.core.settings import Secret
 from helexa.cortex.keys.keyring import Keyring
-from helexa.cortex.keys.views import KeyView
+from helexa.cortex.keys.views import STATES, KeyView
 from helexa.cortex.ledger.base import Ledger
 from helexa.cortex.ledger.keys import KeyRights
-from helexa.cortex.routes.respond import body_as, missing, reply
+from helexa.cortex.routes.respond import body_as, missing, reply, reply_list
 from helexa.cortex.settings import Priority, cap_problem, with_short_form
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
+Note = Annotated[str, msgspec.Meta(max_length=200, pattern=r"^[^\x00]*$")]
+"""What a ledger can hold: PostgreSQL has no text with a NUL in it."""
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -57,7 +59,7 @@ class KeyOrder(CapOrder, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     account_id: str
     key_id: str | None = None
-    note: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    note: Note = ""
     admin: bool = False
     models: tuple[str, ...] = ()
     may_load: bool = True
@@ -71,7 +73,7 @@ class ChangeOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     """``POST /admin/keys/{id}``: what is absent stays as it is; null lifts a limit."""
 
     caps: tuple[Cap, ...] | msgspec.UnsetType = msgspec.UNSET
-    note: Annotated[str, msgspec.Meta(max_length=200)] | msgspec.UnsetType = msgspec.UNSET
+    note: Note | msgspec.UnsetType = msgspec.UNSET
     admin: bool | msgspec.UnsetType = msgspec.UNSET
     models: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     may_load: bool | msgspec.UnsetType = msgspec.UNSET
@@ -120,12 +122,14 @@ class KeyRoutes:
     async def keys(self, request: Request) -> Response:
         asked = request.query_params
         account, state = asked.get("account"), asked.get("state")
-        found = [
+        if state is not None and state not in STATES:
+            raise InvalidRequestBody(f"state must be {' or '.join(STATES)}.", param="state")
+        found = (
             key
             for key in self._keyring.views()
             if account in (None, key.account_id) and state in (None, key.state)
-        ]
-        return reply({"keys": found})
+        )
+        return await reply_list("keys", found)
 
     async def key(self, request: Request) -> Response:
         found = self._keyring.find(request.path_params["key_id"])
@@ -179,7 +183,7 @@ class KeyRoutes:
         return reply(await self._shown(await self._keyring.revoke(found.key_id)))
 
     async def accounts(self, _request: Request) -> Response:
-        return reply({"accounts": self._keyring.accounts()})
+        return await reply_list("accounts", self._keyring.accounts())
 
     async def put_account(self, request: Request) -> Response:
         order = await body_as(request, AccountOrder)

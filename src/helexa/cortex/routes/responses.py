@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from helexa.core.errors import InvalidRequestBody, UnsupportedParameter
+from helexa.core.errors import InvalidRequestBody, UnsupportedOperation, UnsupportedParameter
 from helexa.core.principal import Principal
 from helexa.cortex.auth import KeyTable
 from helexa.cortex.responses.keeper import Keeper
@@ -39,6 +39,7 @@ class ResponseRoutes:
             route
             for prefix in _PREFIXES
             for route in (
+                Route(prefix + "/responses/compact", self.compact, methods=["POST"]),
                 Route(prefix + items, self.inputs, methods=["GET"]),
                 Route(prefix + one, self.one, methods=["GET"]),
                 Route(prefix + one, self.delete, methods=["DELETE"]),
@@ -58,6 +59,14 @@ class ResponseRoutes:
         if found is None:
             return _missing(wanted)
         return Response(found, media_type="application/json")
+
+    async def compact(self, request: Request) -> Response:
+        """Not served: which model should read it, and at whose cost, is the client's to say."""
+        self._who(request)
+        raise UnsupportedOperation(
+            "Compacting a conversation is not served here. Ask the model for a summary with "
+            "POST /v1/responses and go on from that."
+        )
 
     async def inputs(self, request: Request) -> Response:
         principal, wanted = self._who(request), request.path_params["response_id"]

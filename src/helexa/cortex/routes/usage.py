@@ -17,6 +17,8 @@ from helexa.cortex.usage import UsageBook
 Handler = Callable[[Request], Awaitable[Response]]
 
 MOST_ROWS: Final = 100_000
+LATEST_MS: Final = 253_402_300_800_000
+"""The end of the year 9999: beyond it is no date, and in the end no number that a ledger holds."""
 _KNOWN: Final = frozenset(
     ("group_by", "since", "until", "account", "key", "model", "node", "format", "limit")
 )
@@ -86,13 +88,18 @@ def _millis(text: str | None, name: str) -> int | None:
         return None
     try:
         if text.replace(".", "", 1).isdigit():
-            return int(float(text) * 1000)
-        at = datetime.fromisoformat(text)
-        return int((at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp() * 1000)
+            millis = int(float(text) * 1000)
+        else:
+            at = datetime.fromisoformat(text)
+            at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+            millis = int(at.timestamp() * 1000)
     except (ValueError, OverflowError):
+        millis = LATEST_MS
+    if millis >= LATEST_MS:
         raise InvalidRequestBody(
             f"{name} must be a date such as 2027-01-31, or epoch seconds.", param=name
-        ) from None
+        )
+    return millis
 
 
 def _form(request: Request) -> str:
