@@ -375,9 +375,16 @@ def test_text_completions_keep_their_columns(served: Served) -> None:
             b'data: {"choices": [{"index": 0, "delta": {"content": "a"},'
             b' "logprobs": {"content": [], "\x80": 1}}]}\n\n'
         ),
+        event({"content": "a"}, logprobs=[-0.5]),
+        event({"content": "a"}, logprobs={"content": "a"}),
+        event({"tool_calls": [{"index": 0, "function": "f"}]}),
+        event({"tool_calls": [{"index": 0, "function": {"name": 5}}]}),
     ],
-    ids=["no JSON", "no event", "no chunk", "no end", "given up", "no text"],
-)
+    ids=[
+        "no JSON", "no event", "no chunk", "no end", "given up", "no text",
+        "odd log probabilities", "no list of them", "odd call", "odd name",
+    ],
+)  # fmt: skip
 def test_what_is_no_answer_fails_and_does_not_raise(served: Served, garbage: bytes) -> None:
     cleaner = make(served)
     clean = cleaner.feed(ROLE + garbage)

@@ -86,6 +86,40 @@ class Chunk(msgspec.Struct, gc=False):
 decode_chunk = msgspec.json.Decoder(Chunk).decode
 
 
+class _Function(msgspec.Struct, gc=False):
+    name: str | None = None
+
+
+class _Call(msgspec.Struct, gc=False):
+    function: _Function | None = None
+
+
+class _Logprobs(msgspec.Struct, gc=False):
+    """The members of a chat's, and the columns of a text completion's."""
+
+    content: list[Any] | None = None
+    tokens: list[Any] | None = None
+    token_logprobs: list[Any] | None = None
+    top_logprobs: list[Any] | None = None
+    text_offset: list[Any] | None = None
+
+
+_decode_logprobs = msgspec.json.Decoder(_Logprobs).decode
+
+
+def well_formed(choice: Choice) -> bool:
+    """Whether what a chunk's own decoder leaves alone has the shape that clients know."""
+    calls = choice.delta.tool_calls if choice.delta is not None else None
+    try:
+        if calls:
+            msgspec.convert(calls, list[_Call])
+        if choice.said_logprobs():
+            _decode_logprobs(choice.logprobs)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
 @dataclass(slots=True, eq=False)
 class ChoiceState:
     """One answer on its way.

@@ -17,6 +17,7 @@ from helexa.neuron.engines.compatible.chunks import (
     Chunk,
     ChunkUsage,
     decode_chunk,
+    well_formed,
 )
 from helexa.neuron.engines.compatible.errors import EngineError, map_engine_error, read_error
 from helexa.neuron.engines.compatible.tally import Tally
@@ -144,6 +145,8 @@ class StreamCleaner(EndingCleaner[ChoiceState]):
             return self._fail(UpstreamConnectionError(
                 f"The engine of {self._served.model_id} gave the answer up.")
             )  # fmt: skip
+        if not well_formed(choice):
+            return self._fail(self._garbage())
         state = self._state(choice.index)
         carries = self._dialect.carries(choice)
         fresh = self._tally.fresh(choice, state, usage, carries=carries)
