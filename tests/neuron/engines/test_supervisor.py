@@ -99,7 +99,7 @@ async def test_an_engine_that_never_reports_fails_at_its_deadline(
 ) -> None:
     settings = SupervisorSettings(start_deadline_s=0.5)
     reason = await reason_of(failing("silent"), facts, tmp_path, settings=settings)
-    assert reason.startswith("it was not ready after")
+    assert reason.startswith("its engine was not ready after 0.5 s")
 
 
 async def test_an_engine_that_refuses_connections_fails(facts: ModelFacts, tmp_path: Path) -> None:

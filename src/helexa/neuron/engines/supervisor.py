@@ -323,7 +323,8 @@ class EngineProcess:
                 raise _Died("")
             if patient:
                 return None
-            raise _Died(f"it was not ready after {self._settings.start_deadline_s:.0f} s")
+            patience_s = self._settings.start_deadline_s
+            raise _Died(f"its engine was not ready after {patience_s:g} s ([life] load_secs)")
         finally:
             await _cancel(task, gone, stop)
 

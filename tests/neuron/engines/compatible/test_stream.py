@@ -379,10 +379,14 @@ def test_text_completions_keep_their_columns(served: Served) -> None:
         event({"content": "a"}, logprobs={"content": "a"}),
         event({"tool_calls": [{"index": 0, "function": "f"}]}),
         event({"tool_calls": [{"index": 0, "function": {"name": 5}}]}),
+        event({"content": "a"}, index=-1),
+        last(counts(-5, 3)),
+        last(counts(5, 2**70)),
     ],
     ids=[
         "no JSON", "no event", "no chunk", "no end", "given up", "no text",
         "odd log probabilities", "no list of them", "odd call", "odd name",
+        "odd index", "less than nothing", "more than there is",
     ],
 )  # fmt: skip
 def test_what_is_no_answer_fails_and_does_not_raise(served: Served, garbage: bytes) -> None:

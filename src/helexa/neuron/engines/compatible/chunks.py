@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from helexa.wire.parsers.stops import StopText
 
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**48)]
+"""What can be a number of tokens, and has room in a record."""
 NOTHING = msgspec.Raw(b"")
 _NONE = (b"", b"null")
 
@@ -31,7 +33,7 @@ class Choice(msgspec.Struct, gc=False):
             of the prompt, with a text completion's first chunk.
     """
 
-    index: int = 0
+    index: Count = 0
     delta: Delta | None = None
     text: str | None = None
     finish_reason: str | None = None
@@ -48,20 +50,20 @@ class Choice(msgspec.Struct, gc=False):
 class PromptDetails(msgspec.Struct, gc=False):
     """Of the prompt's tokens."""
 
-    cached_tokens: int | None = None
+    cached_tokens: Count | None = None
 
 
 class CompletionDetails(msgspec.Struct, gc=False):
     """Of the answer's tokens."""
 
-    reasoning_tokens: int | None = None
+    reasoning_tokens: Count | None = None
 
 
 class ChunkUsage(msgspec.Struct, gc=False):
     """Tokens, so far or in all."""
 
-    prompt_tokens: int = 0
-    completion_tokens: int | None = 0
+    prompt_tokens: Count = 0
+    completion_tokens: Count | None = 0
     prompt_tokens_details: PromptDetails | None = None
     completion_tokens_details: CompletionDetails | None = None
 
