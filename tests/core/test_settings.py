@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helexa.core.settings import Loaded, Secret, SettingsError, load
+from helexa.core.settings import Loaded, Secret, SettingsError, convert, load
 
 
 class Gateway(msgspec.Struct, frozen=True):
@@ -95,12 +95,25 @@ def test_a_default_file_that_exists_is_read(tmp_path: Path) -> None:
         ("[gatewey]", "unknown key `gatewey`; did you mean gateway?"),
         ("[[neurons]]\nname='a'\nendpoint='b'\nhost=1", "unknown key `neurons[0].host`"),
         ("[gateway]\nzzz = 1", "; known: listen, max_body_mb, tls_cert"),
-        ("[gateway]\nlisten = 3", "Expected `str`, got `int` - at `gateway.listen`"),
-        ("[gateway]\nmax_body_mb = 0", "at `gateway.max_body_mb`"),
-        ("[[neurons]]\nname = 'a'", "missing required field `endpoint` - at `neurons[0]`"),
-        ("strategy = 'mru'", "Invalid enum value 'mru' - at `strategy`"),
-        ("secret = 3", "Expected `str`, got `int` - at `secret`"),
-        ("gateway = 3", "at `gateway`"),
+        ("[gateway]\nlisten = 3", "`gateway.listen` must be text in quotes, not 3"),
+        (
+            "[gateway]\nmax_body_mb = 0",
+            "`gateway.max_body_mb` must be a whole number of at least 1",
+        ),
+        ("[gateway]\nmax_body_mb = '64'", 'must be a whole number, not "64"'),
+        ("[gateway]\nmax_body_mb = '64m'", 'not "64m"; leave the unit away, docs/reference'),
+        ("[[neurons]]\nname = 'a'", "`neurons[0]` has no `endpoint`; add it"),
+        ("[neurons]\nname = 'a'", "`neurons` must be a list in [ ]"),
+        (
+            "strategy = 'mru'",
+            '`strategy` must be one of "lru", "priority", not "mru"; did you mean',
+        ),
+        ("strategy = 'LRU'", 'did you mean "lru"?'),
+        ("strategy = 3", '`strategy` must be one of "lru", "priority", not 3'),
+        ("label = true", "`label` must be text in quotes, not true"),
+        ("names = [1]", "`names[0]` must be text in quotes, not 1"),
+        ("gateway = 3", "`gateway` must be a table"),
+        ("[engines]\na = 1", "`engines.a` must be a table"),
         ("[gateway\n", "is not valid TOML"),
     ],
 )
@@ -111,6 +124,31 @@ def test_what_cannot_be_used_is_refused_by_file_and_path(
     assert message.startswith(str(tmp_path / "cortex.toml"))
     assert words in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "secret = 31415926",
+        "secret = ['31415926']",
+        "secret = { key = '31415926' }",
+        "gateway = '31415926'",
+        "neurons = ['31415926']",
+        "neurons = { key = '31415926' }",
+        "[[neurons]]\nendpoint = { key = '31415926' }",
+    ],
+)
+def test_what_may_be_a_secret_is_not_shown(tmp_path: Path, text: str) -> None:
+    assert "31415926" not in refusal(text, tmp_path)
+
+
+def test_a_key_of_a_free_table_that_may_be_a_secret_is_not_shown() -> None:
+    class Engine(msgspec.Struct):
+        env: dict[str, str]
+
+    with pytest.raises(SettingsError) as caught:
+        convert({"env": {"API_KEY": 31415926}}, Engine, "neuron.toml")
+    assert str(caught.value) == "neuron.toml: `env.API_KEY` must be text in quotes"
 
 
 def test_a_named_file_that_is_missing_is_refused(tmp_path: Path) -> None:
@@ -161,7 +199,8 @@ def test_the_environment_speaks_numbers_lists_tables_and_plain_text() -> None:
 
 def test_a_variable_that_does_not_fit_its_key_is_refused_by_name() -> None:
     with pytest.raises(
-        SettingsError, match=r"CORTEX_GATEWAY__MAX_BODY_MB in the environment: .*int"
+        SettingsError,
+        match=r"CORTEX_GATEWAY__MAX_BODY_MB in the environment: must be a whole number",
     ):
         read(environ={"CORTEX_GATEWAY__MAX_BODY_MB": "many"})
 

@@ -66,7 +66,10 @@ def test_the_engine_may_be_left_to_the_nodes(tmp_path: Path) -> None:
     [
         ("[[models]]\nid='a'\nharness='x'\n[[models]]\nid='a'\nharness='x'", ["models[1]", "'a'"]),
         ("[[models]]\nid='a'\nharness='x'\nvrma_mb=1", ["models[0].vrma_mb"]),
-        ("[aliases]\nx = 'nowhere'", ["'x'", "'nowhere'"]),
+        ("[aliases]\nx = 'nowhere'", ["'x'", "'nowhere'", "[[models]]"]),
+        ("[[models]]\nid='org/model'\n[aliases]\nx = 'org/modell'", ["did you mean 'org/model'?"]),
+        ("[aliases]\na = 'b'\nb = 'a'", ["'a' points at the alias 'b'", "in a circle"]),
+        ("[[models]]\nid='m'\n[aliases]\na='b'\nb='c'\nc='m'", ["'a' points", "write 'm'"]),
         ("[[models]]\nid='a'\nharness='x'\n[aliases]\na = 'a'", ["also a model"]),
         ("[[models]]\nid='a'\nharness='x'\n[aliases]\nb='a'\nc='b'", ["resolves once", "'a'"]),
         ("[[models]]\nid=''", ["models[0].id", "no name"]),

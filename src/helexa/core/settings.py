@@ -22,6 +22,7 @@ import msgspec
 
 from helexa.core.settings_env import table_from_environ
 from helexa.core.settings_keys import SettingsError, check_keys, known_paths, nearest
+from helexa.core.settings_words import in_words
 
 T = TypeVar("T")
 
@@ -148,8 +149,7 @@ def convert(table: Mapping[str, Any], kind: type[T], where: str) -> T:
     try:
         return msgspec.convert(table, kind, dec_hook=_dec_hook)
     except msgspec.ValidationError as error:
-        text = str(error).replace(" - at `$.", " - at `").replace("`$`", "the top level")
-        raise SettingsError(f"{where}: {text}") from error
+        raise SettingsError(f"{where}: {in_words(str(error), table, kind)}") from error
 
 
 def merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:

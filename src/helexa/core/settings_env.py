@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from helexa.core.settings_keys import SettingsError, element_type, type_at
+from helexa.core.settings_words import in_words
 
 Convert = Callable[[Any, Any], object]
 """``(value, type)`` to the converted value; raises ValueError or TypeError when it does not fit."""
@@ -69,7 +70,8 @@ def _fitting(name: str, text: str, leaf: Any, convert: Convert) -> object:
             refusals.append(error)
         else:
             return reading
-    raise SettingsError(f"{name} in the environment: {refusals[0]}") from refusals[0]
+    said = in_words(str(refusals[0]), readings[0], leaf).removeprefix("the top level ")
+    raise SettingsError(f"{name} in the environment: {said}") from refusals[0]
 
 
 def _put(table: dict[str, Any], path: tuple[str, ...], value: object) -> None:

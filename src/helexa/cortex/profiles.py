@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -128,13 +128,24 @@ def check_profiles(profiles: Profiles, where: str) -> None:
             raise SettingsError(f"{where}: aliases: {alias!r} is also a model; rename one")
         if target in profiles.aliases:
             raise SettingsError(
-                f"{where}: aliases: {alias!r} points at the alias {target!r}; "
-                f"an alias resolves once, write {profiles.aliases[target]!r}"
+                f"{where}: aliases: {alias!r} points at the alias {target!r}; an alias resolves "
+                f"once, write {_end_of(target, profiles.aliases)}"
             )
         if target not in ids and target != BUILT_IN:
+            close = nearest(target, ids)
+            hint = f"did you mean {close!r}?" if close else "add it as one of [[models]]"
             raise SettingsError(
-                f"{where}: aliases: {alias!r} points at {target!r}, an unknown model"
+                f"{where}: aliases: {alias!r} points at {target!r}, an unknown model; {hint}"
             )
+
+
+def _end_of(alias: str, aliases: Mapping[str, str]) -> str:
+    """What a chain of aliases leads to, for a message."""
+    seen = set()
+    while alias in aliases and alias not in seen:
+        seen.add(alias)
+        alias = aliases[alias]
+    return "the id of a model, for these lead in a circle" if alias in seen else repr(alias)
 
 
 def _check_id(name: str, at: str) -> None:
