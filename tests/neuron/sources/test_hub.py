@@ -44,7 +44,8 @@ def test_a_tag_and_a_quant_that_differ_are_refused() -> None:
         parse_hub_name("org/m:Q4_K_M", "Q8_0")
 
 
-@pytest.mark.parametrize("name", ["bare", "a/b/c", "org/..", "../../etc/x.gguf", "org/m/../x.gguf"])
+@pytest.mark.parametrize("name", ["bare", "a/b/c", "org/..", "../../etc/x.gguf", "org/m/../x.gguf",
+                                  "org/m@/etc/x"])  # fmt: skip
 def test_what_is_no_name_of_a_repository_is_not_asked_for(name: str) -> None:
     with pytest.raises(ModelNotFound, match="neither a file here nor the name of a repository"):
         parse_hub_name(name, None)
@@ -377,6 +378,34 @@ def test_a_small_file_is_verified_too(stand: Stand) -> None:
     stand.write("org/m/model.safetensors", WEIGHTS)
     stand.hub.faults.flipped = 1
     assert (stand.fetch("org/m") / "config.json").read_bytes() == b"{}" * 100
+
+
+def test_an_empty_file_is_fetched_too(stand: Stand) -> None:
+    stand.write("org/m/config.json", b"{}")
+    stand.write("org/m/merges.txt", b"")
+    stand.write("org/m/model.safetensors", WEIGHTS)
+    assert (stand.fetch("org/m") / "merges.txt").read_bytes() == b""
+
+
+@pytest.mark.parametrize("tag", ["../../../../out", "/{outside}/out", "a/../../../../out", ".."])
+def test_whatever_a_hub_calls_a_content_it_stays_in_the_cache(
+    stand: Stand, tmp_path: Path, tag: str
+) -> None:
+    stand.write("org/m/config.json", b"{}")
+    stand.write("org/m/model.safetensors", WEIGHTS)
+    stand.hub.faults.blob_id = tag.format(outside=tmp_path)
+    assert (stand.fetch("org/m") / "config.json").read_bytes() == b"{}"
+    repository = stand.cache / "models--org--m"
+    assert (stand.fetch("org/m") / "config.json").resolve().parent == repository / "blobs"
+    assert not list(tmp_path.rglob("out*"))
+
+
+@pytest.mark.parametrize("sha", ["../../../out", "/tmp/out", "..", "a b"])
+def test_a_commit_that_is_none_is_not_believed(stand: Stand, sha: str) -> None:
+    gguf(stand, "Q8_0")
+    stand.hub.faults.sha = sha
+    with pytest.raises(ServiceUnavailable, match="no hub"):
+        stand.fetch("org/m-GGUF")
 
 
 def test_a_file_that_changes_while_it_is_fetched_is_fetched_as_it_is_now(stand: Stand) -> None:

@@ -48,6 +48,8 @@ class Faults:
         lists_digests: Whether information has sizes and digests.
         swap_at: Bytes after which the content that is being sent is replaced at the hub by
             ``swap_with`` and the connection breaks; once.
+        blob_id, sha: What is said of every small file, and of the repository, instead of the
+            truth.
     """
 
     statuses: deque[int] = field(default_factory=deque)
@@ -62,6 +64,8 @@ class Faults:
     lists_digests: bool = True
     swap_at: int | None = None
     swap_with: bytes = b""
+    blob_id: str | None = None
+    sha: str | None = None
 
 
 @dataclass
@@ -205,14 +209,15 @@ class _Handler(BaseHTTPRequestHandler):
         for one in contents:
             entry: dict[str, object] = {"rfilename": one.name}
             if self.owner.faults.lists_digests:
-                entry |= {"size": one.size, "blobId": one.oid}
+                entry |= {"size": one.size, "blobId": self.owner.faults.blob_id or one.oid}
                 if one.sha256:
                     entry["lfs"] = {"sha256": one.sha256, "size": one.size, "pointerSize": 134}
             siblings.append(entry)
         self._json({
             "id": repository, "modelId": repository, "private": False,
             "gated": "auto" if repository in self.owner.faults.gated else False,
-            "sha": self.owner.repositories.revision(contents), "siblings": siblings,
+            "sha": self.owner.faults.sha or self.owner.repositories.revision(contents),
+            "siblings": siblings,
         })  # fmt: skip
 
     def _tree(self, _repository: str, contents: list[Content]) -> None:

@@ -231,7 +231,7 @@ def _locked(file: FileJob, tell: Tell) -> Iterator[None]:
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o664)
     try:
         while not _try_lock(fd):
-            tell(_size(file.blob) or _size(str(incomplete(file.blob))))
+            tell(max(0, _size(file.blob), _size(str(incomplete(file.blob)))))
             time.sleep(LOCK_POLL_S)
         yield
     finally:
@@ -250,7 +250,8 @@ def _try_lock(fd: int) -> bool:
 
 
 def _size(path: str) -> int:
+    """Bytes of a file; −1 when there is none."""
     try:
         return os.stat(path).st_size  # noqa: PTH116 - a path of the job, as text
     except FileNotFoundError:
-        return 0
+        return -1

@@ -7,9 +7,11 @@ serves local files does without it.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib.util
 import logging
 import os
+import re
 from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any
@@ -22,6 +24,7 @@ from helexa.neuron.sources.fetching.http import retry_after
 
 TIMEOUT_S = 10.0
 _PASSING = frozenset({408, 425, 429})
+_PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}")
 
 
 class HubUnreachable(Exception):
@@ -40,7 +43,8 @@ class NotInstalled(ServiceUnavailable):
 
 
 class RemoteFile(msgspec.Struct, frozen=True):
-    """One file of a repository; ``tag`` names its content, ``digest`` is how to check it."""
+    """One file of a repository; ``tag`` names its content, also as a file; ``digest`` is how to
+    check it."""
 
     name: str
     size: int
@@ -101,7 +105,12 @@ class HubApi:
         files = tuple(
             _file(sibling) for sibling in info.siblings or [] if _is_inside(sibling.rfilename)
         )
-        return Remote(info.sha or revision or "main", files)
+        commit = info.sha or revision or "main"
+        if info.sha and not _PLAIN.fullmatch(info.sha):  # a folder is called after it
+            raise HubUnreachable(
+                f"what answers there is no hub (a commit called {info.sha[:80]!r})"
+            )
+        return Remote(commit, files)
 
     def tagged(self, repository: str, revision: str, file: RemoteFile) -> RemoteFile:
         """``file`` with what its own address says of it, for hubs whose lists say too little."""
@@ -121,7 +130,7 @@ class HubApi:
         )
         if seen.size is None or not seen.etag:
             raise HubUnreachable(f"it says neither size nor tag of {file.name}")
-        return RemoteFile(file.name, seen.size, seen.etag, _digest(seen.etag))
+        return RemoteFile(file.name, seen.size, _file_name(seen.etag), _digest(seen.etag))
 
     def _asked(self, repository: str, revision: str | None, question: Callable[[Any], Any]) -> Any:
         """The library's answer, its errors as ours."""
@@ -218,7 +227,14 @@ def _file(sibling: Any) -> RemoteFile:
     """A file of a repository's listing; what the listing does not say is −1 or empty."""
     size = -1 if sibling.size is None else sibling.size
     tag = sibling.lfs.sha256 if sibling.lfs is not None else sibling.blob_id or ""
-    return RemoteFile(sibling.rfilename, size, tag, _digest(tag))
+    return RemoteFile(sibling.rfilename, size, _file_name(tag), _digest(tag))
+
+
+def _file_name(tag: str) -> str:
+    """A tag as the name of a file in the folder of contents, whatever a hub calls them."""
+    if not tag or _PLAIN.fullmatch(tag):
+        return tag
+    return f"tag-{hashlib.sha256(tag.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
 def _digest(tag: str) -> str:

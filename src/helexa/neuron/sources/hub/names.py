@@ -18,7 +18,7 @@ from helexa.core.errors import InvalidRequestBody, ModelNotFound
 
 _NAME = re.compile(
     r"(?P<repository>[\w.-]+/[\w.-]+)"
-    r"(?:@(?P<revision>[\w./-]+?))?"
+    r"(?:@(?P<revision>[\w.-][\w./-]*?))?"
     r"(?:/(?P<file>[\w./ -]+\.gguf))?"
     r"(?::(?P<tag>[\w.-]+))?"
 )
