@@ -9,9 +9,16 @@ import msgspec
 import pytest
 
 from helexa.core.chat import ChatRequest, Image, Message, Text, ToolCall, ToolChoice
-from helexa.core.errors import HelexaError, InvalidJson, InvalidRequestBody, UnsupportedParameter
+from helexa.core.errors import (
+    HelexaError,
+    InvalidJson,
+    InvalidRequestBody,
+    UnsupportedParameter,
+    VisionUnsupported,
+)
 from helexa.wire.chat_request import encode_chat
 from helexa.wire.responses.decode import read_body, referred_items, to_request
+from helexa.wire.responses.dialect import Maker, translate_responses
 
 ADD = {"type": "function", "name": "add", "description": "Adds.", "parameters": {"type": "object"}}
 SPACE = {
@@ -196,10 +203,62 @@ def test_tool_choices(choice: Any, expected: ToolChoice) -> None:
         ({"text": {"format": {"type": "xml"}}}, "text.format.type"),
         ({"text": {"format": {"type": "json_schema", "schema": 1}}}, "text.format.schema"),
         ({"temperature": "hot"}, "temperature"),
+        ({"moderation": {"model": "m"}}, "moderation"),
+        ({"input": [{"type": "compaction", "id": "c", "encrypted_content": "x"}]}, "input[0]"),
+        ({"input": [{"type": "configuration_update", "text": {}}]}, "input[0]"),
+        ({"input": [{"type": "additional_tools", "tools": [5]}]}, "input[0].tools"),
+        ({"input": [{"type": "additional_tools", "tools": [{"type": "function"}]}]},
+         "input[0].tools[0].name"),
     ],
 )  # fmt: skip
 def test_refusals_name_the_path(members: Any, param: str) -> None:
     assert refusal(**members).param == param
+
+
+@pytest.mark.parametrize(
+    ("of_chat", "of_client"),
+    [
+        ("messages[0]", "instructions"),
+        ("messages[1].content[0]", "previous_response_id"),
+        ("messages[2].content[1].text", "input[0].content[1].text"),
+        ("messages[3].tool_calls[1].function", "input[1].tool_calls[1].function"),
+        ("messages[4].content[0]", "input[4].output[0]"),
+        ("messages[5].content[0]", "input[5].content"),
+        ("tools[0].function.parameters.not", "tools[1].parameters.not"),
+        ("tools[1].function.parameters.not", "tools[2].tools[0].parameters.not"),
+        ("tools[2].function.name", "input[6].tools[0].name"),
+        ("response_format.json_schema.schema.not", "text.format.schema.not"),
+        ("response_format", "text.format"),
+        ("logprobs", "include"),
+        ("temperature", "temperature"),
+    ],
+)
+def test_a_nodes_refusal_names_the_member_that_the_client_wrote(
+    of_chat: str, of_client: str
+) -> None:
+    image = {"type": "input_image", "image_url": "data:image/png;base64,AA=="}
+    text = {"type": "input_text", "text": "x"}
+    call = {"type": "function_call", "name": "add", "arguments": "{}"}
+    body = {
+        "model": "m", "instructions": "Be brief.", "include": ["message.output_text.logprobs"],
+        "input": [
+            {"role": "user", "content": [text, image]},
+            {"type": "reasoning", "summary": [{"type": "summary_text", "text": "t"}]},
+            {**call, "call_id": "a"}, {**call, "call_id": "b", "arguments": {"c": 1}},
+            {"type": "function_call_output", "call_id": "a", "output": [image]},
+            {"role": "user", "content": "y"},
+            {"type": "additional_tools", "role": "developer", "tools": [{**ADD, "name": "sub"}]},
+        ],
+        "tools": [{"type": "web_search"}, ADD, SPACE],
+    }  # fmt: skip
+    before = msgspec.json.encode({"type": "message", "role": "user", "content": "before"})
+    maker = Maker(lambda prefix: f"{prefix}a", lambda: 1.0)
+    made = translate_responses(read_body(json.dumps(body).encode()), maker, history=[before])
+    told = made.restated(VisionUnsupported(f"`{of_chat}` cannot be.", param=of_chat))
+    assert (told.param, told.message) == (of_client, f"`{of_client}` cannot be.")
+    sent = json.loads(made.body)
+    assert [tool["function"]["name"] for tool in sent["tools"]][-1] == "sub"
+    assert sent["messages"][3]["tool_calls"][1]["function"]["arguments"] == '{"c":1}'
 
 
 def test_what_is_no_json_is_said_to_be_none() -> None:
@@ -243,5 +302,5 @@ def test_history_and_referred_items_stand_before_and_in_the_input() -> None:
     assert referred_items(body) == ["msg_a"]
     one = msgspec.json.encode({"type": "message", "role": "user", "content": "one"})
     two = msgspec.json.encode({"type": "message", "role": "assistant", "content": "two"})
-    request, _ = to_request(body, [one], {"msg_a": two})
+    request, _, _ = to_request(body, [one], {"msg_a": two})
     assert [m.role for m in request.messages] == ["user", "assistant", "user"]

@@ -24,8 +24,9 @@ from helexa.core.chat import (
 from helexa.core.errors import InvalidRequestBody, UnsupportedParameter
 from helexa.wire.bodies import UNREADABLE, not_json
 from helexa.wire.messages import body as wire
-from helexa.wire.messages.turns import Placed, read_turns
+from helexa.wire.messages.turns import read_turns
 from helexa.wire.peek import wrong_type
+from helexa.wire.places import Placed, message_names
 
 _decode = msgspec.json.Decoder(wire.Body).decode
 _ABSENT = (msgspec.Raw(), msgspec.Raw(b"null"))
@@ -95,10 +96,7 @@ def _names(turns: list[Placed], tools: dict[int, Tool], body: wire.Body) -> dict
     if body.output_config is None or body.output_config.format is None:
         names["response_format.json_schema.schema"] = "output_format.schema"
     names["stop"] = "stop_sequences"
-    for index, turn in enumerate(turns):
-        here = f"messages[{index}]"
-        names[here] = turn.path
-        names |= {f"{here}.content[{i}]": path for i, path in enumerate(turn.parts)}
+    names |= message_names(turns)
     for index, given in enumerate(tools):
         names[f"tools[{index}].function"] = f"tools[{given}]"
         names[f"tools[{index}].function.parameters"] = f"tools[{given}].input_schema"

@@ -5,35 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterable
-from typing import NamedTuple
 
-import msgspec
-
-from helexa.core.chat import Image, Message, Part, Text, ToolCall
+from helexa.core.chat import Image, Message, Text, ToolCall
 from helexa.core.errors import InvalidRequestBody, UnsupportedParameter
 from helexa.wire.messages import body as wire
-
-
-class Shown(NamedTuple):
-    """What a model is shown of a block, and where the client wrote it."""
-
-    part: Part
-    path: str
-
-
-class Placed(NamedTuple):
-    """A message, and where the client wrote it and its parts."""
-
-    message: Message
-    path: str
-    parts: tuple[str, ...]
-
-
-def _placed(path: str, shown: Iterable[Shown], message: Message) -> Placed:
-    shown = tuple(shown)
-    content = tuple(part for part, _ in shown)
-    filled = msgspec.structs.replace(message, content=content)
-    return Placed(filled, path, tuple(where for _, where in shown))
+from helexa.wire.places import Placed, Shown, placed
 
 
 def read_turns(body: wire.Body) -> list[Placed]:
@@ -48,10 +24,10 @@ def read_turns(body: wire.Body) -> list[Placed]:
         raise InvalidRequestBody("`messages` is empty; send at least one.", param="messages")
     turns: list[Placed] = []
     if body.system:
-        turns.append(_placed("system", _words(body.system), Message("system")))
+        turns.append(placed("system", _words(body.system), Message("system")))
     for index, turn in enumerate(body.messages):
-        for placed in _turn(turn, f"messages[{index}]"):
-            _append(turns, placed)
+        for each in _turn(turn, f"messages[{index}]"):
+            _append(turns, each)
     return turns
 
 
@@ -61,12 +37,12 @@ def _words(content: str | Iterable[wire.TextBlock]) -> list[Shown]:
     return [Shown(Text(block.text), f"system[{i}]") for i, block in enumerate(content)]
 
 
-def _append(turns: list[Placed], placed: Placed) -> None:
+def _append(turns: list[Placed], added: Placed) -> None:
     """Turns of one role in a row are one turn, as Anthropic reads them."""
-    message = placed.message
+    message = added.message
     last = turns[-1].message if turns else None
     if last is None or last.role != message.role or message.role not in ("user", "assistant"):
-        turns.append(placed)
+        turns.append(added)
         return
     joined = Message(
         message.role,
@@ -74,7 +50,7 @@ def _append(turns: list[Placed], placed: Placed) -> None:
         last.tool_calls + message.tool_calls,
         last.reasoning + message.reasoning,
     )
-    turns[-1] = Placed(joined, turns[-1].path, turns[-1].parts + placed.parts)
+    turns[-1] = Placed(joined, turns[-1].path, turns[-1].parts + added.parts)
 
 
 def _turn(turn: wire.Turn, path: str) -> list[Placed]:
@@ -87,7 +63,7 @@ def _turn(turn: wire.Turn, path: str) -> list[Placed]:
         return _user(blocks, path)
     if turn.role == "system":
         shown = [p for i, b in enumerate(blocks) for p in _seen(b, f"{path}.content[{i}]")]
-        return [_placed(path, shown, Message("system"))]
+        return [placed(path, shown, Message("system"))]
     raise InvalidRequestBody(
         f"`{path}.role` is '{turn.role[:40]}'; known roles are user, assistant and system.",
         param=f"{path}.role",
@@ -106,7 +82,7 @@ def _assistant(blocks: list[wire.Block], path: str) -> Placed:
         elif not isinstance(block, wire.RedactedThinkingBlock):  # nobody here can read those
             shown += _seen(block, f"{path}.content[{index}]")
     message = Message("assistant", (), tuple(calls), "".join(reasoning))
-    return _placed(path, shown, message)
+    return placed(path, shown, message)
 
 
 def _user(blocks: list[wire.Block], path: str) -> list[Placed]:
@@ -120,7 +96,7 @@ def _user(blocks: list[wire.Block], path: str) -> list[Placed]:
         else:
             shown += _seen(block, here)
     if shown or not results:
-        results.append(_placed(path, shown, Message("user")))
+        results.append(placed(path, shown, Message("user")))
     return results
 
 
@@ -132,7 +108,7 @@ def _result(block: wire.ToolResultBlock, path: str) -> Placed:
         blocks = enumerate(content or ())
         shown = [p for i, b in blocks for p in _seen(b, f"{path}.content[{i}]")]
         shown = shown or [Shown(Text(""), path)]
-    return _placed(path, shown, Message("tool", tool_call_id=block.tool_use_id))
+    return placed(path, shown, Message("tool", tool_call_id=block.tool_use_id))
 
 
 def _seen(block: wire.Block, path: str) -> list[Shown]:

@@ -37,10 +37,11 @@ class Item(msgspec.Struct):
     call_id: str | None = None
     name: str | None = None
     namespace: str | None = None
-    arguments: str | None = None
+    arguments: str | Json | None = None
     input: str | None = None
     output: msgspec.Raw = msgspec.Raw()
     summary: list[Part] | None = None
+    tools: msgspec.Raw = msgspec.Raw()
     encrypted_content: str | None = None
 
 
@@ -112,6 +113,7 @@ class Body(msgspec.Struct, kw_only=True):
     previous_response_id: str | None = None
     conversation: msgspec.Raw = msgspec.Raw()
     prompt: msgspec.Raw = msgspec.Raw()
+    moderation: msgspec.Raw = msgspec.Raw()
     background: bool | None = None
     max_output_tokens: int | None = None
     temperature: float | None = None

@@ -7,7 +7,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -15,8 +16,9 @@ from helexa.core.chat import ChatRequest, Message, Reasoning, ResponseFormat, Sa
 from helexa.core.errors import InvalidRequestBody, UnsupportedParameter
 from helexa.wire.bodies import UNREADABLE, not_json
 from helexa.wire.peek import wrong_type
-from helexa.wire.responses.body import Body, Item
-from helexa.wire.responses.tools import Names, read_choice, read_tools
+from helexa.wire.places import Placed, message_names
+from helexa.wire.responses.body import Body, Item, ToolBody
+from helexa.wire.responses.tools import Names, Offered, read_choice, read_tools
 from helexa.wire.responses.turns import read_items
 
 LOGPROBS = "message.output_text.logprobs"
@@ -24,9 +26,27 @@ SEALED = "reasoning.encrypted_content"
 
 _decode = msgspec.json.Decoder(Body).decode
 _item = msgspec.json.Decoder(Item).decode
+_tool_list = msgspec.json.Decoder(list[ToolBody]).decode
 _ABSENT = (b"", b"null")
 _EFFORTS = {"xhigh": "high", "max": "high"}
 """Templates know low, medium and high."""
+_HISTORY = "previous_response_id"
+"""Where the client wrote all that it did not send again."""
+_WITH_TOOLS = ("additional_tools", "tool_search_output")
+"""Items that bring tools along."""
+
+
+class Decoded(NamedTuple):
+    """A request, and what its answer and its refusals have to know.
+
+    Args:
+        names: How the client calls its functions.
+        paths: The client's paths by those of the chat request, where they differ.
+    """
+
+    request: ChatRequest
+    names: Names
+    paths: dict[str, str]
 
 
 def read_body(raw: bytes) -> Body:
@@ -53,6 +73,11 @@ def _refuse(body: Body) -> None:
             "Responses are not made in the background here; leave `background` out.",
             param="background",
         )
+    if bytes(body.moderation).strip() not in _ABSENT:
+        raise UnsupportedParameter(
+            "`moderation` is not supported: nothing here judges prompts or answers.",
+            param="moderation",
+        )
     for name in ("conversation", "prompt"):
         if bytes(getattr(body, name)).strip() not in _ABSENT:
             raise UnsupportedParameter(
@@ -77,28 +102,27 @@ def to_request(
     body: Body,
     history: Sequence[bytes] = (),
     found: Mapping[str, bytes] | None = None,
-) -> tuple[ChatRequest, Names]:
+) -> Decoded:
     """What is asked.
 
     Args:
         history: Items of the responses before this one, oldest first, as JSON.
         found: Kept items that ``referred_items`` named.
 
-    Returns:
-        The request, and how its functions are called by the client.
-
     Raises:
         InvalidRequestBody: With the path.
         UnsupportedParameter: With the path.
     """
-    tools, names = read_tools(body.tools or ())
-    items: list[tuple[str, Item]] = [("input", _item(item)) for item in history]
+    items: list[tuple[str, Item]] = [(_HISTORY, _item(item)) for item in history]
     items += [(path, _resolved(item, found or {})) for path, item in _own_items(body)]
+    offered = read_tools(_tools(body, items))
+    names = offered.names
+    turns = _with_somebody_asking([*_instructions(body, names), *read_items(items, names)])
     request = ChatRequest(
         model=body.model,
-        messages=_with_somebody_asking([*_instructions(body, names), *read_items(items, names)]),
+        messages=tuple(turn.message for turn in turns),
         stream=bool(body.stream),
-        tools=tools,
+        tools=offered.tools,
         tool_choice=read_choice(body.tool_choice, names),
         parallel_tool_calls=body.parallel_tool_calls,
         format=_format(body),
@@ -108,7 +132,39 @@ def to_request(
         template=_given(body.chat_template_kwargs),
         user=body.prompt_cache_key or body.safety_identifier or body.user,
     )
-    return request, names
+    return Decoded(request, names, _paths(turns, offered, body))
+
+
+def _tools(body: Body, items: list[tuple[str, Item]]) -> Iterator[tuple[str, ToolBody]]:
+    """The request's, and those that items bring along."""
+    yield from ((f"tools[{index}]", tool) for index, tool in enumerate(body.tools or ()))
+    for path, item in items:
+        if item.type in _WITH_TOOLS:
+            yield from ((f"{path}.tools[{i}]", tool) for i, tool in enumerate(_brought(item, path)))
+
+
+def _brought(item: Item, path: str) -> list[ToolBody]:
+    if _given(item.tools) is None:
+        return []
+    try:
+        return _tool_list(item.tools)
+    except msgspec.ValidationError:
+        where = f"{path}.tools"
+        raise InvalidRequestBody(f"`{where}` must be a list of tools.", param=where) from None
+
+
+def _paths(turns: list[Placed], offered: Offered, body: Body) -> dict[str, str]:
+    """The client's paths by those of the chat request."""
+    paths = {
+        name: _HISTORY if path.startswith(_HISTORY) else path
+        for name, path in message_names(turns).items()
+    }
+    paths |= {f"tools[{i}].function": path for i, path in enumerate(offered.paths)}
+    paths["response_format"] = "text.format"
+    paths["response_format.json_schema"] = "text.format"
+    paths["reasoning_effort"] = "reasoning.effort"
+    paths["logprobs"] = "include" if LOGPROBS in (body.include or ()) else "top_logprobs"
+    return paths
 
 
 def _own_items(body: Body) -> list[tuple[str, Item]]:
@@ -125,19 +181,20 @@ def _resolved(item: Item, found: Mapping[str, bytes]) -> Item:
     return item
 
 
-def _instructions(body: Body, names: Names) -> list[Message]:
+def _instructions(body: Body, names: Names) -> list[Placed]:
     """They come first, and are not kept for the next response."""
     if isinstance(body.instructions, str):
-        return [Message("system", (Text(body.instructions),))] if body.instructions else []
+        said = Message("system", (Text(body.instructions),))
+        return [Placed(said, "instructions", ("instructions",))] if body.instructions else []
     items = [(f"instructions[{i}]", item) for i, item in enumerate(body.instructions or ())]
     return read_items(items, names)
 
 
-def _with_somebody_asking(messages: list[Message]) -> tuple[Message, ...]:
+def _with_somebody_asking(turns: list[Placed]) -> list[Placed]:
     """Clients warm a connection up with an empty input; templates want a user's turn."""
-    if any(message.role not in ("system", "developer") for message in messages):
-        return tuple(messages)
-    return (*messages, Message("user", (Text(""),)))
+    if any(turn.message.role not in ("system", "developer") for turn in turns):
+        return turns
+    return [*turns, Placed(Message("user", (Text(""),)), "input", ("input",))]
 
 
 def _given(raw: msgspec.Raw) -> msgspec.Raw | None:

@@ -51,9 +51,10 @@ def translate_responses(
     Raises:
         HelexaError: What is wrong with it, or cannot be done.
     """
-    request, names = to_request(body, history, found)
+    request, names, paths = to_request(body, history, found)
     echo = asked(body, names, maker.ids("resp_"), int(maker.now()), stored=keep is not None)
-    return Translation(encode_chat(request), ResponsesRenderer(echo, body.model, maker, keep))
+    renderer = ResponsesRenderer(echo, body.model, maker, keep)
+    return Translation(encode_chat(request), renderer, paths)
 
 
 def translate_unkept(raw: bytes, request_id: str, now: Callable[[], float]) -> Translation:

@@ -7,6 +7,7 @@ name stays between us and the model. What only OpenAI's servers run is accepted 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import msgspec
 
@@ -41,16 +42,26 @@ class Names(msgspec.Struct, frozen=True):
         return self.known.get(flat, (None, flat))
 
 
-def read_tools(tools: Iterable[ToolBody]) -> tuple[tuple[Tool, ...], Names]:
+class Offered(NamedTuple):
+    """The functions that may be called, how clients call them, and where they wrote each."""
+
+    tools: tuple[Tool, ...]
+    names: Names
+    paths: tuple[str, ...]
+
+
+def read_tools(tools: Iterable[tuple[str, ToolBody]]) -> Offered:
     """The functions that may be called.
+
+    Args:
+        tools: Each with its path in the request.
 
     Raises:
         InvalidRequestBody: With the path.
     """
-    kept: list[Tool] = []
+    kept: dict[str, Tool] = {}
     known: dict[str, tuple[str | None, str]] = {}
-    for index, tool in enumerate(tools):
-        path = f"tools[{index}]"
+    for path, tool in tools:
         if tool.type == "function":
             _add(kept, known, tool, None, path)
         elif tool.type == "namespace":
@@ -59,11 +70,11 @@ def read_tools(tools: Iterable[ToolBody]) -> tuple[tuple[Tool, ...], Names]:
             for inner, function in enumerate(tool.tools or ()):
                 if function.type == "function":
                     _add(kept, known, function, tool.name, f"{path}.tools[{inner}]")
-    return tuple(kept), Names(known)
+    return Offered(tuple(kept.values()), Names(known), tuple(kept))
 
 
 def _add(
-    kept: list[Tool],
+    kept: dict[str, Tool],
     known: dict[str, tuple[str | None, str]],
     tool: ToolBody,
     namespace: str | None,
@@ -82,7 +93,7 @@ def _add(
     known[flat] = (namespace, tool.name)
     parameters = None if raw in _ABSENT else tool.parameters
     # Here a function is strict unless it says no; it is bound only where it asks to be.
-    kept.append(Tool(flat, tool.description, parameters, tool.strict or None))
+    kept[path] = Tool(flat, tool.description, parameters, tool.strict or None)
 
 
 def read_choice(choice: str | ToolChoiceBody | None, names: Names) -> ToolChoice | None:
