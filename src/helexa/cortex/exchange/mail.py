@@ -4,6 +4,7 @@ that they can forget its record."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from itertools import islice
@@ -25,7 +26,10 @@ class NodeMail:
     grants: dict[str, int] = field(default_factory=dict)
     acks: dict[RequestKey, int | None] = field(default_factory=dict)
     """What was booked, until it has been compared with the node's record."""
-    sending: asyncio.Task[None] | None = None
+    telling: asyncio.Task[None] | None = None
+    """Grants: requests run on them, so they wait for nothing but the node."""
+    acking: asyncio.Task[None] | None = None
+    """Acknowledgements, which wait for the ledger as well."""
 
 
 class Mail:
@@ -52,54 +56,57 @@ class Mail:
 
     def grant(self, node: str, request_id: str, granted: int) -> None:
         """Tell a node now how far a request may go."""
-        self.to(node).grants[request_id] = granted
-        self._send(node)
+        mail = self.to(node)
+        mail.grants[request_id] = granted
+        self._tell(node, mail)
 
     def send(self) -> None:
         """Deliver what waits."""
         for node, mail in list(self._nodes.items()):
-            if mail.acks or mail.grants:
-                self._send(node)
+            if mail.grants:
+                self._tell(node, mail)
+            if mail.acks and _idle(mail.acking):
+                mail.acking = asyncio.ensure_future(self._deliver(self._ack_all(node, mail)))
 
-    def _send(self, node: str) -> None:
-        mail = self._nodes[node]
-        if mail.sending is None or mail.sending.done():
-            mail.sending = asyncio.get_running_loop().create_task(self._deliver(node, mail))
+    def _tell(self, node: str, mail: NodeMail) -> None:
+        if _idle(mail.telling):
+            mail.telling = asyncio.ensure_future(self._deliver(self._tell_grants(node, mail)))
 
-    async def _deliver(self, node: str, mail: NodeMail) -> None:
-        """Post what waits; acknowledgements that come meanwhile go with the next round."""
-        batches = -(-len(mail.acks) // _BATCH)
-        while mail.grants or batches > 0:
+    async def _deliver(self, posts: Awaitable[None]) -> None:
+        with contextlib.suppress(HelexaError):  # it is tried again with the next round
+            await posts
+
+    async def _tell_grants(self, node: str, mail: NodeMail) -> None:
+        """Post grants, and those that come meanwhile."""
+        while mail.grants:
+            grants, mail.grants = mail.grants, {}
             api = self._api(node)
             if api is None:
-                mail.grants.clear()
+                return
+            body = [GrantUpdate(request, granted) for request, granted in grants.items()]
+            try:
+                _accepted(await api.post("/requests/grants", body, _TIMEOUT_S))
+            except HelexaError:
+                mail.grants = grants | mail.grants  # what came meanwhile is newer
+                raise
+
+    async def _ack_all(self, node: str, mail: NodeMail) -> None:
+        """Post acknowledgements; those that come meanwhile go with the next round."""
+        for _ in range(-(-len(mail.acks) // _BATCH)):
+            api = self._api(node)
+            if api is None:
                 mail.acks.clear()
                 return
-            try:
-                if mail.grants:
-                    await self._tell_grants(api, mail)
-                else:
-                    batches -= 1
-                    await self._tell_acks(api, mail)
-            except HelexaError:
-                return
+            batch = list(islice(mail.acks, _BATCH))
+            # A node forgets what it is told to; until our books would survive us, it must not.
+            await self._written()
+            _accepted(await api.post("/requests/ack", [Ack(*key) for key in batch], _TIMEOUT_S))
+            for key in batch:
+                mail.acks.pop(key, None)
 
-    async def _tell_grants(self, api: NodeApi, mail: NodeMail) -> None:
-        grants, mail.grants = mail.grants, {}
-        body = [GrantUpdate(request, granted) for request, granted in grants.items()]
-        try:
-            _accepted(await api.post("/requests/grants", body, _TIMEOUT_S))
-        except HelexaError:
-            mail.grants = grants | mail.grants  # what came meanwhile is newer
-            raise
 
-    async def _tell_acks(self, api: NodeApi, mail: NodeMail) -> None:
-        batch = list(islice(mail.acks, _BATCH))
-        # A node forgets what it is told to; until our books would survive us, it must not.
-        await self._written()
-        _accepted(await api.post("/requests/ack", [Ack(*key) for key in batch], _TIMEOUT_S))
-        for key in batch:
-            mail.acks.pop(key, None)
+def _idle(task: asyncio.Task[None] | None) -> bool:
+    return task is None or task.done()
 
 
 def _accepted(answer: Answer) -> None:
