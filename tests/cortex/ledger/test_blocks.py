@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 import pytest
@@ -41,6 +42,9 @@ class Told:
         done: Callable[[Leased | Exception], None],
     ) -> None:
         self.asked.append((need, done))
+
+    def awaited(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
     def give_back(self, scope: Scope) -> None:
         self.returned.append((scope.name, scope.owed))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Literal, Protocol, TypeAlias
 
 from helexa.cortex.ledger.base import RequestKey, Settlement
@@ -41,6 +42,9 @@ class Backing(Protocol):
 
         If there are fewer and other gateways have some, they are told that we want them.
         """
+
+    def awaited(self) -> AbstractContextManager[None]:
+        """Inside, somebody waits for what was asked."""
 
     def give_back(self, scope: Scope) -> None:
         """Return free tokens, which ``scope.returned`` has counted; once, however often that has

@@ -169,8 +169,9 @@ class Blocks:
             if not scope.known
             or (scope.free < want and (backing.shared or scope.leasable(now) > 0))
         ]
-        for answer in asked:
-            await asyncio.shield(answer)
+        with backing.awaited():
+            for answer in asked:
+                await asyncio.shield(answer)
 
     # ── the store ───────────────────────────────────────────────────────────────────────────
 

@@ -197,7 +197,8 @@ class Book:
             return
         ask = [s for s in scopes if not s.known or (s.caps and self._backing.shared)]
         if ask:
-            await asyncio.wait([self._blocks.ask(scope) for scope in ask], timeout=LEARN_S)
+            with self._backing.awaited():
+                await asyncio.wait([self._blocks.ask(scope) for scope in ask], timeout=LEARN_S)
 
     def bind(self, principals: Iterable[Principal]) -> None:
         """See ``Ledger.bind``."""

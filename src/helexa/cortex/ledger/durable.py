@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from helexa.core.logging import Logger
@@ -156,6 +157,10 @@ class Durable:
             )
             for ask, answer in zip(asks, found, strict=True)
         ]
+
+    def awaited(self) -> AbstractContextManager[None]:
+        """See ``Backing.awaited``."""
+        return self._store.awaited()
 
     def give_back(self, scope: Scope) -> None:
         """See ``Backing.give_back``."""

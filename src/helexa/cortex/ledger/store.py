@@ -17,12 +17,14 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from helexa.core.errors import ServiceUnavailable
 from helexa.core.settings import SettingsError
 from helexa.cortex.ledger.database import Database, LedgerUnavailable, connect
+from helexa.cortex.ledger.handover import Handover
 from helexa.cortex.ledger.schema import Step, migrate
 from helexa.cortex.ledger.tables import STEPS
 
@@ -47,6 +49,9 @@ class _Worker:
 
     Args:
         perform: Does a group of jobs; one outcome each.
+
+    Attributes:
+        handover: By which the loop lets it have the interpreter.
     """
 
     def __init__(
@@ -56,12 +61,17 @@ class _Worker:
         perform: Callable[[Sequence[_Job]], list[Any]],
     ) -> None:
         self._loop = loop
+        self.handover = Handover(loop)
         self._perform = perform
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._under_way = 0
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def put(self, job: _Job) -> None:
+        if not self._under_way:  # it sleeps, and cannot say so itself without the interpreter
+            self.handover.begins()
+        self._under_way += 1
         self._jobs.put(job)
 
     async def close(self) -> None:
@@ -83,11 +93,14 @@ class _Worker:
                     else:
                         group.append(job)
             if group:
+                self.handover.begins()
                 outcomes = self._perform(group)
                 with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is waiting
                     self._loop.call_soon_threadsafe(self._deliver, group, outcomes)
+                self.handover.ends()
 
     def _deliver(self, group: Sequence[_Job], outcomes: Sequence[Any]) -> None:
+        self._under_way -= len(group)
         for job, outcome in zip(group, outcomes, strict=True):
             try:
                 job.done(outcome)
@@ -149,6 +162,11 @@ class Store:
             done: Called on the loop once it is durable, with the result or the exception.
         """
         self._writer.put(_Job(work, done))
+
+    def awaited(self) -> AbstractContextManager[None]:
+        """Inside, a request waits for what was submitted: the writer goes on with it though the
+        loop never rests. It takes of the loop's time, so it is not for what may take a while."""
+        return self._writer.handover.awaited()
 
     async def write(self, work: Callable[[Database], T]) -> T:
         """As ``submit``; waits, and raises what ``work`` raises.
@@ -225,7 +243,9 @@ class Store:
     def _write(self, group: Sequence[_Job]) -> list[Any]:
         try:
             with self._db.transaction():
-                return [job.work(self._db) for job in group]
+                outcomes = [job.work(self._db) for job in group]
+                self._writer.handover.ends()
+            return outcomes
         except Exception as error:  # noqa: BLE001  # it is the outcome of somebody's job
             if len(group) == 1:
                 return [error]
