@@ -29,10 +29,13 @@ class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[[endpoints]]``.
 
     Args:
+        name: What it is called in the editor.
         base_url: With or without ``/v1``.
         wire_api: The dialect it is spoken to in.
         default_model: Else its first model that can chat.
-        max_tokens: Output cap of one answer; None leaves it to the endpoint.
+        api_key: The key to ask with.
+        api_key_env: Environment variable that holds it.
+        max_tokens: Output cap of one answer; absent, the endpoint decides.
         context_window: Tokens, where the endpoint does not say.
     """
 
@@ -63,7 +66,7 @@ class AcpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file.
 
     Args:
-        default_endpoint: Its name; None is the first.
+        default_endpoint: Its name; absent, the first.
         system_prompt_path: Replaces the agent's own instructions.
         max_rounds: Calls of the model in one turn.
         command_timeout_secs: For a command that does not name its own.

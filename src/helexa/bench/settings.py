@@ -20,10 +20,12 @@ class SweepSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[bench]``.
 
     Args:
+        sweep_interval_secs: Between the beginnings of two sweeps.
         samples_per_version: Runs of one cell after which it is left alone until the build changes.
         iteration_pause_secs: Between two runs, so that a target can settle.
+        request_timeout_secs: Longest wait for one answer.
         quiet_wait_secs: How long a busy target is waited for before its cell is put off.
-        db_path: The store; None is ``helexa-bench.sqlite`` in the state directory.
+        db_path: The store; absent, ``helexa-bench.sqlite`` in the state directory.
         seed: Of prompts and arrivals; the same for every target.
     """
 
@@ -37,7 +39,12 @@ class SweepSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ProbePrompt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[[scenarios.capability_probes]]``: a prompt whose answer is scored by hand."""
+    """``[[scenarios.capability_probes]]``: a prompt whose answer is scored by hand.
+
+    Args:
+        name: What it is called in reports.
+        prompt: What is asked.
+    """
 
     name: str
     prompt: str
@@ -68,11 +75,15 @@ class TargetSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[[targets]]``.
 
     Args:
+        name: What it is called in reports.
         kind: ``neuron`` is asked for its build, devices and models; ``openai`` is any endpoint
             that speaks Chat Completions.
+        endpoint: Its base URL.
         label: Shown instead of the hardware.
         models: Measured ones; empty: every loaded model of a neuron, every listed one of an
             endpoint.
+        api_key: The key to ask with.
+        api_key_env: Environment variable that holds it.
         build: What is running there, for endpoints that do not say.
     """
 
@@ -102,7 +113,13 @@ class TargetSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ApiSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[api]``: the read-only API and the pages; ``show_hosts`` names machines."""
+    """``[api]``: the read-only API and the pages.
+
+    Args:
+        enabled: Serve them beside the sweeps of ``helexa bench run``.
+        listen: Address, ``host:port``; port 0 takes any free one.
+        show_hosts: Name machines, not only their hardware.
+    """
 
     enabled: bool = True
     listen: str = "0.0.0.0:13132"

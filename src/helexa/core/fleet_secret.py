@@ -11,7 +11,13 @@ from helexa.core.settings import Secret, SettingsError
 
 
 class FleetSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[fleet]``: the secret, given in at most one of three ways."""
+    """``[fleet]``: the secret, given in at most one of three ways.
+
+    Args:
+        secret: The secret itself.
+        secret_env: Environment variable that holds it.
+        secret_file: File that holds it.
+    """
 
     secret: Secret | None = None
     secret_env: str | None = None

@@ -8,14 +8,23 @@ import msgspec
 
 
 class Window(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a cap renews: ``balance`` never, ``rolling`` over the last ``seconds``."""
+    """How a cap renews: ``balance`` never, ``rolling`` over the last ``seconds``.
+
+    Args:
+        kind: ``balance`` or ``rolling``.
+        seconds: Length of a rolling window.
+    """
 
     kind: Literal["balance", "rolling"] = "balance"
     seconds: int | None = None
 
 
 class Cap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """At most ``tokens`` tokens within ``window``."""
+    """At most ``tokens`` tokens within ``window``.
+
+    Args:
+        tokens: Prompt and completion together.
+    """
 
     tokens: int
     window: Window = Window()

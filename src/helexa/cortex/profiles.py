@@ -27,7 +27,14 @@ Price = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class Cost(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """USD per million tokens. An absent ``Cost`` is unpriced; a price of 0 is free."""
+    """USD per million tokens. An absent ``Cost`` is unpriced; a price of 0 is free.
+
+    Args:
+        input: Of prompt tokens.
+        output: Of completion tokens.
+        cache_read: Of prompt tokens that were cached; absent, as ``input``.
+        cache_write: Told to clients, and no part of a bill.
+    """
 
     input: Price
     output: Price
@@ -39,7 +46,10 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One ``[[models]]``: what to load under an id and where it may live.
 
     Args:
+        id: As clients name it: ``org/name``, with the scheme of a source where it needs one.
         harness: Name of the engine that runs it; absent, each node takes the one that suits.
+        quant: Which of several files of a repository, such as ``Q4_K_M``.
+        source: A path, or a scheme of the nodes' ``[sources]``; absent, their ``default_source``.
         vram_mb: The operator's estimate of its memory (MiB), shown until it was measured.
         min_devices, min_device_vram_mb: At least so many devices of at least so much memory.
         pinned_on: Names of nodes; empty means any.
@@ -87,7 +97,11 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Profiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The whole of ``models.toml``."""
+    """The whole of ``models.toml``.
+
+    Args:
+        aliases: Further names, each for the id of a model.
+    """
 
     models: tuple[Profile, ...] = ()
     aliases: dict[str, str] = {}

@@ -33,7 +33,16 @@ Patience = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
 
 
 class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[gateway]``: where we listen and how patient we are."""
+    """``[gateway]``: where we listen and how patient we are.
+
+    Args:
+        listen: Address of the API, ``host:port``; port 0 takes any free one.
+        metrics_listen: Address of the Prometheus metrics.
+        tls_cert, tls_key: PEM files; both make the API HTTPS, and are read again when they change.
+        max_body_mb: Longest request body (MiB).
+        commit_ms: A stream that still waits gets its 200 and its first keep-alive after this (ms).
+        drain_secs: At the end, running answers may finish for so long (seconds).
+    """
 
     listen: str = "0.0.0.0:31313"
     metrics_listen: str = "0.0.0.0:31314"
@@ -45,14 +54,26 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class EvictionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[eviction]``: who makes room for a cold load."""
+    """``[eviction]``: who makes room for a cold load.
+
+    Args:
+        strategy: ``lru`` takes the model that was used longest ago, ``priority`` the least
+            important.
+        defrag_after_cycles: Accepted and without effect: an unload leaves nothing behind.
+    """
 
     strategy: Literal["lru", "priority"] = "lru"
     defrag_after_cycles: Count = 0
 
 
 class NeuronSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One ``[[neurons]]``: a node by name and base URL; ``ca`` for its own authority."""
+    """One ``[[neurons]]``: a node by name and base URL; ``ca`` for its own authority.
+
+    Args:
+        name: What it is called in logs, metrics and ``pinned_on``.
+        endpoint: Its base URL, ``http://host:13131`` or ``https://``.
+        ca: Certificate of the authority that signed the node's, where the system does not know it.
+    """
 
     name: str
     endpoint: str
@@ -63,7 +84,19 @@ class KeySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One ``[[entitlements.keys]]``; the secret is given in exactly one of three ways.
 
     Args:
+        account_id: Who is billed.
+        key: The secret itself.
+        key_sha256: SHA-256 of the secret (64 hexadecimal digits).
+        key_env: Environment variable that holds the secret.
+        key_id: Its name in logs and metrics; absent, the account's.
+        hard_cap: At most so many tokens within ``window``; absent, no cap.
+        admin: It may administer the gateway.
+        models: Models and aliases it may use; empty is all.
+        may_load: It may cause a model to be loaded.
         priority: Where requests wait for a seat, the higher goes first; 0 unless set.
+        expires: It ends then: a date, or seconds since 1970.
+        requests_per_minute: Requests in any sixty seconds.
+        max_concurrent: Open requests at once.
     """
 
     account_id: str
@@ -94,7 +127,12 @@ class KeySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AccountSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One ``[[entitlements.accounts]]``: caps that all keys of the account share."""
+    """One ``[[entitlements.accounts]]``: caps that all keys of the account share.
+
+    Args:
+        account_id: The account of the keys it binds.
+        hard_cap: At most so many tokens within ``window``; absent, no cap.
+    """
 
     account_id: str
     hard_cap: Count | None = None
@@ -113,7 +151,11 @@ def with_short_form(hard_cap: int | None, window: Window, caps: tuple[Cap, ...])
 
 
 class EntitlementSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[entitlements]``: who may ask."""
+    """``[entitlements]``: who may ask.
+
+    Args:
+        require_auth: Refuse requests without a key that is known (401); false lets everybody in.
+    """
 
     require_auth: bool = False
     keys: tuple[KeySettings, ...] = ()
@@ -124,8 +166,13 @@ class LedgerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[ledger]``: where keys and spend are kept, and the size of a slice (tokens).
 
     Args:
-        usage_retention_days: Requests are kept one by one for so long, then as sums per day;
-            0 keeps every request.
+        url: ``sqlite:///`` with a file or ``postgresql://``; absent, ``ledger.db`` in the state
+            directory.
+        slice_tokens: Output that a request is granted at a time (tokens).
+        lease_secs: What a gateway that vanished held is given back after so long.
+        grant_wait_ms: A request waits so long for tokens that others only hold, then it is a 429.
+        usage_retention_days: Requests are kept one by one for so long, then as sums per day; 0
+            keeps every request.
     """
 
     url: str | None = None
@@ -136,7 +183,14 @@ class LedgerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TimeoutSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[timeouts]`` (seconds): idle ones; there is no total."""
+    """``[timeouts]`` (seconds): idle ones; there is no total.
+
+    Args:
+        connect: To reach a node.
+        first_byte: Until a node sends the first byte of an answer, its queue and its load
+            included.
+        between_bytes: Between two pieces of an answer.
+    """
 
     connect: Patience = 3
     first_byte: Patience = 600
@@ -144,7 +198,11 @@ class TimeoutSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RoutingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[routing]``."""
+    """``[routing]``: which node serves a request.
+
+    Args:
+        retries: Other places that are tried when a node fails before the first byte.
+    """
 
     retries: Count = 2
 
@@ -169,7 +227,13 @@ class ResidencySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
 
 class ResponsesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[responses]``: the bounded store of the Responses dialect."""
+    """``[responses]``: the bounded store of the Responses dialect.
+
+    Args:
+        store: Keep responses, so that ``previous_response_id`` can name them.
+        ttl_hours: For so long.
+        max_mb: All of them together (MiB); the oldest go first.
+    """
 
     store: bool = True
     ttl_hours: Seconds = 24
@@ -177,7 +241,11 @@ class ResponsesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
 
 class CortexSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The whole of ``cortex.toml``."""
+    """The whole of ``cortex.toml``.
+
+    Args:
+        models_config: The catalogue; relative to this file. Absent, ``/etc/cortex/models.toml``.
+    """
 
     models_config: Path | None = None
     gateway: GatewaySettings = GatewaySettings()

@@ -49,6 +49,12 @@ class DefaultModel(_Section, frozen=True):
     """One ``[[default_models]]``: loaded in the background at boot, retried until it works.
 
     Args:
+        model_id: ``org/name``, with the scheme of a source where it needs one, or a path.
+        harness: Name of the engine that runs it; absent, the one that suits.
+        quant: Which of several files of a repository, such as ``Q4_K_M``.
+        source: A path, or a scheme of ``[sources]``; absent, ``default_source``.
+        tensor_parallel: Devices that share the model.
+        devices: Indices of the devices it may use; absent, any.
         engine: Settings of the engine for this model, over those of ``[engines]``.
     """
 
@@ -103,12 +109,12 @@ class LlamaCppExtra(_Section, frozen=True):
 
 
 class LlamaCppSettings(_Section, frozen=True):
-    """``[engines.llamacpp]``; what is None is decided by the plan.
+    """``[engines.llamacpp]``; what is absent is decided by the plan.
 
     Args:
         slots: Requests that run at once.
         ctx: Tokens of context per slot.
-        gpu_layers: Layers on the GPU; None is all that fit.
+        gpu_layers: Layers on the GPU; absent, all that fit.
         kv_type: ``f16``, ``q8_0`` or ``q4_0``.
         threads: CPU threads.
         embeddings: Serve embeddings beside chat.
@@ -129,7 +135,7 @@ class VllmSettings(_Section, frozen=True):
 
     Args:
         args: Further arguments of its server, passed on as they are; they win over ours.
-        python: The interpreter that has vLLM; None looks for one (docs/vllm.md).
+        python: The interpreter that has vLLM; absent, one is looked for (docs/vllm.md).
     """
 
     args: list[str] = []
@@ -157,7 +163,7 @@ class CommandSettings(_Section, frozen=True):
             ends in ``/input_tokens`` and takes the request itself.
         key_name: Name of the key in ``{env_file}``.
         slots: Requests that run at once.
-        context: Tokens of context per slot; None is what fits.
+        context: Tokens of context per slot; absent, what fits.
         embeddings: Serve embeddings beside chat.
     """
 
@@ -201,7 +207,11 @@ class SourceSettings(_Section, frozen=True):
 
 
 class PrefixCacheSettings(_Section, frozen=True):
-    """``[prefix_cache]``: host memory for prompts that may come again (MiB per model)."""
+    """``[prefix_cache]``: host memory for prompts that may come again (MiB per model).
+
+    Args:
+        budget_mb: Most of it per model; 0 keeps none.
+    """
 
     budget_mb: Count = 256
 
@@ -210,6 +220,10 @@ class AdmissionSettings(_Section, frozen=True):
     """``[admission]``: who may run and who waits; per model.
 
     Args:
+        max_in_flight: Requests that run at once; absent, as many as the engine has slots.
+        max_queue_depth: Requests that wait for a seat; one more is refused.
+        max_wait_secs: Longest wait for a seat.
+        max_per_principal: Requests of one key that run or wait; 0 is any number.
         reserve_seats: Kept free for principals that hold none, also while nobody else asks: with
             two seats or more, one principal runs at most ``slots − reserve_seats`` requests. Set
             it to 0 where there is only one, or give the engine a slot more.
@@ -226,7 +240,7 @@ class MemorySettings(_Section, frozen=True):
     """``[memory]``: what the node may fill with models.
 
     Args:
-        host_mb: Host memory (MiB) for all models together; None is whatever is free. What a
+        host_mb: Host memory (MiB) for all models together; absent, whatever is free. What a
             model was given counts, whether or not its engine uses it yet.
     """
 
@@ -234,7 +248,16 @@ class MemorySettings(_Section, frozen=True):
 
 
 class ContextLimitSettings(_Section, frozen=True):
-    """``[context_limit]``: how the advertised context is derived (tokens, MiB, seconds)."""
+    """``[context_limit]``: how the advertised context is derived (docs/limits.md).
+
+    Args:
+        enabled: Heed how long a prompt would take; false leaves the model's own maximum and memory.
+        target_prefill_latency_secs: A prompt is no longer than what is read in this time.
+        bootstrap_prefill_tok_per_sec: Taken for the speed of reading until it was measured.
+        activation_headroom_mb: Left free on every device when a load is planned (MiB).
+        min_free_floor_mb: With less free than that on a device a model takes no work (MiB).
+        output_reserve_tokens: Kept of the context for the answer, at most a quarter of it.
+    """
 
     enabled: bool = True
     target_prefill_latency_secs: Patience = 120.0
@@ -245,7 +268,12 @@ class ContextLimitSettings(_Section, frozen=True):
 
 
 class GrantSettings(_Section, frozen=True):
-    """``[grants]``: ``grant_low`` fires at half a slice; the edge waits ``wait_ms``."""
+    """``[grants]``: what requests with a budget may still use.
+
+    Args:
+        slice_tokens: More is asked for when half of this is left (tokens).
+        wait_ms: At the end of a grant an answer waits so long for more, then it is cut.
+    """
 
     slice_tokens: Positive = 512
     wait_ms: Count = 250
@@ -278,10 +306,13 @@ class NeuronSettings(_Section, frozen=True):
 
     Args:
         port: 0 takes any free one.
-        host: Address to bind; None is everywhere with a fleet secret and loopback without.
-        name: How the node calls itself; None is the host's name.
-        state_dir: Records, engine logs, measured figures; None is the user's state directory.
-        url: Base URL under which gateways reach this node; None is the request's own.
+        host: Address to bind; absent, every address with a fleet secret. Without one it is always
+            loopback.
+        name: How the node calls itself; absent, the host's name.
+        state_dir: Records, engine logs, measured figures; absent, the user's state directory.
+        default_source: Scheme of ``[sources]`` in which ids without one are looked for; absent,
+            ``hf``.
+        url: Base URL under which gateways reach this node; absent, the one it was asked under.
         local_socket: Listen on ``neuron.sock`` in the state directory too, for gateways of the
             same user on this machine.
         multiplex: Let a gateway bring many requests over one connection.
