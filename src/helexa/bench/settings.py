@@ -20,7 +20,7 @@ class SweepSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[bench]``.
 
     Args:
-        sweep_interval_secs: Between the beginnings of two sweeps.
+        sweep_interval_secs: Between the end of a sweep and the next one.
         samples_per_version: Runs of one cell after which it is left alone until the build changes.
         iteration_pause_secs: Between two runs, so that a target can settle.
         request_timeout_secs: Longest wait for one answer.

@@ -187,8 +187,7 @@ class TimeoutSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Args:
         connect: To reach a node.
-        first_byte: Until a node sends the first byte of an answer, its queue and its load
-            included.
+        first_byte: Until the first byte of a node's answer; it may queue and must read the prompt.
         between_bytes: Between two pieces of an answer.
     """
 

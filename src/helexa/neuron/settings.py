@@ -68,7 +68,7 @@ class DefaultModel(_Section, frozen=True):
 
 
 class LlamaCppExtra(_Section, frozen=True):
-    """``[engines.llamacpp.extra]``: what hardly anybody has to set; None is decided by the plan.
+    """``[engines.llamacpp.extra]``: what hardly anybody has to set; absent, the plan decides.
 
     Args:
         batch: Tokens of a prompt that are read between two looks at the queue.
