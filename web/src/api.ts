@@ -6,7 +6,7 @@ export interface Summary { n: number; median: number; low: number; high: number;
 export interface Verdict {
   target: string; model: string; scenario: string; metric: string;
   old_build: string; new_build: string;
-  word: "slower" | "faster" | "same" | "unsure";
+  word: "slower" | "faster" | "same" | "unsure" | "broken";
   old_median: number; new_median: number; change: number; p: number; effect: number;
   samples: [number, number];
 }
@@ -47,10 +47,14 @@ export interface Dimensions { target: string[]; model: string[]; scenario: strin
 export interface CellKey { target: string; build: string; model: string; scenario: string }
 export interface Compared { a: string; b: string; cells: Verdict[]; alone: CellKey[] }
 
+/**
+ * `late`: the value answers the question before this one, whose answer is on its way.
+ * `trouble`: the last attempt to renew the value failed.
+ */
 export type Answer<T> =
   | { state: "loading" }
   | { state: "error"; message: string; status: number }
-  | { state: "ready"; value: T };
+  | { state: "ready"; value: T; late?: boolean; trouble?: string };
 
 export type Query = Record<string, string | undefined>;
 
@@ -61,28 +65,67 @@ export function url(path: string, query: Query = {}): string {
   return `/api/${path}${text ? `?${text}` : ""}`;
 }
 
-/** Ask the API; asks again when the question changes, and forgets answers that come too late. */
+const RENEW_MS = 60_000;
+const RETRY_MS = 5_000;
+
+/**
+ * Ask the API; asks again when the question changes, every minute while somebody looks, and soon
+ * when it failed. What is shown stays until there is something newer: nothing jumps, and whoever
+ * is in the middle of a table keeps their place.
+ */
 export function useAnswer<T>(path: string | null, query: Query = {}): Answer<T> {
   const asked = path === null ? null : url(path, query);
   const [answer, setAnswer] = useState<Answer<T>>({ state: "loading" });
   useEffect(() => {
     if (asked === null) return;
     const gone = new AbortController();
-    setAnswer({ state: "loading" });
-    ask<T>(asked, gone.signal).then((found) => !gone.signal.aborted && setAnswer(found));
-    return () => gone.abort();
+    let timer = 0;
+    let last = "";
+    let lost = false;
+    let asking = false;
+    const renew = async () => {
+      clearTimeout(timer);
+      if (document.hidden || asking) return;
+      asking = true;
+      const [found, text] = await ask<T>(asked, gone.signal);
+      asking = false;
+      if (gone.signal.aborted) return;
+      const same = found.state === "ready" && text === last && !lost;
+      const renewed = last !== "";
+      if (!same) setAnswer((old) => after(old, found, renewed));
+      lost = found.state !== "ready";
+      if (!lost) last = text;
+      timer = window.setTimeout(renew, lost ? RETRY_MS : RENEW_MS);
+    };
+    setAnswer((old) => (old.state === "ready" ? { ...old, late: true } : { state: "loading" }));
+    void renew();
+    document.addEventListener("visibilitychange", renew);
+    return () => {
+      gone.abort();
+      clearTimeout(timer);
+      document.removeEventListener("visibilitychange", renew);
+    };
   }, [asked]);
   return answer;
 }
 
-async function ask<T>(asked: string, signal: AbortSignal): Promise<Answer<T>> {
+/** What is shown once `found` has come; a value that could not be renewed stays. */
+function after<T>(old: Answer<T>, found: Answer<T>, renewed: boolean): Answer<T> {
+  if (found.state === "error" && renewed && old.state === "ready") {
+    return { state: "ready", value: old.value, trouble: found.message };
+  }
+  return found;
+}
+
+async function ask<T>(asked: string, signal: AbortSignal): Promise<[Answer<T>, string]> {
   try {
     const response = await fetch(asked, { signal });
-    const body = await response.json();
-    if (response.ok) return { state: "ready", value: body as T };
+    const text = await response.text();
+    const body = JSON.parse(text);
+    if (response.ok) return [{ state: "ready", value: body as T }, text];
     const message = body?.error?.message ?? `the bench answered ${response.status}`;
-    return { state: "error", message, status: response.status };
+    return [{ state: "error", message, status: response.status }, text];
   } catch (error) {
-    return { state: "error", message: `the bench does not answer (${String(error)})`, status: 0 };
+    return [{ state: "error", message: `the bench does not answer (${String(error)})`, status: 0 }, ""];
   }
 }

@@ -12,6 +12,21 @@ export interface Line {
   baseline?: boolean;
 }
 
+/** What lines are called: by their targets, and by their models where there are several. */
+export function names(lines: { target: string; model: string }[]): (line: { target: string; model: string }) => string {
+  const several = new Set(lines.map((line) => line.model)).size > 1;
+  return (line) => (several ? `${line.target} · ${line.model}` : line.target);
+}
+
+/** The model that all lines have, for the title. */
+export function common(lines: { model: string }[]): string {
+  const models = [...new Set(lines.map((line) => line.model))];
+  return models.length === 1 ? `${models[0]}: ` : "";
+}
+
+/** Lines that can be told apart. */
+export const MOST = 8;
+
 const LIGHT = ["#0b62b8", "#a34700", "#1b7a3d", "#8a2d8a", "#8a6d00", "#b3261e", "#006d77", "#5b5bd6"];
 const DARK = ["#7ab8ff", "#ffb27a", "#7fdca0", "#e29ae2", "#e6cc66", "#ff9a94", "#6fd6e0", "#b3b3ff"];
 
@@ -47,6 +62,7 @@ export function Chart({ title, unit, lines, xTitle, categories = false, logarith
   title: string; unit: string; lines: Line[]; xTitle: string; categories?: boolean; logarithmic?: boolean;
 }) {
   const box = useRef<HTMLDivElement>(null);
+  const [at, setAt] = useState<number | null>(null);
   const dark = useDark();
   const { data, labels } = useMemo(() => columns(lines), [lines]);
   useEffect(() => {
@@ -76,6 +92,7 @@ export function Chart({ title, unit, lines, xTitle, categories = false, logarith
       {
         ...size(), series, bands,
         legend: { show: false },
+        hooks: { setCursor: [(u) => setAt(u.cursor.idx ?? null)] },
         scales: {
           x: { time: false, distr: logarithmic ? 3 : 1, log: 2,
                ...(categories ? { range: (_u, a, b) => [a - 0.5, b + 0.5] as [number, number] } : {}) },
@@ -94,6 +111,7 @@ export function Chart({ title, unit, lines, xTitle, categories = false, logarith
     return () => { watch.disconnect(); plot.destroy(); };
   }, [data, labels, lines, dark, unit, xTitle, categories, logarithmic]);
   const palette = dark ? DARK : LIGHT;
+  const x = at === null ? undefined : (data[0] as number[])[at];
   return (
     <figure>
       <figcaption>{title}</figcaption>
@@ -103,9 +121,15 @@ export function Chart({ title, unit, lines, xTitle, categories = false, logarith
             <span className={line.baseline ? "swatch dashed" : "swatch"} aria-hidden="true"
               style={{ borderColor: palette[i % palette.length] }} />
             {line.name}{line.baseline && " (baseline, measured otherwise)"}
+            <span className="value" aria-hidden="true">
+              {x !== undefined && figure(line.points.find((point) => point.x === x)?.median)}
+            </span>
           </li>
         ))}
       </ul>
+      <p className="readout" aria-hidden="true">
+        {x === undefined ? "Point at the chart to read its figures." : `${xTitle} ${labels.get(x) ?? x}, ${unit || "values"} above`}
+      </p>
       <div ref={box} role="img" aria-label={`${title}: ${spoken(lines, unit)}`} />
       <details>
         <summary>Show the figures</summary>

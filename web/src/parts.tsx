@@ -1,5 +1,5 @@
 // Small parts that pages share.
-import type { MouseEvent, ReactNode } from "react";
+import { useId, type MouseEvent, type ReactNode } from "react";
 import type { Answer, Verdict } from "./api";
 import { go } from "./router";
 import { figure, percent } from "./words";
@@ -31,8 +31,23 @@ export function Show<T>({ answer, empty, children }: {
     );
   }
   const why = empty?.(answer.value);
-  if (why) return <div className="notice"><p>{why}</p></div>;
-  return <>{children(answer.value)}</>;
+  return (
+    <>
+      {answer.trouble && (
+        <div className="notice" role="alert"><p>These are the last figures that came: {answer.trouble}</p></div>
+      )}
+      {answer.late && <p className="hidden" role="status">Loading…</p>}
+      <div className={answer.late ? "late" : undefined} aria-busy={answer.late}>
+        {why ? <div className="notice"><p>{why}</p></div> : children(answer.value)}
+      </div>
+    </>
+  );
+}
+
+/** That not everything is drawn. */
+export function Rest({ drawn, all }: { drawn: number; all: number }) {
+  if (drawn >= all) return null;
+  return <p className="notice">{drawn} of {all} lines are drawn. Choose a target or a model for the others.</p>;
 }
 
 export function Pick({ label, value, options, all, onChange, show }: {
@@ -45,6 +60,7 @@ export function Pick({ label, value, options, all, onChange, show }: {
       <select value={value} onChange={(event) => onChange(event.target.value)}>
         {all !== undefined && <option value="">{all}</option>}
         {!all && value === "" && <option value="">choose…</option>}
+        {value !== "" && !options.includes(value) && <option value={value}>{value} (not there)</option>}
         {options.map((option) => (
           <option key={option} value={option}>{show ? show(option) : option}</option>
         ))}
@@ -53,11 +69,15 @@ export function Pick({ label, value, options, all, onChange, show }: {
   );
 }
 
-const MARKS = { slower: "▼", faster: "▲", same: "=", unsure: "?" } as const;
+const MARKS = { slower: "▼", faster: "▲", same: "=", unsure: "?", broken: "✗" } as const;
 
 /** A verdict in a few signs; never by colour alone. */
 export function Change({ verdict }: { verdict: Verdict | undefined }) {
   if (!verdict) return <span className="quiet">new</span>;
+  if (verdict.word === "broken") {
+    return <span className="change slower"><span aria-hidden="true">{MARKS.broken}</span> broken: every run fails</span>;
+  }
+  if (!verdict.samples[0] || !verdict.samples[1]) return <span className="quiet">no figure to compare</span>;
   const detail =
     `${figure(verdict.old_median)} → ${figure(verdict.new_median)}; p ${verdict.p.toPrecision(2)}; ` +
     `${verdict.samples[0]} and ${verdict.samples[1]} runs`;
@@ -69,22 +89,39 @@ export function Change({ verdict }: { verdict: Verdict | undefined }) {
   );
 }
 
+export type Head = ReactNode | { title: ReactNode; sort: "ascending" | "descending" | undefined };
+
+/** Longer names are broken over lines, so that the figures beside them stay in sight. */
+const LONG = 24;
+
 export function Table({ caption, head, rows }: {
-  caption: string; head: ReactNode[]; rows: { key: string; cells: ReactNode[] }[];
+  caption: string; head: Head[]; rows: { key: string; cells: ReactNode[] }[];
 }) {
+  const id = useId();
   return (
-    <div className="scroll" tabIndex={0} role="region" aria-label={caption}>
-      <table>
-        <caption>{caption}</caption>
-        <thead>
-          <tr>{head.map((cell, i) => <th key={i} scope="col">{cell}</th>)}</tr>
-        </thead>
-        <tbody>
-          {rows.map((row) => (
-            <tr key={row.key}>{row.cells.map((cell, i) => <td key={i}>{cell}</td>)}</tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
+    <>
+      <p className="caption" id={id}>{caption}</p>
+      <div className="scroll" tabIndex={0} role="region" aria-labelledby={id}>
+        <table aria-labelledby={id}>
+          <thead>
+            <tr>
+              {head.map((cell, i) => {
+                const sorted = typeof cell === "object" && cell !== null && "sort" in cell;
+                return <th key={i} scope="col" aria-sort={sorted ? cell.sort : undefined}>{sorted ? cell.title : cell}</th>;
+              })}
+            </tr>
+          </thead>
+          <tbody>
+            {rows.map((row) => (
+              <tr key={row.key}>
+                {row.cells.map((cell, i) => (
+                  <td key={i} className={typeof cell === "string" && cell.length > LONG ? "long" : undefined}>{cell}</td>
+                ))}
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+    </>
   );
 }

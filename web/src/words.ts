@@ -22,7 +22,7 @@ export const percent = (share: number): string =>
   `${share > 0 ? "+" : share < 0 ? "−" : "±"}${Math.abs(share * 100).toFixed(1)} %`;
 
 export const date = (at: number): string =>
-  new Date(at * 1000).toISOString().slice(0, 16).replace("T", " ");
+  `${new Date(at * 1000).toISOString().slice(0, 16).replace("T", " ")} UTC`;
 
 /** Builds are told apart by their ends: 0.1.0+38d816a… → 0.1.0+38d816a */
 export const build = (name: string): string => name.replace(/\+([0-9a-f]{7})[0-9a-f]+/, "+$1");

@@ -83,10 +83,13 @@ for (const [path, title] of Object.entries(PAGES)) {
 if (state === "seeded") {
   const { page, close } = await open("/");
   check("the slower node is named first", (await page.textContent(".notice.bad"))?.includes("cellar"));
-  await page.click(".notice.bad a");
+  check("what broke is named with the build", (await page.textContent(".notice.bad"))?.includes("every run fails with"));
+  await page.click(".notice.bad a[href^='/trends']");
   await settled(page);
   check("a regression leads to its trend", page.url().includes("/trends?target=cellar"), page.url());
   check("a trend is drawn", (await page.locator("canvas").count()) > 0);
+  await page.hover(".u-over");
+  check("pointing at a chart reads its figures", (await page.textContent(".legend .value"))?.trim());
   await page.reload();
   await settled(page);
   check("a deep link shows the same", (await page.inputValue("select >> nth=0")) === "cellar");
@@ -99,7 +102,7 @@ if (state === "seeded") {
 
   await page.goto(`${base}/runs`);
   await settled(page);
-  await page.selectOption("select >> nth=3", "false");
+  await page.selectOption("select >> nth=4", "false");
   await page.waitForFunction(() => document.querySelector("td .change.slower") !== null);
   check("failed runs are found", (await page.locator("td >> text=failed").count()) > 0);
   await page.click("button[aria-label^='show run']");
@@ -107,6 +110,15 @@ if (state === "seeded") {
   await page.click("button[aria-label='sort by first token (ms)']");
   await page.waitForFunction(() => location.search.includes("sort=first_token_ms"));
   check("sorting is in the address", true);
+  await settled(page);
+  check("sorting leaves the keyboard where it was", await page.evaluate(
+    () => document.activeElement?.getAttribute("aria-label") === "sort by first token (ms)"));
+  check("the sorted column says so", (await page.locator("th[aria-sort=descending]").textContent())?.includes("first token"));
+
+  await page.goto(`${base}/?target=ghost`);
+  await settled(page);
+  check("a link to what is gone says so", (await page.textContent("main"))?.includes("Nothing was measured that fits"));
+  check("and what it asks for", (await page.textContent("select >> nth=0"))?.includes("ghost (not there)"));
 
   await page.goto(base);
   await settled(page);
@@ -118,6 +130,24 @@ if (state === "seeded") {
   check("the keyboard turns pages", (await page.textContent("h1")) === "Trends");
   await close();
 
+  const cut = await open("/");
+  await cut.page.clock.install();
+  await cut.page.route("**/api/**", (route) => route.abort());
+  await cut.page.goto(`${base}/runs`);
+  await cut.page.waitForSelector("[role=alert]");
+  await cut.page.unroute("**/api/**");
+  await cut.page.clock.fastForward(6_000);
+  await cut.page.waitForSelector("table");
+  check("a page comes back by itself when the bench does", true);
+  await cut.page.route("**/api/**", (route) => route.abort());
+  await cut.page.clock.fastForward(61_000);
+  await cut.page.waitForSelector("[role=alert]");
+  check("figures stay when the bench goes, and are said to be old", (await cut.page.locator("table").count()) > 0);
+  await cut.close();
+
+}
+
+if (state === "seeded" && !quick) {  // a bar of time: for a machine that does nothing else
   const timed = await open("/");
   await timed.page.goto(base);
   await timed.page.waitForSelector("table");

@@ -1,9 +1,11 @@
 // Figures over streams at once, and over prompt length.
 import { useMemo } from "react";
 import { useAnswer, type Curve } from "../api";
-import { Chart, type Line } from "../chart";
-import { Show, Table } from "../parts";
+import { Chart, MOST, common, names, type Line } from "../chart";
+import { Pick, Rest, Show, Table } from "../parts";
+import { useParam } from "../router";
 import { build } from "../words";
+import { distinct } from "./Overview";
 
 export function Concurrency() {
   return (
@@ -24,14 +26,33 @@ export function Scaling() {
   );
 }
 
-function Curves({ path, xTitle, rate, empty, comesTo, head }: {
-  path: string; xTitle: string; rate: string; empty: string; head: string; comesTo: (curve: Curve) => string;
-}) {
+interface Words { xTitle: string; rate: string; head: string; comesTo: (curve: Curve) => string }
+
+function Curves({ path, empty, ...words }: Words & { path: string; empty: string }) {
   const answer = useAnswer<Curve[]>(path);
   return (
     <Show answer={answer} empty={(curves) => !curves.length && empty}>
-      {(curves) => (
+      {(curves) => <Chosen all={curves} {...words} />}
+    </Show>
+  );
+}
+
+function Chosen({ all, xTitle, rate, head, comesTo }: Words & { all: Curve[] }) {
+  const [target, setTarget] = useParam("target");
+  const [model, setModel] = useParam("model");
+  const curves = useMemo(
+    () => all.filter((c) => (!target || c.target === target) && (!model || c.model === model)),
+    [all, target, model],
+  );
+  return (
+    <>
+      <div className="filters">
+        <Pick label="Target" all="all" value={target} options={distinct(all, "target")} onChange={setTarget} />
+        <Pick label="Model" all="all" value={model} options={distinct(all, "model")} onChange={setModel} />
+      </div>
+      {curves.length === 0 ? <div className="notice"><p>Nothing was measured that fits.</p></div> : (
         <>
+          <Rest drawn={MOST} all={curves.length} />
           <Drawn curves={curves} figure="first_token_ms" title={`First token over ${xTitle}`} unit="ms" xTitle={xTitle} />
           <Drawn curves={curves} figure="rate" title={`${rate === "one stream" ? "One stream's rate" : "Rate of all streams together"} over ${xTitle}`} unit="tokens/s" xTitle={xTitle} />
           <Table caption="What it comes to" head={["target", "hardware", "model", "build", head]}
@@ -41,7 +62,7 @@ function Curves({ path, xTitle, rate, empty, comesTo, head }: {
             }))} />
         </>
       )}
-    </Show>
+    </>
   );
 }
 
@@ -49,11 +70,11 @@ function Drawn({ curves, figure, title, unit, xTitle }: {
   curves: Curve[]; figure: "first_token_ms" | "rate"; title: string; unit: string; xTitle: string;
 }) {
   const lines = useMemo<Line[]>(
-    () => curves.slice(0, 8).map((curve) => ({
-      name: `${curve.target} · ${curve.model}`,
+    () => curves.slice(0, MOST).map((curve) => ({
+      name: names(curves)(curve),
       points: curve[figure].map((point) => ({ ...point, label: String(point.x) })),
     })),
     [curves, figure],
   );
-  return <Chart title={title} unit={unit} xTitle={xTitle} lines={lines} logarithmic />;
+  return <Chart title={`${common(curves)}${title}`} unit={unit} xTitle={xTitle} lines={lines} logarithmic />;
 }

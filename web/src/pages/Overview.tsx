@@ -9,44 +9,71 @@ const SHOWN = ["first_token_ms", "decode_rate", "throughput", "load_ms"];
 
 export function Overview() {
   const answer = useAnswer<Cell[]>("summary");
+  const worse = useAnswer<Verdict[]>("regressions");
   const [target, setTarget] = useParam("target");
   const [model, setModel] = useParam("model");
+  const chosen = <T extends { target: string; model: string }>(all: T[]) =>
+    all.filter((one) => (!target || one.target === target) && (!model || one.model === model));
   return (
-    <Show answer={answer} empty={(cells) => !cells.length && "No runs yet. Run `helexa bench once` and load this page again."}>
-      {(cells) => {
-        const chosen = cells.filter((c) => (!target || c.target === target) && (!model || c.model === model));
-        return (
-          <>
-            <div className="filters">
-              <Pick label="Target" all="all" value={target} options={distinct(cells, "target")} onChange={setTarget} />
-              <Pick label="Model" all="all" value={model} options={distinct(cells, "model")} onChange={setModel} />
-            </div>
-            <Regressions target={target} model={model} />
-            {distinct(chosen, "target").map((name) => (
-              <Target key={name} cells={chosen.filter((cell) => cell.target === name)} />
-            ))}
-          </>
-        );
-      }}
+    <Show answer={answer} empty={(cells) => !cells.length && "No runs yet: run `helexa bench once`."}>
+      {(cells) => (
+        <Show answer={worse}>
+          {(found) => (
+            <>
+              <div className="filters">
+                <Pick label="Target" all="all" value={target} options={distinct(cells, "target")} onChange={setTarget} />
+                <Pick label="Model" all="all" value={model} options={distinct(cells, "model")} onChange={setModel} />
+              </div>
+              {chosen(cells).length === 0
+                ? <div className="notice"><p>Nothing was measured that fits.</p></div>
+                : <Regressions worse={chosen(found)} cells={chosen(cells)} />}
+              {distinct(chosen(cells), "target").map((name) => (
+                <Target key={name} cells={chosen(cells).filter((cell) => cell.target === name)} />
+              ))}
+            </>
+          )}
+        </Show>
+      )}
     </Show>
   );
 }
 
-function Regressions({ target, model }: { target: string; model: string }) {
-  const answer = useAnswer<Verdict[]>("regressions");
-  if (answer.state !== "ready") return null;
-  const worse = answer.value.filter((v) => (!target || v.target === target) && (!model || v.model === model));
-  if (!worse.length) return <p className="good">✓ Nothing is slower than with the build before it.</p>;
+function Regressions({ worse, cells }: { worse: Verdict[]; cells: Cell[] }) {
+  if (!worse.length) return <Fine cells={cells} />;
   return (
     <section className="notice bad" aria-label="Regressions">
-      <h2>Slower than with the build before</h2>
-      <ul>{worse.slice(0, MOST).map((v) => <li key={`${v.target} ${v.model} ${v.scenario}`}><Slower verdict={v} /></li>)}</ul>
+      <h2>Worse than with the build before</h2>
+      <ul>{worse.slice(0, MOST).map((v) => <li key={`${v.target} ${v.model} ${v.scenario}`}><Worse verdict={v} /></li>)}</ul>
       {worse.length > MOST && <p>and {worse.length - MOST} more, marked below</p>}
     </section>
   );
 }
 
-function Slower({ verdict: v }: { verdict: Verdict }) {
+/** How much is known, when nothing is known to be worse. */
+function Fine({ cells }: { cells: Cell[] }) {
+  const judged = cells.filter((cell) => cell.verdict);
+  const unsure = judged.filter((cell) => cell.verdict?.word === "unsure");
+  if (!judged.length) return <p className="quiet">There is no build before this one: nothing to compare with yet.</p>;
+  return (
+    <p className="good">
+      ✓ Nothing is known to be slower than with the build before it.
+      {unsure.length > 0 && (
+        <span className="quiet"> {unsure.length} of {judged.length} cells cannot be judged yet: too few runs, or too small a difference.</span>
+      )}
+    </p>
+  );
+}
+
+function Worse({ verdict: v }: { verdict: Verdict }) {
+  if (v.word === "broken") {
+    const failed = new URLSearchParams({ target: v.target, model: v.model, scenario: v.scenario, ok: "false" });
+    return (
+      <>
+        <Link to={`/runs?${failed}`}>{v.target} · {v.model} · {v.scenario}</Link>
+        : every run fails with {build(v.new_build)}; it worked with {build(v.old_build)}
+      </>
+    );
+  }
   if (v.scenario === "everything") {
     return <><strong>{v.target} · {v.model}</strong>: everything together {percent(v.change)}, {build(v.old_build)} → {build(v.new_build)}</>;
   }
@@ -61,17 +88,20 @@ function Slower({ verdict: v }: { verdict: Verdict }) {
 function Target({ cells }: { cells: Cell[] }) {
   const first = cells[0]!;
   const used = SHOWN.filter((name) => cells.some((cell) => name in cell.metrics));
+  const builds = [...new Set([...cells].sort((a, b) => b.first_at - a.first_at).map((cell) => build(cell.build)))];
+  const several = builds.length > 1;
   return (
     <section>
       <h2>{first.target} <small>{first.hardware}</small></h2>
       <Table
-        caption={`${first.target}, build ${build(first.build)}, last measured ${date(Math.max(...cells.map((c) => c.last_at)))}`}
-        head={["model", "scenario", ...used.map(title), "runs", "change"]}
+        caption={`${first.target}, ${several ? `not all measured with the newest build ${builds[0]}` : `build ${builds[0]}`}, last measured ${date(Math.max(...cells.map((c) => c.last_at)))}`}
+        head={["model", "scenario", ...(several ? ["build"] : []), ...used.map(title), "runs", "change"]}
         rows={cells.map((cell) => ({
           key: `${cell.model} ${cell.scenario}`,
           cells: [
             cell.model,
             <Link to={trend(cell.target, cell.model, cell.scenario, cell.primary)}>{cell.scenario}</Link>,
+            ...(several ? [build(cell.build)] : []),
             ...used.map((name) => {
               const s = cell.metrics[name];
               return s ? <span title={`${figure(s.low)} to ${figure(s.high)}, p95 ${figure(s.p95)}`}>{figure(s.median)}</span> : "";

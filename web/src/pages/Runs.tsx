@@ -1,6 +1,6 @@
 // Every run: filtered, sorted, paged, and each with its raw row.
 import { useState } from "react";
-import { useAnswer, type Dimensions, type Page, type Run } from "../api";
+import { url, useAnswer, type Dimensions, type Page, type Run } from "../api";
 import { Pick, Show, Table } from "../parts";
 import { useParam } from "../router";
 import { build, date, figure } from "../words";
@@ -25,15 +25,16 @@ function Filtered({ dimensions }: { dimensions: Dimensions }) {
   const [model, setModel] = useParam("model");
   const [scenario, setScenario] = useParam("scenario");
   const [outcome, setOutcome] = useParam("ok");
+  const [ofBuild, setBuild] = useParam("build");
   const [sort, setSort] = useParam("sort");
   const [order, setOrder] = useParam("order");
   const [offset, setOffset] = useParam("offset");
   const at = Number(offset) || 0;
-  const answer = useAnswer<Page>("runs", {
-    target, model, scenario, ok: outcome, sort, order, limit: String(PAGE), offset: at ? String(at) : undefined,
-  });
+  const query = { target, model, scenario, build: ofBuild, ok: outcome, sort, order };
+  const answer = useAnswer<Page>("runs", { ...query, limit: String(PAGE), offset: at ? String(at) : undefined });
   const chosen = (set: (value: string) => void) => (value: string) => { setOffset(""); set(value); };
   const sortBy = (name: string) => {
+    setOffset("");
     if ((sort || "at") === name) setOrder(order === "asc" ? "" : "asc");
     else setSort(name === "at" ? "" : name);
   };
@@ -44,6 +45,7 @@ function Filtered({ dimensions }: { dimensions: Dimensions }) {
         <Pick label="Target" all="all" value={target} options={dimensions.target} onChange={chosen(setTarget)} />
         <Pick label="Model" all="all" value={model} options={dimensions.model} onChange={chosen(setModel)} />
         <Pick label="Scenario" all="all" value={scenario} options={dimensions.scenario} onChange={chosen(setScenario)} />
+        <Pick label="Build" all="all" value={ofBuild} options={dimensions.build} onChange={chosen(setBuild)} show={build} />
         <Pick label="Outcome" all="all" value={outcome} options={["true", "false"]} onChange={chosen(setOutcome)}
           show={(value) => (value === "true" ? "good" : "failed")} />
       </div>
@@ -51,14 +53,18 @@ function Filtered({ dimensions }: { dimensions: Dimensions }) {
         {(page) => (
           <>
             <Table caption={`Runs ${at + 1} to ${at + page.runs.length} of ${page.count === 2000 ? "the newest 2,000" : page.count}`}
-              head={[...SORTS.map(([name, words]) => (
-                <button key={name} className="sort" onClick={() => sortBy(name)}
-                  aria-label={`sort by ${words}`}>{words}{arrow(name)}</button>
-              )), "build", "outcome", "row"]}
+              head={[...SORTS.map(([name, words]) => ({
+                title: (
+                  <button key={name} className="sort" onClick={() => sortBy(name)}
+                    aria-label={`sort by ${words}`}>{words}{arrow(name)}</button>
+                ),
+                sort: (sort || "at") !== name ? undefined : order === "asc" ? "ascending" as const : "descending" as const,
+              })), "build", "outcome", "row"]}
               rows={page.runs.map((run) => ({ key: String(run.id), cells: cells(run) }))} />
             <p className="pages">
               <button disabled={at === 0} onClick={() => setOffset(at > PAGE ? String(at - PAGE) : "")}>Newer</button>
               <button disabled={at + PAGE >= page.count} onClick={() => setOffset(String(at + PAGE))}>Older</button>
+              <a href={url("runs", { ...query, limit: "1000" })} download="runs.json">Download as JSON</a>
             </p>
           </>
         )}

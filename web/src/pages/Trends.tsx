@@ -1,8 +1,8 @@
 // A figure over builds, with its interval, and if wanted beside another target.
 import { useMemo } from "react";
 import { useAnswer, type Dimensions, type Series } from "../api";
-import { Chart, type Line } from "../chart";
-import { Pick, Show } from "../parts";
+import { Chart, MOST, common, names, type Line } from "../chart";
+import { Pick, Rest, Show } from "../parts";
 import { useParam } from "../router";
 import { build, title } from "../words";
 
@@ -36,21 +36,20 @@ function Chosen({ dimensions }: { dimensions: Dimensions }) {
       </div>
       <Show answer={series} empty={(found) => !found.length && "No good runs of that yet."}>
         {(found) => (
-          <Drawn series={found} metric={query.metric} scenario={wanted}
-            baseline={baseline && other.state === "ready" ? other.value : []} />
+          <Drawn series={found} baseline={baseline && other.state === "ready" ? other.value : []} />
         )}
       </Show>
     </>
   );
 }
 
-function Drawn({ series, baseline, metric, scenario }: {
-  series: Series[]; baseline: Series[]; metric: string; scenario: string;
-}) {
+function Drawn({ series, baseline }: { series: Series[]; baseline: Series[] }) {
+  const { metric, scenario } = series[0]!;
   const lines = useMemo(() => toLines(series, baseline), [series, baseline]);
   return (
     <>
-      <Chart title={`${title(metric)} of ${scenario} over builds`} unit={unitOf(metric)} xTitle="build" lines={lines} categories />
+      <Rest drawn={MOST} all={series.length} />
+      <Chart title={`${common([...series, ...baseline])}${title(metric)} of ${scenario} over builds`} unit={unitOf(metric)} xTitle="build" lines={lines} categories />
       <p className="quiet">
         Medians with 95 % intervals, oldest build on the left;{" "}
         {series[0]?.higher_is_better ? "higher is better." : "lower is better."}
@@ -68,15 +67,16 @@ function toLines(series: Series[], baseline: Series[]): Line[] {
     }
   }
   const order = [...first].sort((a, b) => a[1] - b[1]).map(([label]) => label);
+  const name = names([...series, ...baseline]);
   const line = (from: Series, other: boolean): Line => ({
-    name: `${from.target} · ${from.model}`,
+    name: name(from),
     baseline: other,
     points: from.points.map((point) => ({ ...point, x: order.indexOf(point.label), label: build(point.label) })),
   });
-  const names = new Set(series.map((s) => `${s.target} ${s.model}`));
+  const drawn = new Set(series.map((s) => `${s.target} ${s.model}`));
   return [
-    ...series.slice(0, 8).map((s) => line(s, false)),
-    ...baseline.filter((s) => !names.has(`${s.target} ${s.model}`)).map((s) => line(s, true)),
+    ...series.slice(0, MOST).map((s) => line(s, false)),
+    ...baseline.filter((s) => !drawn.has(`${s.target} ${s.model}`)).map((s) => line(s, true)),
   ];
 }
 
