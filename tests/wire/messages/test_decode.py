@@ -12,6 +12,7 @@ from helexa.core.chat import (
     ChatRequest,
     Image,
     Message,
+    Part,
     Reasoning,
     Text,
     ToolCall,
@@ -120,7 +121,7 @@ def test_tool_results_carry_text_and_images_and_stand_right_behind_their_calls()
     turn = user(
         text("Here:"),
         {"type": "tool_result", "tool_use_id": "a", "content": [text("one"), image]},
-        {"type": "tool_result", "tool_use_id": "b", "content": "two", "is_error": True},
+        {"type": "tool_result", "tool_use_id": "b", "content": "two"},
         {"type": "tool_result", "tool_use_id": "c"},
     )
     assert decoded(turn).messages == (
@@ -129,6 +130,22 @@ def test_tool_results_carry_text_and_images_and_stand_right_behind_their_calls()
         Message("tool", (Text(""),), tool_call_id="c"),
         Message("user", (Text("Here:"),)),
     )
+
+
+@pytest.mark.parametrize(
+    ("content", "shown"),
+    [
+        ("no such file", (Text("Error: no such file"),)),
+        ([text("no such file"), text("b")], (Text("Error: no such file"), Text("b"))),
+        (None, (Text("Error: "),)),
+        ([{"type": "image", "source": {"type": "base64", "data": "QQ"}}],
+         (Text("Error: "), Image("data:image/png;base64,QQ"))),
+    ],
+)  # fmt: skip
+def test_a_tool_that_has_failed_is_shown_as_failed(content: Any, shown: tuple[Part, ...]) -> None:
+    turn = user({"type": "tool_result", "tool_use_id": "a", "content": content, "is_error": True})
+    (message,) = decoded(turn).messages
+    assert message.content == shown
 
 
 def test_turns_of_one_role_in_a_row_are_one_turn() -> None:
@@ -145,6 +162,34 @@ def test_tools_keep_their_schema_and_those_of_anthropics_servers_are_left_out() 
     assert (tool.name, tool.description, tool.strict) == ("get_weather", "Weather of a city", True)
     assert tool.parameters is not None
     assert json.loads(bytes(tool.parameters)) == TOOL["input_schema"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "members"),
+    [
+        ("bash_20250124", "bash", {"command", "restart"}),
+        ("text_editor_20250728", "str_replace_based_edit_tool", {"command", "path", "old_str"}),
+        ("memory_20250818", "memory", {"command", "path", "new_path"}),
+    ],
+)
+def test_tools_that_anthropic_defines_and_clients_run_are_offered_with_their_schema(
+    kind: str, name: str, members: set[str]
+) -> None:
+    given = {"type": kind, "name": name, "cache_control": {"type": "ephemeral"}}
+    found = decoded(tools=[given, TOOL], tool_choice={"type": "tool", "name": name})
+    tool = found.tools[0]
+    assert found.tool_choice == ToolChoice("required", (name,))
+    assert tool.name == name
+    assert tool.description
+    assert tool.parameters is not None
+    assert members <= set(json.loads(bytes(tool.parameters))["properties"])
+
+
+@pytest.mark.parametrize("kind", ["computer_20251124", "text_editor_20250124", "browser_toolset_x"])
+def test_a_tool_of_the_clients_that_is_described_nowhere_is_refused_not_dropped(kind: str) -> None:
+    error = refused(tools=[TOOL, {"type": kind, "name": "n"}])
+    assert isinstance(error, UnsupportedParameter)
+    assert error.param == "tools[1]"
 
 
 @pytest.mark.parametrize(

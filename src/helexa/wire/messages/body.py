@@ -56,6 +56,7 @@ class ToolResultBlock(msgspec.Struct, tag="tool_result"):
 
     tool_use_id: str
     content: str | list[TextBlock | ImageBlock | DocumentBlock | SearchResultBlock] | None = None
+    is_error: bool | None = None
 
 
 class ThinkingBlock(msgspec.Struct, tag="thinking"):

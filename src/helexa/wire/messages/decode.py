@@ -24,6 +24,7 @@ from helexa.core.chat import (
 from helexa.core.errors import InvalidRequestBody, UnsupportedParameter
 from helexa.wire.bodies import UNREADABLE, not_json
 from helexa.wire.messages import body as wire
+from helexa.wire.messages.defined import defined_tool, run_by_clients
 from helexa.wire.messages.turns import read_turns
 from helexa.wire.peek import wrong_type
 from helexa.wire.places import Placed, message_names
@@ -139,20 +140,35 @@ def _cap(max_tokens: int | None) -> int | None:
 
 
 def _tools(tools: Iterable[wire.ToolBody]) -> dict[int, Tool]:
-    """The client's own, by their place; what only Anthropic's servers run is left out."""
+    """What the client runs, by its place; what only Anthropic's servers run is left out."""
     kept: dict[int, Tool] = {}
     for index, tool in enumerate(tools):
-        if tool.type not in (None, "custom"):
-            continue
-        if not tool.name:
-            path = f"tools[{index}].name"
-            raise InvalidRequestBody(f"`{path}` must be a name.", param=path)
-        schema = None if tool.input_schema in _ABSENT else tool.input_schema
-        if schema is not None and not bytes(schema).lstrip().startswith(b"{"):
-            path = f"tools[{index}].input_schema"
-            raise InvalidRequestBody(f"`{path}` must be an object.", param=path)
-        kept[index] = Tool(tool.name, tool.description, schema, tool.strict)
+        found = _tool(tool, f"tools[{index}]")
+        if found is not None:
+            kept[index] = found
     return kept
+
+
+def _tool(tool: wire.ToolBody, path: str) -> Tool | None:
+    kind = tool.type or "custom"
+    if kind != "custom" and not run_by_clients(kind):
+        return None
+    if not tool.name:
+        raise InvalidRequestBody(f"`{path}.name` must be a name.", param=f"{path}.name")
+    if kind != "custom":
+        known = defined_tool(kind, tool.name, tool.strict)
+        if known is None:
+            raise UnsupportedParameter(
+                f"`{path}` ({kind[:40]}) is described to Anthropic's models only. Send it as a "
+                "tool of your own, with a `description` and an `input_schema`.",
+                param=path,
+            )
+        return known
+    schema = None if tool.input_schema in _ABSENT else tool.input_schema
+    if schema is not None and not bytes(schema).lstrip().startswith(b"{"):
+        where = f"{path}.input_schema"
+        raise InvalidRequestBody(f"`{where}` must be an object.", param=where)
+    return Tool(tool.name, tool.description, schema, tool.strict)
 
 
 def _choice(choice: wire.ToolChoiceBody | None, tools: tuple[Tool, ...]) -> ToolChoice | None:

@@ -11,6 +11,8 @@ from helexa.core.errors import InvalidRequestBody, UnsupportedParameter
 from helexa.wire.messages import body as wire
 from helexa.wire.places import Placed, Shown, placed
 
+_ERROR = "Error: "
+
 
 def read_turns(body: wire.Body) -> list[Placed]:
     """System prompt and turns as messages.
@@ -108,7 +110,17 @@ def _result(block: wire.ToolResultBlock, path: str) -> Placed:
         blocks = enumerate(content or ())
         shown = [p for i, b in blocks for p in _seen(b, f"{path}.content[{i}]")]
         shown = shown or [Shown(Text(""), path)]
+    if block.is_error:
+        shown = _failed(shown, path)
     return placed(path, shown, Message("tool", tool_call_id=block.tool_use_id))
+
+
+def _failed(shown: list[Shown], path: str) -> list[Shown]:
+    """What ``is_error`` says is written before the result: chat has no member for it."""
+    first = shown[0].part
+    if isinstance(first, Text):
+        return [Shown(Text(_ERROR + first.text), shown[0].path), *shown[1:]]
+    return [Shown(Text(_ERROR), path), *shown]
 
 
 def _seen(block: wire.Block, path: str) -> list[Shown]:
