@@ -306,13 +306,36 @@ class SlowNode:
 async def test_an_answer_that_an_event_overtook_does_not_undo_it() -> None:
     fleet, node = make(SELDOM), SlowNode()
     fleet.add("n", "http://n", node)
+    node.answer.set_result(Answer(200, b"[]"))
     async with watching(fleet):
+        await until(fleet, lambda n: n.version)
+        node.answer = asyncio.get_running_loop().create_future()
+        node.asked.clear()
+        fleet.poll_now("n")
         await node.asked.wait()
         await node.events_in.put(b'data: {"type":"model","model":{"id":"m","status":"loaded"}}\n\n')
-        await until(fleet, lambda n: "m" in n.models)
+        told = await until(fleet, lambda n: "m" in n.models)
         node.answer.set_result(Answer(200, b'[{"id":"m","status":"loading"}]'))
-        seen = await until(fleet, lambda n: n.answered)
+        seen = await until(fleet, lambda n: n is not told)
         assert seen.models["m"].entry.status == "loaded"
+
+
+async def test_what_a_host_is_comes_with_its_first_word_and_stands_until_it_is_told_anew(
+    fake_node: Starter, model: Model
+) -> None:
+    patient = Pace(poll=60, poll_with_events=60, timeout=30, retry=0.01, retry_longest=0.02)
+    heard: list[NodeSnapshot] = []
+    fleet = make(patient, on_change=lambda f: heard.extend(f.nodes))
+    async with fake_node(model("m")) as node:
+        async with watching(fleet, node):
+            await until(fleet, lambda n: n.events and n.version)
+            await node.stop()
+            node.epoch, node.harnesses = 8, ["vllm"]
+            await node.start()
+            await until(
+                fleet, lambda n: n.epoch == 8 and n.discovery and n.discovery.harnesses == ["vllm"]
+            )
+        assert all(n.discovery is not None for n in heard if n.answered)
 
 
 async def test_an_event_stream_that_is_resumed_in_silence_counts_as_one(

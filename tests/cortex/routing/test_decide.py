@@ -170,6 +170,23 @@ def test_an_unknown_model_is_missing_only_once_every_node_has_been_heard_or_give
     assert type(refused(Profiles(), node("one"))) is ModelNotFound
 
 
+def test_a_model_that_may_be_at_a_node_nobody_has_heard_yet_is_waited_for() -> None:
+    begun = NodeSnapshot("two", "")
+    pinned = Profiles((Profile("m", pinned_on=("two",)),))
+    assert decide("m", CATALOGUE, fleet(begun)) == Wait(("two",))
+    assert decide("m", pinned, fleet(node("one"), begun)) == Wait(("two",))
+    assert isinstance(decide("m", CATALOGUE, fleet(node("one", "loaded"), begun)), Serve)
+    assert isinstance(decide("m", CATALOGUE, fleet(node("one"), begun)), Wake)
+    said = {"m": Outlook("m", False, reason="model_not_found", detail="not here")}
+    assert decide("m", CATALOGUE, fleet(node("one", outlooks=said), begun)) == Wait(("two",))
+    # What would not come of it, or is known to be nowhere else, is said at once.
+    assert type(refused(CATALOGUE, begun, avoid=frozenset({"two"}))) is ServiceUnavailable
+    assert type(refused(CATALOGUE, replace(begun, strikes=3))) is ServiceUnavailable
+    assert type(refused(CATALOGUE, node("one", "recovering"), begun)) is ModelRecovering
+    other = Profiles((Profile("m", pinned_on=("one",), harness="vllm"),))
+    assert type(refused(other, node("one"), begun)) is ServiceUnavailable
+
+
 def test_nodes_to_avoid_do_not_count() -> None:
     avoid = frozenset({"one"})
     assert type(refused(Profiles(), node("one", "loaded"), avoid=avoid)) is ServiceUnavailable
@@ -211,7 +228,7 @@ def test_where_all_nodes_agree_the_refusal_says_what_they_say(
     error = refused(CATALOGUE, node("one", outlooks=said), node("two", outlooks=said))
     assert type(error) is kind
     assert "one: take Q8_0; two: take Q8_0. GET" in error.message
-    for away in (node("two", strikes=3), NodeSnapshot("two", ""), node("two", draining=True)):
+    for away in (node("two", strikes=3), node("two", draining=True)):
         error = refused(CATALOGUE, node("one", outlooks=said), away)
         assert type(error) is ServiceUnavailable
         assert error.retry_after_s

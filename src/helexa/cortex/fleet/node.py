@@ -107,6 +107,8 @@ class NodeTask:
         self._poke = asyncio.Event()
         self._last_event_id: str | None = None
         self._news = 0
+        self._new_life = False
+        self._answered = asyncio.Event()
 
     async def run(self) -> None:
         """Listen and poll until cancelled."""
@@ -152,13 +154,17 @@ class NodeTask:
             return self._poll_backoff.failed()
         self._poll_backoff.succeeded()
         restarted = health is not None and health.uptime_secs < self.snapshot.uptime_secs
+        asks = restarted or self._new_life or self.snapshot.discovery is None
+        if asks:
+            await self._discover()  # first: what could be loaded there is read beside its models
         if news == self._news:
             self._publish(state.heard(self.snapshot, self._now(), entries, health))
         else:
             # An event overtook the answer, which may be older than what we know by now.
             self._publish(state.alive(self.snapshot, self._now()))
-        if self.snapshot.discovery is None or restarted:
-            await self._learn_facts()
+        self._answered.set()
+        if asks:
+            await self._learn_more()
         seldom = self.snapshot.events and news == self._news
         pace = self._pace.poll_with_events if seldom else self._pace.poll
         return self._poll_backoff.spread(pace)
@@ -170,12 +176,19 @@ class NodeTask:
         except HelexaError:
             return None
 
-    async def _learn_facts(self) -> None:
-        """Version and discovery change with the node's process only."""
+    async def _discover(self) -> None:
+        """What the host is; changes with the node's process only. Until it has been told anew,
+        what was known of an earlier life stands: without it nothing could be loaded there."""
         with suppress(HelexaError):
             discovery = _decode(await self._get("/discovery"), Discovery)
+            self._new_life = False
             self._publish(replace(self.snapshot, discovery=discovery))
-            await self.api.offered(discovery)
+
+    async def _learn_more(self) -> None:
+        """Try the ways that it offers, and ask for its version."""
+        with suppress(HelexaError):
+            if self.snapshot.discovery is not None:
+                await self.api.offered(self.snapshot.discovery)
         with suppress(HelexaError):
             version = _decode(await self._get("/version"), NodeVersion)
             self._publish(replace(self.snapshot, version=version))
@@ -186,6 +199,7 @@ class NodeTask:
     # Listening.
 
     async def _keep_listening(self) -> None:
+        await self._answered.wait()
         while True:
             wait = await self._listen()
             if self.snapshot.events:
@@ -230,7 +244,7 @@ class NodeTask:
         match head.type:
             case "snapshot":
                 if node.epoch not in (None, head.epoch):
-                    node = replace(node, discovery=None)
+                    self._new_life = True
                     self.poll_now()
                 return state.snapshot_event(node, self._now(), decode(data, type=SnapshotEvent))
             case "model":

@@ -5,6 +5,7 @@
     loaded and servable somewhere ──▶ Serve
     loading, reloading somewhere  ──▶ Wait
     feasible where it is not      ──▶ Wake
+    maybe where nobody has asked  ──▶ Wait: a node that has not answered, nor failed to three times
     otherwise                     ──▶ Refuse: recovering, unservable, draining, unreachable,
                                               or not known at all
 """
@@ -89,6 +90,9 @@ def decide(
     sleeping = () if profile is None else _sleeping(profile, fleet, usable)
     if profile is not None and sleeping and not _present_anywhere(model, usable):
         return Wake(profile, sleeping)
+    unheard = () if profile is None else _unheard(profile, fleet, avoid)
+    if unheard and not any(model in n.models for n in usable):
+        return Wait(unheard)
     return Refuse(_why_not(model, profile, fleet, usable))
 
 
@@ -113,6 +117,13 @@ def _free(node: NodeSnapshot, profile: Profile) -> int:
     """Free memory (MiB) on the devices that the model would use."""
     free = sorted((reading.vram_free_mb for reading in node.devices), reverse=True)
     return sum(free[: max(1, profile.min_devices)])
+
+
+def _unheard(profile: Profile, fleet: FleetSnapshot, avoid: AbstractSet[str]) -> tuple[str, ...]:
+    """Nodes that may have it or load it, for all that is known: they have just been begun with, as
+    at the start or after a change of cortex.toml, and are settled within seconds."""
+    begun = (n.name for n in fleet.nodes if not n.settled and n.name not in avoid)
+    return tuple(name for name in begun if not profile.pinned_on or name in profile.pinned_on)
 
 
 def _present_anywhere(model: str, nodes: list[NodeSnapshot]) -> bool:
