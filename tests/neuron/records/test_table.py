@@ -204,7 +204,8 @@ def test_a_file_that_is_not_ours_is_set_aside(path: Path) -> None:
     path.write_bytes(b"something else")
     table = RecordTable(path, time.time)
     assert table.snapshot() == []
-    assert path.with_name("records.unreadable").read_bytes() == b"something else"
+    assert table.set_aside == path.with_name("records.unreadable")
+    assert table.set_aside.read_bytes() == b"something else"
     table.open(record())
     table.close()
 

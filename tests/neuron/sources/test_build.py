@@ -11,8 +11,9 @@ from tests.neuron.sources.rig import WEIGHTS, Stand
 from helexa.core.errors import ModelNotFound, ServiceUnavailable
 from helexa.core.logging import get_logger
 from helexa.core.settings import SettingsError
+from helexa.neuron.build.node import boot_models
 from helexa.neuron.build.sources import cache_dir, make_sources
-from helexa.neuron.settings import NeuronSettings, SourceSettings
+from helexa.neuron.settings import DefaultModel, NeuronSettings, SourceSettings
 from helexa.neuron.sources.sources import Sources
 
 pytestmark = pytest.mark.anyio
@@ -96,3 +97,23 @@ def test_fetched_files_are_kept_where_others_look_for_them(
 def test_settings_that_cannot_work_stop_the_start(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         made(**settings)
+
+
+def test_boot_time_models_are_served_without_their_scheme() -> None:
+    settings = NeuronSettings(default_models=[DefaultModel("hf:org/m", quant="Q8_0")])
+    (model,) = boot_models(settings, made())
+    assert (model.model_id, model.source, model.quant) == ("org/m", "hf", "Q8_0")
+
+
+@pytest.mark.parametrize(
+    ("ids", "said"),
+    [
+        (["helexa/spark", ""], r"default_models\[1\]: model_id is empty"),
+        (["hff:org/m"], r"default_models\[0\]: .* unknown source 'hff'"),
+        (["org/m", "hf:org/m"], r"default_models\[1\]: org/m is there already"),
+    ],
+)
+def test_a_boot_time_model_that_cannot_be_meant_stops_the_start(ids: list[str], said: str) -> None:
+    settings = NeuronSettings(default_models=[DefaultModel(one) for one in ids])
+    with pytest.raises(SettingsError, match=said):
+        boot_models(settings, made())

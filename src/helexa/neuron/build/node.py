@@ -10,8 +10,10 @@ from functools import partial
 import msgspec
 
 from helexa.core import build_info
+from helexa.core.errors import HelexaError
 from helexa.core.fleet import Download, LoadRequest, ModelEntry
 from helexa.core.logging import Logger
+from helexa.core.settings import SettingsError
 from helexa.neuron.activation import Activator
 from helexa.neuron.build.parts import Parts
 from helexa.neuron.build.resident import assemble
@@ -25,13 +27,17 @@ from helexa.neuron.registry.scout import Scout
 from helexa.neuron.registry.served import ServedModel
 from helexa.neuron.registry.table import Registry
 from helexa.neuron.service import Node, on_the_wire
-from helexa.neuron.settings import DefaultModel
+from helexa.neuron.settings import DefaultModel, NeuronSettings
 from helexa.neuron.sources.sources import Sources
 from helexa.neuron.sources.telling import Teller
 
 
 def assemble_node(parts: Parts, log: Logger) -> Node[ServedModel]:
-    """The node around ``parts``."""
+    """The node around ``parts``.
+
+    Raises:
+        SettingsError: A source or a boot-time model cannot be used.
+    """
     settings, clock = parts.settings, parts.loop.time
     found = make_sources(settings, log, os.environ)
     scout = make_scout(
@@ -140,8 +146,27 @@ def _node(
             lambda: [resident.model_id for resident in registry.residents()],
             os.environ,
         ),
-        defaults=tuple(normalised(found, _load_request(m)) for m in settings.default_models),
+        defaults=boot_models(settings, found),
     )
+
+
+def boot_models(settings: NeuronSettings, found: Sources) -> tuple[LoadRequest, ...]:
+    """``[[default_models]]`` as they are to be loaded.
+
+    Raises:
+        SettingsError: One has no id or an unknown source, or is there twice.
+    """
+    made: dict[str, LoadRequest] = {}
+    for index, model in enumerate(settings.default_models):
+        where = f"default_models[{index}]"
+        try:
+            spec = normalised(found, _load_request(model))
+        except HelexaError as error:
+            raise SettingsError(f"{where}: {error.message}") from error
+        if spec.model_id in made:
+            raise SettingsError(f"{where}: {spec.model_id} is there already; leave one of them out")
+        made[spec.model_id] = spec
+    return tuple(made.values())
 
 
 def _load_request(model: DefaultModel) -> LoadRequest:

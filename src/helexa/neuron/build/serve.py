@@ -100,6 +100,11 @@ async def warn_of(parts: Parts, host: str, log: Logger) -> None:
         log.warning("no [fleet] secret: only this machine can reach the node", host=host)
     if parts.hardware.fault is not None:
         log.warning(str(parts.hardware.fault))
+    if parts.records.set_aside is not None:
+        log.warning(
+            "the request records of an earlier life cannot be read; what was not settled is lost",
+            kept=str(parts.records.set_aside),
+        )
     for orphan in await asyncio.to_thread(reap_previous, parts.folder):
         log.warning("ended an engine of an earlier life", model=orphan.model, pid=orphan.pid)
 

@@ -95,7 +95,8 @@ class RecordTable:
 
     Running requests always have a record. Finished ones stay until they are acknowledged, or
     until they ``expire``; when ``most`` records are reached, the oldest finished one is given up.
-    What is given up is counted in ``lost``.
+    What is given up is counted in ``lost``; ``set_aside`` is where a file went that could not be
+    read.
 
     Args:
         path: The file; created if it is missing.
@@ -107,6 +108,7 @@ class RecordTable:
     clock: Callable[[], float]
     most: int = MOST_RECORDS
     lost: int = 0
+    set_aside: Path | None = None
     _file: int = -1
     _memory: mmap.mmap = field(init=False)
     _capacity: int = 0
@@ -288,8 +290,9 @@ class RecordTable:
     def _set_aside(self) -> None:
         """The file is not one of ours, or damaged: keep it for whoever wants to look."""
         os.close(self._file)
+        self.set_aside = self.path.with_name(self.path.name + ".unreadable")
         with contextlib.suppress(OSError):
-            self.path.replace(self.path.with_name(self.path.name + ".unreadable"))
+            self.path.replace(self.set_aside)
         self._file = _open_locked(self.path)
         os.ftruncate(self._file, 0)
 
