@@ -43,11 +43,11 @@ class Up(NamedTuple):
 
 
 @contextlib.contextmanager
-def household() -> Iterator[Up]:
+def household(*models: str) -> Iterator[Up]:
     ports = ("--port", "0", "--neuron-port", "0", "--metrics-port", "0")
     began = time.monotonic()
     process = subprocess.Popen(
-        [sys.executable, "-m", "helexa.cli", "up", "--log-level", "warning", *ports],
+        [sys.executable, "-m", "helexa.cli", "up", "--log-level", "warning", *ports, *models],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -158,6 +158,20 @@ def test_a_model_file_of_ones_own_is_loaded_and_answers(up: Up, tmp_path: Path) 
         *("curl", "-sS", "--fail-with-body", f"{up.line['neuron_url']}/models/unload"),
         *("-H", "content-type: application/json", "-d", json.dumps({"model_id": str(mine)})),
     )
+
+
+def test_a_model_that_is_named_at_the_start_answers_under_its_name(tmp_path: Path) -> None:
+    mine = tmp_path / "mine-F16.gguf"
+    shutil.copy(spark.gguf_path(), mine)
+    with household(str(mine)) as running_up:
+        assert running_up.line["model"] == "mine-F16"
+        asked = {"model": "mine-F16", "messages": [{"role": "user", "content": "Hi"}]}
+        answer = run(
+            running_up,
+            *("curl", "-sS", "--fail-with-body", f"{running_up.line['url']}/v1/chat/completions"),
+            *("-H", "content-type: application/json", "-d", json.dumps(asked)),
+        )
+        assert json.loads(answer)["choices"][0]["message"]["content"]
 
 
 def test_a_streamed_curl_ends_with_its_terminator(up: Up) -> None:

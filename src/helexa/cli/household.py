@@ -101,7 +101,7 @@ class Household:
             if refusal := refused(bind):
                 raise Failed(refusal, COULD_NOT_START)
         state = self._state_dir()
-        (self._folder / "models.toml").write_text(models_toml())
+        (self._folder / "models.toml").write_text(models_toml(places))
         neuron = self._ready("neuron", neuron_toml(places, state))
         neuron_url = str(neuron["url"])
         cortex = self._ready("cortex", cortex_toml(places, neuron_url, state))
@@ -109,9 +109,13 @@ class Household:
         self._await_model(url, neuron_url)
         print_ready(
             {"ready": True, "role": "up", "url": url}
-            | {"metrics_url": cortex.get("metrics_url"), "neuron_url": neuron_url, "model": MODEL}
+            | {
+                "metrics_url": cortex.get("metrics_url"),
+                "neuron_url": neuron_url,
+                "model": places.first,
+            }
         )
-        click.echo(welcome(url), err=True)
+        click.echo(welcome(url, places), err=True)
 
     def _state_dir(self) -> Path:
         """One per gateway port, so that two households never share their records."""
@@ -164,7 +168,8 @@ class Household:
                     return
                 _, health = get_json(neuron_url, "/health")
                 for failure in health.get("activation", {}).get("failed", []):
-                    raise Failed(f"{MODEL} did not load: {failure['error']}", COULD_NOT_START)
+                    if failure["model_id"] == MODEL:
+                        raise Failed(f"{MODEL} did not load: {failure['error']}", COULD_NOT_START)
             self._watch(0.02)
         raise Failed(f"{MODEL} was not loaded after {READY_SECS:.0f} s", COULD_NOT_START)
 
