@@ -21,6 +21,10 @@ PRESENT = frozenset(("loading", "loaded", "reloading", "recovering"))
 SPARK = Profile(id=BUILT_IN, harness="llamacpp", min_devices=0)
 
 
+_STANDING = ("model_not_found", "forbidden", "invalid_request_body", "unsupported_operation")
+"""What a node may say of a model's name or files that only a person can change."""
+
+
 def resolve(profiles: Profiles, name: str) -> str:
     """The concrete id behind an alias; any other name is its own."""
     return profiles.aliases.get(name, name)
@@ -72,13 +76,13 @@ def obstacle(profile: Profile, fleet: FleetSnapshot) -> str | None:
 
 def hopeless(outlook: Outlook | None) -> bool:
     """Whether a node has said that a model would never run there as things are: no engine for
-    it, no such files, or not enough memory even if all of it were free."""
+    it, no such files or none that can be used, or not enough memory even if all of it were free."""
     if outlook is None or outlook.ok or outlook.possible:
         return False
     if outlook.reason == "insufficient_vram":
         return True
-    unknown = outlook.reason in ("model_not_found", "forbidden", "invalid_request_body")
-    return unknown or (bool(outlook.candidates) and outlook.engine is None)
+    standing = outlook.reason in _STANDING
+    return standing or (bool(outlook.candidates) and outlook.engine is None)
 
 
 def feasible_nodes(profile: Profile, fleet: FleetSnapshot) -> tuple[NodeSnapshot, ...]:

@@ -27,6 +27,7 @@ from helexa.core.fleet import (
     Servable,
 )
 from helexa.core.outlook import Candidate, Outlook
+from helexa.cortex.catalogue import listing
 from helexa.cortex.fleet.snapshot import FleetSnapshot, ModelState, NodeSnapshot
 from helexa.cortex.profiles import Profile, Profiles
 from helexa.cortex.routing.decide import Refuse, Serve, Wait, Wake, decide
@@ -212,12 +213,26 @@ def test_a_model_that_no_node_can_run_is_refused_in_their_own_words() -> None:
     assert decision.nodes == ("two",)
 
 
+def test_a_file_that_no_load_makes_usable_is_no_reason_to_ask_again() -> None:
+    said = {"m": Outlook("m", False, reason="unsupported_operation", detail="it is no GGUF file")}
+    tried = node("one", "failed", outlooks=said)
+    error = refused(CATALOGUE, tried, node("two", outlooks=said))
+    assert type(error) is UnsupportedOperation
+    assert "one: it is no GGUF file; two: it is no GGUF file" in error.message
+    assert listing(CATALOGUE, fleet(tried), 0) == []
+    assert type(refused(CATALOGUE, tried, node("two", strikes=3))) is ServiceUnavailable
+    assert type(refused(CATALOGUE, replace(tried, outlooks={}), avoid=frozenset({"one"}))) is (
+        ServiceUnavailable
+    )
+
+
 @pytest.mark.parametrize(
     ("reason", "kind"),
     [
         ("model_not_found", ModelNotFound),
         ("invalid_request_body", InvalidRequestBody),
         ("forbidden", Forbidden),
+        ("unsupported_operation", UnsupportedOperation),
         ("insufficient_vram", UnsupportedOperation),
     ],
 )

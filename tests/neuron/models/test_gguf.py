@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from helexa.neuron.models.gguf import BadModelFile, Counted, Gguf, read_gguf
 from helexa.neuron.models.synthetic import Shape, string, write_model
 from helexa.spark import gguf_path
+from helexa.wire import errors as wire
 
 from .conftest import MakeGguf
 
@@ -61,6 +62,18 @@ def test_a_file_that_somebody_is_copying_may_become_whole(tmp_path: Path, size: 
     with pytest.raises(BadModelFile, match="truncated") as found:
         read_gguf(file)
     assert not found.value.lasting
+    assert wire.status_of(found.value) == 503
+    assert wire.retry_after_s(found.value)
+
+
+def test_a_file_that_is_no_model_will_not_be_one_later(tmp_path: Path) -> None:
+    file = tmp_path / "m.gguf"
+    file.write_bytes(b"<html>Not Found</html>" * 100)
+    with pytest.raises(BadModelFile, match="does not begin with GGUF") as found:
+        read_gguf(file)
+    assert found.value.lasting
+    assert (wire.status_of(found.value), found.value.code) == (400, "unsupported_operation")
+    assert wire.retry_after_s(found.value) is None
 
 
 def test_a_truncated_file_says_what_it_needs_and_has(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from helexa.core.errors import (
     ModelRecovering,
     ServiceUnavailable,
 )
-from helexa.core.fleet import Download
+from helexa.core.fleet import Download, ModelEntry
 from helexa.cortex.catalogue import feasible_nodes, hopeless, obstacle, profile_of
 from helexa.cortex.fleet.snapshot import FleetSnapshot, NodeSnapshot
 from helexa.cortex.profiles import Profile, Profiles
@@ -144,29 +144,14 @@ def _why_not(
     model: str, profile: Profile | None, fleet: FleetSnapshot, usable: list[NodeSnapshot]
 ) -> HelexaError:
     here = [node.models[model].entry for node in usable if model in node.models]
-    if any(entry.status == "recovering" for entry in here):
-        return ModelRecovering(
-            f"The model {model!r} is being restarted after a failure.", retry_after_s=RECOVERY_S
-        )
-    for entry in here:
-        if entry.status == "loaded" and not entry.servable.ok:
-            return _unservable(model, entry.servable.reason, entry.servable.detail)
-    for entry in here:
-        if entry.status == "failed":
-            detail = entry.servable.detail or "the node gives no reason"
-            return ServiceUnavailable(
-                f"The model {model!r} could not be loaded: {detail}.", retry_after_s=RECOVERY_S
-            )
+    said = [(n.name, n.outlooks[model]) for n in usable if profile and _declined(n, model)]
+    if said and here and all(entry.status == "failed" for entry in here):
+        return unless_away(declined(model, said), fleet, usable, DECLINED_S)
     if here or any(model in node.models for node in fleet.nodes):
-        return ServiceUnavailable(
-            f"No node can serve {model!r} at the moment; the ones that have it do not answer, "
-            "are draining, or are unloading it.",
-            retry_after_s=SOON_S,
-        )
+        return _not_now(model, here)
+    if said:
+        return unless_away(declined(model, said), fleet, usable, DECLINED_S)
     if profile is not None:
-        said = [(n.name, n.outlooks[model]) for n in usable if _declined(n, model)]
-        if said:
-            return unless_away(declined(model, said), fleet, usable, DECLINED_S)
         lacking = obstacle(profile, fleet)
         words = f"No node that could run {model!r} is available. See GET /health for the nodes."
         if lacking is not None:
@@ -180,6 +165,32 @@ def _why_not(
     return ModelNotFound(
         f"The model {model!r} does not exist here. GET /v1/models lists those that do.",
         param="model",
+    )
+
+
+def _not_now(model: str, here: list[ModelEntry]) -> HelexaError:
+    """Why nodes that list a model do not serve it.
+
+    Args:
+        here: Its entries on the nodes that could.
+    """
+    if any(entry.status == "recovering" for entry in here):
+        return ModelRecovering(
+            f"The model {model!r} is being restarted after a failure.", retry_after_s=RECOVERY_S
+        )
+    for entry in here:
+        if entry.status == "loaded" and not entry.servable.ok:
+            return _unservable(model, entry.servable.reason, entry.servable.detail)
+    for entry in here:
+        if entry.status == "failed":
+            detail = entry.servable.detail or "the node gives no reason"
+            return ServiceUnavailable(
+                f"The model {model!r} could not be loaded: {detail}.", retry_after_s=RECOVERY_S
+            )
+    return ServiceUnavailable(
+        f"No node can serve {model!r} at the moment; the ones that have it do not answer, "
+        "are draining, or are unloading it.",
+        retry_after_s=SOON_S,
     )
 
 

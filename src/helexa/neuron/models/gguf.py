@@ -23,7 +23,7 @@ from pathlib import Path
 
 import msgspec
 
-from helexa.core.errors import ServiceUnavailable
+from helexa.core.errors import ServiceUnavailable, UnsupportedOperation
 from helexa.neuron.models.cursor import Cursor, OutOfBytesError
 from helexa.neuron.models.ggml import TYPES
 
@@ -43,13 +43,11 @@ _STRING, _ARRAY = 8, 9
 _SHARD = re.compile(r"^(?P<stem>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})\.gguf$")
 
 
-class BadModelFile(ServiceUnavailable):
+class BadModelFile(UnsupportedOperation):
     """A model's file cannot be used as it is; loading again will not help until it is replaced."""
 
-    lasting = True
 
-
-class PartialModelFile(BadModelFile):
+class PartialModelFile(ServiceUnavailable, BadModelFile):
     """A part of a model is not there: it may be on its way, copied by somebody else."""
 
     lasting = False
