@@ -88,7 +88,8 @@ async def serving(
 ) -> AsyncIterator[Listener]:
     loop = asyncio.get_running_loop()
     wheel = wheel or Wheel(loop, 0.01)
-    listener = Listener(app, wheel, loop, limits or Limits(), tls, multiplexed=multiplexed)
+    may = (lambda _headers: True) if multiplexed else None
+    listener = Listener(app, wheel, loop, limits or Limits(), tls, multiplexed=may)
     await listener.start(HOST, 0)
     try:
         yield listener

@@ -12,12 +12,17 @@ from tests.relay.rig import HOST, Echo, Raw, serving, until
 from helexa.relay.attempt import Attempt, Deadlines
 from helexa.relay.listener import Listener
 from helexa.relay.pool import Origin, UpstreamPool
-from helexa.relay.server import App
+from helexa.relay.reply import Reply
+from helexa.relay.server import App, ServerProtocol
 from helexa.relay.trunk import Trunk
 from helexa.relay.upstream import Failure
 from helexa.relay.wheel import Wheel
 
 pytestmark = pytest.mark.anyio
+
+
+def connection_of(reply: Reply) -> ServerProtocol:
+    return reply._protocol
 
 
 class Way:
@@ -139,13 +144,13 @@ async def test_a_reader_that_is_slow_holds_its_own_channel_only() -> None:
         await until(lambda: flow == [True])
         reply.write(b"data: two\n\n")
         assert reply.slow
-        assert reply.unsent > 0
+        assert connection_of(reply).unsent > 0
         assert (await way.ask("/big/3000000")).bytes_in == 3_000_000
         before = slow.bytes_in
         slow.pause(False)
         await until(lambda: flow == [True, False])
         await until(lambda: slow.bytes_in > before)
-        assert not reply.unsent
+        assert not connection_of(reply).unsent
         slow.drop()
 
 

@@ -213,6 +213,8 @@ def _node(node: dict[str, Any], glyphs: Any) -> list[str]:
         facts.append(f"{node['strikes']} polls missed")
     if node.get("socket"):
         facts.append("over its Unix socket")
+    if node.get("multiplexed"):
+        facts.append("over one connection")
     if node.get("origin") == "admin":
         facts.append("added by the administration")
     under_way = node.get("under_way")

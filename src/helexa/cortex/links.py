@@ -23,7 +23,7 @@ class NodeLink:
         trust: Header lines with the fleet secret and our name, complete.
     """
 
-    __slots__ = ("_channels", "_prefix", "_trust", "name", "pool", "trunk")
+    __slots__ = ("_channels", "_prefix", "_trunk", "_trust", "name", "pool")
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class NodeLink:
     ) -> None:
         self.name = name
         self.pool = pool
-        self.trunk = trunk
+        self._trunk = trunk
         self._channels = channels
         self._prefix = prefix.rstrip("/").encode()
         self._trust = trust
@@ -47,13 +47,28 @@ class NodeLink:
         Args:
             small: Neither it nor its answer would keep others waiting that share a connection.
         """
-        return self._channels if small and self.trunk.up() else self.pool
+        return self._channels if small and self._trunk.up() else self.pool
+
+    @property
+    def multiplexed(self) -> bool:
+        """Requests share one connection."""
+        return self._trunk.open
+
+    def offered(self, multiplex: bool) -> None:
+        """The node has said whether it takes many requests over one connection.
+
+        Where a proxy serves it under a path of its own, it would not know its own paths there.
+        """
+        if self._trunk.outdated():
+            self._channels.renew()
+            self._trunk.renew()
+        self._trunk.offered(multiplex and not self._prefix)
 
     def close(self) -> None:
         """Let go of what is idle; what runs goes on."""
         self.pool.close()
         self._channels.close()
-        self.trunk.close()
+        self._trunk.close()
 
     def head(self, path: bytes, size: int, request_id: str, attempt: int, lines: bytes) -> bytes:
         """Request line and headers, with the blank line.
@@ -115,7 +130,9 @@ class Links:
             delay_acks=True,
         )
         lines = f"host: {origin.authority}\r\n".encode() + self._trust
-        trunk = Trunk(pool.dial, lines, self._wheel, self._loop, said=said)
+        trunk = Trunk(
+            pool.dial, lines, self._wheel, self._loop, said=said, route=lambda: pool.shortcut
+        )
         channels = UpstreamPool(
             origin, self._wheel, self._loop, connect_secs=self._connect_secs, dial=trunk.dial
         )

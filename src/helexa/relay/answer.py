@@ -56,7 +56,7 @@ class Answer:
         "_headers",
         "_loop",
         "_slow_at",
-        "_unsent",
+        "_standing",
         "_wheel",
         "last",
         "relaying",
@@ -74,7 +74,7 @@ class Answer:
         self._headers = form.headers
         self.last = loop.time()
         self._slow_at = 0.0
-        self._unsent = 0
+        self._standing = (0, 0)
 
     @property
     def committed(self) -> bool:
@@ -136,10 +136,10 @@ class Answer:
 
     def _ask_slow(self, now: float) -> float | None:
         """A client that reads slowly is waited for; one that takes nothing is cut off."""
-        unsent = self.reply.unsent
-        if not self._slow_at or unsent != self._unsent:
+        standing = self.reply.standing
+        if not self._slow_at or standing != self._standing:
             self._slow_at = now
-            self._unsent = unsent
+            self._standing = standing
         elif now - self._slow_at >= self._form.stall_secs:
             self.reply.drop()
             return None

@@ -17,8 +17,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from helexa.relay.multiplex import Multiplex
 
-CLOSE, ABORT, HOLD, GO = 1, 2, 3, 4
+CLOSE, ABORT, HOLD, GO, OPEN = 1, 2, 3, 4, 5
 """What is said of a channel beside its bytes; see ``multiplex``."""
+
+
+def _dropped(_data: bytes) -> None:
+    """Nobody reads a channel any more that has been closed here."""
 
 
 class Channel(asyncio.Transport):
@@ -75,25 +79,28 @@ class Channel(asyncio.Transport):
         if not self._closing:
             self._closing = True
             self._direct = False
+            self._multiplex.direct(self._number, _dropped)
+            if self._got:
+                self._got.clear()
             if not self._kept:
                 self._leave(CLOSE)
+        elif self._gone:
+            self._lose_soon()  # what waits to be read is not wanted any more
 
     def abort(self) -> None:
         self._kept.clear()
-        if self._got:
-            self._got.clear()
-        if not self._gone:
+        if self._gone:
+            self._lose_soon()
+        else:
             self._closing = True
             self._direct = False
             self._leave(ABORT)
-        elif self._protocol is not None:
-            self._multiplex.loop.call_soon(self._lose)
 
     def is_closing(self) -> bool:
         return self._closing
 
     def pause_reading(self) -> None:
-        if self._reading and not self._gone:
+        if self._reading and not self._closing:
             self._reading = False
             if self._got is None:
                 self._got = deque()
@@ -103,7 +110,7 @@ class Channel(asyncio.Transport):
     def resume_reading(self) -> None:
         if not self._reading:
             self._reading = True
-            if not self._gone:
+            if not self._closing:
                 self._multiplex.tell(self._number, GO)
             self._multiplex.loop.call_soon(self._catch_up)
 
@@ -164,6 +171,11 @@ class Channel(asyncio.Transport):
         self._gone = True
         self._multiplex.forget(self._number)
         self._multiplex.tell(self._number, kind)
+        self._lose_soon()
+
+    def _lose_soon(self) -> None:
+        if self._got:
+            self._got.clear()
         self._multiplex.loop.call_soon(self._lose)
 
     def _lose(self) -> None:
@@ -176,12 +188,15 @@ class Channel(asyncio.Transport):
         got = self._got
         if got is None:
             return
-        while got and self._reading and self._protocol is not None:
-            self._protocol.data_received(got.popleft())
+        try:
+            while got and self._reading:
+                self._protocol.data_received(got.popleft())
+        except Exception as error:  # noqa: BLE001  # as one that raises when it comes by itself
+            self._multiplex.raised(self, error)
         if got or not self._reading:
             return
         self._got = None
         if self._gone:
             self._lose()
-        else:
+        elif not self._closing:
             self._multiplex.direct(self._number, self._protocol.data_received)

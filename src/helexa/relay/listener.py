@@ -9,7 +9,7 @@ from typing import Any
 
 from helexa.relay.http1 import Limits
 from helexa.relay.outbox import Outbox
-from helexa.relay.server import App, Connections
+from helexa.relay.server import App, Connections, MayMultiplex
 from helexa.relay.unix import bound_unix
 from helexa.relay.vanished import probe_idle
 from helexa.relay.wheel import Wheel
@@ -79,7 +79,7 @@ class Listener:
         tls: Tls | None = None,
         outbox: Outbox | None = None,
         *,
-        multiplexed: bool = False,
+        multiplexed: MayMultiplex | None = None,
     ) -> None:
         self.connections = Connections(app, wheel, loop, limits, outbox, multiplexed=multiplexed)
         self.tls = tls

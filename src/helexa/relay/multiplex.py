@@ -12,22 +12,26 @@ for ``Channel`` is a transport.
                           ◀── 101 Switching Protocols
     frame: channel (u32), size of the payload << 3 | kind (u32), payload; little-endian
 
+    OPEN          a channel begins
     PIECE         bytes, as they would stand on a connection of their own
     CLOSE, ABORT  the channel has ended, well or not; what still comes for it is dropped
     HOLD, GO      whoever reads the channel is slow, or has caught up
 
-The side that asked numbers the channels, upwards; a number beyond all others begins one. Nothing
-waits longer than the turn of the loop in which it was written.
+The side that asked opens the channels and numbers them, upwards; a number is never used again.
+Nothing waits longer than the turn of the loop in which it was written.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from math import inf
 from struct import Struct
 from typing import Any, TypeVar
 
-from helexa.relay.channel import CLOSE, GO, HOLD, Channel
+from helexa.relay.channel import ABORT, CLOSE, GO, HOLD, OPEN, Channel
+from helexa.relay.vanished import lost
+from helexa.relay.wheel import Wheel
 
 VERSION = 1
 PATH = b"/multiplex"
@@ -43,14 +47,12 @@ MOST = 65_536
 
 _HEAD = FRAME.size
 _HIGH_WATER = 1 << 20  # bytes that the kernel has not taken; beyond, every channel has to wait
+_MOST_CHANNELS = 16_384  # twice what a pool of ours has; more is nobody of ours
+_LOOK_SECS = 5.0
 _LAST = 2**32 - 1
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 Receive = Callable[[bytes], object]
-
-
-def _nobody(_data: bytes) -> None:
-    """What comes for a channel that has ended."""
 
 
 class Multiplex(asyncio.Protocol):
@@ -81,6 +83,11 @@ class Multiplex(asyncio.Protocol):
         self._out: list[bytes] = []
         self._rest = b""
         self._closing = False
+        self._lost = False
+        self._lost_secs = self._stall_secs = inf
+        self._written = 0  # bytes, ever
+        self._taken = 0  # of those, by the kernel
+        self._moved = 0.0
 
     def __len__(self) -> int:
         """Channels that are open."""
@@ -110,12 +117,17 @@ class Multiplex(asyncio.Protocol):
         if not self.usable:
             raise ConnectionAbortedError("the multiplexed connection is gone")
         self._last += 1
+        self.tell(self._last, OPEN)  # now: another one may have something to say before it
         return self._begin(self._last, protocol())
 
     def _begin(self, number: int, protocol: P) -> P:
         channel = self._channels[number] = Channel(self, number)
         self._receivers[number] = protocol.data_received  # type: ignore[attr-defined]
-        channel.begin(protocol)
+        try:
+            channel.begin(protocol)
+        except BaseException:
+            channel.abort()
+            raise
         return protocol
 
     def close(self) -> None:
@@ -128,6 +140,35 @@ class Multiplex(asyncio.Protocol):
         self._closing = True
         self._transport.abort()
 
+    def guard(self, wheel: Wheel, lost_secs: float, stall_secs: float) -> None:
+        """Have it given up when nobody is there any more to say that it has ended.
+
+        Args:
+            lost_secs: So long what was sent may stay unacknowledged ...
+            stall_secs: ... and what was written untaken by the other side.
+        """
+        self._lost_secs, self._stall_secs = lost_secs, stall_secs
+        self._moved = self.loop.time()
+        wheel.watch(self._moved + self._step, self)
+
+    @property
+    def _step(self) -> float:
+        return min(_LOOK_SECS, self._lost_secs / 4, self._stall_secs / 4)
+
+    def watch(self, now: float) -> float | None:
+        """Whether the other side is there and reads; called by the wheel."""
+        if self._lost:
+            return None
+        waits = self._transport.get_write_buffer_size()
+        taken = self._written - waits
+        if not waits or taken != self._taken:
+            self._taken, self._moved = taken, now
+        stalled = now - self._moved >= self._stall_secs
+        if stalled or lost(self.extra_info("socket"), self._lost_secs):
+            self.abort()
+            return None
+        return now + self._step
+
     def _close_if_idle(self) -> None:
         if self._closing and not self._channels and self._transport is not None:
             self._flush()
@@ -138,6 +179,8 @@ class Multiplex(asyncio.Protocol):
     def put(self, number: int, data: bytes) -> None:
         """A piece of a channel; leaves at the end of the loop's turn."""
         out, size = self._out, len(data)
+        if not size:
+            return
         if not out:
             self.loop.call_soon(self._flush)
         if size <= MOST:
@@ -169,7 +212,9 @@ class Multiplex(asyncio.Protocol):
     def _flush(self) -> None:
         out, self._out = self._out, []
         if out and not self._transport.is_closing():
-            self._transport.write(b"".join(out))
+            data = b"".join(out)
+            self._written += len(data)
+            self._transport.write(data)
 
     # ── asyncio.Protocol ────────────────────────────────────────────────────────────────────
 
@@ -206,34 +251,45 @@ class Multiplex(asyncio.Protocol):
     def _hand_out(self, pieces: dict[int, bytes]) -> None:
         receivers = self._receivers
         for number, piece in pieces.items():
-            receive = receivers.get(number) or self._new(number)
+            receive = receivers.get(number)
+            if receive is None:
+                continue  # it has ended here, which the other side has not heard yet
             try:
                 receive(piece)
             except Exception as error:  # noqa: BLE001  # its bug must not end the others
-                self._raised(number, error)
-
-    def _new(self, number: int) -> Receive:
-        """Who gets the first piece of a channel that is not known."""
-        if number <= self._last or self._accept is None:
-            return _nobody
-        self._last = number
-        self._begin(number, self._accept())
-        return self._receivers.get(number, _nobody)
+                self.raised(self._channels.get(number), error)
 
     def _told(self, number: int, kind: int) -> None:
         channel = self._channels.get(number)
-        if channel is None:
-            return
-        if kind in {HOLD, GO}:
-            channel.hold(kind == HOLD)
-        else:
-            self.forget(number)
-            channel.ended(None if kind == CLOSE else ConnectionResetError("reset by the peer"))
+        try:
+            if kind == OPEN:
+                self._opened(number)
+            elif kind > OPEN:
+                self.abort()  # no frame of ours
+            elif channel is None:
+                pass
+            elif kind in {HOLD, GO}:
+                channel.hold(kind == HOLD)
+            else:
+                self.forget(number)
+                channel.ended(None if kind == CLOSE else ConnectionResetError("reset by the peer"))
+        except Exception as error:  # noqa: BLE001  # as above
+            self.raised(channel, error)
 
-    def _raised(self, number: int, error: Exception) -> None:
+    def _opened(self, number: int) -> None:
+        if number <= self._last or self._accept is None or len(self) >= _MOST_CHANNELS:
+            self.abort()  # no frame of ours
+            return
+        self._last = number
+        if self._closing:
+            self.tell(number, ABORT)
+        else:
+            self._begin(number, self._accept())
+
+    def raised(self, channel: Channel | None, error: Exception) -> None:
+        """A channel's protocol has a bug: that is the channel's end, and no other's."""
         context = {"message": "a channel's protocol raised", "exception": error}
         self.loop.call_exception_handler(context)
-        channel = self._channels.get(number)
         if channel is not None:
             channel.abort()
 
@@ -245,14 +301,19 @@ class Multiplex(asyncio.Protocol):
 
     def _fill(self, full: bool) -> None:
         self.full = full
-        for channel in list(self._channels.values()):
-            channel.fill(full)
+        self._tell_all(lambda channel: channel.fill(full))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._closing = True
+        self._closing = self._lost = True
         self._on_lost(self)
-        channels, self._channels = self._channels, {}
-        self._receivers.clear()
         error = exc or ConnectionResetError("the multiplexed connection has ended")
-        for channel in channels.values():
-            channel.ended(error)
+        self._tell_all(lambda channel: channel.ended(error))
+        self._channels.clear()
+        self._receivers.clear()
+
+    def _tell_all(self, tell: Callable[[Channel], object]) -> None:
+        for channel in list(self._channels.values()):
+            try:
+                tell(channel)
+            except Exception as error:  # noqa: BLE001  # as above
+                self.raised(channel, error)

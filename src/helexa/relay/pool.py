@@ -125,9 +125,13 @@ class UpstreamPool:
         """
         if path != self.shortcut:
             self.shortcut, self._shortcut_lost = path, lost
-            self._outdated |= self._busy
-            while self._idle:
-                self._close_oldest()
+            self.renew()
+
+    def renew(self) -> None:
+        """Use no connection again that there is now; what is under way goes on."""
+        self._outdated |= self._busy
+        while self._idle:
+            self._close_oldest()
 
     def take_idle(self) -> UpstreamConnection | None:
         """A kept connection, or None; never waits."""

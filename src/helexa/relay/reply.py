@@ -72,9 +72,9 @@ class Reply:
         self.on_flow: Callable[[bool], object] | None = None
 
     @property
-    def unsent(self) -> int:
-        """Bytes that the client has not taken yet."""
-        return 0 if self.gone else self._protocol.unsent
+    def standing(self) -> tuple[int, int]:
+        """Another value after everything that a slow client takes."""
+        return (0, 0) if self.gone else self._protocol.standing
 
     @property
     def slow(self) -> bool:

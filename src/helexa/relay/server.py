@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from helexa.relay.http1 import BadRequest, DateHeader, Limits
@@ -32,6 +32,8 @@ from helexa.relay.wheel import Wheel
 
 Handler = Callable[[Request, Reply], None]
 """Takes a request and sees to it that the reply ends, now or later."""
+
+MayMultiplex = Callable[[Mapping[bytes, bytes]], bool]
 
 _LINGER_SECS = 2.0  # a refused client gets this long to read why, while its bytes are thrown away
 _QUEUED_BYTES = 1 << 20  # bodies that wait behind an answer; more are not read
@@ -52,7 +54,8 @@ class Connections:
     """Everything the connections of one listener share, and the set of those that are open.
 
     Args:
-        multiplexed: Whoever asks may bring many connections over one; see ``multiplex``.
+        multiplexed: Whether somebody may bring many connections over one (see ``multiplex``), by
+            the headers with which they ask; None is nobody.
     """
 
     def __init__(
@@ -63,7 +66,7 @@ class Connections:
         limits: Limits,
         outbox: Outbox | None = None,
         *,
-        multiplexed: bool = False,
+        multiplexed: MayMultiplex | None = None,
     ) -> None:
         self.app = app
         self.outbox = outbox
@@ -95,15 +98,21 @@ class Connections:
         for multiplex in list(self._multiplexes):
             multiplex.close()
 
-    def switch(self, transport: asyncio.Transport, url: bytes, token: bytes | None) -> bool:
+    def switch(
+        self, transport: asyncio.Transport, url: bytes, headers: Mapping[bytes, bytes]
+    ) -> bool:
         """Let a connection carry many from now on, if that is what was asked for."""
-        if not self._multiplexed or self.draining or url != PATH or token != TOKEN:
+        may, limits = self._multiplexed, self.limits
+        if may is None or self.draining or url != PATH or headers.get(b"upgrade") != TOKEN:
+            return False
+        if not may(headers):
             return False
         multiplex = Multiplex(self.loop, self.protocol, self._multiplexes.discard)
         self._multiplexes.add(multiplex)
         transport.write(SWITCHING)
         transport.set_protocol(multiplex)
         multiplex.connection_made(transport)
+        multiplex.guard(self.wheel, limits.lost_secs, limits.stall_secs)
         return True
 
 
@@ -121,9 +130,10 @@ class ServerProtocol(RequestReader):
         "_queue",
         "_reading",
         "_shared",
+        "_standing",
         "_transport",
-        "_unsent",
         "_write",
+        "pauses",
         "write_paused",
     )
 
@@ -139,8 +149,9 @@ class ServerProtocol(RequestReader):
         self._reading = True
         self._lost = False
         self._linger_until = 0.0
-        self._unsent = 0
+        self._standing = (0, 0)
         self._moved = 0.0
+        self.pauses = 0
         self.write_paused = False
 
     @property
@@ -153,6 +164,11 @@ class ServerProtocol(RequestReader):
         """Bytes that the client has not taken yet."""
         size: int = self._transport.get_write_buffer_size()
         return size
+
+    @property
+    def standing(self) -> tuple[int, int]:
+        """Another value after everything that the client takes."""
+        return self.unsent, self.pauses
 
     def _unbox(self) -> None:
         """What was posted leaves before anything else is done with the connection."""
@@ -200,6 +216,7 @@ class ServerProtocol(RequestReader):
 
     def pause_writing(self) -> None:
         self.write_paused = True
+        self.pauses += 1
         if self._active is not None:
             self._active.flow(True)
 
@@ -221,7 +238,7 @@ class ServerProtocol(RequestReader):
         elif self.closing:
             pass  # what is written still has to be taken
         elif self.busy:
-            if not self._reading and closed(self._socket):
+            if not self._reading and (self._transport.is_closing() or closed(self._socket)):
                 self.abort()  # its end is behind bytes that we do not read
         elif now >= self._due():
             if self._stage == IDLE:
@@ -245,10 +262,10 @@ class ServerProtocol(RequestReader):
 
         Only looked at while nothing is being added, so that a smaller rest means progress.
         """
-        unsent = self.unsent
+        standing = self.standing
         adding = self._active is not None and not self.write_paused
-        if not unsent or adding or unsent != self._unsent:
-            self._unsent = unsent
+        if not standing[0] or adding or standing != self._standing:
+            self._standing = standing
             self._moved = now
             return False
         return now - self._moved >= self._limits.stall_secs
@@ -315,11 +332,13 @@ class ServerProtocol(RequestReader):
 
     def _switch(self, rest: memoryview) -> bool:
         """Give the connection away, unless something is still to be done with it."""
-        if self.busy or len(rest):
+        parser = self._parser
+        if self.busy or len(rest) or self._body:
+            return False
+        if parser.get_method() != b"GET" or parser.get_http_version() != "1.1":
             return False
         self._unbox()
-        token = self._headers.get(b"upgrade")
-        if not self._shared.switch(self._transport, self._url, token):
+        if not self._shared.switch(self._transport, self._url, self._headers):
             return False
         self._shared.open.discard(self)
         self._lost = self.closing = True

@@ -7,12 +7,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from helexa.relay.multiplex import PATH, TOKEN, Multiplex, P
-from helexa.relay.vanished import lost
 from helexa.relay.wheel import Wheel
 
 _OPEN_SECS = 3.0
-_AGAIN_SECS = 2.0  # after a try that failed
-_LOOK_SECS = 5.0
+_AGAIN_SECS = 2.0  # after a try that failed; twice as long after each further one ...
+_SELDOM_SECS = 60.0  # ... up to this
 _MOST_HEAD = 16_384  # of the answer to the request to switch
 
 
@@ -45,9 +44,10 @@ class _Asking(asyncio.Protocol):
         head, blank, rest = self._got.partition(b"\r\n\r\n")
         if self.answer.done() or (not blank and len(head) <= _MOST_HEAD):
             return
-        if rest or not head.startswith(b"HTTP/1.1 101 "):  # who is asked never begins
-            words = head.partition(b"\r\n")[0][:80].decode("latin-1")
-            self.answer.set_exception(Refused(words))
+        # Whoever speaks it names it, and never begins.
+        if rest or not head.startswith(b"HTTP/1.1 101 ") or TOKEN not in head.lower():
+            words = head.partition(b"\n")[0].strip()[:80].decode("ascii", "backslashreplace")
+            self.answer.set_exception(Refused(f"the answer was {words!r}"))
             self._transport.abort()
             return
         multiplex = Multiplex(self._loop)
@@ -58,6 +58,7 @@ class _Asking(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.answer.done():
             self.answer.set_exception(exc or ConnectionResetError("closed without an answer"))
+            self.answer.exception()  # nobody may wait for it any more
 
     def give_up(self) -> None:
         """Nobody waits for the answer any more."""
@@ -89,6 +90,8 @@ async def _connect(
         if asking is not None:
             asking.give_up()
         raise
+    finally:
+        del asking  # an error would hold it, and is held by it: a cycle
 
 
 class Trunk:
@@ -97,12 +100,14 @@ class Trunk:
     Args:
         dial: Connects to the node.
         headers: Header lines of the request for it, complete.
-        lost_secs: So long what was sent may stay unacknowledged.
+        lost_secs: So long what was sent may stay unacknowledged, ...
+        stall_secs: ... and untaken by a node that is there.
         said: Told in words when it opens and when it cannot be used.
+        route: Where ``dial`` leads to at the moment; see ``outdated``.
     """
 
     __slots__ = (
-        "__weakref__",
+        "_again",
         "_dial",
         "_due",
         "_headers",
@@ -111,7 +116,11 @@ class Trunk:
         "_multiplex",
         "_offered",
         "_opening",
+        "_route",
         "_said",
+        "_stall_secs",
+        "_taken",
+        "_trouble",
         "_wheel",
     )
 
@@ -121,30 +130,49 @@ class Trunk:
         headers: bytes,
         wheel: Wheel,
         loop: asyncio.AbstractEventLoop,
+        *,
         lost_secs: float = 30.0,
+        stall_secs: float = 300.0,
         said: Callable[[str], object] = lambda _what: None,
+        route: Callable[[], object] = lambda: None,
     ) -> None:
         self._dial = dial
         self._headers = headers
         self._wheel = wheel
         self._loop = loop
         self._lost_secs = lost_secs
+        self._stall_secs = stall_secs
         self._said = said
+        self._route = route
+        self._taken: object = None  # the route of what is open
         self._offered = False
         self._multiplex: Multiplex | None = None
         self._opening: asyncio.Task[None] | None = None
         self._due = 0.0
+        self._again = _AGAIN_SECS
+        self._trouble = ""  # what was said of the last try
+
+    @property
+    def open(self) -> bool:
+        """Channels can be had."""
+        return self._multiplex is not None and self._multiplex.usable
 
     def offered(self, offered: bool) -> None:
-        """The node has said whether it takes one."""
+        """The node has said whether it takes one; then it is opened."""
         self._offered = offered
         self._due = 0.0
+        self._again = _AGAIN_SECS
+        self.up()
+
+    def outdated(self) -> bool:
+        """It is open, and would lead another way if it were opened now."""
+        return self.open and self._taken != self._route()
 
     def up(self) -> bool:
-        """Whether it is open; else it is opened meanwhile, if the node takes one."""
+        """Whether it is open and takes more; else it is opened meanwhile, if the node takes one."""
         multiplex = self._multiplex
         if multiplex is not None and multiplex.usable:
-            return True
+            return not multiplex.full
         if self._offered and self._opening is None and self._loop.time() >= self._due:
             self._opening = self._loop.create_task(self._open())
         return False
@@ -160,35 +188,40 @@ class Trunk:
             return multiplex.channel(protocol)
         return await self._dial(protocol)
 
-    def close(self) -> None:
-        """Begin no more channels; those that are open go on."""
-        self._offered = False
-        if self._opening is not None:
-            self._opening.cancel()
+    def renew(self) -> None:
+        """Begin no more channels on the one that is open; those that it has go on."""
         if self._multiplex is not None:
             self._multiplex.close()
 
+    def close(self) -> None:
+        """Begin no more channels at all; those that are open go on."""
+        self._offered = False
+        if self._opening is not None:
+            self._opening.cancel()
+        self.renew()
+
     async def _open(self) -> None:
         try:
-            self._multiplex = await _connect(self._dial, self._headers, self._loop, _OPEN_SECS)
+            multiplex = await _connect(self._dial, self._headers, self._loop, _OPEN_SECS)
         except Refused as error:
             self._offered = False
-            self._said(f"each request has a connection of its own: {error}")
-        except (OSError, UnicodeError) as error:  # TimeoutError is one
-            self._due = self._loop.time() + _AGAIN_SECS
-            self._said(f"no multiplexed connection: {error}")
+            self._fail(f"each request has a connection of its own: {error}")
+        except TimeoutError:
+            self._fail(f"no multiplexed connection: no answer in {_OPEN_SECS:g} s")
+        except (OSError, UnicodeError) as error:
+            self._fail(f"no multiplexed connection: {error}")
         else:
+            self.renew()  # one that has run out of numbers
+            self._multiplex, self._taken = multiplex, self._route()
+            multiplex.guard(self._wheel, self._lost_secs, self._stall_secs)
+            self._again, self._trouble = _AGAIN_SECS, ""
             self._said("requests share one connection")
-            self._wheel.watch(self._loop.time() + _LOOK_SECS, self)
         finally:
             self._opening = None
 
-    def watch(self, now: float) -> float | None:
-        """Give it up when the node is not there any more and has not said so."""
-        multiplex = self._multiplex
-        if multiplex is None or not multiplex.usable:
-            return None
-        if lost(multiplex.extra_info("socket"), self._lost_secs):
-            multiplex.abort()
-            return None
-        return now + _LOOK_SECS
+    def _fail(self, what: str) -> None:
+        self._due = self._loop.time() + self._again
+        self._again = min(2 * self._again, _SELDOM_SECS)
+        if what != self._trouble:
+            self._trouble = what
+            self._said(what)

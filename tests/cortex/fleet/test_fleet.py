@@ -296,6 +296,10 @@ class SlowNode:
     def socket(self) -> str | None:
         return None
 
+    @property
+    def multiplexed(self) -> bool:
+        return False
+
     async def offered(self, discovery: Discovery) -> None:
         pass
 

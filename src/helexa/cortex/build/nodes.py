@@ -65,7 +65,7 @@ def make_roster(parts: Parts, fleet: Fleet, links: Links, changed: Callable[[], 
         link = links.add(node.name, node.endpoint, context, way)
         shortcut = Shortcut(link.pool, node.endpoint, trust.headers(), way)
         client = links.client(node.name)
-        api = HttpNode(node.endpoint, trust, context, client, shortcut, link.trunk)
+        api = HttpNode(node.endpoint, trust, context, client, shortcut, link)
         fleet.add(node.name, node.endpoint, api)
 
     def said(what: str, node: str) -> None:

@@ -15,10 +15,10 @@ from helexa.core.errors import UpstreamConnectionError
 from helexa.core.fleet import Discovery
 from helexa.core.settings import SettingsError
 from helexa.cortex.fleet.shortcut import Shortcut
+from helexa.cortex.links import NodeLink
 from helexa.cortex.settings import NeuronSettings
 from helexa.relay.client import KeptClient, request_json, stream
 from helexa.relay.multiplex import VERSION
-from helexa.relay.trunk import Trunk
 
 
 class Answer(NamedTuple):
@@ -59,6 +59,10 @@ class NodeApi(Protocol):
     def socket(self) -> str | None:
         """The Unix socket that it is asked over; None is the network."""
 
+    @property
+    def multiplexed(self) -> bool:
+        """Its requests share one connection."""
+
     async def offered(self, discovery: Discovery) -> None:
         """The node has said by which ways it can be asked; take the best of them."""
 
@@ -92,7 +96,7 @@ class HttpNode:
         tls: For ``https://``; see ``tls_of``.
         kept: Makes the calls over connections that are kept; None opens one for each.
         shortcut: Takes the node's socket where it can; None always takes the network.
-        trunk: Takes one connection for many requests where the node has that.
+        link: Takes one connection for many requests where the node has that.
     """
 
     def __init__(
@@ -102,26 +106,31 @@ class HttpNode:
         tls: ssl.SSLContext | None = None,
         kept: KeptClient | None = None,
         shortcut: Shortcut | None = None,
-        trunk: Trunk | None = None,
+        link: NodeLink | None = None,
     ) -> None:
         self._base = endpoint.rstrip("/")
         self._trust = trust
         self._tls = tls
         self._kept = kept
         self._shortcut = shortcut
-        self._trunk = trunk
+        self._link = link
 
     @property
     def socket(self) -> str | None:
         """See ``NodeApi.socket``."""
         return None if self._shortcut is None else self._shortcut.path
 
+    @property
+    def multiplexed(self) -> bool:
+        """See ``NodeApi.multiplexed``."""
+        return self._link is not None and self._link.multiplexed
+
     async def offered(self, discovery: Discovery) -> None:
         """See ``NodeApi.offered``."""
         if self._shortcut is not None:
             await self._shortcut.offered(discovery.socket)
-        if self._trunk is not None:
-            self._trunk.offered(discovery.multiplex == VERSION)
+        if self._link is not None:
+            self._link.offered(discovery.multiplex == VERSION)
 
     async def get(self, path: str, timeout_s: float) -> Answer:
         """See ``NodeApi.get``."""

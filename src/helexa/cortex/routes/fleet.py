@@ -113,6 +113,7 @@ class FleetRoutes:
             "leases": deps.leases.open(node.name),
             "origin": deps.roster.origin(node.name),
             "socket": None if api is None else api.socket,
+            "multiplexed": api is not None and api.multiplexed,
             "under_way": view.under_way(deps.residency, node.name),
             "models": {name: self._model(node, state) for name, state in node.models.items()},
         }

@@ -129,7 +129,8 @@ async def run(settings: NeuronSettings, *, announce: Announce) -> None:
     desk = make_desk(node, parts, log)
     app, bridge = serve_app(node, parts, desk)
     limits = Limits(body_bytes=settings.max_body_mb << 20)
-    listener = Listener(app, parts.wheel, parts.loop, limits, multiplexed=settings.multiplex)
+    may = app.may_multiplex if settings.multiplex else None
+    listener = Listener(app, parts.wheel, parts.loop, limits, multiplexed=may)
     await listener.start(bind_host(settings, parts.secret), settings.port)
     await warn_of(parts, listener.host, log)
     node.url = settings.url or listener.url

@@ -7,7 +7,7 @@ management app. The fleet secret is checked here, once, for both.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from helexa.core.errors import Forbidden, HelexaError, InvalidApiKey
 from helexa.core.settings import Secret
@@ -74,6 +74,10 @@ class NodeApp:
         rendered = wire.route_error(error.status, error.code, error.message, dialect)
         return rendered.lines, rendered.body
 
+    def may_multiplex(self, headers: Mapping[bytes, bytes]) -> bool:
+        """Whether somebody may bring many connections over one: only who may ask something."""
+        return self._expected is None or self._knows(headers.get(b"authorization", b""))
+
     def _infer(self, way: Way, request: Request, reply: Reply) -> None:
         try:
             caller = read_caller(request, self._desk.ids)
@@ -88,7 +92,10 @@ class NodeApp:
     def _allowed(self, request: Request) -> bool:
         if self._expected is None or (request.method == b"GET" and request.path in PUBLIC):
             return True
-        return hmac.compare_digest(request.header(b"authorization"), self._expected)
+        return self._knows(request.header(b"authorization"))
+
+    def _knows(self, authorization: bytes) -> bool:
+        return self._expected is not None and hmac.compare_digest(authorization, self._expected)
 
     def _refuse(self, reply: Reply, error: HelexaError, dialect: wire.Dialect) -> None:
         rendered = wire.render(error, dialect)
