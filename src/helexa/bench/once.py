@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 import msgspec
 
 from helexa.bench.row import Result
@@ -33,7 +35,7 @@ async def probe(
         if not survey.models:
             raise TargetDown(f"{url} lists no models; name one with --model")
         model = survey.models[0].facts.model
-    asked = Asked(target, model, cap, "probe")
+    asked = Asked(target, model, cap, "probe", uuid.uuid4().hex)
     warm = msgspec.structs.replace(asked, cap=8, seed="warm")
     timed = await target.prober.ask(warm.body(warm.prompt(32)))
     if timed.status in (400, 422):

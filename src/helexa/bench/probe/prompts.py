@@ -1,12 +1,14 @@
 """Prompts of a wanted length, the same for everyone and different every time.
 
-A prompt must not be found in a cache unless the scenario means it to be, so each begins with a
-word of its own; it must be the same for every target, so that word comes from the seed.
+A prompt must not be found in a cache unless the scenario means it to be, so each begins with
+letters of its own: targets may share an engine, and an engine may outlive the build that is
+measured. The rest is the same for every target and every build, so it comes from the seed.
 """
 
 from __future__ import annotations
 
 import random
+import string
 
 _WORDS = (
     "river", "stone", "light", "paper", "music", "garden", "window", "bridge", "summer",
@@ -26,6 +28,12 @@ def words(count: int, seed: str) -> str:
     """``count`` common words, drawn by ``seed``."""
     draw = random.Random(seed)
     return " ".join(draw.choice(_WORDS) for _ in range(max(1, count)))
+
+
+def mark(run: str) -> str:
+    """Six letters for a run: as many tokens for everyone, and hardly ever the same twice."""
+    draw = random.Random(run)
+    return " ".join(draw.choice(string.ascii_lowercase) for _ in range(6))
 
 
 def prompt(tokens: int, seed: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from helexa.bench.probe.prompts import prompt, words
+from helexa.bench.probe.prompts import mark, prompt
 from helexa.bench.probe.timed import Timed
 from helexa.bench.row import Result
 from helexa.bench.stats.summary import median, percentile
@@ -24,6 +24,7 @@ class Asked(msgspec.Struct, frozen=True):
 
     Args:
         seed: Of its prompts; equal over targets for the n-th sample of a cell.
+        run: Told apart from any other run by it.
         others: Further models of the target.
     """
 
@@ -31,6 +32,7 @@ class Asked(msgspec.Struct, frozen=True):
     model: str
     cap: int
     seed: str
+    run: str
     others: tuple[str, ...] = ()
 
     def body(self, messages: list[Message], **members: object) -> dict[str, object]:
@@ -44,14 +46,12 @@ class Asked(msgspec.Struct, frozen=True):
         }
 
     def prompt(self, tokens: int, part: str = "") -> list[Message]:
-        """One user message of about ``tokens`` tokens.
+        """One user message of about ``tokens`` tokens."""
+        return self.question(prompt(tokens, f"{self.seed}:{part}"))
 
-        Its first word is the target's own: two targets may share an engine, and none is to ride
-        on what another has just left in the cache. The rest is equal for everyone.
-        """
-        text = prompt(tokens, f"{self.seed}:{part}")
-        first = words(1, f"{self.target.name}:{self.seed}")
-        return [{"role": "user", "content": f"{first} {text}"}]
+    def question(self, text: str) -> list[Message]:
+        """One user message that no engine has met: it begins with the run's own letters."""
+        return [{"role": "user", "content": f"{mark(self.run)} {text}"}]
 
 
 class Scenario(Protocol):

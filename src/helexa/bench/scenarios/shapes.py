@@ -45,9 +45,7 @@ class Tools:
 
     async def run(self, asked: Asked) -> Result:
         """Ask for one call."""
-        body = asked.body(
-            [{"role": "user", "content": _QUESTION}], tools=[_TOOL], tool_choice="required"
-        )
+        body = asked.body(asked.question(_QUESTION), tools=[_TOOL], tool_choice="required")
         body.pop("ignore_eos", None)  # a call ends where it ends
         timed = await asked.target.prober.ask(body)
         result = single(timed, prompt_asked=0, cap=asked.cap)
@@ -69,7 +67,7 @@ class Structured:
         """Ask for one object."""
         wanted = {"name": "city", "schema": _SCHEMA, "strict": True}
         body = asked.body(
-            [{"role": "user", "content": "Name a city and how many people live there."}],
+            asked.question("Name a city and how many people live there."),
             response_format={"type": "json_schema", "json_schema": wanted},
         )
         body.pop("ignore_eos", None)

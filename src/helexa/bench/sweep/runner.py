@@ -181,7 +181,8 @@ class Sweep:
         if not await self._quiet(target):
             return None
         await self._same_build(target, one.key.build)
-        asked = self._asked(one, target)
+        key = uuid.uuid4().hex
+        asked = self._asked(one, target, key)
         await self._warm_up(one, asked)
         before = await target.device()
         started = self._now()
@@ -197,18 +198,19 @@ class Sweep:
             result=result,
             before=before,
             after=after,
-            key=uuid.uuid4().hex,
+            key=key,
         )
         await asyncio.to_thread(self._sink.add, run)
         return result
 
-    def _asked(self, one: Due, target: Target) -> Asked:
+    def _asked(self, one: Due, target: Target, key: str) -> Asked:
         return Asked(
             target=target,
             model=one.key.model,
             cap=self._settings.scenarios.max_tokens,
             # No target, no build: the n-th sample asks everyone the same.
             seed=f"{self._settings.bench.seed}:{one.key.scenario}:{one.sample}",
+            run=key,
             others=one.others,
         )
 
