@@ -137,6 +137,16 @@ def test_two_runs_are_too_few_for_any_verdict() -> None:
     assert judge([Compared(key, "answer_ms", "old", (1.0, 1.1), (9.0, 9.1))])[0].word == "unsure"
 
 
+def test_a_shift_that_few_runs_cannot_prove_is_not_called_the_same() -> None:
+    noisy = [
+        Compared(CellKey("t", "b2", "m", f"chat:{n}"), "answer_ms", "b1",
+                 (100.0, 150.0, 200.0), (60.0, 70.0, 160.0))
+        for n in (1, 2)
+    ]  # fmt: skip
+    assert [verdict.word for verdict in judge(noisy)] == ["unsure", "unsure"]
+    assert [verdict.word for verdict in judge_groups(noisy)] == ["unsure"]
+
+
 def test_a_significant_trifle_is_no_regression() -> None:
     key = CellKey("a", "new", "m", "chat:1")
     old = tuple(100 + i / 1000 for i in range(20))

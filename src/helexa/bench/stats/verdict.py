@@ -59,8 +59,8 @@ class Verdict(msgspec.Struct, frozen=True):
     """One cell's judgement.
 
     Args:
-        word: ``unsure`` is too few runs, or a shift that one cell alone cannot prove; ``broken``
-            that nothing succeeds any more where something did before.
+        word: ``unsure`` is too few runs, or a shift that they do not prove; ``broken`` that
+            nothing succeeds any more where something did before.
         change: New ÷ old − 1 of the metric as measured; + is more.
         p: Holm-adjusted, one-sided in the direction of ``word``.
         effect: Chance that a new sample is worse than an old one; 0.5 is no difference.
@@ -137,9 +137,7 @@ def _verdict(cell: Compared, slower: float, faster: float, alpha: float) -> Verd
     change = shift_ratio(cell.old, cell.new) - 1 if cell.old and cell.new else 0.0
     worse = _worse(cell, change)
     word = _word(slower, faster, worse, alpha)
-    few = min(len(cell.old), len(cell.new)) < LEAST_SAMPLES
-    leans = abs(worse) >= LEAST_SHIFT and p_greater(*_sides(cell, worse=worse > 0)) <= alpha
-    if few or (word == "same" and leans):
+    if min(len(cell.old), len(cell.new)) < LEAST_SAMPLES:
         word = "unsure"
     if cell.broken:
         word = "broken"
@@ -196,7 +194,7 @@ def _word(slower: float, faster: float, worse: float, alpha: float) -> Word:
         return "slower"
     if faster <= alpha and worse <= -LEAST_SHIFT:
         return "faster"
-    return "same"
+    return "same" if abs(worse) < LEAST_SHIFT else "unsure"  # half as fast is not the same
 
 
 def _worse(cell: Compared, change: float) -> float:
