@@ -32,6 +32,8 @@ _EVENTS = {
     "response.output_text.done": "ResponseTextDoneEvent",
     "response.function_call_arguments.delta": "ResponseFunctionCallArgumentsDeltaEvent",
     "response.function_call_arguments.done": "ResponseFunctionCallArgumentsDoneEvent",
+    "response.custom_tool_call_input.delta": "ResponseCustomToolCallInputDeltaEvent",
+    "response.custom_tool_call_input.done": "ResponseCustomToolCallInputDoneEvent",
     "response.reasoning_text.delta": "ResponseReasoningTextDeltaEvent",
     "response.reasoning_text.done": "ResponseReasoningTextDoneEvent",
     "response.reasoning_summary_part.added": "ResponseReasoningSummaryPartAddedEvent",
@@ -48,6 +50,11 @@ def check_response(value: Any) -> None:
     """A response object, by both schemas."""
     validate("Response", value)
     _strict(openresponses_types.ResponseResource, value)
+
+
+def check_published(value: Any) -> None:
+    """One payload of a Responses stream, by OpenAI's schema."""
+    validate(_EVENTS[value["type"]], value)
 
 
 def check_event(value: Any) -> None:

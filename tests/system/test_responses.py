@@ -136,6 +136,34 @@ def test_a_tools_round_trip_ends_in_an_answer(stack: Stack) -> None:
     assert replayed.usage.input_tokens == continued.usage.input_tokens
 
 
+def test_a_custom_tool_makes_its_round_trip_and_its_items_are_listed(stack: Stack) -> None:
+    tool: Any = {"type": "custom", "name": "apply_patch", "description": "Applies a patch"}
+    asked = options(tools=[tool], input="Call apply_patch with hello")
+    earlier: list[Any] = [
+        {"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi."},
+        {"type": "function_call", "call_id": "call_a", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "call_a", "output": "1"},
+    ]  # fmt: skip
+    with sdk(stack) as client:
+        with client.responses.stream(**asked, tool_choice="required") as stream:
+            said = "".join(
+                e.delta for e in stream if e.type == "response.custom_tool_call_input.delta"
+            )
+            first = stream.get_final_response()
+        [call] = first.output
+        assert call.type == "custom_tool_call"
+        assert (call.name, call.input) == ("apply_patch", said)
+        result = {"type": "custom_tool_call_output", "call_id": call.call_id, "output": "done"}
+        turns = [*earlier, call.to_dict(), result]
+        replayed = client.responses.create(**{**asked, "input": turns})
+        continued = client.responses.create(
+            **{**asked, "input": [result], "previous_response_id": first.id}
+        )
+        listed = client.responses.input_items.list(replayed.id, order="asc").data
+    assert replayed.status == continued.status == "completed"
+    assert [item.type for item in listed] == [item.get("type", "message") for item in turns]
+
+
 def test_streamed_arguments_are_those_of_the_plain_call(stack: Stack) -> None:
     asked = options(tools=[WEATHER], tool_choice={"type": "function", "name": "get_weather"})
     with sdk(stack) as client:

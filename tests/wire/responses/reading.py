@@ -12,6 +12,7 @@ _DELTAS = {
     "response.reasoning_text.delta": "reasoning",
     "response.reasoning_summary_text.delta": "reasoning",
     "response.function_call_arguments.delta": "function_call",
+    "response.custom_tool_call_input.delta": "custom_tool_call",
 }
 _ENDS = ("response.completed", "response.incomplete", "response.failed")
 
@@ -78,6 +79,8 @@ def text_of(item: dict[str, Any]) -> str:
     """What an item says."""
     if item["type"] == "function_call":
         return str(item["arguments"])
+    if item["type"] == "custom_tool_call":
+        return str(item["input"])
     return "".join(part["text"] for part in item["content"] or item["summary"])
 
 

@@ -28,6 +28,8 @@ SPACE = {
     "tools": [{"type": "function", "name": "close_agent", "parameters": {"type": "object"}}],
 }
 
+PATCH = {"type": "custom", "name": "patch", "description": "Edits files."}
+
 
 def decode(body: Any = None, **members: Any) -> ChatRequest:
     sent = {"model": "m", "input": "hi", **members} if body is None else body
@@ -94,7 +96,9 @@ def test_a_codex_session_is_read_whole() -> None:
         Message("tool", (Text("closed"),), tool_call_id="call_a"),
         Message("tool", (Text("2"),), tool_call_id="call_b"),
     )
-    assert [tool.name for tool in request.tools] == ["add", "multi_agent_v1__close_agent"]
+    assert [tool.name for tool in request.tools] == [
+        "add", "multi_agent_v1__close_agent", "apply_patch",
+    ]  # fmt: skip
     assert request.parallel_tool_calls is False
     assert request.reasoning.enabled is None
     assert request.reasoning.effort is None
@@ -169,6 +173,7 @@ def test_outputs_may_be_texts_parts_or_other_json(output: Any, text: str) -> Non
         ("none", ToolChoice("none")),
         ("required", ToolChoice("required")),
         ({"type": "function", "name": "add"}, ToolChoice("required", ("add",))),
+        ({"type": "custom", "name": "patch"}, ToolChoice("required", ("patch",))),
         ({"type": "function", "name": "close_agent", "namespace": "multi_agent_v1"},
          ToolChoice("required", ("multi_agent_v1__close_agent",))),
         ({"type": "allowed_tools", "mode": "required", "tools": [{"type": "function",
@@ -177,7 +182,19 @@ def test_outputs_may_be_texts_parts_or_other_json(output: Any, text: str) -> Non
     ],
 )  # fmt: skip
 def test_tool_choices(choice: Any, expected: ToolChoice) -> None:
-    assert decode(tools=[ADD, SPACE], tool_choice=choice).tool_choice == expected
+    assert decode(tools=[ADD, SPACE, PATCH], tool_choice=choice).tool_choice == expected
+
+
+def test_a_custom_tool_is_offered_as_a_function_of_one_text() -> None:
+    grammar = {"type": "grammar", "syntax": "lark", "definition": "start: /x+/"}
+    body = json.loads(encode_chat(decode(tools=[{**PATCH, "format": grammar}, PATCH])))
+    bound, free = (tool["function"] for tool in body["tools"])
+    assert (bound["name"], bound["description"]) == ("patch", "Edits files.")
+    text = bound["parameters"]["properties"]["input"]
+    assert (text["type"], bound["parameters"]["required"]) == ("string", ["input"])
+    assert "lark" in text["description"]
+    assert text["description"].endswith("start: /x+/")
+    assert "lark" not in free["parameters"]["properties"]["input"]["description"]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.responses_schema import check_response, need_document
+from tests.responses_schema import check_published, check_response, need_document
 from tests.wire.dialects.answers import any_answers, chat_stream, meaning
 from tests.wire.responses.reading import check_order, said, sse, validate
 
@@ -132,6 +132,51 @@ def test_a_namespaced_call_goes_back_by_its_two_names() -> None:
         ("files", "read"),
     ]
     assert b"files__read" not in stream().render(FULL)
+
+
+PATCH = {
+    "type": "custom", "name": "apply_patch", "description": "Edits files.",
+    "format": {"type": "grammar", "syntax": "lark", "definition": "start: /x+/"},
+}  # fmt: skip
+CUSTOM: list[Event] = [
+    START,
+    ToolCallBegun(0, "call_a", "apply_patch"),
+    ToolCallArguments(0, '{"input": "a\\n'),
+    ToolCallArguments(0, '\\"b\\""}'),
+    ToolCallEnded(0),
+    Finished("tool_calls", Usage(9, 24)),
+]
+
+
+def test_a_custom_tool_is_called_with_a_text() -> None:
+    payloads = render(CUSTOM, tools=[FUNCTION, PATCH])
+    assert kinds(payloads)[2:-1] == [
+        "output_item.added", "custom_tool_call_input.delta", "custom_tool_call_input.done",
+        "output_item.done",
+    ]  # fmt: skip
+    delta, done, item = payloads[3:6]
+    assert delta["delta"] == done["input"] == item["item"]["input"] == 'a\n"b"'
+    assert {p["item_id"] for p in (delta, done)} == {item["item"]["id"]}
+    final = payloads[-1]["response"]
+    assert final["output"] == [
+        {"type": "custom_tool_call", "id": "ctc_a", "status": "completed", "call_id": "call_a",
+         "name": "apply_patch", "input": 'a\n"b"'},
+    ]  # fmt: skip
+    assert final["tools"][1] == PATCH
+
+
+def test_what_a_model_writes_for_a_custom_tool_beside_its_form_stays_as_it_is() -> None:
+    cut = [*CUSTOM[:3], ToolCallEnded(0), Finished("length")]
+    item = render(cut, tools=[PATCH])[-1]["response"]["output"][0]
+    assert (item["input"], item["status"]) == ('{"input": "a\\n', "incomplete")
+
+
+def test_a_custom_tools_events_validate_against_the_published_schema() -> None:
+    need_document()
+    payloads = render(CUSTOM, tools=[FUNCTION, PATCH])
+    check_order(payloads)
+    for payload in payloads:
+        check_published(payload)
 
 
 def test_thoughts_come_as_a_summary_where_one_was_asked_for() -> None:

@@ -32,6 +32,8 @@ _PREFIXES = {
     "reasoning": "rs_",
     "function_call": "fc_",
     "function_call_output": "fco_",
+    "custom_tool_call": "ctc_",
+    "custom_tool_call_output": "ctco_",
 }
 _BITS = 128  # an id is all that whoever may read a response has to know
 
@@ -133,7 +135,7 @@ def kept(final: Json, sent: list[Json], previous: str | None, at: float) -> Kept
 
 
 def input_items(raw: bytes, found: dict[str, bytes], ids: Callable[[str], str]) -> list[Json]:
-    """The input of a request as whole items: typed, with ids, texts as parts.
+    """The input of a request as whole items: typed, with ids and states, texts as parts.
 
     Args:
         found: Items that it refers to; they stand in their places.
@@ -150,11 +152,13 @@ def _whole(item: Json, found: dict[str, bytes], ids: Callable[[str], str]) -> Js
         there: Json = msgspec.json.decode(found[item["id"]])
         return there
     out = {**item, "type": kind, "id": item.get("id") or ids(_PREFIXES.get(kind, "item_"))}
-    if kind == "message":
-        out.setdefault("status", "completed")
-        if isinstance(item.get("content"), str):
-            of = "output_text" if item.get("role") == "assistant" else "input_text"
-            out["content"] = [{"type": of, "text": item["content"]}]
+    if kind in _PREFIXES and kind != "reasoning":
+        out["status"] = item.get("status") or "completed"
+    if kind == "message" and isinstance(item.get("content"), str):
+        text = {"type": "input_text", "text": item["content"]}
+        if item.get("role") == "assistant":
+            text = {**text, "type": "output_text", "annotations": [], "logprobs": []}
+        out["content"] = [text]
     return out
 
 

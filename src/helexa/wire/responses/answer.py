@@ -133,14 +133,14 @@ def _choice(body: Body) -> Any:
     if choice is None or isinstance(choice, str):
         return choice or "auto"
     if choice.type == "allowed_tools":
-        tools = [{"type": "function", "name": tool.name} for tool in choice.tools or ()]
+        tools = [{"type": tool.type, "name": tool.name} for tool in choice.tools or ()]
         return {"type": "allowed_tools", "mode": choice.mode or "auto", "tools": tools}
-    named = {"type": "function", "name": choice.name}
+    named = {"type": choice.type, "name": choice.name}
     return named if choice.namespace is None else {**named, "namespace": choice.namespace}
 
 
 def _tool(tool: Any) -> Json | None:
-    """A function or a namespace as it was sent; what was left out is not repeated."""
+    """A tool that may be called as it was sent; what was left out is not repeated."""
     if tool.type == "namespace":
         inner = [found for found in (_tool(each) for each in tool.tools or ()) if found]
         return {
@@ -149,6 +149,9 @@ def _tool(tool: Any) -> Json | None:
             "description": tool.description or "",
             "tools": inner,
         }
+    if tool.type == "custom":
+        form = {"format": tool.format} if bytes(tool.format).strip().startswith(b"{") else {}
+        return {"type": "custom", "name": tool.name, "description": tool.description or "", **form}
     if tool.type != "function":
         return None
     raw = bytes(tool.parameters).strip()
@@ -210,6 +213,15 @@ def call_item(
         "arguments": arguments,
     }
     return item if namespace is None else {**item, "namespace": namespace}
+
+
+def custom_item(
+    item_id: str, status: str, call_id: str, name: tuple[str | None, str], text: str
+) -> Json:
+    """A call of a custom tool."""
+    item = call_item(item_id, status, call_id, name, "")
+    del item["arguments"]
+    return {**item, "type": "custom_tool_call", "input": text}
 
 
 # ── the response ────────────────────────────────────────────────────────────────────────────

@@ -46,13 +46,14 @@ class Item(msgspec.Struct):
 
 
 class ToolBody(msgspec.Struct):
-    """A tool: a function, a namespace of functions, or something hosted."""
+    """A tool: a function, a custom one, a namespace of them, or something hosted."""
 
     type: str = "function"
     name: str | None = None
     description: str | None = None
     parameters: msgspec.Raw = msgspec.Raw()
     strict: bool | None = None
+    format: msgspec.Raw = msgspec.Raw()
     tools: list[ToolBody] | None = None
 
 

@@ -30,6 +30,7 @@ from helexa.core.events import (
 )
 from helexa.wire.responses import answer
 from helexa.wire.responses.answer import Asked, Json
+from helexa.wire.responses.custom import input_of
 from helexa.wire.responses.turns import seal
 
 _encode = msgspec.json.Encoder().encode
@@ -96,7 +97,7 @@ class ResponsesStream:
             if kind is TextDelta:
                 self._say(event, out)  # type: ignore[arg-type]  # what the line above says
             elif kind is ToolCallArguments:
-                self._delta(event.fragment, b"}\n\n", out)  # type: ignore[union-attr]
+                self._argue(event.fragment, out)  # type: ignore[union-attr]
             elif kind is ReasoningDelta:
                 self._think(event.text, out)  # type: ignore[union-attr]
             else:
@@ -148,6 +149,12 @@ class ResponsesStream:
             self._begin_reasoning(out)
         self._delta(text, b"}\n\n", out)
 
+    def _argue(self, fragment: str, out: list[bytes]) -> None:
+        if self._item is not None and self._item.kind == "custom_tool_call":
+            self._item.texts.append(fragment)  # its input is known when it is whole
+        else:
+            self._delta(fragment, b"}\n\n", out)
+
     def _delta(self, text: str, tail: bytes, out: list[bytes]) -> None:
         item = self._item
         assert item is not None  # noqa: S101 - the order of events holds it
@@ -198,6 +205,11 @@ class ResponsesStream:
         item.head = self._head("response.reasoning_text.delta", item, b'"content_index":0,')
 
     def _begin_call(self, event: ToolCallBegun, out: list[bytes]) -> None:
+        if event.name in self._asked.names.custom:
+            item = self._begin("custom_tool_call", "ctc_", out)
+            item.call = event
+            self._added(item, self._custom_item(item, "in_progress", ""), out)
+            return
         item = self._begin("function_call", "fc_", out)
         item.call = event
         self._added(item, self._call_item(item, "in_progress"), out)
@@ -214,6 +226,7 @@ class ResponsesStream:
             "message": self._message_done,
             "reasoning": self._reasoning_done,
             "function_call": self._call_done,
+            "custom_tool_call": self._custom_done,
         }[item.kind](item, status, out)
         self._output.append(done)
         out.append(
@@ -253,6 +266,22 @@ class ResponsesStream:
         }
         out.append(self._event("response.function_call_arguments.done", members))
         return done
+
+    def _custom_done(self, item: _Open, status: str, out: list[bytes]) -> Json:
+        text = input_of(item.text)
+        where = {"item_id": item.item_id, "output_index": item.index}
+        if text:
+            members = {**where, "delta": text}
+            out.append(self._event("response.custom_tool_call_input.delta", members))
+        members = {**where, "input": text}
+        out.append(self._event("response.custom_tool_call_input.done", members))
+        return self._custom_item(item, status, text)
+
+    def _custom_item(self, item: _Open, status: str, text: str) -> Json:
+        call = item.call
+        assert call is not None  # noqa: S101 - set with the item
+        name = self._asked.names.shown(call.name)
+        return answer.custom_item(item.item_id, status, call.id, name, text)
 
     def _call_item(self, item: _Open, status: str) -> Json:
         call = item.call

@@ -14,9 +14,12 @@ import msgspec
 from helexa.core.chat import Tool, ToolChoice, ToolMode
 from helexa.core.errors import InvalidRequestBody, UnsupportedParameter
 from helexa.wire.responses.body import NamedTool, ToolBody, ToolChoiceBody
+from helexa.wire.responses.custom import as_function
 
 _MODES: dict[str, ToolMode] = {"auto": "auto", "none": "none", "required": "required"}
 _ABSENT = (b"", b"null")
+CALLED = ("function", "custom")
+"""Types of tools that the model calls and the client runs."""
 
 
 class Names(msgspec.Struct, frozen=True):
@@ -24,9 +27,11 @@ class Names(msgspec.Struct, frozen=True):
 
     Args:
         known: Flat name to namespace (None for a plain function) and name.
+        custom: Flat names of custom tools.
     """
 
     known: dict[str, tuple[str | None, str]]
+    custom: frozenset[str] = frozenset()
 
     def flat(self, namespace: str | None, name: str) -> str:
         """The model's name for a function; one that is not offered now is joined the same way."""
@@ -61,16 +66,21 @@ def read_tools(tools: Iterable[tuple[str, ToolBody]]) -> Offered:
     """
     kept: dict[str, Tool] = {}
     known: dict[str, tuple[str | None, str]] = {}
+    custom: set[str] = set()
     for path, tool in tools:
-        if tool.type == "function":
-            _add(kept, known, tool, None, path)
+        if tool.type in CALLED:
+            flat = _add(kept, known, tool, None, path)
+            if tool.type == "custom":
+                custom.add(flat)
         elif tool.type == "namespace":
             if not tool.name:
                 raise InvalidRequestBody(f"`{path}.name` must be a name.", param=f"{path}.name")
             for inner, function in enumerate(tool.tools or ()):
-                if function.type == "function":
-                    _add(kept, known, function, tool.name, f"{path}.tools[{inner}]")
-    return Offered(tuple(kept.values()), Names(known), tuple(kept))
+                if function.type in CALLED:
+                    flat = _add(kept, known, function, tool.name, f"{path}.tools[{inner}]")
+                    if function.type == "custom":
+                        custom.add(flat)
+    return Offered(tuple(kept.values()), Names(known, frozenset(custom)), tuple(kept))
 
 
 def _add(
@@ -79,7 +89,8 @@ def _add(
     tool: ToolBody,
     namespace: str | None,
     path: str,
-) -> None:
+) -> str:
+    """Offer a tool; its flat name."""
     if not tool.name:
         raise InvalidRequestBody(f"`{path}.name` must be a name.", param=f"{path}.name")
     raw = bytes(tool.parameters).lstrip()
@@ -91,9 +102,13 @@ def _add(
     while flat in known:  # a function of its own that is called like a namespace's
         flat += "_"
     known[flat] = (namespace, tool.name)
+    if tool.type == "custom":
+        kept[path] = as_function(flat, tool)
+        return flat
     parameters = None if raw in _ABSENT else tool.parameters
     # Here a function is strict unless it says no; it is bound only where it asks to be.
     kept[path] = Tool(flat, tool.description, parameters, tool.strict or None)
+    return flat
 
 
 def read_choice(choice: str | ToolChoiceBody | None, names: Names) -> ToolChoice | None:
@@ -129,7 +144,7 @@ def _allowed(choice: ToolChoiceBody, names: Names) -> ToolChoice:
     listed = [
         _named(tool, names, f"tool_choice.tools[{index}]")
         for index, tool in enumerate(choice.tools or ())
-        if tool.type == "function"
+        if tool.type in CALLED
     ]
     if not listed:
         return ToolChoice("none") if mode != "required" else _nothing_to_call()
@@ -137,7 +152,7 @@ def _allowed(choice: ToolChoiceBody, names: Names) -> ToolChoice:
 
 
 def _named(tool: NamedTool, names: Names, path: str) -> str:
-    if tool.type != "function":
+    if tool.type not in CALLED:
         raise UnsupportedParameter(
             f"`{path}` demands a tool of the type {tool.type[:40]!r}, which nobody here can run.",
             param=path,

@@ -23,6 +23,7 @@ from helexa.core.chat import Image, Message, Role, Text, ToolCall
 from helexa.core.errors import InvalidRequestBody, UnsupportedParameter
 from helexa.wire.places import Placed, Shown, placed
 from helexa.wire.responses.body import Item, Part
+from helexa.wire.responses.custom import as_arguments
 from helexa.wire.responses.tools import Names
 
 _ROLES: dict[str, Role] = {
@@ -152,8 +153,8 @@ def _call(item: Item, path: str, names: Names) -> ToolCall:
         if not value:
             raise InvalidRequestBody(f"`{path}.{name}` is missing.", param=f"{path}.{name}")
     arguments = item.arguments
-    if item.type == "custom_tool_call":  # of another provider's: its input is no JSON
-        arguments = {"input": item.input or ""}
+    if item.type == "custom_tool_call":
+        arguments = as_arguments(item.input or "")
     if isinstance(arguments, dict):
         arguments = msgspec.json.encode(arguments).decode()
     flat = names.flat(item.namespace, item.name or "")
