@@ -45,7 +45,8 @@ ESTIMATE, COST = 600, 150
 CAP = 10**12
 WARM_S = 1.0
 """Not measured but for the first grants: blocks grow to what a key needs."""
-NEW_KEY_S = 0.05
+NEW_KEY_S = 0.3
+"""As seldom as that each finds a batch under way, which nobody hurries on such a loop."""
 GRANT_BAR_MS = 1.0
 STARVED_BAR_MS = 50.0
 PLAIN_BAR = 4.0

@@ -24,7 +24,10 @@ EVERY_S: Final = 0.001
 """Between two turns, and before the first: a loop that rests has its answer by then."""
 
 SELDOM_S: Final = 0.004
-"""After turns in vain, each of which doubles the time to the next: the thread waits for others."""
+"""After many turns in vain: the thread waits for others."""
+
+SLOWER: Final = 1.125
+"""By so much each turn in vain puts off the next; a batch of rows takes a few of them."""
 
 TURN_S: Final = 0.0005
 """The longest that the loop stands still for a thread at its statements."""
@@ -72,5 +75,5 @@ class Handover:
         if self._waiting:
             self._over.acquire(blocking=False)  # said while nobody stood still for it
             over = self._over.acquire(timeout=TURN_S if self._working else GLANCE_S)
-            self._pause_s = EVERY_S if over else min(2 * self._pause_s, SELDOM_S)
+            self._pause_s = EVERY_S if over else min(SLOWER * self._pause_s, SELDOM_S)
             self._timer = self._loop.call_later(self._pause_s, self._turn)
