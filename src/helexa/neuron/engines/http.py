@@ -11,6 +11,18 @@ from helexa.neuron.engines.base import Address
 from helexa.relay.client import request_json
 from helexa.wire.bodies import UNREADABLE
 
+COUNTED_BYTES_PER_S = 100_000
+"""Of a prompt, at the least: a tenth of what a slow tokenizer does alone, for a busy host."""
+
+
+def counting_s(size: int, least_s: float = 10.0) -> float:
+    """How long an engine may count a prompt of ``size`` bytes (seconds); pure.
+
+    Given up too early, a prompt that is far too long would look like an engine that does not
+    answer: a client asks again then, where it should shorten its messages.
+    """
+    return least_s + size / COUNTED_BYTES_PER_S
+
 
 class Answer(msgspec.Struct, frozen=True):
     """Status and whole body."""

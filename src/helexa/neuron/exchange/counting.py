@@ -63,7 +63,7 @@ class Counting:
             asked = self._asked(model)
         else:
             asked = await asyncio.to_thread(self._asked, model)
-        return await model.engine.count_cleaned(model.address, asked, model.served)
+        return await model.count(asked)
 
     def _asked(self, model: ServedModel) -> EngineRequest:
         caller, way, body = self._caller, self._way, self._body

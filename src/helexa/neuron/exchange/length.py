@@ -30,7 +30,7 @@ async def prompt_tokens(
     if not countable or not needs_count(most, share, gate.granted, asked.longest):
         return min(most, limit), False
     try:
-        count = await model.engine.count_cleaned(model.address, asked, model.served)
+        count = await model.count(asked)
     except ContextLengthExceeded:
         model.rejected_too_long += 1
         raise

@@ -26,6 +26,10 @@ from helexa.relay.pool import UpstreamPool
 SMOOTHING = 0.3
 LEAST_DECODED = 8
 
+COUNTS_AT_ONCE = 4
+LONG_BYTES = 256 * 1024
+"""Counting a longer prompt takes the engine's host a while."""
+
 CUT_SECS = 2.0
 """How long answers that were cut may take to leave."""
 
@@ -84,6 +88,7 @@ class ServedModel:
     slots: Slots = field(init=False)
     prompt_cache_tokens: int = field(init=False)
     quiet: asyncio.Event = field(default_factory=asyncio.Event)
+    _counting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(COUNTS_AT_ONCE))
 
     def __post_init__(self) -> None:
         self.slots = Slots(self._busy_slots, asyncio.get_running_loop().time)
@@ -137,6 +142,18 @@ class ServedModel:
             more,
             len(asked.body),
         )
+
+    async def count(self, asked: EngineRequest) -> int:
+        """Exact prompt tokens of what will be sent. Of long ones only a few are counted at once:
+        it is done on the cores that the model runs on, and its time is bounded.
+
+        Raises:
+            HelexaError: The engine refuses the request.
+        """
+        if len(asked.body) < LONG_BYTES:
+            return await self.engine.count_cleaned(self.address, asked, self.served)
+        async with self._counting:
+            return await self.engine.count_cleaned(self.address, asked, self.served)
 
     async def render(self, body: bytes) -> str:
         """The prompt that the template makes of a chat request."""

@@ -13,7 +13,7 @@ from helexa.neuron.engines.base import Address, EngineRequest, Served
 from helexa.neuron.engines.compatible.errors import map_error
 from helexa.neuron.engines.compatible.habits import Habits
 from helexa.neuron.engines.compatible.stream import guess_tokens
-from helexa.neuron.engines.http import ask
+from helexa.neuron.engines.http import ask, counting_s
 from helexa.neuron.engines.request import Json
 
 _CHAT = ("model", "messages", "tools", "chat_template_kwargs", "add_generation_prompt",
@@ -37,15 +37,16 @@ async def prompt_tokens(
     vectors = "messages" not in body and prompt is None  # several inputs: no engine counts those
     if vectors or habits.tokenize is None or (prompt is not None and _whole(habits.tokenize)):
         return guess_tokens(asked.body)
+    within = counting_s(len(asked.body))
     if _whole(habits.tokenize):
-        answer = await ask(address, "POST", habits.tokenize, asked.body)
+        answer = await ask(address, "POST", habits.tokenize, asked.body, timeout_s=within)
         if answer.status != 200:
             raise _refusal(answer.status, answer.body, served)
         return int(answer.json()["input_tokens"])
     question = (
         _chat_question(body) if prompt is None else {"model": body["model"], "prompt": prompt}
     )
-    answer = await ask(address, "POST", habits.tokenize, question)
+    answer = await ask(address, "POST", habits.tokenize, question, timeout_s=within)
     if answer.status != 200:
         raise _refusal(answer.status, answer.body, served)
     return int(answer.json()["count"])

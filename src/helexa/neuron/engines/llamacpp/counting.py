@@ -18,7 +18,7 @@ import msgspec
 
 from helexa.core.errors import ContextLengthExceeded
 from helexa.neuron.engines.base import Address, EngineRequest, Served
-from helexa.neuron.engines.http import ask
+from helexa.neuron.engines.http import ask, counting_s
 from helexa.neuron.engines.llamacpp.errors import map_error
 from helexa.neuron.engines.llamacpp.planning import longest_input
 from helexa.neuron.engines.vectors import inputs_of
@@ -69,7 +69,8 @@ async def count(address: Address, asked: EngineRequest, served: Served) -> int:
         HelexaError: The engine refuses the request.
     """
     if asked.path == _CHAT:
-        within = _TEXT_S if asked.most is None else _IMAGES_S
+        least_s = _TEXT_S if asked.most is None else _IMAGES_S
+        within = counting_s(len(asked.body), least_s)
         answer = await ask(address, "POST", _CHAT + "/input_tokens", asked.body, timeout_s=within)
         if answer.status != 200:
             raise map_error(answer.status, answer.body, served)
@@ -104,7 +105,8 @@ class _Count:
         """Of one text, or of several one after the other; ``special`` adds what comes around."""
         given = {"content": text, "add_special": special}
         asked = await off_loop(self._size, msgspec.json.encode, given)
-        answer = await ask(self._address, "POST", "/tokenize", asked)
+        within = counting_s(len(asked))
+        answer = await ask(self._address, "POST", "/tokenize", asked, timeout_s=within)
         if answer.status != 200:
             raise map_error(answer.status, answer.body, self._served)
         return len((await off_loop(self._size, msgspec.json.decode, answer.body))["tokens"])
