@@ -139,9 +139,8 @@ async def latency(url: str, seconds: float) -> tuple[Load, float]:
         return load, (time.process_time() - cpu - load.spun) / load.number * 1e6
 
 
-async def starved(url: str, seconds: float) -> tuple[list[float], float]:
-    """What new keys wait for their first grant while the loop never sleeps, and for how long it
-    stands still for each (ms)."""
+async def starved(url: str, seconds: float) -> list[float]:
+    """What new keys wait for their first grant while the loop never sleeps (ms)."""
     waits: list[float] = []
 
     async def newcomers(book: Ledger) -> None:
@@ -159,12 +158,10 @@ async def starved(url: str, seconds: float) -> tuple[list[float], float]:
         load = Load(opened, seconds, turn_ms=FULL_TURN_MS, busy=1.0)
         await opened.book.learn(load.who)
         task = asyncio.ensure_future(newcomers(opened.book))
-        began, ran = time.perf_counter(), time.thread_time()
         await load.run()
-        stood = time.perf_counter() - began - (time.thread_time() - ran)
         task.cancel()
         await asyncio.wait([task])
-    return sorted(waits), stood / len(waits) * 1000
+    return sorted(waits)
 
 
 def latencies(folder: Path, url: str | None, seconds: float) -> list[report.Figure]:
@@ -184,10 +181,9 @@ def latencies(folder: Path, url: str | None, seconds: float) -> list[report.Figu
         p99 = times[int(len(times) * 0.99)]
         label = f"grant, p99, {name}"
         figures.append(report.at_most(label, p99, GRANT_BAR_MS, "ms", note))
-    waits, stood = uvloop.run(starved(f"sqlite://{folder}/starved.db", seconds))
+    waits = uvloop.run(starved(f"sqlite://{folder}/starved.db", seconds))
     label, half = "first grant of a key, SQLite, loop never idle", waits[len(waits) // 2]
-    note = f"median of {len(waits)}; longest {waits[-1]:.1f} ms; the loop stands still for "
-    note += f"{stood:.1f} ms each, if nobody else uses the machine"
+    note = f"median of {len(waits)}; longest {waits[-1]:.1f} ms"
     return [*figures, report.at_most(label, half, STARVED_BAR_MS, "ms", note)]
 
 
