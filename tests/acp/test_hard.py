@@ -99,7 +99,9 @@ async def test_what_is_no_plain_file_is_neither_read_nor_waited_for(
         _, said = await on_disk(model, tmp_path, work, ("read_file", {"path": "pipe"}))
         assert "no regular file" in said
         model.asked.clear()
-        _, said = await on_disk(model, tmp_path, work, ("grep", {"pattern": "needle"}))
+        _, said = await on_disk(
+            model, tmp_path, work, ("grep", {"pattern": "needle", "glob": "./*.{txt,md}"})
+        )
     assert said == "good.txt:1: needle"
 
 

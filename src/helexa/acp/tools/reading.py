@@ -135,7 +135,7 @@ class Grep:
         ("pattern",),
         pattern={"type": "string"},
         path={"type": "string", "description": "File or folder to look in."},
-        glob={"type": "string", "description": "Only files whose name matches, like *.py"},
+        glob={"type": "string", "description": "Only files that match, like *.py or src/**/*.py"},
     )
     kind: Kind = "search"
     reads_only = True
@@ -145,7 +145,7 @@ class Grep:
         """See ``Tool``."""
         pattern = words(arguments, "pattern")
         root = context.workspace.path(words(arguments, "path", "."))
-        only = words(arguments, "glob", "*")
+        only = files_like(words(arguments, "glob", "*"), root)
         try:
             wanted = re.compile(pattern)
         except re.error as error:
@@ -186,22 +186,58 @@ def walk(root: Path) -> Iterator[Path]:
 
 
 def _matching(root: Path, pattern: str) -> list[Path]:
-    anywhere = pattern if "/" in pattern else f"**/{pattern}"
-    wanted = re.compile(_regex(anywhere))
-    found = [p for p in walk(root) if wanted.fullmatch(p.relative_to(root).as_posix())]
-    return sorted(found, key=lambda p: -p.lstat().st_mtime)
+    wanted = files_like(pattern, root)
+    found = [p for p in walk(root) if wanted.fullmatch(_within(p, root))]
+    return sorted(found, key=_newest_first)
+
+
+def _newest_first(path: Path) -> float:
+    try:
+        return -path.lstat().st_mtime
+    except OSError:  # it has gone meanwhile
+        return 0.0
+
+
+def _within(path: Path, root: Path) -> str:
+    return path.name if path == root else path.relative_to(root).as_posix()
+
+
+def files_like(pattern: str, root: Path) -> re.Pattern[str]:
+    """A glob over paths within ``root``; a name alone is looked for in every folder.
+
+    ``*`` stays within a name, ``**`` is any folders, also none, ``{a,b}`` is either.
+    """
+    inner = pattern.removeprefix(f"{root.as_posix()}/").removeprefix("./")
+    either = [one if "/" in one else f"**/{one}" for one in _alternatives(inner)]
+    return re.compile("|".join(f"(?:{_regex(one)})" for one in either))
+
+
+def _alternatives(pattern: str) -> list[str]:
+    braces = re.search(r"\{([^{}]*,[^{}]*)\}", pattern)
+    if braces is None:
+        return [pattern]
+    before, after = pattern[: braces.start()], pattern[braces.end() :]
+    return [
+        whole
+        for word in braces.group(1).split(",")
+        for whole in _alternatives(f"{before}{word}{after}")
+    ]
 
 
 def _regex(pattern: str) -> str:
-    """A glob as a regular expression; ``**/`` is any folders, also none."""
+    """One glob as a regular expression."""
+    if pattern.endswith("**"):
+        pattern += "/*"
     parts = [fnmatch.translate(part)[:-2].replace(".*", "[^/]*") for part in pattern.split("**/")]
     return "(?:.*/)?".join(parts)
 
 
-def _hits(root: Path, wanted: re.Pattern[str], only: str) -> list[tuple[Path, int, str]]:
+def _hits(
+    root: Path, wanted: re.Pattern[str], only: re.Pattern[str]
+) -> list[tuple[Path, int, str]]:
     hits: list[tuple[Path, int, str]] = []
     for path in walk(root):
-        if not fnmatch.fnmatch(path.name, only) or path.is_symlink() or not path.is_file():
+        if not only.fullmatch(_within(path, root)) or path.is_symlink() or not path.is_file():
             continue
         hits += _hits_in(path, wanted, MOST_HITS + 1 - len(hits))
         if len(hits) > MOST_HITS:
