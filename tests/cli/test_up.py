@@ -174,6 +174,14 @@ def test_a_model_that_is_named_at_the_start_answers_under_its_name(tmp_path: Pat
         assert json.loads(answer)["choices"][0]["message"]["content"]
 
 
+def test_a_question_on_the_command_line_is_answered(up: Up) -> None:
+    helexa = (sys.executable, "-m", "helexa.cli", "ask", "--endpoint", str(up.line["url"]))
+    assert run(up, *helexa, "What is the capital of France?") == "The capital of France is Paris.\n"
+    told = json.loads(run(up, *helexa, "Count to ten.", "--json", "--max-tokens", "3"))
+    assert (told["model"], told["finish_reason"]) == ("helexa/spark", "length")
+    assert told["usage"]["completion_tokens"] == 3
+
+
 def test_a_streamed_curl_ends_with_its_terminator(up: Up) -> None:
     shown = run(up, "sh", str(ROOT / "examples" / "curl" / "stream.sh"))
     events = [line for line in shown.splitlines() if line.startswith("data: ")]

@@ -12,6 +12,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("helexa.cli.up:up_command", "Gateway, node and built-in model on this machine."),
     "cortex": ("helexa.cli.cortex:serve_command", "Serve the gateway."),
     "neuron": ("helexa.cli.neuron:neuron_command", "Serve the node of this host."),
+    "ask": ("helexa.cli.ask:ask_command", "Ask a model, once or in a conversation."),
     "status": ("helexa.cli.status:status_command", "What a running gateway can serve."),
     "fleet": ("helexa.cli.fleet:fleet_group", "See and change what is loaded where."),
     "keys": ("helexa.cli.keys:keys_group", "Make, find, change, rotate and revoke keys."),

@@ -42,6 +42,22 @@ def client_config_command(
 
 def _setup(endpoint: str, key: str | None, wanted: str | None) -> Setup:
     """Ask the gateway what it serves."""
+    listed = listed_models(endpoint, key)
+    found = next((e for e in listed if e["id"] == wanted), None)
+    if wanted is not None and found is None:
+        known = ", ".join(entry["id"] for entry in listed)
+        raise click.ClickException(f"{wanted!r} is not listed; the models are: {known}")
+    first = found or next((e for e in listed if e.get("loaded")), listed[0])
+    models = [Model.of(entry) for entry in listed]
+    return Setup(_base(endpoint), key, models, Model.of(first))
+
+
+def listed_models(endpoint: str, key: str | None) -> list[dict[str, Any]]:
+    """The entries of ``/v1/models`` that can chat; at least one.
+
+    Raises:
+        click.ClickException: There is none, or the gateway does not say.
+    """
     from helexa.cli.remote import get_json
 
     code, body = get_json(endpoint, "/v1/models", key=key)
@@ -53,13 +69,7 @@ def _setup(endpoint: str, key: str | None, wanted: str | None) -> Setup:
         raise click.ClickException(
             f"{endpoint} lists no model that can chat; load one, or put one into its catalogue"
         )
-    found = next((e for e in listed if e["id"] == wanted), None)
-    if wanted is not None and found is None:
-        known = ", ".join(entry["id"] for entry in listed)
-        raise click.ClickException(f"{wanted!r} is not listed; the models are: {known}")
-    first = found or next((e for e in listed if e.get("loaded")), listed[0])
-    models = [Model.of(entry) for entry in listed]
-    return Setup(_base(endpoint), key, models, Model.of(first))
+    return listed
 
 
 def _chats(entry: dict[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Generator
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -45,28 +46,73 @@ def ask(
     Raises:
         Unreachable: No connection or no HTTP; names the endpoint.
     """
+    connection = None
+    try:
+        connection = _sent(endpoint, method, path, body, key, timeout)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    except _NO_ANSWER as error:
+        raise _unreachable(endpoint, error) from error
+    finally:
+        if connection is not None:
+            connection.close()
+
+
+def lines_of(
+    endpoint: str, path: str, body: object, *, key: str | None, timeout: float
+) -> tuple[int, Generator[bytes, None, None]]:
+    """Status and the lines of one POST's answer, as they come; arguments and errors as ``ask``.
+
+    Close the lines when no more of them are wanted.
+    """
+    try:
+        connection = _sent(endpoint, "POST", path, body, key, timeout)
+        answer = connection.getresponse()
+    except _NO_ANSWER as error:
+        raise _unreachable(endpoint, error) from error
+
+    def lines() -> Generator[bytes, None, None]:
+        try:
+            while line := answer.readline():
+                yield line
+        except _NO_ANSWER as error:
+            raise _unreachable(endpoint, error) from error
+        finally:
+            answer.close()  # it outlives its connection where that ends with it
+            connection.close()
+
+    return answer.status, lines()
+
+
+_NO_ANSWER = (OSError, HTTPException, ValueError)
+
+
+def _sent(
+    endpoint: str, method: str, path: str, body: object, key: str | None, timeout: float
+) -> HTTPConnection:
     url = split_endpoint(endpoint)
     kind = HTTPSConnection if url.scheme == "https" else HTTPConnection
-    base = url.path.rstrip("/").removesuffix("/v1")
     headers = {"accept": "application/json"}
     if key:
         headers["authorization"] = f"Bearer {_sendable(key)}"
-    data = None if body is None else json.dumps(body)
+    connection = kind(url.hostname or "", url.port, timeout=timeout)
     try:
-        connection = kind(url.hostname or "", url.port, timeout=timeout)
-        try:
-            connection.request(method, base + path, data, headers)
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        finally:
-            connection.close()
-    except ConnectionRefusedError as error:
-        raise Unreachable(
+        base = url.path.rstrip("/").removesuffix("/v1")
+        data = None if body is None else json.dumps(body)
+        connection.request(method, base + path, data, headers)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _unreachable(endpoint: str, error: Exception) -> Unreachable:
+    if isinstance(error, ConnectionRefusedError):
+        return Unreachable(
             f"nobody listens at {endpoint}; `helexa up` starts a gateway on this machine, "
             "--endpoint (HELEXA_ENDPOINT) names another"
-        ) from error
-    except (OSError, HTTPException, ValueError) as error:
-        raise Unreachable(f"{endpoint} does not answer like helexa: {error}") from error
+        )
+    return Unreachable(f"{endpoint} does not answer like helexa: {error}")
 
 
 def split_endpoint(endpoint: str) -> SplitResult:
