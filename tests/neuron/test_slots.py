@@ -97,9 +97,24 @@ async def test_an_answer_without_cells_waits_for_those_of_one_that_is_leaving() 
     slots.leave("a", 1, lambda: None)
     slots.leave("b", 1, lambda: None)
     async with asyncio.timeout(30):
-        await slots.released()
+        await slots.released(slots.releases)
     assert slots.leaving == 1
     await settled(slots)
+
+
+async def test_whoever_left_before_the_waiting_began_is_not_waited_for() -> None:
+    engine = Engine(later=[2, 1, *[1] * 50], busy=0)
+    slots = engine.slots()
+    slots.leave("a", 1, lambda: None)
+    slots.leave("b", 1, lambda: None)
+    decided = slots.releases
+    async with asyncio.timeout(30):
+        while slots.leaving == 2:
+            await asyncio.sleep(0)
+        await slots.released(decided)
+        assert slots.leaving == 1
+        await settled(slots)
+        await slots.released(slots.releases)  # and nobody is left to wait for
 
 
 @given(st.lists(st.integers(1, 4)), st.integers(-3, 20))

@@ -47,12 +47,16 @@ class Slots:
         clock: Monotonic seconds.
         most_s: How long an answer may be leaving.
         quiet_after_s: When the engine is left alone for a second; ``inf`` is never.
+
+    Attributes:
+        releases: Times that somebody who was leaving has left.
     """
 
     running: Callable[[], Awaitable[int]]
     clock: Callable[[], float]
     most_s: float = MOST_LEAVING_S
     quiet_after_s: float = QUIET_AFTER_S
+    releases: int = 0
     _taken: dict[object, int] = field(default_factory=dict)
     _leaving: list[_Leaving] = field(default_factory=list)
     _bell: asyncio.Event = field(default_factory=asyncio.Event)
@@ -79,9 +83,14 @@ class Slots:
         if self._asking is None or self._asking.done():
             self._asking = asyncio.get_running_loop().create_task(self._ask(), name="slots")
 
-    async def released(self) -> None:
-        """Return when somebody who is leaving has left."""
-        await self._bell.wait()
+    async def released(self, since: int) -> None:
+        """Return when somebody has left since ``releases`` was ``since``, or nobody is leaving.
+
+        The number is read when it is decided to wait, which is before the waiting begins: who
+        left in between would be waited for in vain.
+        """
+        while self.releases == since and self._leaving:
+            await self._bell.wait()
 
     def forget(self) -> None:
         """The engine is gone, and with it everything that ran there."""
@@ -129,6 +138,7 @@ class Slots:
         for entry in gone:
             entry.release()
         if gone:
+            self.releases += 1
             self._bell.set()
             self._bell.clear()
 

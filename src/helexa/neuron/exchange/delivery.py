@@ -313,10 +313,10 @@ class Delivery:
         if self.stream.ahead > room or (self._edge is None and not slots.leaving):
             self.close("length", "kv_exhausted")
         elif self._edge is None:
-            self._wait(self._wait_for_cells())
+            self._wait(self._wait_for_cells(slots.releases))
 
-    async def _wait_for_cells(self) -> None:
-        await self._model.slots.released()
+    async def _wait_for_cells(self, since: int) -> None:
+        await self._model.slots.released(since)
         self._edge = None
         if self._open:
             self._take(self.stream.resume())

@@ -162,6 +162,7 @@ def test_load_figures_are_summed_over_its_engines() -> None:
         b"# HELP vllm:num_requests_running x\n"
         b'vllm:num_requests_running{engine="0",model_name="a{b}"} 2.0\n'
         b'vllm:num_requests_running{engine="1",model_name="a"} 1.0\n'
+        b'vllm:num_requests_running{engine="2",model_name="a"} NaN\n'
         b'vllm:num_requests_waiting{engine="0"} 4.0\n'
         b'vllm:num_requests_waiting_by_reason{engine="0",reason="capacity"} 9.0\n'
         b'vllm:kv_cache_usage_perc{engine="0"} 0.25\n'

@@ -35,6 +35,7 @@ from helexa.neuron.engines.llamacpp.config import ServerConfig
 from helexa.neuron.engines.llamacpp.errors import map_error
 from helexa.neuron.engines.llamacpp.planning import SPIN, make_plan
 from helexa.neuron.models.facts import ModelFacts
+from helexa.wire.bodies import UNREADABLE
 
 _CHILD = "helexa.neuron.engines.llamacpp.child"
 _CUDA_WHEELS = "https://xorbitsai.github.io/xllamacpp/whl/cu128"
@@ -194,7 +195,7 @@ class LlamaCpp:
         answer = await ask(address, "GET", "/slots")
         try:
             slots = msgspec.json.decode(answer.body, type=list[_Slot])
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             raise UpstreamTimeout("The engine does not say what its slots do.") from None
         running = [slot for slot in slots if slot.is_processing]
         used = sum(slot.n_prompt_tokens for slot in running)

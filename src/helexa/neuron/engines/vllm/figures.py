@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from helexa.neuron.engines.base import LoadFigures
 
 _NAMES = {
@@ -28,8 +30,9 @@ def read_figures(text: bytes) -> LoadFigures:
 
 
 def _number(rest: bytes) -> float:
-    """The value behind the labels; a label may hold a brace, a value cannot."""
+    """The value behind the labels; a label may hold a brace, a value cannot. It may be ``NaN``."""
     try:
-        return float(rest.rpartition(b" ")[2])
+        value = float(rest.rpartition(b" ")[2])
     except ValueError:
         return 0.0
+    return value if math.isfinite(value) else 0.0
