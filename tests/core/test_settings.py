@@ -115,6 +115,7 @@ def test_a_default_file_that_exists_is_read(tmp_path: Path) -> None:
         ("gateway = 3", "`gateway` must be a table"),
         ("[engines]\na = 1", "`engines.a` must be a table"),
         ("[gateway\n", "is not valid TOML"),
+        ("a = " + "[" * 100_000, "is nested too deeply"),
     ],
 )
 def test_what_cannot_be_used_is_refused_by_file_and_path(

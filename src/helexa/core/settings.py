@@ -134,6 +134,8 @@ def read_file(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: is not valid TOML: {error}") from error
+    except RecursionError as error:
+        raise SettingsError(f"{path}: is nested too deeply") from error
 
 
 def convert(table: Mapping[str, Any], kind: type[T], where: str) -> T:

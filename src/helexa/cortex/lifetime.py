@@ -59,8 +59,7 @@ async def follow_files(
         with suppress(TimeoutError):
             async with asyncio.timeout(FOLLOW_S):
                 await asked.wait()
-        if profiles.refresh():
-            log.info("catalogue reloaded", models=len(profiles.current.models))
+        _look_at_catalogue(profiles, log)
         if profiles.failures > failures:
             metrics.catalogue_failures.inc(profiles.failures - failures)
             failures = profiles.failures
@@ -72,12 +71,22 @@ async def follow_files(
             _renew(tls, log)
 
 
+def _look_at_catalogue(profiles: ProfileFile, log: Logger) -> None:
+    try:
+        if profiles.refresh():
+            log.info("catalogue reloaded", models=len(profiles.current.models))
+    except Exception as error:  # noqa: BLE001  # no file may end what is being served
+        log.exception("bug", what="catalogue", error=repr(error))
+
+
 async def _follow(name: str, part: Followed, log: Logger, *, asked: bool) -> None:
     try:
         changes = await part.refresh(asked=asked)
     except SettingsError as error:
         what = f"changed {name} refused; they stay as they are"
         log.warning(what, reason=str(error))
+    except Exception as error:  # noqa: BLE001  # no file may end what is being served
+        log.exception("bug", what=name, error=repr(error))
     else:
         if changes:
             what = f"{name} reloaded"
