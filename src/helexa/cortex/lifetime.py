@@ -75,7 +75,7 @@ def _look_at_catalogue(profiles: ProfileFile, log: Logger) -> None:
     try:
         if profiles.refresh():
             log.info("catalogue reloaded", models=len(profiles.current.models))
-    except Exception as error:  # noqa: BLE001  # no file may end what is being served
+    except Exception as error:  # no file may end what is being served
         log.exception("bug", what="catalogue", error=repr(error))
 
 
@@ -85,7 +85,7 @@ async def _follow(name: str, part: Followed, log: Logger, *, asked: bool) -> Non
     except SettingsError as error:
         what = f"changed {name} refused; they stay as they are"
         log.warning(what, reason=str(error))
-    except Exception as error:  # noqa: BLE001  # no file may end what is being served
+    except Exception as error:  # no file may end what is being served
         log.exception("bug", what=name, error=repr(error))
     else:
         if changes:
