@@ -100,6 +100,14 @@ def test_an_endpoint_that_is_none_is_wrong_usage(endpoint: str) -> None:
     assert "http://host:31313" in found.output
 
 
+def test_a_password_in_an_endpoint_is_refused_and_not_shown() -> None:
+    asked = ["status", "--endpoint", "http://u:geheim@127.0.0.1:1"]
+    found = CliRunner().invoke(cortex_script, asked)
+    assert found.exit_code == 2
+    assert "--key" in found.output
+    assert "geheim" not in found.output
+
+
 def test_nobody_there_is_status_1_and_names_the_endpoint() -> None:
     done = CliRunner().invoke(cortex_script, ["status", "--endpoint", "http://127.0.0.1:1"])
     assert done.exit_code == 1

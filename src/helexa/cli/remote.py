@@ -121,6 +121,10 @@ def split_endpoint(endpoint: str) -> SplitResult:
     Raises:
         click.UsageError: It is none.
     """
+    if "@" in endpoint:
+        raise click.UsageError(
+            "the endpoint names a user, whom nobody is told; give the key with --key or HELEXA_KEY"
+        )
     try:
         url = urlsplit(endpoint if "://" in endpoint else f"http://{endpoint}")
         if url.scheme in ("http", "https") and url.hostname and url.port != 0:

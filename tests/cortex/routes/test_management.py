@@ -230,6 +230,18 @@ async def test_what_is_not_there_is_refused_in_the_callers_dialect(fake_node: St
         posted = await g.ask("POST", "/v1/models")
         assert posted.status_code == 405
         assert posted.json()["error"]["code"] == "method_not_allowed"
+        assert "POST is not possible on /v1/models; use " in posted.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [("/v1", "under /v1"), ("/api/tags", "base URL ends in /v1"), ("/metrics", "metrics_listen")],
+)
+async def test_who_asks_at_the_wrong_place_is_told_the_right_one(path: str, words: str) -> None:
+    async with gateway() as g:
+        found = await g.get(path)
+        assert found.status_code == 404
+        assert words in found.json()["error"]["message"]
 
 
 async def test_a_bug_names_the_request_and_hides_the_rest(

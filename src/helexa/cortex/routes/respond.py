@@ -56,14 +56,27 @@ def refusal(request: Request, error: HelexaError) -> Response:
 
 def no_route(request: Request, status: int, allow: str | None = None) -> Response:
     """404 or 405 with the caller's envelope."""
+    method, path = request.method, request.url.path
     if status == 405:
-        code, words = "method_not_allowed", f"{request.method} is not possible on this path."
+        instead = f"; use {allow}" if allow else ""
+        code, words = "method_not_allowed", f"{method} is not possible on {path}{instead}."
     else:
-        code, words = "not_found", f"There is no {request.method} {request.url.path} here."
+        code, words = "not_found", f"There is no {method} {path} here. {_elsewhere(path)}"
     response = rendered(wire.route_error(status, code, words, dialect_of(request)))
     if allow:
         response.headers["allow"] = allow
     return response
+
+
+def _elsewhere(path: str) -> str:
+    """Where whoever asks for ``path`` finds what they look for."""
+    if path == "/metrics":
+        return (
+            "Metrics have an address of their own, `gateway.metrics_listen`: port 31314 unless set."
+        )
+    if path.startswith("/api/"):
+        return "Ollama's own API is not spoken; use OpenAI's, whose base URL ends in /v1."
+    return "The API of OpenAI and of Anthropic is under /v1."
 
 
 def missing(request: Request, words: str) -> Response:
