@@ -203,6 +203,28 @@ async def test_a_name_with_key_in_it_is_no_missing_key(tmp_path: Path, work: Pat
         assert session.session_id
 
 
+async def test_a_default_model_that_is_not_listed_is_said(
+    model: Model, tmp_path: Path, work: Path
+) -> None:
+    async with opened(model.url, tmp_path, work, HELEXA_ACP_MODEL="nope") as session:
+        await session.prompt("hello")
+        notes = session.editor.text("agent_thought_chunk")
+    assert "does not list its default model nope" in notes
+
+
+async def test_a_variable_that_the_editor_does_not_pass_on_is_named(
+    model: Model, tmp_path: Path, work: Path
+) -> None:
+    model.models_status = 401
+    (tmp_path / "helexa-acp").mkdir()
+    (tmp_path / "helexa-acp" / "config.toml").write_text(
+        f'[[endpoints]]\nname = "a"\nbase_url = "{model.url}"\napi_key_env = "NOT_PASSED_ON"\n'
+    )
+    async with connected("", tmp_path) as session:
+        with pytest.raises(acp.RequestError, match="NOT_PASSED_ON is not set"):
+            await session.agent.new_session(cwd=str(work), mcp_servers=[])
+
+
 async def test_an_answer_that_ends_like_a_call_is_shown_to_its_end(
     model: Model, tmp_path: Path, work: Path
 ) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from helexa.acp.permission import Asked, decide
 from helexa.acp.providers.messages import MessagesDialect, MessagesReader
 from helexa.acp.providers.responses import ResponsesDialect, ResponsesReader
-from helexa.acp.settings import load_settings
+from helexa.acp.settings import Endpoint, load_settings
 from helexa.acp.tools.base import ToolTrouble
 from helexa.acp.tools.command import program
 from helexa.acp.tools.reading import files_like
@@ -278,6 +278,11 @@ def test_the_environment_changes_the_default_endpoint_of_the_file(tmp_path: Any)
         load_settings(config, {"HELEXA_ACP_SYSTEM_PROMPT_PATH": "/nowhere.md"})
 
 
+def test_a_key_is_used_without_the_line_break_of_the_file_it_came_from() -> None:
+    endpoint = Endpoint("a", "http://x", api_key_env="KEY")
+    assert endpoint.key({"KEY": "sk-1\n"}) == "sk-1"
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -286,6 +291,9 @@ def test_the_environment_changes_the_default_endpoint_of_the_file(tmp_path: Any)
         ('default_endpoint = "b"\n[[endpoints]]\nname = "a"\nbase_url = "http://x"', "one of a"),
         ('[[endpoints]]\nname = "a"\nbase_url = "http://x"\nwire_api = "soap"', "wire_api"),
         ("max_round = 3", "max_rounds"),
+        ('[[endpoints]]\nname = "a"\nbase_url = "http://x:99999"', "no http.*[Pp]ort"),
+        ('[[endpoints]]\nname = "a"\nbase_url = "http://"', "no http"),
+        ('[[endpoints]]\nname = "a"\nbase_url = "http://x"\napi_key = "ключ"', "'a': the key"),
     ],
 )
 def test_a_wrong_setting_is_named(tmp_path: Any, text: str, words: str) -> None:

@@ -227,3 +227,14 @@ def test_an_endpoint_that_is_no_neuron_is_said_to_be_none(bench: Any) -> None:
         done = bench("once", "--json")
     assert done.returncode == 1
     assert "is no neuron's" in json.loads(done.stdout)["down"]["node"]
+
+
+def test_an_address_or_a_key_that_cannot_be_used_is_named(bench: Any) -> None:
+    for args, words in (
+        (("http://x:99999",), "'http://x:99999': Port out of range"),
+        ((bench.url, "--key", "ключ"), "the key has characters"),
+    ):
+        done = bench("probe", *args, named=False)
+        assert done.returncode in (2, 3)
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr

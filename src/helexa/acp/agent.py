@@ -286,6 +286,8 @@ class Agent:
             await live.show.note(f"Read the workspace's rules: {', '.join(live.rules.names)}")
         for name, why in self._catalogue.down.items():
             await live.show.note(f"The endpoint {name} is skipped: {why}")
+        for name, model in self._catalogue.absent.items():
+            await live.show.note(f"The endpoint {name} does not list its default model {model}.")
 
     async def _stored(self, params: Json) -> Live:
         session_id = text(params, "sessionId")

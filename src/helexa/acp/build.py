@@ -17,7 +17,12 @@ from helexa.core.logging import get_logger
 def catalogue(settings: AcpSettings, environ: Mapping[str, str]) -> Catalogue:
     """Every endpoint of the settings."""
     providers = {e.name: HttpProvider(e, e.key(environ)) for e in settings.endpoints}
-    return Catalogue(settings, providers)
+    unset = {
+        e.name: e.api_key_env
+        for e in settings.endpoints
+        if e.api_key_env is not None and e.key(environ) is None
+    }
+    return Catalogue(settings, providers, unset)
 
 
 async def run(settings: AcpSettings, environ: Mapping[str, str], version: str) -> None:

@@ -52,33 +52,50 @@ class Choice(msgspec.Struct, frozen=True):
 class Catalogue:
     """Asks every endpoint; keeps what the last ones said.
 
+    Args:
+        unset: Endpoints whose key was to come from a variable that is not set, with its name.
+
     Attributes:
         down: Endpoints that did not answer, with why.
         refused: Those of them that want another key.
+        absent: Endpoints that do not list their default model, with its name.
     """
 
-    def __init__(self, settings: AcpSettings, providers: Mapping[str, Provider]) -> None:
+    def __init__(
+        self,
+        settings: AcpSettings,
+        providers: Mapping[str, Provider],
+        unset: Mapping[str, str] | None = None,
+    ) -> None:
         self._settings = settings
+        self._unset = unset or {}
         self.providers = dict(providers)
         self.choices: tuple[Choice, ...] = ()
         self.down: dict[str, str] = {}
         self.refused: set[str] = set()
+        self.absent: dict[str, str] = {}
 
     async def refresh(self) -> None:
         """Ask all of them at once; one that is down is noted and skipped."""
         answers = await asyncio.gather(
             *(provider.models() for provider in self.providers.values()), return_exceptions=True
         )
-        self.down, self.refused, found = {}, set(), []
+        self.down, self.refused, self.absent, found = {}, set(), {}, []
         for (name, provider), answer in zip(self.providers.items(), answers, strict=True):
             if isinstance(answer, HelexaError):
                 self.down[name] = str(answer)
                 if isinstance(answer, InvalidApiKey):
                     self.refused.add(name)
+                    if name in self._unset:
+                        self.down[name] += (
+                            f" ({self._unset[name]} is not set where this was started)"
+                        )
             elif isinstance(answer, BaseException):
                 raise answer
             else:
                 wanted = provider.endpoint.default_model
+                if wanted is not None and wanted not in {model.id for model in answer}:
+                    self.absent[name] = wanted
                 models = sorted(answer, key=lambda m: (m.id != wanted, m.warm is False))
                 found += [Choice(name, model) for model in models]
         self.choices = tuple(found)

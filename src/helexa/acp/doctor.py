@@ -51,7 +51,7 @@ async def examine(settings: AcpSettings, path: str, environ: Mapping[str, str]) 
             endpoint.base_url,
             endpoint.wire,
             [choice.model.id for choice in known.choices if choice.endpoint == endpoint.name],
-            known.down.get(endpoint.name, ""),
+            known.down.get(endpoint.name) or _absent(known.absent.get(endpoint.name)),
         )
         for endpoint in settings.endpoints
     ]
@@ -84,11 +84,16 @@ async def examine(settings: AcpSettings, path: str, environ: Mapping[str, str]) 
     )  # fmt: skip
 
 
+def _absent(model: str | None) -> str:
+    return "" if model is None else f"does not list its default model {model!r}"
+
+
 def lines(found: Diagnosis) -> list[str]:
     """For people."""
     out = [f"settings: {found.settings}"]
     for one in found.endpoints:
-        state = one.trouble or f"{len(one.models)} models: {', '.join(one.models[:8])}"
+        state = f"{len(one.models)} models: {', '.join(one.models[:8])}" if one.models else ""
+        state = "; ".join(words for words in (one.trouble, state) if words) or "no models"
         mark = "!" if one.trouble else "✓"
         out.append(f"{mark} {one.endpoint}  {one.base_url} ({one.wire})  {state}")
     if found.chosen:

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from helexa.core.settings import Loaded, Secret, SettingsError, load
+from helexa.core.settings import Loaded, Secret, SettingsError, as_header, load
+from helexa.relay.client import parse_url
 
 LOCAL = "http://127.0.0.1:31313/v1"
 PREFIX = "HELEXA_ACP_"
@@ -56,10 +57,18 @@ class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return _ALIASES[self.wire_api]
 
     def key(self, environ: Mapping[str, str]) -> str | None:
-        """The key to ask with; None asks without."""
+        """The key to ask with; None asks without.
+
+        Raises:
+            SettingsError: No header can carry it.
+        """
+        key = environ.get(self.api_key_env) if self.api_key_env else None
         if self.api_key is not None:
-            return self.api_key.reveal()
-        return environ.get(self.api_key_env) if self.api_key_env else None
+            key = self.api_key.reveal()
+        try:
+            return None if key is None else as_header(key)
+        except SettingsError as error:
+            raise SettingsError(f"endpoints: {self.name!r}: {error}") from error
 
 
 class AcpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -103,7 +112,7 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Loaded[AcpSe
         reserved=frozenset(f"{PREFIX}{name}" for name in _OWN),
     )
     settings = _with_environment(_beside(loaded), environ)
-    _check(settings)
+    _check(settings, environ)
     return Loaded(settings, loaded.warnings, loaded.path)
 
 
@@ -156,7 +165,7 @@ def _beside(loaded: Loaded[AcpSettings]) -> AcpSettings:
     return msgspec.structs.replace(settings, system_prompt_path=path)
 
 
-def _check(settings: AcpSettings) -> None:
+def _check(settings: AcpSettings, environ: Mapping[str, str]) -> None:
     if settings.system_prompt_path is not None:
         _check_text(settings.system_prompt_path)
     names = [endpoint.name for endpoint in settings.endpoints]
@@ -171,10 +180,14 @@ def _check(settings: AcpSettings) -> None:
             f"one of {', '.join(names)}"
         )
     for endpoint in settings.endpoints:
-        if not endpoint.base_url.startswith(("http://", "https://")):
+        try:
+            parse_url(endpoint.base_url)
+        except ValueError as error:
             raise SettingsError(
-                f"endpoints: {endpoint.name!r}: {endpoint.base_url!r} is no http:// address"
-            )
+                f"endpoints: {endpoint.name!r}: {endpoint.base_url!r} is no http:// address: "
+                f"{error}"
+            ) from error
+        endpoint.key(environ)
 
 
 def _check_text(path: Path) -> None:

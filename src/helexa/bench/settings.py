@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from helexa.core.settings import Loaded, Secret, SettingsError, load
+from helexa.core.settings import Loaded, Secret, SettingsError, as_header, load
 
 DEFAULT_PATH = Path("/etc/helexa-bench/helexa-bench.toml")
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -100,16 +100,20 @@ class TargetSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The key to ask with.
 
         Raises:
-            SettingsError: The named variable is not set.
+            SettingsError: The named variable is not set, or no header can carry the key.
         """
-        if self.api_key_env is None:
-            return None if self.api_key is None else self.api_key.reveal()
-        value = environ.get(self.api_key_env)
-        if value is None:
-            raise SettingsError(
-                f"targets: {self.name!r} wants its key from {self.api_key_env}, which is not set"
-            )
-        return value
+        key = None if self.api_key is None else self.api_key.reveal()
+        if self.api_key_env is not None:
+            key = environ.get(self.api_key_env)
+            if key is None:
+                raise SettingsError(
+                    f"targets: {self.name!r} wants its key from {self.api_key_env}, which is not "
+                    "set"
+                )
+        try:
+            return None if key is None else as_header(key)
+        except SettingsError as error:
+            raise SettingsError(f"targets: {self.name!r}: {error}") from error
 
 
 class ApiSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -284,10 +284,12 @@ def probe_command(
     from helexa.bench.once import probe
     from helexa.bench.sweep.progress import outcome
     from helexa.bench.targets.base import TargetDown
+    from helexa.core.settings import as_header
 
+    usable = _guarded(lambda: None if key is None else as_header(key))
     try:
         result = asyncio.run(
-            probe(url, key, model, prompt=prompt_tokens, cap=max_tokens, streams=streams)
+            probe(url, usable, model, prompt=prompt_tokens, cap=max_tokens, streams=streams)
         )
     except (TargetDown, ValueError) as error:
         _leave(3, str(error))

@@ -57,6 +57,20 @@ class Secret:
         return hash((Secret, self._value))
 
 
+def as_header(key: str) -> str:
+    """A key as a header carries it: without the line break of the file that it came from.
+
+    Raises:
+        SettingsError: It has what no header can carry.
+    """
+    value = key.strip()
+    if not (value.isascii() and value.isprintable()):
+        raise SettingsError(
+            "the key has characters other than printable ASCII: no header has those"
+        )
+    return value
+
+
 class Loaded(Generic[T]):
     """What ``load`` found.
 

@@ -197,7 +197,10 @@ class Prober:
             raise ValueError(f"{base_url!r} is not an http:// or https:// URL")
         self._host = parts.hostname
         self._tls = parts.scheme == "https"
-        self._port = parts.port or (443 if self._tls else 80)
+        try:
+            self._port = parts.port or (443 if self._tls else 80)
+        except ValueError as error:
+            raise ValueError(f"{base_url!r}: {error}") from error
         self._path = parts.path.rstrip("/").removesuffix("/v1") + "/v1/chat/completions"
         self._key = key
         self._timeout_s = timeout_s
