@@ -199,3 +199,9 @@ def test_an_option_that_only_a_tool_mentions_is_none_of_the_requests() -> None:
 def test_nothing_to_change_is_the_same_object() -> None:
     raw = body(stream=True, stream_options=ASK)
     assert edit(raw, peek(raw), model="m", include_usage=True) is raw
+
+
+def test_a_name_for_the_log_is_short_and_has_no_control_characters() -> None:
+    assert peek(body(model="org/näme")).model_for_people == "org/näme"
+    assert len(peek(body(model="m" * 10_000)).model_for_people) == 128
+    assert peek(body(model="m\x1b[2J\n")).model_for_people == "'m\\x1b[2J\\n'"

@@ -40,6 +40,12 @@ class Peek(msgspec.Struct, gc=False):
     n: int | None = None
 
     @property
+    def model_for_people(self) -> str:
+        """The name that was asked for, as a log may show it: of bounded length, and printable."""
+        name = self.model[:128]
+        return name if name.isprintable() else ascii(name)
+
+    @property
     def output_cap(self) -> int | None:
         """The request's own limit on output tokens, over all choices."""
         cap = self.max_completion_tokens or self.max_tokens or self.max_output_tokens

@@ -95,6 +95,8 @@ async def test_every_request_leaves_one_line_and_one_timeline(
         assert line.total_ms >= 0
         latest = await gateway.get("/admin/requests")
         assert [r["outcome"] for r in latest["requests"]] == [outcome]
+        if how == "refused":
+            assert (line.model, latest["requests"][0]["model"]) == ("org/missing",) * 2
         bugs = [said for said, _ in gateway.log.said if "bug" in said]
         assert len(bugs) == (how == "bug")
 

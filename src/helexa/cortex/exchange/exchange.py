@@ -260,9 +260,13 @@ class Exchange:
         # A key may be given an alias or the id behind it.
         carried = images(self.body)
         self.need = "vision" if carried.number else self.route.need
-        self.model, self.placed = desk.placer.find(
-            seen.model, principal, seen, sender.hint, ask, self.need
-        )
+        try:
+            self.model, self.placed = desk.placer.find(
+                seen.model, principal, seen, sender.hint, ask, self.need
+            )
+        except HelexaError:
+            self.model = seen.model_for_people  # what is logged names what was asked for
+            raise
         if self.translation is not None:
             self.translation.begin(self.model)
         self.watcher = watcher = desk.observers.watch(principal, self.model, self.request_id)
