@@ -18,7 +18,7 @@ from helexa.core.fleet import (
     Servable,
 )
 from helexa.core.outlook import Candidate, Outlook
-from helexa.cortex.catalogue import feasible, health, listing, profile_of, resolve
+from helexa.cortex.catalogue import feasible, health, listed_as, listing, profile_of, resolve
 from helexa.cortex.fleet.snapshot import FleetSnapshot, ModelState, NodeSnapshot
 from helexa.cortex.profiles import Cost, Profile, Profiles
 
@@ -117,6 +117,17 @@ def test_an_alias_mirrors_its_target_and_prices_come_from_the_catalogue() -> Non
     assert model.cost == {"input": 0, "output": 1.5}
     assert model.feasible_on == ("one", "two")
     assert (model.tool_call, model.reasoning, model.loaded) == (True, True, False)
+
+
+def test_one_model_is_shown_as_in_the_list_of_all() -> None:
+    known = Profiles((Profile("a", "llamacpp"), Profile("far", pinned_on=("x",))), {"s": "a"})
+    fleet = FleetSnapshot((node("one", entry("a")), node("two", entry("by-hand"))))
+    listed = list(listing(known, fleet, 7))
+    assert [m.id for m in listed] == ["a", "by-hand", "s"]
+    assert [listed_as(m.id, known, fleet, 7) for m in listed] == listed
+    tiny = Profiles((), {"tiny": "helexa/spark"})
+    for name, catalogue in (("far", known), ("none", known), ("tiny", tiny)):
+        assert listed_as(name, catalogue, fleet, 7) is None
 
 
 def test_the_built_in_model_is_loadable_and_not_listed_while_it_sleeps() -> None:

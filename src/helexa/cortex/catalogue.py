@@ -5,7 +5,7 @@ Pure functions of a frozen catalogue and a frozen fleet.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -90,25 +90,38 @@ def feasible_nodes(profile: Profile, fleet: FleetSnapshot) -> tuple[NodeSnapshot
     return tuple(node for node in fleet.reachable if feasible(profile, node))
 
 
-def listing(profiles: Profiles, fleet: FleetSnapshot, created: int) -> list[ListedModel]:
-    """Every model that can be served, warm or cold, and every alias of one.
+def listing(profiles: Profiles, fleet: FleetSnapshot, created: int) -> Iterator[ListedModel]:
+    """Every model that can be served, warm or cold, and every alias of one. Each is work for every
+    node, so whoever has others to serve takes them one by one.
 
     Args:
         created: Epoch seconds that entries carry.
     """
-    ids = [profile.id for profile in profiles.models]
-    ids += [model for node in fleet.reachable for model in _present(node)]
+    stated = {profile.id: profile for profile in profiles.models}
+    present = (model for node in fleet.reachable for model in _present(node))
     listed = {}
-    for model in dict.fromkeys(ids):
-        entry = _listed(profiles.profile(model), model, fleet, created)
+    for model in dict.fromkeys((*stated, *present)):
+        entry = _listed(stated.get(model), model, fleet, created)
         if entry.feasible_on or entry.locations:
             listed[model] = entry
-    aliases = [
-        msgspec.structs.replace(listed[target], id=alias)
-        for alias, target in profiles.aliases.items()
-        if target in listed
-    ]
-    return [*listed.values(), *aliases]
+            yield entry
+    for alias, target in profiles.aliases.items():
+        if target in listed:
+            yield msgspec.structs.replace(listed[target], id=alias)
+
+
+def listed_as(
+    name: str, profiles: Profiles, fleet: FleetSnapshot, created: int
+) -> ListedModel | None:
+    """The entry of ``listing`` with that id, model or alias; None when there is none."""
+    model = resolve(profiles, name)
+    known = profiles.profile(model)
+    if known is None and not any(model in _present(node) for node in fleet.reachable):
+        return None
+    entry = _listed(known, model, fleet, created)
+    if not (entry.feasible_on or entry.locations):
+        return None
+    return entry if name == model else msgspec.structs.replace(entry, id=name)
 
 
 def health(fleet: FleetSnapshot) -> dict[str, object]:

@@ -203,3 +203,13 @@ async def test_too_many_that_wait_are_refused_and_leave_no_trace(
                 waiter.leave()
             assert len(residency.room) == 0
             await until(lambda: not residency.room.lines)
+
+
+async def test_what_a_node_taught_is_forgotten_when_it_leaves_for_good(fake_node: Starter) -> None:
+    async with fake_node() as node, residing(node, models=(profile("one"),)) as residency:
+        await residency.load_now("one")
+        assert [(lesson.node, lesson.model) for lesson in residency.learned.lessons()] == [
+            ("n0", "one")
+        ]
+        await residency._fleet.remove("n0")
+        await until(lambda: not residency.learned.lessons())

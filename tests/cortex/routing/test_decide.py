@@ -219,7 +219,7 @@ def test_a_file_that_no_load_makes_usable_is_no_reason_to_ask_again() -> None:
     error = refused(CATALOGUE, tried, node("two", outlooks=said))
     assert type(error) is UnsupportedOperation
     assert "one: it is no GGUF file; two: it is no GGUF file" in error.message
-    assert listing(CATALOGUE, fleet(tried), 0) == []
+    assert not list(listing(CATALOGUE, fleet(tried), 0))
     assert type(refused(CATALOGUE, tried, node("two", strikes=3))) is ServiceUnavailable
     assert type(refused(CATALOGUE, replace(tried, outlooks={}), avoid=frozenset({"one"}))) is (
         ServiceUnavailable

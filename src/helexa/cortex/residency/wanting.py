@@ -83,6 +83,7 @@ class Wanting:
         self._now = now
         self._changed = changed
         self._catalogue: Profiles | None = None
+        self._nodes: frozenset[str] = frozenset()
 
     def wish(self, model: str, *, may_evict: bool) -> Wish:
         """Load it though nobody waits; a wish ends when the model is there."""
@@ -93,8 +94,14 @@ class Wanting:
         return found
 
     def read_catalogue(self) -> None:
-        """Wish for what is to be warm; once, so that nobody's unload is undone."""
+        """Wish for what is to be warm; once, so that nobody's unload is undone. What was learned of
+        models and nodes that are gone is forgotten."""
         now = self._profiles()
+        nodes = frozenset(node.name for node in self._snapshot().nodes)
+        if self._catalogue is not now or self._nodes != nodes:
+            known = {BUILT_IN, *(profile.id for profile in now.models)}
+            self._learned.forget(known, nodes)
+        self._nodes = nodes
         if self._catalogue is now:
             return
         self._catalogue = now
@@ -104,8 +111,6 @@ class Wanting:
         for model in self.keep - warm:
             self.wishes.pop(model, None)
         self.keep = warm
-        known = {BUILT_IN, *(profile.id for profile in now.models)}
-        self._learned.forget(known, {node.name for node in self._snapshot().nodes})
 
     def demands(self, fleet: FleetSnapshot) -> Iterator[Demand]:
         """What lines and wishes ask for now; those whose turn it is go."""

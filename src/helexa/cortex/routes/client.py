@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
@@ -9,7 +12,7 @@ from starlette.routing import Route
 
 from helexa.core.errors import ModelNotFound
 from helexa.core.principal import Principal
-from helexa.cortex.catalogue import health, listing
+from helexa.cortex.catalogue import health, listed_as, listing
 from helexa.cortex.routes.deps import ManagementDeps
 from helexa.cortex.routes.respond import dialect_of, no_request, reply
 from helexa.wire import models_list
@@ -62,22 +65,23 @@ class ClientRoutes:
         return reply({**msgspec.to_builtins(self._deps.build), "engines": {}})
 
     async def models(self, request: Request) -> Response:
-        models = self._listed(self._counted(request))
+        models = await self._listed(self._counted(request))
         if dialect_of(request) == "anthropic":
             return reply(models_list.anthropic_list(models))
         return reply(models_list.openai_list(models))
 
     async def model(self, request: Request) -> Response:
         wanted = request.path_params["model_id"]
-        for model in self._listed(self._counted(request)):
-            if model.id == wanted:
-                if dialect_of(request) == "anthropic":
-                    return reply(models_list.anthropic_entry(model))
-                return reply(models_list.openai_entry(model))
-        raise ModelNotFound(
-            f"The model {wanted!r} does not exist here. GET /v1/models lists those that do.",
-            param="model",
-        )
+        allowed, profiles = self._allowed(self._counted(request)), self._deps.profiles.current
+        found = listed_as(wanted, profiles, self._deps.fleet.snapshot(), self._deps.started)
+        if found is None or not allowed(wanted):
+            raise ModelNotFound(
+                f"The model {wanted!r} does not exist here. GET /v1/models lists those that do.",
+                param="model",
+            )
+        if dialect_of(request) == "anthropic":
+            return reply(models_list.anthropic_entry(found))
+        return reply(models_list.openai_entry(found))
 
     async def usage(self, request: Request) -> Response:
         who = self._principal(request)
@@ -115,11 +119,20 @@ class ClientRoutes:
         self._deps.seats.take(principal).release()
         return principal
 
-    def _listed(self, principal: Principal) -> list[ListedModel]:
-        """The models that this key may use."""
-        profiles = self._deps.profiles.current
-        models = listing(profiles, self._deps.fleet.snapshot(), self._deps.started)
+    async def _listed(self, principal: Principal) -> list[ListedModel]:
+        """The models that this key may use; others run while they are gathered."""
+        allowed, profiles = self._allowed(principal), self._deps.profiles.current
+        models = []
+        for model in listing(profiles, self._deps.fleet.snapshot(), self._deps.started):
+            if allowed(model.id):
+                models.append(model)
+            await asyncio.sleep(0)
+        return models
+
+    def _allowed(self, principal: Principal) -> Callable[[str], bool]:
+        """Whether a key may use the model that a name, alias or id, stands for."""
         if not principal.models:
-            return models
-        allowed = {profiles.aliases.get(name, name) for name in principal.models}
-        return [m for m in models if profiles.aliases.get(m.id, m.id) in allowed]
+            return lambda _: True
+        aliases = self._deps.profiles.current.aliases
+        allowed = {aliases.get(name, name) for name in principal.models}
+        return lambda name: aliases.get(name, name) in allowed
