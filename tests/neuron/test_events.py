@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from helexa.neuron.events import KEEP_ALIVE, Bus
+from helexa.neuron.service import on_the_wire
 
 pytestmark = pytest.mark.anyio
 
@@ -102,3 +103,30 @@ async def test_closing_the_bus_ends_the_streams_after_the_last_event() -> None:
     bus.publish("drain", {})
     bus.close()
     assert [kinds(batch) async for batch in stream] == [["drain"]]
+
+
+async def test_ends_of_requests_travel_together_and_with_whatever_is_told_at_once() -> None:
+    bus = make_bus()
+    stream = bus.subscribe("gw").batches(keep_alive_s=30)
+    await anext(stream)
+    bus.publish("request_end", {"record": {"request_id": "a"}}, gateway="gw")
+    bus.publish("request_end", {"record": {"request_id": "b"}}, gateway="gw")
+    assert kinds(await anext(stream)) == ["request_end", "request_end"]
+    waiting = asyncio.ensure_future(anext(stream))
+    await asyncio.sleep(0)
+    bus.publish("request_end", {"record": {"request_id": "c"}}, gateway="gw")
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    bus.publish("grant_low", {"request_id": "d"}, gateway="gw")
+    assert kinds(await waiting) == ["request_end", "grant_low"]
+    await stream.aclose()
+
+
+def test_what_is_not_known_is_left_out_of_an_event() -> None:
+    bus = Bus(7, dict, plain=on_the_wire)
+    sub = bus.subscribe(None, "7-0")
+    bus.publish("load_progress", {"id": "m", "progress": 0.5, "eta_s": None})
+    bus.publish("load_progress", {"id": "null", "progress": 0.5, "eta_s": 1.0})
+    first, second = parse(bus.due(sub))
+    assert "eta_s" not in first
+    assert (second["id"], second["eta_s"]) == ("null", 1.0)

@@ -74,3 +74,17 @@ async def test_grants_that_could_not_be_told_go_with_the_next_round_and_newer_on
     node.down = False
     mail.send()
     await until(lambda: granted(node) == {"a": 200, "b": 100})
+
+
+async def test_an_end_is_acknowledged_with_its_record_and_without_one_a_round_later() -> None:
+    node = Node()
+    mail = mail_of(node, lambda: asyncio.sleep(0))
+    acks = mail.to("n").acks
+    acks["compared", 1], acks["booked", 1] = None, 70
+    for expected in (["compared"], ["compared", "booked"]):
+        mail.send()
+        acking = mail.to("n").acking
+        assert acking is not None
+        await acking
+        assert acked(node) == expected
+    assert not acks

@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from itertools import islice
 
 from helexa.core.errors import HelexaError
 from helexa.core.fleet import Ack, GrantUpdate
@@ -26,10 +25,19 @@ class NodeMail:
     grants: dict[str, int] = field(default_factory=dict)
     acks: dict[RequestKey, int | None] = field(default_factory=dict)
     """What was booked, until it has been compared with the node's record."""
+    passed: set[RequestKey] = field(default_factory=set)
+    """Acknowledgements that were due before their records had come, and waited a round."""
     telling: asyncio.Task[None] | None = None
     """Grants: requests run on them, so they wait for nothing but the node."""
     acking: asyncio.Task[None] | None = None
     """Acknowledgements, which wait for the ledger as well."""
+
+    def due(self) -> list[RequestKey]:
+        """What the node may forget now. It tells of an end a moment later, and what was forgotten
+        by then could not be compared any more: so a record gets a round to come by."""
+        due = [key for key, booked in self.acks.items() if booked is None or key in self.passed]
+        self.passed = self.acks.keys() - due
+        return due
 
 
 class Mail:
@@ -92,12 +100,13 @@ class Mail:
 
     async def _ack_all(self, node: str, mail: NodeMail) -> None:
         """Post acknowledgements; those that come meanwhile go with the next round."""
-        for _ in range(-(-len(mail.acks) // _BATCH)):
+        due = mail.due()
+        for start in range(0, len(due), _BATCH):
             api = self._api(node)
             if api is None:
                 mail.acks.clear()
                 return
-            batch = list(islice(mail.acks, _BATCH))
+            batch = due[start : start + _BATCH]
             # A node forgets what it is told to; until our books would survive us, it must not.
             await self._written()
             _accepted(await api.post("/requests/ack", [Ack(*key) for key in batch], _TIMEOUT_S))
