@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from helexa.acp import options
 from helexa.acp.catalogue import Catalogue, NoModel
-from helexa.acp.commands import COMMANDS, parse
+from helexa.acp.commands import parse
 from helexa.acp.editor import Offers
 from helexa.acp.live import Live, open_live
 from helexa.acp.permission import MODES
@@ -25,13 +24,14 @@ from helexa.acp.protocol.rpc import (
     RpcError,
     text,
 )
-from helexa.acp.protocol.updates import commands, info, plan, usage, user_chunk
+from helexa.acp.protocol.updates import info, user_chunk
 from helexa.acp.sessions.session import Saved, record, title_of
 from helexa.acp.sessions.store import NoSession, SessionStore, new_id
 from helexa.acp.settings import AcpSettings
 from helexa.acp.slash import Slash
 from helexa.acp.turn.instructions import instructions
 from helexa.acp.turn.turn import Brain, Turn
+from helexa.acp.welcome import greet, show_standing
 from helexa.core.chat import Message
 from helexa.core.errors import HelexaError, InvalidApiKey
 from helexa.core.logging import Logger
@@ -143,7 +143,7 @@ class Agent:
         stamp = self._stamp()
         saved = Saved(new_id(), cwd, roots, self._default(), created_at=stamp, updated_at=stamp)
         live = await self._open(saved, params)
-        await self._greet(live)
+        await greet(live, self._catalogue)
         return {"sessionId": saved.id, **self._state(live)}
 
     async def load(self, params: Json) -> Json:
@@ -151,8 +151,8 @@ class Agent:
         live = await self._stored(params)
         for update in live.saved.log:
             await live.editor.update(update)
-        await self._show_standing(live)
-        await self._greet(live)
+        await show_standing(live, self._catalogue)
+        await greet(live, self._catalogue)
         return self._state(live)
 
     async def resume(self, params: Json) -> Json:
@@ -269,25 +269,6 @@ class Agent:
         )
         self._live[saved.id] = live
         return live
-
-    async def _show_standing(self, live: Live) -> None:
-        """The plan, and how full the window is, of a session that comes back."""
-        saved = live.saved
-        if saved.plan:
-            await live.editor.update(plan(saved.plan))
-        with contextlib.suppress(NoModel):
-            context = self._catalogue.find(saved.model).context
-            if saved.used:
-                await live.editor.update(usage(saved.used, context, saved.spent_usd))
-
-    async def _greet(self, live: Live) -> None:
-        await live.editor.update(commands(COMMANDS))
-        if live.rules.names:
-            await live.show.note(f"Read the workspace's rules: {', '.join(live.rules.names)}")
-        for name, why in self._catalogue.down.items():
-            await live.show.note(f"The endpoint {name} is skipped: {why}")
-        for name, model in self._catalogue.absent.items():
-            await live.show.note(f"The endpoint {name} does not list its default model {model}.")
 
     async def _stored(self, params: Json) -> Live:
         session_id = text(params, "sessionId")
