@@ -74,6 +74,7 @@ def test_every_form_of_an_image_becomes_one() -> None:
         (part("data:image/png;base64,***"), "image_url.url", "no valid base64"),
         (part(data_url(png()[:-20])), "image_url.url", "is cut off"),
         (part(png(), detail="much"), "detail", "must be one of"),
+        (part(png(), detail=["low"]), "detail", "must be one of"),
         ({"type": "image", "source": {"type": "base64", "data": "QUJD"}}, "source", "no image"),
     ],
 )

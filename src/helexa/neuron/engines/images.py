@@ -148,7 +148,7 @@ def _detail(part: Json, path: str) -> str | None:
     image = part.get("image_url")
     detail = image.get("detail") if isinstance(image, dict) else None
     detail = part.get("detail") if detail is None else detail
-    if detail is not None and detail not in DETAILS:
+    if detail is not None and not (isinstance(detail, str) and detail in DETAILS):
         raise InvalidRequestBody(
             f"`detail` of `{path}` must be one of {', '.join(sorted(DETAILS))}.",
             param=f"{path}.detail",

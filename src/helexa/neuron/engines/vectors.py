@@ -144,6 +144,8 @@ def prepare_rerank(body: Json, served: Served) -> Prepared:
     most = body.get("top_n")
     if most is not None and (type(most) is not int or most < 1):
         raise InvalidRequestBody("`top_n` must be a whole number from 1.", param="top_n")
+    if most is not None:
+        body["top_n"] = min(most, len(texts))  # an engine may know smaller numbers only
     shown = body.pop("return_documents", False)
     amend: Amend | None = (lambda answer: _add_documents(answer, texts)) if shown else None
     pairs = [len(query.encode()) + _most_tokens(text) for text in texts]
