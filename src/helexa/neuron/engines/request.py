@@ -225,11 +225,12 @@ def _check_calls(calls: Any, path: str) -> None:
 
 
 def check_tools(body: Json) -> None:
-    """Function tools with names and object parameters; other types are left out.
+    """Function tools with names and object parameters; what only its own server runs is left out.
 
     Raises:
         InvalidRequestBody: With the path.
-        UnsupportedParameter: A call is demanded, and only other types could be called.
+        UnsupportedParameter: A custom tool, whose calls the client waits for; or a call is
+            demanded, and only other types could be called.
     """
     tools = body.get("tools")
     if tools is None:
@@ -239,7 +240,13 @@ def check_tools(body: Json) -> None:
         path = f"tools[{index}]"
         if not isinstance(tool, dict):
             raise wrong(path, "an object", tool)
-        if tool.get("type", "function") != "function":
+        kind = tool.get("type", "function")
+        if kind == "custom":
+            raise UnsupportedParameter(
+                f"`{path}` is a custom tool. Send it as a function of one string, or ask "
+                "/v1/responses, where custom tools are called.", param=path,
+            )  # fmt: skip
+        if kind != "function":
             continue
         _check_function(tool.get("function"), path + ".function")
         tool["type"] = "function"

@@ -186,12 +186,13 @@ def test_nulls_inside_of_messages_and_tools_are_unset(served: Served) -> None:
         {"moderation": {"model": "m", "policy": {"input": {"mode": "block"}}}},
         {"web_search_options": {}},
         {"tools": [ADD], "logprobs": True},
+        {"tools": [{"type": "custom", "custom": {"name": "patch"}}]},
     ],
 )
 def test_what_would_be_missed_in_silence_is_refused(served: Served, body: dict[str, Any]) -> None:
     found = refusal(served, **body)
     assert isinstance(found, UnsupportedParameter)
-    assert found.param in body
+    assert (found.param or "").partition("[")[0] in body
 
 
 def test_broken_json_and_a_missing_model_have_codes_of_their_own(served: Served) -> None:
