@@ -10,15 +10,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from helexa.relay.answer import Answer, StreamForm
 from helexa.relay.attempt import Attempt, Deadlines
+from helexa.relay.channel import Channel
 from helexa.relay.http1 import BadRequest, Limits
 from helexa.relay.listener import Listener, Tls
+from helexa.relay.multiplex import SWITCHING, Multiplex, P
 from helexa.relay.pool import Origin, UpstreamPool
 from helexa.relay.reply import Reply
 from helexa.relay.request import Request
 from helexa.relay.server import App
+from helexa.relay.trunk import Dial, Trunk
 from helexa.relay.wheel import Wheel
 
 HOST = "127.0.0.1"
@@ -179,9 +183,31 @@ async def client(port: int) -> AsyncIterator[Raw]:
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
+class _Switches(asyncio.Protocol):
+    """A connection that carries channels from its first read on."""
+
+    def __init__(self, accept: Callable[[], asyncio.Protocol]) -> None:
+        self._accept = accept
+        self._transport: Any = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        assert data.startswith(b"GET /multiplex ")
+        self._transport.write(SWITCHING)
+        multiplex = Multiplex(asyncio.get_running_loop(), self._accept)
+        self._transport.set_protocol(multiplex)
+        multiplex.connection_made(self._transport)
+
+
 @asynccontextmanager
-async def upstream(serve: Serve) -> AsyncIterator[int]:
-    """A raw server; ``serve`` is run per connection, which is closed when it returns."""
+async def upstream(serve: Serve, *, channels: bool = False) -> AsyncIterator[int]:
+    """A raw server; ``serve`` is run per connection, which is closed when it returns.
+
+    Args:
+        channels: They come as channels of one connection.
+    """
     tasks: set[asyncio.Task[None]] = set()
 
     async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -199,7 +225,15 @@ async def upstream(serve: Serve) -> AsyncIterator[int]:
             tasks.discard(task)
             writer.close()
 
-    server = await asyncio.start_server(run, HOST, 0, limit=1 << 26)
+    def stream() -> asyncio.Protocol:
+        reader = asyncio.StreamReader(limit=1 << 26)
+        return asyncio.StreamReaderProtocol(reader, run)
+
+    if channels:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: _Switches(stream), HOST, 0)
+    else:
+        server = await asyncio.start_server(run, HOST, 0, limit=1 << 26)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
@@ -236,6 +270,9 @@ def answering(*answers: bytes, close: bool = False) -> Serve:
 
 
 def rst(writer: asyncio.StreamWriter) -> None:
+    if isinstance(writer.transport, Channel):
+        writer.transport.abort()
+        return
     sock = writer.get_extra_info("socket")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
@@ -249,6 +286,7 @@ def pool_for(
     idle_secs: float = 60.0,
     connect_secs: float = 3.0,
     delay_acks: bool = False,
+    dial: Dial | None = None,
 ) -> UpstreamPool:
     loop = asyncio.get_running_loop()
     return UpstreamPool(
@@ -259,7 +297,46 @@ def pool_for(
         idle_secs=idle_secs,
         connect_secs=connect_secs,
         delay_acks=delay_acks,
+        dial=dial,
     )
+
+
+WAYS = ("connection", "channel")
+
+
+@asynccontextmanager
+async def pooled(serve: Serve, way: str, **options: Any) -> AsyncIterator[UpstreamPool]:
+    """A pool of connections to ``serve``, or of channels; its options are ``pool_for``'s."""
+    async with upstream(serve, channels=way == "channel") as port:
+        plain = pool_for(port, **options)
+        if way == "connection":
+            yield plain
+            plain.close()
+            return
+        wheel, loop = Wheel(asyncio.get_running_loop(), 0.01), asyncio.get_running_loop()
+        dialled = 0
+
+        async def dial(protocol: Callable[[], P]) -> P:
+            nonlocal dialled
+            dialled += 1
+            return await plain.dial(protocol)
+
+        trunk = Trunk(dial, b"host: a\r\n", wheel, loop)
+        trunk.offered(True)
+        await until(trunk.up)
+        multiplex = trunk._multiplex
+        assert multiplex is not None
+        pool = pool_for(port, dial=trunk.dial, **options)
+        try:
+            yield pool
+            assert trunk.open
+            assert dialled == 1
+            pool.close()
+            await until(lambda: not len(multiplex) and not multiplex._receivers)
+        finally:
+            trunk.close()
+            multiplex.abort()
+            await until(lambda: multiplex._lost)
 
 
 def attempt_on(

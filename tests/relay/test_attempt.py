@@ -10,11 +10,13 @@ import pytest
 from tests.relay.rig import (
     HOST,
     SSE_HEAD,
+    WAYS,
     Serve,
     answering,
     ask,
     attempt_on,
     pool_for,
+    pooled,
     read_request,
     rst,
     until,
@@ -82,11 +84,11 @@ BROKEN: dict[str, tuple[bytes, str, Failure | None]] = {
 }
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", BROKEN)
-async def test_every_way_to_break_has_a_name(name: str) -> None:
+async def test_every_way_to_break_has_a_name(name: str, way: str) -> None:
     data, then, failure = BROKEN[name]
-    async with upstream(after(data, then)) as port:
-        pool = pool_for(port)
+    async with pooled(after(data, then), way) as pool:
         attempt = await ask(attempt_on(pool, SHORT))
         assert attempt.failure is failure
         if failure is None:
@@ -194,8 +196,11 @@ async def test_a_new_connection_that_closes_is_not_retried() -> None:
     assert asked == 1
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("keeps", [True, False])
-async def test_an_early_refusal_is_heard_while_the_request_is_still_being_sent(keeps: bool) -> None:
+async def test_an_early_refusal_is_heard_while_the_request_is_still_being_sent(
+    keeps: bool, way: str
+) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 413 Too Large\r\ncontent-length: 3\r\n\r\nbig")
@@ -203,8 +208,7 @@ async def test_an_early_refusal_is_heard_while_the_request_is_still_being_sent(k
         await asyncio.sleep(5 if keeps else 0.05)
         rst(writer)
 
-    async with upstream(serve) as port:
-        pool = pool_for(port)
+    async with pooled(serve, way) as pool:
         attempt = await ask(attempt_on(pool), b"x" * 30_000_000)
         assert (attempt.failure, attempt.status, attempt.body) == (None, 413, b"big")
         assert pool.idle == 0  # the rest of the body must not precede another request
@@ -249,9 +253,9 @@ async def test_an_answer_or_an_event_beyond_the_bound_is_given_up() -> None:
         await until(lambda: pool.open == 0)
 
 
-async def test_a_paused_connection_reads_again_for_its_next_exchange() -> None:
-    async with upstream(answering(OK)) as port:
-        pool = pool_for(port)
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_paused_connection_reads_again_for_its_next_exchange(way: str) -> None:
+    async with pooled(answering(OK), way) as pool:
         attempt: Attempt
 
         class Slow(Attempt):
@@ -270,9 +274,10 @@ async def test_a_paused_connection_reads_again_for_its_next_exchange() -> None:
         pool.close()
 
 
-async def test_a_paused_upstream_is_not_late() -> None:
-    async with upstream(after(SSE_HEAD, "silence")) as port:
-        attempt = attempt_on(pool_for(port), SHORT)
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_paused_upstream_is_not_late(way: str) -> None:
+    async with pooled(after(SSE_HEAD, "silence"), way) as pool:
+        attempt = attempt_on(pool, SHORT)
         attempt.pause(True)
         running = asyncio.create_task(ask(attempt))
         await asyncio.sleep(0.5)
@@ -281,10 +286,10 @@ async def test_a_paused_upstream_is_not_late() -> None:
         assert (await running).failure is Failure.TIMEOUT_FIRST
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("when", ["before", "connected", "streaming"])
-async def test_stop_ends_the_attempt_without_a_failure(when: str) -> None:
-    async with upstream(after(SSE_HEAD + b"3\r\na\n\n\r\n", "silence")) as port:
-        pool = pool_for(port)
+async def test_stop_ends_the_attempt_without_a_failure(when: str, way: str) -> None:
+    async with pooled(after(SSE_HEAD + b"3\r\na\n\n\r\n", "silence"), way) as pool:
         got: list[bytes] = []
         attempt = attempt_on(pool, on_events=got.append)
         if when == "before":
@@ -311,12 +316,12 @@ async def test_a_bug_in_the_callers_hook_reaches_the_caller() -> None:
         await until(lambda: pool.open == 0)
 
 
-async def test_a_finished_attempt_is_garbage_at_once() -> None:
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_finished_attempt_is_garbage_at_once(way: str) -> None:
     import gc
     import weakref
 
-    async with upstream(answering(OK)) as port:
-        pool = pool_for(port)
+    async with pooled(answering(OK), way) as pool:
         gc.disable()
         try:
             refs = [weakref.ref(await ask(attempt_on(pool))) for _ in range(20)]

@@ -85,6 +85,17 @@ def test_a_piece_longer_than_a_frame_arrives_as_it_was() -> None:
     assert far.got == near.wrote
 
 
+def test_who_writes_on_and_on_within_a_turn_meets_the_kernels_pace() -> None:
+    for size in (100, 5000, 200_000):
+        joined = Joined(high=1 << 20)
+        _, far = joined.pair()
+        wrote = 0
+        while not far.paused and wrote < 1 << 24:
+            far.write(b"x" * size)
+            wrote += size
+        assert 900_000 < wrote < 3 << 20
+
+
 def test_the_pieces_of_one_read_are_one_again_and_stand_before_the_end_behind_them() -> None:
     joined = Joined()
     near, far = joined.pair()

@@ -39,6 +39,7 @@ class Channel(asyncio.Transport):
         "_kept",
         "_multiplex",
         "_number",
+        "_paused",
         "_protocol",
         "_put",
         "_reading",
@@ -53,6 +54,7 @@ class Channel(asyncio.Transport):
         self._direct = True  # what is written leaves: neither held nor closing
         self._held = False  # the other side has asked us to wait
         self._full = multiplex.full
+        self._paused = False  # so the protocol has been told
         self._kept: list[bytes] = []  # what waits for the other side
         self._reading = True
         self._got: deque[bytes] | None = None  # what waits for us, while we do not read
@@ -64,8 +66,7 @@ class Channel(asyncio.Transport):
         """Have ``protocol`` speak over it."""
         self._protocol = protocol
         protocol.connection_made(self)
-        if self._full and not self._gone:
-            protocol.pause_writing()
+        self._flow()
 
     # ── asyncio.Transport ───────────────────────────────────────────────────────────────────
 
@@ -130,7 +131,6 @@ class Channel(asyncio.Transport):
 
     def hold(self, held: bool) -> None:
         """The other side's reader is slow, or has caught up."""
-        paused = self._held or self._full
         self._held = held
         self._direct = not held and not self._closing
         if not held:
@@ -139,18 +139,18 @@ class Channel(asyncio.Transport):
                 self._put(self._number, data)
             if self._closing and not self._gone:
                 self._leave(CLOSE)
-        self._flow(paused)
+        self._flow()
 
     def fill(self, full: bool) -> None:
         """The connection under all channels takes nothing for now, or does again."""
-        paused = self._held or self._full
         self._full = full
-        self._flow(paused)
+        self._flow()
 
-    def _flow(self, paused: bool) -> None:
-        now = self._held or self._full
-        if now != paused and self._protocol is not None:
-            if now:
+    def _flow(self) -> None:
+        paused = self._held or self._full
+        if paused is not self._paused and self._protocol is not None:
+            self._paused = paused
+            if paused:
                 self._protocol.pause_writing()
             else:
                 self._protocol.resume_writing()

@@ -47,6 +47,8 @@ MOST = 65_536
 
 _HEAD = FRAME.size
 _HIGH_WATER = 1 << 20  # bytes that the kernel has not taken; beyond, every channel has to wait
+_LARGE = 4096  # bytes of a piece that is not gathered with others ...
+_MANY = 512  # ... and frames and pieces that are
 _MOST_CHANNELS = 16_384  # twice what a pool of ours has; more is nobody of ours
 _LOOK_SECS = 5.0
 _LAST = 2**32 - 1
@@ -177,7 +179,7 @@ class Multiplex(asyncio.Protocol):
     # ── of channels ─────────────────────────────────────────────────────────────────────────
 
     def put(self, number: int, data: bytes) -> None:
-        """A piece of a channel; leaves at the end of the loop's turn."""
+        """A piece of a channel; leaves at the end of the loop's turn at the latest."""
         out, size = self._out, len(data)
         if not size:
             return
@@ -190,6 +192,8 @@ class Multiplex(asyncio.Protocol):
             for at in range(0, size, MOST):
                 piece = data[at : at + MOST]
                 out += (FRAME.pack(number, len(piece) << 3), piece)
+        if size > _LARGE or len(out) > _MANY:
+            self._flush()  # whoever writes on and on must meet the kernel's pace
 
     def tell(self, number: int, kind: int) -> None:
         """Something else about a channel."""
