@@ -122,7 +122,7 @@ def test_lessons_of_an_earlier_life_are_known_and_learned_from() -> None:
 async def test_added_nodes_are_kept_until_they_are_removed() -> None:
     roster = Roster(Door())
     roster.start([NeuronSettings("one", "http://one:1")])
-    roster.add(NODE)
+    await roster.add(NODE)
     assert roster.added() == (NODE,)
     door = Door()
     later = Roster(door)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -65,7 +66,7 @@ async def test_what_the_administration_did_stays_until_the_file_says_otherwise()
     door = Door()
     roster = Roster(door)
     roster.start([node("a"), node("b")])
-    roster.add(node("extra"))
+    await roster.add(node("extra"))
     assert await roster.remove("a")
     assert not await roster.remove("a")
     assert (roster.origin("extra"), roster.origin("b")) == ("admin", "file")
@@ -74,13 +75,36 @@ async def test_what_the_administration_did_stays_until_the_file_says_otherwise()
     assert door.log[-1] == "open a http://a:9"
 
 
+async def test_a_node_that_comes_while_one_of_its_name_goes_is_not_taken_along() -> None:
+    class SlowDoor(Door):
+        """Takes its time to close."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.may_end = asyncio.Event()
+
+        async def close(self, name: str) -> None:
+            await self.may_end.wait()
+            await super().close(name)
+
+    door = SlowDoor()
+    roster = Roster(door)
+    roster.start([node("a")])
+    gone, come = asyncio.create_task(roster.remove("a")), asyncio.create_task(roster.add(node("a")))
+    await asyncio.sleep(0)
+    door.may_end.set()
+    assert await gone
+    await come
+    assert door.log == ["open a http://a:1", "close a", "open a http://a:1"]
+
+
 async def test_a_node_that_cannot_be_told_apart_is_refused() -> None:
     roster = Roster(Door())
     roster.start([node("a")])
     with pytest.raises(InvalidRequestBody, match="two neurons called"):
-        roster.add(node("a", 2))
+        await roster.add(node("a", 2))
     with pytest.raises(InvalidRequestBody, match="endpoint"):
-        roster.add(NeuronSettings("b", "http://a:1"))
+        await roster.add(NeuronSettings("b", "http://a:1"))
     with pytest.raises(SettingsError):
         await roster.follow([node("a"), NeuronSettings("b", "nonsense")])
 

@@ -54,6 +54,8 @@ class Roster:
         self._said = said
         self._file: dict[str, NeuronSettings] = {}
         self._nodes: dict[str, NeuronSettings] = {}
+        # A node that goes takes its connections along: not those of one that comes by its name.
+        self._changing = asyncio.Lock()
 
     def origin(self, name: str) -> str:
         """``file``, or ``admin`` for a node that the administration has added."""
@@ -89,7 +91,10 @@ class Roster:
         Raises:
             SettingsError: It contradicts itself or what was added since; nothing is changed.
         """
-        now = {node.name: node for node in nodes}
+        async with self._changing:
+            return await self._follow({node.name: node for node in nodes})
+
+    async def _follow(self, now: dict[str, NeuronSettings]) -> list[str]:
         gone = [name for name in self._file if name not in now]
         fresh = [node for name, node in now.items() if self._file.get(name) != node]
         stay = [n for n in self._nodes.values() if n.name not in gone and n.name not in now]
@@ -107,17 +112,18 @@ class Roster:
         self._file = now
         return changes
 
-    def add(self, node: NeuronSettings) -> None:
+    async def add(self, node: NeuronSettings) -> None:
         """Take one more in.
 
         Raises:
             InvalidRequestBody: There is one of that name or endpoint, or it cannot be used.
         """
-        try:
-            check_neurons([*self._nodes.values(), node], "neurons")
-            self._open(node)
-        except SettingsError as error:
-            raise InvalidRequestBody(f"{error}.") from error
+        async with self._changing:
+            try:
+                check_neurons([*self._nodes.values(), node], "neurons")
+                self._open(node)
+            except SettingsError as error:
+                raise InvalidRequestBody(f"{error}.") from error
         self._said("added", node.name)
 
     async def remove(self, name: str) -> bool:
@@ -125,9 +131,10 @@ class Roster:
 
         A node of the file comes back when the file changes it, or with a restart.
         """
-        if name not in self._nodes:
-            return False
-        await self._close(name)
+        async with self._changing:
+            if name not in self._nodes:
+                return False
+            await self._close(name)
         self._said("removed", name)
         return True
 

@@ -185,7 +185,7 @@ class FleetRoutes:
     async def add(self, request: Request) -> Response:
         order = await body_as(request, NodeOrder)
         ca = None if order.ca is None else Path(order.ca)
-        self._deps.roster.add(NeuronSettings(order.name, order.endpoint, ca))
+        await self._deps.roster.add(NeuronSettings(order.name, order.endpoint, ca))
         await self._deps.keep()
         return reply({"node": order.name, "endpoint": order.endpoint, "origin": "admin"}, 201)
 
