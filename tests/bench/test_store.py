@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -236,3 +238,44 @@ def test_scenarios_are_listed_in_the_order_of_their_sizes(path: Path) -> None:
     assert reader.dimensions()["scenario"] == names
     assert [cell.scenario for cell in reader.latest_cells()] == names
     assert [cell.scenario for cell in reader.build_cells("1.0+aaa")] == names
+
+
+def test_a_name_with_signs_of_an_address_is_a_name(tmp_path: Path) -> None:
+    path = tmp_path / "a?b#c%20d.sqlite"
+    store = Store(path)
+    store.add(run(1.0))
+    store.close()
+    assert len(Reader(path).latest_cells()) == 1
+    assert all(file.name.startswith(path.name) for file in tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user is needed, which only root can become")
+def test_who_may_only_read_the_folder_can_read_the_store(tmp_path: Path) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="helexa-bench-"))  # pytest's folders are its user's own
+    try:
+        path = folder / "bench.sqlite"
+        store = Store(path)
+        store.add(run(1.0))
+        store.close()
+        folder.chmod(0o755)
+        path.chmod(0o644)
+        reads = """if True:
+            import os, sys
+            from pathlib import Path
+            from helexa.bench.store.reader import Reader
+            try:
+                os.setgid(65534)
+                os.setuid(65534)
+            except OSError:
+                sys.exit("no other user here")
+            print(len(Reader(Path(sys.argv[1])).latest_cells()))
+        """
+        done = subprocess.run(
+            [sys.executable, "-c", reads, str(path)],
+            capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        if "no other user here" in done.stderr:
+            pytest.skip("this container has no other user")
+        assert done.stdout == "1\n", done.stderr
+    finally:
+        shutil.rmtree(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 from collections.abc import Sequence
@@ -18,6 +19,9 @@ from helexa.bench.store.store import connect, from_row
 MOST_ROWS = 1000
 NEWEST = 2000
 """Runs that a question looks at; older ones are found by narrowing it."""
+
+_NOT_BESIDE = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
+"""What SQLite answers who cannot make its files beside the database; reading needs them too."""
 
 
 class Lines(msgspec.Struct, frozen=True):
@@ -143,6 +147,23 @@ class Reader:
             if db is None:
                 db = self._local.db = connect(self._path, readonly=True)
             rows: list[sqlite3.Row] = db.execute(query, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode & 0xFF in _NOT_BESIDE and not self._log().exists():
+                return self._ask_at_rest(query, values)
+            raise unusable(self._path, error) from error
+        return rows
+
+    def _log(self) -> Path:
+        return self._path.with_name(f"{self._path.name}-wal")
+
+    def _ask_at_rest(self, query: str, values: Any) -> Sequence[sqlite3.Row]:
+        """Where this user may not write beside the file, while nobody else has it open.
+
+        Only for this one question: who opens it next may write.
+        """
+        try:
+            with contextlib.closing(connect(self._path, readonly=True, immutable=True)) as db:
+                rows: list[sqlite3.Row] = db.execute(query, values).fetchall()
         except sqlite3.DatabaseError as error:
             raise unusable(self._path, error) from error
         return rows

@@ -177,6 +177,11 @@ def unusable(path: Path, error: sqlite3.Error) -> StoreError:
         return StoreError(f"{path}: the disk is full; free some space and start again")
     if "locked" in text:
         return StoreError(f"{path}: another program holds it; stop that or name another file")
+    if "readonly" in text or "unable to open" in text:
+        return StoreError(
+            f"{path}: this user may not write it or beside it, which is needed while another "
+            "program has it open; run this as that program's user"
+        )
     return StoreError(
         f"{path}: is not a bench database, or it is damaged ({text}); restore a backup or move "
         "the file away"

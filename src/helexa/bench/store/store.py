@@ -30,15 +30,20 @@ _STATE_FIELDS = {"memory_used_mb": "memory_{}_mb", "utilization_pct": "utilizati
                  "temp_c": "temp_{}_c"}  # fmt: skip
 
 
-def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
+def connect(path: Path, *, readonly: bool = False, immutable: bool = False) -> sqlite3.Connection:
     """A connection of one's own; readers see what was committed and block nobody.
+
+    Args:
+        immutable: Nobody writes the file meanwhile, so that nothing is needed beside it.
 
     Raises:
         StoreError: The file cannot be opened.
     """
     try:
         if readonly:
-            db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)
+            address = f"{path.absolute().as_uri()}?mode=ro"  # names may hold ? and #
+            address += "&immutable=1" if immutable else ""
+            db = sqlite3.connect(address, uri=True, timeout=5)
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             # One thread at a time, but not always the same one.
