@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
@@ -11,6 +13,7 @@ from tests.cortex.ledger.rig import Start, hard, rolling
 
 from helexa.core.errors import InsufficientQuota, RateLimitExceeded
 from helexa.core.principal import Cap, Principal, Window
+from helexa.cortex import handover
 from helexa.cortex.ledger import leasing, spend
 from helexa.cortex.ledger.base import Grant, Settlement
 from helexa.cortex.ledger.database import Database
@@ -179,3 +182,26 @@ async def test_a_batch_that_is_written_twice_counts_once(start: Start, look: Any
     for _ in range(2):
         await rig.store.write(lambda db: spend.write_batch(db, rig.life.life, batch))
     assert look("SELECT spent FROM scopes WHERE scope = 'key:k'") == [(4,)]
+
+
+async def test_whoever_waits_for_a_block_has_the_loop_hand_over_until_the_answer(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handover, "TURN_S", 60.0)
+    rig, seen, began = start(), list[str](), time.monotonic()
+    go = threading.Event()
+
+    def statements(_db: object) -> None:
+        go.wait(60.0)
+        seen.append("thread")
+
+    rig.store.submit(statements, lambda _outcome: None)
+    first = asyncio.ensure_future(rig.take(hard(10_000), "r1", 600))
+    await asyncio.sleep(0)  # it has been asked for
+    asyncio.get_running_loop().call_later(0.02, seen.append, "loop")
+    timer = threading.Timer(0.05, go.set)
+    timer.start()
+    assert await first == 600
+    timer.join()
+    assert seen[0] == "thread"
+    assert time.monotonic() - began < 60.0

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
+from tests.relay.rig import until
 
 from helexa.core.logging import get_logger
 from helexa.core.principal import ANONYMOUS, Principal
+from helexa.cortex import handover
 from helexa.cortex.responses.base import Kept, Shelf
 from helexa.cortex.responses.keeper import Keeper
 from helexa.cortex.responses.memory import MemoryShelf
@@ -37,3 +40,42 @@ async def test_a_response_that_cannot_be_made_is_lost_and_nobody_waits_for_ever(
     )
     assert (found, keeper.lost, counted) == (b"{}", 1, [1])
     await keeper.aclose()
+
+
+async def test_a_loop_that_never_rests_stands_still_for_who_asks_and_for_many_that_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(handover, "TURN_S", 60.0)
+    keeper, seen, go = (
+        Keeper(shelf, shelf, get_logger(), lambda: None),
+        list[str](),
+        threading.Event(),
+    )
+
+    def kept() -> Kept:
+        go.wait(60)
+        seen.append("thread")
+        return Kept("resp_a", None, 1.0, b"{}", ())
+
+    async def stands_still() -> None:
+        """Until the thread has done what it has before it."""
+        asyncio.get_running_loop().call_later(0.02, seen.append, "loop")
+        timer = threading.Timer(0.05, go.set)
+        timer.start()
+        await until(lambda: "loop" in seen)
+        timer.join()
+        assert seen[0] == "thread"
+        seen.clear()
+        go.clear()
+
+    keeper.keep(KEY, kept)
+    asked = asyncio.ensure_future(keeper.ask(KEY, lambda shelf, owner: shelf.find(owner, "resp_a")))
+    await asyncio.sleep(0)  # it has been asked
+    await stands_still()
+    assert await asked == b"{}"
+    for _ in range(100):
+        keeper.keep(KEY, kept)
+    await asyncio.sleep(0)
+    await stands_still()
+    await keeper.aclose()
+    assert keeper.lost == 0

@@ -23,8 +23,8 @@ from typing import Any, Final, TypeVar
 
 from helexa.core.errors import ServiceUnavailable
 from helexa.core.settings import SettingsError
+from helexa.cortex.handover import Handover
 from helexa.cortex.ledger.database import Database, LedgerUnavailable, connect
-from helexa.cortex.ledger.handover import Handover
 from helexa.cortex.ledger.schema import Step, migrate
 from helexa.cortex.ledger.tables import STEPS
 
@@ -61,7 +61,7 @@ class _Worker:
         perform: Callable[[Sequence[_Job]], list[Any]],
     ) -> None:
         self._loop = loop
-        self.handover = Handover(loop)
+        self.handover = Handover()
         self._perform = perform
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._under_way = 0

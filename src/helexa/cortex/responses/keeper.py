@@ -5,7 +5,9 @@
     loop ── keep ──▶ │ queue │ ──▶ thread ──▶ shelf        nobody waits
     loop ── ask ───▶ │ queue │ ──▶ thread ──▶ shelf ──▶ future
 
-What is kept before something is asked is found by it: both go through one queue.
+What is kept before something is asked is found by it: both go through one queue. On a loop that
+never rests the thread needs it to stand still now and then: while somebody asks, and while more
+waits to be kept than should.
 """
 
 from __future__ import annotations
@@ -19,11 +21,14 @@ from typing import TypeVar
 from helexa.core.errors import ServiceUnavailable
 from helexa.core.logging import Logger
 from helexa.core.principal import Principal
+from helexa.cortex.handover import Handover
 from helexa.cortex.responses.base import Kept, Shelf
 
 T = TypeVar("T")
 
 _MOST_WAITING = 1000
+_MANY_WAITING = 50
+_LOOK_S = 0.05
 _SWEEP_S = 600.0
 _CLOSE_S = 5.0
 
@@ -55,6 +60,8 @@ class Keeper:
         self._log = log
         self._count = count
         self._jobs: queue.Queue[Job | None] = queue.Queue(_MOST_WAITING)
+        self._handover = Handover()
+        self._catching_up: asyncio.Task[None] | None = None
         self._keys: Shelf | None = None
         self._anonymous: Shelf | None = None
         self._thread: threading.Thread | None = None
@@ -75,6 +82,14 @@ class Keeper:
             self._put(job)
         except queue.Full:
             self._miss("the store does not keep up")
+        behind = self._jobs.qsize() >= _MANY_WAITING
+        if behind and (self._catching_up is None or self._catching_up.done()):
+            self._catching_up = asyncio.ensure_future(self._catch_up())
+
+    async def _catch_up(self) -> None:
+        with self._handover.awaited():
+            while not self._jobs.empty():  # noqa: ASYNC110 - its thread has other things to do
+                await asyncio.sleep(_LOOK_S)
 
     async def ask(self, principal: Principal, work: Callable[[Shelf, str], T]) -> T:
         """The result of ``work`` on the principal's shelf, given the owner's name.
@@ -95,7 +110,8 @@ class Keeper:
 
         try:
             self._put(job)
-            return await future
+            with self._handover.awaited():
+                return await future
         except (queue.Full, OSError) as error:
             why = str(error) or "it does not keep up"
             self._log.warning("kept responses cannot be read", reason=why)
@@ -112,9 +128,12 @@ class Keeper:
         except queue.Full:
             return  # the thread is a daemon: it ends with us
         await asyncio.to_thread(self._thread.join, _CLOSE_S)
+        if self._catching_up is not None:
+            self._catching_up.cancel()
 
     def _put(self, job: Job) -> None:
         """Hand a job to the thread, which begins with the first one."""
+        self._handover.begins()
         self._jobs.put_nowait(job)
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="responses", daemon=True)
@@ -131,6 +150,8 @@ class Keeper:
             if job is None:
                 break
             job()
+            if self._jobs.empty():
+                self._handover.ends()
         for shelf in (self._keys, self._anonymous):
             if shelf is not None:
                 shelf.close()

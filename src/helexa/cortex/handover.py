@@ -1,4 +1,4 @@
-"""How the loop hands the interpreter over to a thread of the ledger while somebody waits for it.
+"""How the loop hands the interpreter over to a thread that somebody waits for.
 
 ::
 
@@ -37,10 +37,9 @@ GLANCE_S: Final = 0.00005
 
 
 class Handover:
-    """Between one loop and one thread."""
+    """Between the loop and one thread, which writes to a database."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    def __init__(self) -> None:
         self._waiting = 0
         self._timer: asyncio.TimerHandle | None = None
         self._working = False
@@ -54,7 +53,7 @@ class Handover:
         self._waiting += 1
         if self._timer is None:
             self._pause_s = EVERY_S
-            self._timer = self._loop.call_later(EVERY_S, self._turn)
+            self._timer = asyncio.get_running_loop().call_later(EVERY_S, self._turn)
         try:
             yield
         finally:
@@ -76,4 +75,4 @@ class Handover:
             self._over.acquire(blocking=False)  # said while nobody stood still for it
             over = self._over.acquire(timeout=TURN_S if self._working else GLANCE_S)
             self._pause_s = EVERY_S if over else min(SLOWER * self._pause_s, SELDOM_S)
-            self._timer = self._loop.call_later(self._pause_s, self._turn)
+            self._timer = asyncio.get_running_loop().call_later(self._pause_s, self._turn)
