@@ -57,6 +57,18 @@ def test_a_capture_of_a_model_takes_every_key() -> None:
     assert captures.watch(OTHER, "m", "req_b") is not None
 
 
+def test_a_clock_that_is_set_back_records_nobody_for_longer() -> None:
+    wall, monotonic = Clock(), Clock()
+    captures = Captures(wall, clock=monotonic)
+    capture = captures.start(CaptureOrder(model="m", minutes=1))
+    wall.now -= 3600
+    monotonic.now += 59
+    before = capture.armed
+    monotonic.now += 1
+    assert (before, capture.armed) == (True, False)
+    assert captures.watch(ACME, "m", "req_a") is None
+
+
 def test_it_ends_after_so_many_requests_or_minutes() -> None:
     clock = Clock()
     captures = Captures(clock)

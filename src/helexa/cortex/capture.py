@@ -96,11 +96,16 @@ class Captured:
 
 @dataclass(slots=True)
 class Capture:
-    """One armed or finished capture."""
+    """One armed or finished capture.
+
+    Args:
+        over: Whether its minutes are.
+    """
 
     order: CaptureOrder
     started_at: float
     now: Callable[[], float]
+    over: Callable[[], bool]
     requests: list[Captured] = field(default_factory=list)
     kept_bytes: int = 0
     stopped: bool = False
@@ -108,8 +113,7 @@ class Capture:
     @property
     def armed(self) -> bool:
         """Whether further requests are recorded."""
-        over = self.now() >= self.started_at + self.order.minutes * 60
-        return not (self.stopped or over or len(self.requests) >= self.order.requests)
+        return not (self.stopped or self.over() or len(self.requests) >= self.order.requests)
 
     def keep(self, captured: Captured, data: bytes) -> bytes:
         """As much of ``data`` as there is room for; the record says when it was cut."""
@@ -136,14 +140,21 @@ class Captures:
     """Holder of the one capture there is.
 
     Args:
-        now: Epoch seconds.
+        now: Epoch seconds, for people.
         prompt_of: Asks a node for a rendered prompt; None while no node offers it.
+        clock: Monotonic seconds: a clock that is set back records nobody for longer.
     """
 
-    __slots__ = ("_now", "_prompt_of", "current")
+    __slots__ = ("_clock", "_now", "_prompt_of", "current")
 
-    def __init__(self, now: Callable[[], float], prompt_of: PromptOf | None = None) -> None:
+    def __init__(
+        self,
+        now: Callable[[], float],
+        prompt_of: PromptOf | None = None,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
         self._now = now
+        self._clock = now if clock is None else clock
         self._prompt_of = prompt_of
         self.current: Capture | None = None
 
@@ -163,7 +174,8 @@ class Captures:
             if not 0 < value <= most:
                 raise InvalidRequestBody(f"{name} must be above 0, and {most} at most.", param=name)
         self.stop()
-        self.current = Capture(order, self._now(), self._now)
+        ends = self._clock() + order.minutes * 60
+        self.current = Capture(order, self._now(), self._now, lambda: self._clock() >= ends)
         return self.current
 
     def stop(self) -> None:

@@ -25,7 +25,8 @@ from helexa.relay.attempt import Deadlines
 
 def make_observers(fleet: Fleet) -> RequestObservers:
     """Keeps timelines, and captures when armed."""
-    return RequestObservers(Timelines(time.time), Captures(time.time, prompt_of(fleet)))
+    captures = Captures(time.time, prompt_of(fleet), time.monotonic)
+    return RequestObservers(Timelines(time.time), captures)
 
 
 def make_desk(

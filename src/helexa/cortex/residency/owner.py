@@ -74,54 +74,69 @@ class Residency:
         self._profiles = profiles
         self._leases = leases
         self.now = now
-        self._acts = Acts(
-            rules,
-            NodeEffects(
-                fleet,
-                lambda node, model: leases.work(node, model).open,
-                max_load_s=rules.max_wait_s,
-            ),
+        self._acts = self._make_acts(hooks or Hooks(), log)
+        self.scheduler = self._acts.scheduler
+        self._wanting = self._make_wanting()
+        self._teller = Teller(self.room, self.scheduler, self.learned, self._decided)
+        self._spreading = self._make_spreading()
+        self._bell = asyncio.Event()
+        self._closing: dict[str, frozenset[str]] = {}
+        self._seen: FleetSnapshot | None = None
+
+    def _make_acts(self, hooks: Hooks, log: Logger | None) -> Acts:
+        leases = self._leases
+        effects = NodeEffects(
+            self._fleet,
+            lambda node, model: leases.work(node, model).open,
+            max_load_s=self.rules.max_wait_s,
+        )
+        return Acts(
+            self.rules,
+            effects,
             self.learned,
-            now,
+            self.now,
             profile=lambda model: profile_of(self.profiles, model),
             loaded=lambda node, model: self.uses.loaded(node, model, owed=self.queued(model)),
             failed=lambda model, error: self._wanting.load_failed(model, error),  # noqa: PLW0108
             hopeless=lambda model, why: self._wanting.hopeless(model, why),  # noqa: PLW0108
             ring=self._ring,
-            hooks=hooks or Hooks(),
+            hooks=hooks,
             log=log,
         )
-        self.scheduler = self._acts.scheduler
-        self._wanting = Wanting(
+
+    def _make_wanting(self) -> Wanting:
+        return Wanting(
             self.room,
             self.uses,
             self.learned,
-            leases,
+            self._leases,
             profiles=lambda: self.profiles,
-            snapshot=fleet.snapshot,
+            snapshot=self._fleet.snapshot,
             closing=self.closing,
-            under_way=lambda model: self.scheduler.lane_of(model) is not None,
-            now=now,
+            under_way=self._under_way,
+            now=self.now,
             changed=self._changed,
         )
-        self._teller = Teller(self.room, self.scheduler, self.learned, self._decided)
-        self._spreading = Spreading(
-            rules.max_copies,
-            leases,
+
+    def _make_spreading(self) -> Spreading:
+        return Spreading(
+            self.rules.max_copies,
+            self._leases,
             serving=self._wanting.serving,
-            under_way=lambda model: self.scheduler.lane_of(model) is not None,
+            under_way=self._under_way,
             demand=lambda model, fleet, now: self._wanting.demand(
                 model, fleet, 0, now, may_evict=False
             ),
         )
-        self._bell = asyncio.Event()
-        self._closing: dict[str, frozenset[str]] = {}
-        self._seen: FleetSnapshot | None = None
 
     @property
     def profiles(self) -> Profiles:
         """The catalogue as it stands."""
         return self._profiles.current
+
+    def _under_way(self, model: str) -> bool:
+        """Whether a load of it is, on our account."""
+        return self.scheduler.lane_of(model) is not None
 
     def _decided(self, model: str) -> Decision:
         return decide(model, self.profiles, self._fleet.snapshot())
