@@ -148,6 +148,14 @@ def test_a_tool_that_has_failed_is_shown_as_failed(content: Any, shown: tuple[Pa
     assert message.content == shown
 
 
+def test_a_tool_that_the_clients_search_has_found_is_named_in_its_result() -> None:
+    found = [{"type": "tool_reference", "tool_name": "get_weather"}]
+    turn = user({"type": "tool_result", "tool_use_id": "a", "content": found})
+    request = decoded(turn, tools=[{**TOOL, "defer_loading": True}])
+    assert request.messages[0].content == (Text("Found: the tool get_weather."),)
+    assert [tool.name for tool in request.tools] == ["get_weather"]
+
+
 def test_turns_of_one_role_in_a_row_are_one_turn() -> None:
     said = {"role": "assistant", "content": "b"}
     found = decoded(USER, {"role": "user", "content": "and"}, said, said).messages

@@ -43,6 +43,12 @@ class SearchResultBlock(msgspec.Struct, tag="search_result"):
     content: list[TextBlock]
 
 
+class ToolReferenceBlock(msgspec.Struct, tag="tool_reference"):
+    """A tool of the request that the client's own search has found."""
+
+    tool_name: str
+
+
 class ToolUseBlock(msgspec.Struct, tag="tool_use"):
     """A call that the model made; ``input`` stays the client's bytes."""
 
@@ -51,11 +57,14 @@ class ToolUseBlock(msgspec.Struct, tag="tool_use"):
     input: msgspec.Raw = msgspec.Raw(b"{}")
 
 
+ResultBlock = TextBlock | ImageBlock | DocumentBlock | SearchResultBlock | ToolReferenceBlock
+
+
 class ToolResultBlock(msgspec.Struct, tag="tool_result"):
     """What a tool answered."""
 
     tool_use_id: str
-    content: str | list[TextBlock | ImageBlock | DocumentBlock | SearchResultBlock] | None = None
+    content: str | list[ResultBlock] | None = None
     is_error: bool | None = None
 
 

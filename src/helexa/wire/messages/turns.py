@@ -123,14 +123,17 @@ def _failed(shown: list[Shown], path: str) -> list[Shown]:
     return [Shown(Text(_ERROR), path), *shown]
 
 
-def _seen(block: wire.Block, path: str) -> list[Shown]:
-    """What a model is shown of a block."""
+def _seen(block: wire.Block | wire.ToolReferenceBlock, path: str) -> list[Shown]:
+    """What a model is shown of a block. A tool that waits to be found (``defer_loading``) has been
+    offered all along."""
     if isinstance(block, wire.TextBlock):
         return [Shown(Text(block.text), path)]
     if isinstance(block, wire.ImageBlock):
         return [Shown(Image(_image_url(block.source, f"{path}.source")), path)]
     if isinstance(block, wire.DocumentBlock):
         return _document(block, path)
+    if isinstance(block, wire.ToolReferenceBlock):
+        return [Shown(Text(f"Found: the tool {block.tool_name}."), path)]
     if isinstance(block, wire.SearchResultBlock):
         head = f"{block.title}\n{block.source}\n\n"
         return [Shown(Text(head + "\n".join(text.text for text in block.content)), path)]
