@@ -11,6 +11,7 @@ import acp
 import pytest
 from tests.acp.editor import Editor, connected, opened
 from tests.acp.model import Model, Reply
+from tests.bench.made import Write, serving_in_thread
 
 pytestmark = pytest.mark.anyio
 
@@ -242,3 +243,27 @@ async def test_a_page_or_a_rule_that_is_cut_says_so(
     async with opened(model.url, tmp_path, work) as session:
         await session.prompt("hello")
     assert "(cut: the file has 79,999 characters)" in model.asked[0]["messages"][0]["content"]
+
+
+async def test_a_page_that_leads_to_another_host_is_asked_about_again(
+    model: Model, tmp_path: Path, work: Path
+) -> None:
+    async def elsewhere(body: dict[str, Any], write: Write) -> None:
+        port = server.rsplit(":", 1)[1]
+        to = f"http://localhost:{port}/b" if body["_path"] == "/a" else "/c"
+        head = f"HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\n"
+        if body["_path"] == "/c":
+            head = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 4\r\n"
+        await write(
+            f"{head}connection: close\r\n\r\n{'page' if body['_path'] == '/c' else ''}".encode()
+        )
+
+    with serving_in_thread(elsewhere) as server:
+        _, said = await on_disk(model, tmp_path, work, ("fetch_url", {"url": f"{server}/a"}))
+        assert "leads to http://localhost" in said
+        model.asked.clear()
+        _, said = await on_disk(model, tmp_path, work, ("fetch_url", {"url": f"{server}/same"}))
+        assert said == "page"
+        model.asked.clear()
+        _, said = await on_disk(model, tmp_path, work, ("fetch_url", {"url": f"{server}/a b"}))
+        assert "cannot be had" in said

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import html
+import http.client
 import re
 import urllib.request
+from typing import Any
 from urllib.parse import urlsplit
 
 from helexa.acp.protocol.updates import Kind, plan
@@ -15,6 +17,7 @@ _STATES = ("pending", "in_progress", "completed")
 _TIMEOUT_S = 20
 _MOST_BYTES = 1_000_000
 _MOST_TEXT = 30_000
+_TEXTUAL = re.compile(r"^text/|json|xml|javascript|yaml|toml|x-sh|x-www-form")
 
 
 class Todo:
@@ -80,15 +83,30 @@ class FetchUrl:
         return Prepared(f"Fetch {url}", perform, subject=parts.hostname)
 
 
+class _SameHost(urllib.request.HTTPRedirectHandler):
+    """Stays where the user has allowed to go."""
+
+    def redirect_request(
+        self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> Any:
+        """See ``urllib``; raises ToolTrouble for another host."""
+        if urlsplit(newurl).hostname != urlsplit(req.full_url).hostname:
+            raise ToolTrouble(f"{req.full_url} leads to {newurl}; fetch that if it is wanted")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
 def _fetch(url: str) -> str:
     request = urllib.request.Request(url, headers={"user-agent": "helexa-acp"})  # noqa: S310
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310
+        opener = urllib.request.build_opener(_SameHost)
+        with opener.open(request, timeout=_TIMEOUT_S) as answer:
             kind = answer.headers.get_content_type()
+            if not _TEXTUAL.search(kind):
+                raise ToolTrouble(f"{url} is {kind}: it cannot be read as text")
             text = answer.read(_MOST_BYTES).decode(
                 answer.headers.get_content_charset() or "utf-8", "replace"
             )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise ToolTrouble(f"{url} cannot be had: {error}") from error
     found = _plain(text) if kind == "text/html" else text
     if len(found) > _MOST_TEXT:
