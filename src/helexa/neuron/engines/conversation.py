@@ -9,14 +9,11 @@ from typing import Any
 
 import msgspec
 
-from helexa.core.errors import InvalidRequestBody, UnsupportedParameter
+from helexa.core.errors import UnsupportedParameter
 from helexa.neuron.engines.base import Served
-from helexa.neuron.engines.request import Json, wrong
+from helexa.neuron.engines.request import Json, check_tops, wrong
 from helexa.neuron.models.template import system_first
 from helexa.wire.bodies import UNREADABLE
-
-MOST_TOP_LOGPROBS = 20
-"""As the published schema has it; an engine would write its whole vocabulary beside each token."""
 
 _NOT_DONE = {
     "moderation": "nothing here judges prompts or answers",
@@ -42,11 +39,7 @@ def refuse_what_cannot_be(body: Json) -> None:
         )
     if not isinstance(body.get("logprobs", False), bool):
         raise wrong("logprobs", "a boolean", body["logprobs"])
-    tops = body.get("top_logprobs", 0)
-    if not 0 <= tops <= MOST_TOP_LOGPROBS:
-        raise InvalidRequestBody(
-            f"`top_logprobs` is {tops}; it may be 0 to {MOST_TOP_LOGPROBS}.", param="top_logprobs"
-        )
+    check_tops(body, "top_logprobs", "n_probs")
     for name, what in _NOT_DONE.items():
         if name in body:
             raise UnsupportedParameter(f"`{name}` is not supported: {what}.", param=name)

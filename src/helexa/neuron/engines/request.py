@@ -25,6 +25,8 @@ Check = Callable[[Any], bool]
 
 ROLES = frozenset(("system", "developer", "user", "assistant", "tool", "function"))
 CAPS = ("max_completion_tokens", "max_tokens")
+MOST_TOP_LOGPROBS = 20
+"""As the published schema of chat has it."""
 
 
 def _is_int(value: Any) -> bool:
@@ -304,6 +306,22 @@ def take_cap(body: Json, served: Served, *further: str) -> int:
     return cap
 
 
+def check_tops(body: Json, *names: str) -> None:
+    """How many other tokens are shown beside each: an engine would write all of its vocabulary.
+
+    Raises:
+        InvalidRequestBody: No number, or too many.
+    """
+    for name in names:
+        tops = body.get(name, 0)
+        if not _is_int(tops):
+            raise wrong(name, "an integer", tops)
+        if not 0 <= tops <= MOST_TOP_LOGPROBS:
+            raise InvalidRequestBody(
+                f"`{name}` is {tops}; it may be 0 to {MOST_TOP_LOGPROBS}.", param=name
+            )
+
+
 def wants_thinking(body: Json) -> bool | None:
     """What the body says about thinking: asked for, asked not to, or nothing."""
     kwargs = body.get("chat_template_kwargs") or {}
@@ -337,8 +355,7 @@ def check_prompt(body: Json) -> None:
         if isinstance(prompt, list):
             raise UnsupportedParameter("Send one `prompt` per request.", param="prompt")
         raise wrong("prompt", "a string", prompt)
-    if "logprobs" in body and type(body["logprobs"]) is not int:
-        raise wrong("logprobs", "an integer", body["logprobs"])
+    check_tops(body, "logprobs", "n_probs")
     if body.pop("echo", False):
         raise UnsupportedParameter("`echo` is not supported.", param="echo")
     if body.pop("suffix", None):

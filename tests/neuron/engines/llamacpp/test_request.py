@@ -425,6 +425,15 @@ def test_legacy_prompts_are_texts_or_tokens(served: Served) -> None:
     assert isinstance(refusal(served, "completions", prompt=["a", "b"]), UnsupportedParameter)
 
 
+@pytest.mark.parametrize("name", ["logprobs", "n_probs"])
+def test_a_text_completion_shows_no_whole_vocabulary_beside_each_token(
+    served: Served, name: str
+) -> None:
+    for beyond in (1000, -1, 1.5):
+        assert refusal(served, "completions", prompt="a", **{name: beyond}).param == name
+    assert sent(served, "completions", prompt="a", **{name: 20})[name] == 20
+
+
 @pytest.mark.parametrize("wish", [{"echo": True}, {"suffix": "b"}, {"best_of": 3}])
 def test_what_no_text_completion_does_is_refused_and_its_absence_is_not(
     served: Served, wish: dict[str, Any]
@@ -500,6 +509,7 @@ def test_a_prompt_that_ends_inside_a_thought_begins_with_its_end(served: Served)
          "tool_choice"),
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
         ({"logprobs": True, "top_logprobs": -1}, "top_logprobs"),
+        ({"n_probs": 1000}, "n_probs"),
         ({"tool_choice": "always", "tools": [ADD]}, "tool_choice"),
     ],
 )  # fmt: skip
