@@ -74,6 +74,39 @@ def test_a_file_that_does_not_parse_stops_the_start_with_its_line(
 
 
 @pytest.mark.parametrize("role", ROLES)
+def test_a_check_says_that_settings_are_good_and_starts_nothing(role: str, tmp_path: Path) -> None:
+    file = settings(role, tmp_path)
+    done = subprocess.run(
+        command(role, "--check", "--config", file),
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{file}: good; ")
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize(
+    ("role", "text", "words"),
+    [
+        ("cortex", "models_config = 'none.toml'\n", "none.toml: there is no such file"),
+        ("cortex", "[fleet]\nsecret_env = 'NOT_SET'\n", "NOT_SET is not set"),
+        ("cortex", "[gateway]\ntls_cert = '/no.pem'\ntls_key = '/no.key'\n", "/no.pem"),
+        ("neuron", "[fleet]\nsecret_env = 'NOT_SET'\n", "NOT_SET is not set"),
+        ("neuron", "[sources.hf]\nendpoint = 'huggingface.co'\n", "https://huggingface.co"),
+        ("neuron", "[engines.command.mine]\ncommand = ['x']\n", "has no {port}"),
+    ],
+)
+def test_a_check_refuses_what_a_start_would_refuse(
+    role: str, text: str, words: str, tmp_path: Path
+) -> None:
+    file = settings(role, tmp_path, text)
+    for more in (["--check"], []):
+        code, said = refusal(role, "--config", file, *more)
+        assert code == 2
+        assert words in said
+
+
+@pytest.mark.parametrize("role", ROLES)
 def test_a_taken_port_stops_the_start_and_names_the_option(role: str, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from helexa.cli.options import config_option, log_level_option, port_option, version_option
+from helexa.cli.options import (
+    check_option,
+    config_option,
+    log_level_option,
+    port_option,
+    version_option,
+)
 from helexa.cli.status import status_command
 
 if TYPE_CHECKING:
@@ -20,15 +26,18 @@ if TYPE_CHECKING:
 @config_option("/etc/cortex/cortex.toml")
 @port_option(31313)
 @port_option(31314, "--metrics-port", "Port of the Prometheus metrics")
+@check_option
 @log_level_option
 @version_option
 def serve_command(
-    config: Path | None, port: int | None, metrics_port: int | None, log_level: str
+    config: Path | None, port: int | None, metrics_port: int | None, check: bool, log_level: str
 ) -> None:
     """Serve the gateway until SIGTERM or Ctrl-C.
 
     Prints one line of JSON to stdout once it serves; logs go to stderr.
     """
+    import os
+
     from helexa.cli import serve
 
     def load() -> Loaded[CortexSettings]:
@@ -43,7 +52,13 @@ def serve_command(
         path = config or DEFAULT_PATH
         return run(settings, announce=announce, path=path, again=lambda: load().value)
 
-    serve.serve(serve.Application("cortex", load, _binds, run), log_level)
+    application = serve.Application("cortex", load, _binds, run)
+    if check:
+        from helexa.cortex.build.checking import check as checked
+
+        serve.say_whether_it_would_start(application, lambda found: checked(found, os.environ))
+        return
+    serve.serve(application, log_level)
 
 
 @click.group(name="cortex", context_settings={"help_option_names": ["-h", "--help"]})

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from helexa.cli.options import config_option, log_level_option, port_option, version_option
+from helexa.cli.options import (
+    check_option,
+    config_option,
+    log_level_option,
+    port_option,
+    version_option,
+)
 
 if TYPE_CHECKING:
     from helexa.core.settings import Loaded
@@ -18,13 +24,16 @@ if TYPE_CHECKING:
 @click.command(name="neuron")
 @config_option("/etc/neuron/neuron.toml")
 @port_option(13131)
+@check_option
 @log_level_option
 @version_option
-def neuron_command(config: Path | None, port: int | None, log_level: str) -> None:
+def neuron_command(config: Path | None, port: int | None, check: bool, log_level: str) -> None:
     """Serve this host's node until SIGTERM or Ctrl-C.
 
     Prints one line of JSON to stdout once it serves; logs go to stderr.
     """
+    import os
+
     from helexa.cli import serve
     from helexa.cli.extras import need_engine
 
@@ -33,7 +42,13 @@ def neuron_command(config: Path | None, port: int | None, log_level: str) -> Non
     def load() -> Loaded[NeuronSettings]:
         return _load(config, port)
 
-    serve.serve(serve.Application("neuron", load, _binds, _run), log_level)
+    application = serve.Application("neuron", load, _binds, _run)
+    if check:
+        from helexa.neuron.build.checking import check as checked
+
+        serve.say_whether_it_would_start(application, lambda found: checked(found, os.environ))
+        return
+    serve.serve(application, log_level)
 
 
 def _load(config: Path | None, port: int | None) -> Loaded[NeuronSettings]:

@@ -65,6 +65,10 @@ def port_option(default: int, name: str = "--port", what: str = "Port") -> Calla
     )
 
 
+check_option = click.option(
+    "--check", is_flag=True, help="Only say whether a start with these settings could succeed."
+)
+
 log_level_option = click.option(
     "--log-level",
     type=click.Choice(LOG_LEVELS),

@@ -55,7 +55,7 @@ def make_front(parts: Parts, rooms: Rooms) -> Front:
     app = GatewayApp(rooms.desk, AsgiBridge(management, AsgiErrors(parts.log)), routes)
     _collect(parts.metrics, rooms, app)
     limits = Limits(body_bytes=settings.gateway.max_body_mb * 1024 * 1024)
-    listener = Listener(app, parts.wheel, parts.loop, limits, _tls(settings), parts.outbox)
+    listener = Listener(app, parts.wheel, parts.loop, limits, server_tls(settings), parts.outbox)
     return Front(app, keeper, listener)
 
 
@@ -113,7 +113,12 @@ def _collect(metrics: CortexMetrics, rooms: Rooms, app: GatewayApp) -> None:
         metrics.registry.before_collect(update)
 
 
-def _tls(settings: CortexSettings) -> Tls | None:
+def server_tls(settings: CortexSettings) -> Tls | None:
+    """What the API is served with; None without TLS.
+
+    Raises:
+        SettingsError: The files cannot be used.
+    """
     cert, key = settings.gateway.tls_cert, settings.gateway.tls_key
     if cert is None or key is None:
         return None

@@ -121,19 +121,27 @@ def connect(url: str) -> Database:
         SettingsError: The url is none of ours.
         LedgerUnavailable: It is, but cannot be opened.
     """
-    parts = urlsplit(url)
-    if parts.scheme == "sqlite":
+    check_url(url)
+    if urlsplit(url).scheme == "sqlite":
         from helexa.cortex.ledger.sqlite import SqliteDatabase  # noqa: PLC0415  # needs this one
 
         return SqliteDatabase(sqlite_path(url))
-    if parts.scheme in ("postgresql", "postgres"):
-        from helexa.cortex.ledger.postgres import PostgresDatabase  # noqa: PLC0415
+    from helexa.cortex.ledger.postgres import PostgresDatabase  # noqa: PLC0415
 
-        return PostgresDatabase(url)
-    raise SettingsError(
-        f"ledger.url: {masked(url)!r} is no ledger; write sqlite:///path/to/ledger.db "
-        "or postgresql://user@host/database"
-    )
+    return PostgresDatabase(url)
+
+
+def check_url(url: str) -> None:
+    """Refuse what is no ledger of ours, without opening anything.
+
+    Raises:
+        SettingsError: The url is none of ours.
+    """
+    if urlsplit(url).scheme not in ("sqlite", "postgresql", "postgres"):
+        raise SettingsError(
+            f"ledger.url: {masked(url)!r} is no ledger; write sqlite:///path/to/ledger.db "
+            "or postgresql://user@host/database"
+        )
 
 
 def sqlite_path(url: str) -> str:

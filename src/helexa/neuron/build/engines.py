@@ -46,11 +46,15 @@ def make_engines(
     found = find_build(settings.engines.vllm.python, environ)
     vllm = Vllm(environ, found, settings.engines.vllm.args)
     built_in: dict[str, Engine] = {llama.name: llama, vllm.name: vllm}
-    return built_in | _command_engines(settings, environ)
+    return built_in | command_engines(settings, environ)
 
 
-def _command_engines(settings: NeuronSettings, environ: Mapping[str, str]) -> dict[str, Engine]:
-    """The operator's own; an unlisted model goes to one of them only by name."""
+def command_engines(settings: NeuronSettings, environ: Mapping[str, str]) -> dict[str, Engine]:
+    """The operator's own; an unlisted model goes to one of them only by name.
+
+    Raises:
+        SettingsError: One of them cannot be used.
+    """
     for name in set(settings.engines.command) & {LlamaCpp.name, Vllm.name}:
         raise SettingsError(
             f"engines.command.{name} has the name of a built-in engine; give it another"

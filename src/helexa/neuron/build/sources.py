@@ -56,7 +56,7 @@ def _source(scheme: str, given: SourceSettings, log: Logger, environ: Mapping[st
     if not endpoint:
         raise SettingsError(f"sources.{scheme}.endpoint is missing: the URL of a hub, or a folder")
     if not endpoint.startswith(("http://", "https://")):
-        return LocalFiles((Path(endpoint.removeprefix("file://")),))
+        return LocalFiles((_folder(scheme, endpoint),))
     variable = given.auth_env or (HF_TOKEN if scheme == HF else f"{scheme.upper()}_TOKEN")
     return Hub(
         HubApi(scheme, endpoint, variable, _token(scheme, given, environ)),
@@ -65,6 +65,17 @@ def _source(scheme: str, given: SourceSettings, log: Logger, environ: Mapping[st
         clock=time.monotonic,
         offline=environ.get("HF_HUB_OFFLINE", "").lower() in _TRUE,
     )
+
+
+def _folder(scheme: str, endpoint: str) -> Path:
+    """A folder of models; one that is not there yet may be mounted later, if its path is whole."""
+    folder = Path(endpoint.removeprefix("file://")).expanduser()
+    if not folder.is_absolute() and not folder.is_dir():
+        raise SettingsError(
+            f"sources.{scheme}.endpoint: {endpoint!r} is no folder; write the URL of a hub, such "
+            f"as https://{endpoint}, or the whole path of a folder"
+        )
+    return folder
 
 
 def _token(
