@@ -18,7 +18,6 @@ SETTINGS = """
 [engines.llamacpp]
 slots = {slots}
 ctx = 4096
-extra = {{ prefill_tok_s = {prefill}, decode_tok_s = {decode} }}
 [prefix_cache]
 budget_mb = 0
 [admission]
@@ -31,8 +30,9 @@ class SlowNode(Node):
     """``benchmarks/slow_neuron.py`` with the built-in model loaded."""
 
     def __init__(self, folder: Path, prefill: float = 4000.0, decode: float = 100.0) -> None:
-        settings = SETTINGS.format(slots=SLOTS, prefill=prefill, decode=decode)
-        slow = (sys.executable, str(BENCHMARKS / "slow_neuron.py"))
+        knobs = json.dumps({"prefill_tok_s": prefill, "decode_tok_s": decode})
+        settings = SETTINGS.format(slots=SLOTS)
+        slow = (sys.executable, str(BENCHMARKS / "slow_neuron.py"), knobs)
         super().__init__(folder, settings, program=slow)
         self.load(SPARK)
 

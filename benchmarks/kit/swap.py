@@ -31,13 +31,13 @@ class Swap:
         self.models = [str(folder / f"{name}.gguf") for name in ("a", "b")]
         for model in self.models:
             shutil.copy(gguf_path(), model)
-        extra = f"start_s = {load_s}, decode_tok_s = 100.0, hold_mb = {HELD_MB}"
+        knobs = json.dumps({"start_s": load_s, "decode_tok_s": 100.0, "hold_mb": HELD_MB})
         settings = (
-            f"[engines.llamacpp]\nslots = {SLOTS}\nctx = 1024\nextra = {{ {extra} }}\n"
+            f"[engines.llamacpp]\nslots = {SLOTS}\nctx = 1024\n"
             f"[memory]\nhost_mb = {ROOM_MB}\n[prefix_cache]\nbudget_mb = 0\n"
             "[admission]\nreserve_seats = 0\nmax_queue_depth = 64\n"
         )
-        slow = (sys.executable, str(BENCHMARKS / "slow_neuron.py"))
+        slow = (sys.executable, str(BENCHMARKS / "slow_neuron.py"), knobs)
         self.node = Node(folder / "node", settings, program=slow)
         (folder / "models.toml").write_text(
             "".join(f'[[models]]\nid = "{m}"\nharness = "llamacpp"\n' for m in self.models)

@@ -35,11 +35,11 @@ from helexa.spark import gguf_path
 
 SLOW = Path(__file__).parents[2] / "benchmarks" / "slow_neuron.py"
 LOAD_S, RESIDENT_S = 0.7, 1.0
-NODE = f"""
+KNOBS = json.dumps({"start_s": LOAD_S, "decode_tok_s": 200.0, "hold_mb": 33})
+NODE = """
 [engines.llamacpp]
 slots = 4
 ctx = 1024
-extra = {{ start_s = {LOAD_S}, decode_tok_s = 200.0, hold_mb = 33 }}
 [memory]
 host_mb = 100
 [prefix_cache]
@@ -86,7 +86,7 @@ def swap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swap]:
     (folder / "neuron.toml").write_text(f"port = 0\nstate_dir = '{folder}/state'\n{NODE}")
     with (folder / "neuron.log").open("ab") as log:
         node = subprocess.Popen(
-            [sys.executable, str(SLOW), "--config", str(folder / "neuron.toml")],
+            [sys.executable, str(SLOW), KNOBS, "--config", str(folder / "neuron.toml")],
             stdout=subprocess.PIPE,
             stderr=log,
             stdin=subprocess.DEVNULL,
