@@ -121,6 +121,8 @@ class Keeper:
 
     async def aclose(self) -> None:
         """Write what is waiting, within bounds, and let go."""
+        if self._catching_up is not None:
+            self._catching_up.cancel()  # the loop rests by now
         if self._thread is None:
             return
         try:
@@ -128,8 +130,6 @@ class Keeper:
         except queue.Full:
             return  # the thread is a daemon: it ends with us
         await asyncio.to_thread(self._thread.join, _CLOSE_S)
-        if self._catching_up is not None:
-            self._catching_up.cancel()
 
     def _put(self, job: Job) -> None:
         """Hand a job to the thread, which begins with the first one."""
