@@ -311,6 +311,15 @@ def test_formats_sampling_and_effort_reach_chat() -> None:
     ]
 
 
+def test_tools_that_earlier_items_brought_are_all_offered() -> None:
+    brought = [{"type": "additional_tools", "role": "developer", "tools": [{**ADD, "name": name}]}
+               for name in ("one", "two", "one")]  # fmt: skip
+    body = read_body(b'{"model": "m", "input": "hi"}')
+    request, _, paths = to_request(body, [msgspec.json.encode(item) for item in brought])
+    assert [tool.name for tool in request.tools] == ["one", "two"]
+    assert paths["tools[1].function"] == "previous_response_id.tools[0]"
+
+
 def test_history_and_referred_items_stand_before_and_in_the_input() -> None:
     body = read_body(
         json.dumps({"model": "m", "input": [{"type": "item_reference", "id": "msg_a"},

@@ -56,7 +56,7 @@ class Offered(NamedTuple):
 
 
 def read_tools(tools: Iterable[tuple[str, ToolBody]]) -> Offered:
-    """The functions that may be called.
+    """The functions that may be called, each once: an item may bring what is there already.
 
     Args:
         tools: Each with its path in the request.
@@ -64,7 +64,7 @@ def read_tools(tools: Iterable[tuple[str, ToolBody]]) -> Offered:
     Raises:
         InvalidRequestBody: With the path.
     """
-    kept: dict[str, Tool] = {}
+    kept: list[tuple[str, Tool]] = []
     known: dict[str, tuple[str | None, str]] = {}
     custom: set[str] = set()
     for path, tool in tools:
@@ -80,11 +80,12 @@ def read_tools(tools: Iterable[tuple[str, ToolBody]]) -> Offered:
                     flat = _add(kept, known, function, tool.name, f"{path}.tools[{inner}]")
                     if function.type == "custom":
                         custom.add(flat)
-    return Offered(tuple(kept.values()), Names(known, frozenset(custom)), tuple(kept))
+    offered, paths = tuple(tool for _, tool in kept), tuple(path for path, _ in kept)
+    return Offered(offered, Names(known, frozenset(custom)), paths)
 
 
 def _add(
-    kept: dict[str, Tool],
+    kept: list[tuple[str, Tool]],
     known: dict[str, tuple[str | None, str]],
     tool: ToolBody,
     namespace: str | None,
@@ -99,15 +100,17 @@ def _add(
             f"`{path}.parameters` must be an object.", param=f"{path}.parameters"
         )
     flat = tool.name if namespace is None else f"{namespace}__{tool.name}"
+    if known.get(flat) == (namespace, tool.name):
+        return flat
     while flat in known:  # a function of its own that is called like a namespace's
         flat += "_"
     known[flat] = (namespace, tool.name)
     if tool.type == "custom":
-        kept[path] = as_function(flat, tool)
+        kept.append((path, as_function(flat, tool)))
         return flat
     parameters = None if raw in _ABSENT else tool.parameters
     # Here a function is strict unless it says no; it is bound only where it asks to be.
-    kept[path] = Tool(flat, tool.description, parameters, tool.strict or None)
+    kept.append((path, Tool(flat, tool.description, parameters, tool.strict or None)))
     return flat
 
 
