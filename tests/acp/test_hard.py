@@ -9,7 +9,7 @@ from typing import Any
 
 import acp
 import pytest
-from tests.acp.editor import Editor, connected, opened
+from tests.acp.editor import connected, opened
 from tests.acp.model import Model, Reply
 from tests.bench.made import Write, serving_in_thread
 
@@ -28,20 +28,12 @@ def work(tmp_path: Path) -> Path:
     return folder
 
 
-def result(model: Model, at: int = 1) -> str:
-    """What the model was told of its last call."""
-    return str(model.asked[at]["messages"][-1]["content"])
-
-
-async def on_disk(
-    model: Model, tmp_path: Path, work: Path, *calls: tuple[str, Any]
-) -> tuple[Editor, str]:
-    """One turn with ``calls``, for an editor that offers no files; what the model was told."""
+async def told(model: Model, tmp_path: Path, work: Path, *calls: tuple[str, Any]) -> list[str]:
+    """What the model is told of its ``calls``, where the editor offers no files."""
     model.say(Reply(calls=list(calls)), "Done.")
-    editor = Editor()
-    async with opened(model.url, tmp_path, work, editor, read=False, write=False) as session:
+    async with opened(model.url, tmp_path, work, read=False, write=False) as session:
         await session.prompt("go")
-    return editor, result(model)
+    return [m["content"] for m in model.asked[1]["messages"] if m["role"] == "tool"]
 
 
 async def test_a_file_keeps_its_line_endings_when_it_is_edited_rewritten_and_restored(
@@ -66,26 +58,27 @@ async def test_a_file_keeps_its_line_endings_when_it_is_edited_rewritten_and_res
 async def test_what_is_left_out_of_a_file_is_said(model: Model, tmp_path: Path, work: Path) -> None:
     (work / "long.txt").write_text("x" * 5000 + "\nsecond\n")
     (work / "many.txt").write_text("".join(f"line {i} {'y' * 90}\n" for i in range(1000)))
-    _, said = await on_disk(model, tmp_path, work, ("read_file", {"path": "long.txt"}))
-    assert "(3000 more characters of this line)" in said
-    assert "second" in said
-    model.asked.clear()
     model.models[0]["limit"] = {"context": 100_000}
-    _, said = await on_disk(model, tmp_path, work, ("read_file", {"path": "many.txt"}))
-    assert len(said) < 31_000  # what a small window bears; the rest is a call away
-    shown = said.count("yyyy\n")
-    assert f"read on with offset {shown + 1})" in said
-    model.asked.clear()
-    far = ("read_file", {"path": "many.txt", "offset": 5000})
-    _, said = await on_disk(model, tmp_path, work, far)
-    assert "the file has 1001 lines" in said
+    long, many, far = await told(
+        model, tmp_path, work,
+        ("read_file", {"path": "long.txt"}),
+        ("read_file", {"path": "many.txt"}),
+        ("read_file", {"path": "many.txt", "offset": 5000}),
+    )  # fmt: skip
+    assert "(3000 more characters of this line)" in long
+    assert "second" in long
+    assert len(many) < 31_000  # what a small window bears; the rest is a call away
+    last = many.rstrip(")").rsplit(" ", 1)[1]
+    assert f"\n{int(last) - 1}\tline" in many
+    assert f"\n{last}\tline" not in many
+    assert "the file has 1001 lines" in far
 
 
 async def test_a_window_that_is_too_small_for_a_file_gets_its_beginning(
     model: Model, tmp_path: Path, work: Path
 ) -> None:
     (work / "many.txt").write_text("".join(f"line {i} {'y' * 90}\n" for i in range(1000)))
-    _, said = await on_disk(model, tmp_path, work, ("read_file", {"path": "many.txt"}))
+    (said,) = await told(model, tmp_path, work, ("read_file", {"path": "many.txt"}))
     assert "line 50 y" in said
     assert "ask for a smaller part" in said
 
@@ -96,14 +89,14 @@ async def test_what_is_no_plain_file_is_neither_read_nor_waited_for(
     os.mkfifo(work / "pipe")
     (work / "latin.txt").write_bytes(b"needle caf\xe9\n")
     (work / "good.txt").write_text("needle\n")
+    grep = ("grep", {"pattern": "needle", "glob": "./*.{txt,md}"})
     async with asyncio.timeout(60):
-        _, said = await on_disk(model, tmp_path, work, ("read_file", {"path": "pipe"}))
-        assert "no regular file" in said
-        model.asked.clear()
-        _, said = await on_disk(
-            model, tmp_path, work, ("grep", {"pattern": "needle", "glob": "./*.{txt,md}"})
-        )
-    assert said == "good.txt:1: needle"
+        pipe, found, everywhere = await told(
+            model, tmp_path, work,
+            ("read_file", {"path": "pipe"}), grep, ("grep", {"pattern": "needle"}),
+        )  # fmt: skip
+    assert "no regular file" in pipe
+    assert found == everywhere == "good.txt:1: needle"
 
 
 async def test_a_session_that_is_deleted_in_the_middle_of_a_turn_stays_deleted(
@@ -259,11 +252,28 @@ async def test_a_page_that_leads_to_another_host_is_asked_about_again(
         )
 
     with serving_in_thread(elsewhere) as server:
-        _, said = await on_disk(model, tmp_path, work, ("fetch_url", {"url": f"{server}/a"}))
-        assert "leads to http://localhost" in said
-        model.asked.clear()
-        _, said = await on_disk(model, tmp_path, work, ("fetch_url", {"url": f"{server}/same"}))
-        assert said == "page"
-        model.asked.clear()
-        _, said = await on_disk(model, tmp_path, work, ("fetch_url", {"url": f"{server}/a b"}))
-        assert "cannot be had" in said
+        pages = [("fetch_url", {"url": f"{server}/{name}"}) for name in ("a", "same", "a b")]
+        other, same, wrong = await told(model, tmp_path, work, *pages)
+    assert "leads to http://localhost" in other
+    assert same == "page"
+    assert "cannot be had" in wrong
+
+
+async def test_an_undo_leaves_alone_what_the_user_has_changed_since(
+    model: Model, tmp_path: Path, work: Path
+) -> None:
+    for name in ("mine.txt", "yours.txt"):
+        (work / name).write_text("before\n")
+    calls = [
+        ("write_file", {"path": name, "content": "after\n"}) for name in ("mine.txt", "yours.txt")
+    ]
+    model.say(Reply(calls=calls), "Done.")
+    async with opened(model.url, tmp_path, work, read=False, write=False) as session:
+        await session.prompt("write both")
+        (work / "mine.txt").write_text("after, and an hour of my work\n")
+        session.editor.updates.clear()
+        await session.prompt("/undo")
+        said = session.editor.text()
+    assert said == "Restored: yours.txt. Left alone, because changed since: mine.txt."
+    assert (work / "mine.txt").read_text() == "after, and an hour of my work\n"
+    assert (work / "yours.txt").read_text() == "before\n"

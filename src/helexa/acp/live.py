@@ -11,7 +11,7 @@ from typing import Any
 from helexa.acp.editor import Editor, Offers
 from helexa.acp.protocol.rpc import Peer
 from helexa.acp.sessions.session import Saved
-from helexa.acp.tools.base import Context, Tool, ToolTrouble
+from helexa.acp.tools.base import Change, Context, Tool, ToolTrouble
 from helexa.acp.tools.command import RunCommand
 from helexa.acp.tools.mcp import McpServer
 from helexa.acp.tools.others import FetchUrl, Todo
@@ -32,7 +32,7 @@ class Live:
     """One open session.
 
     Args:
-        undo: Per turn the files it changed with their text before, newest last.
+        undo: Per turn what it changed, newest last.
         turn: The prompt that runs, if any.
         idle: Set while none does, its end being stored too.
     """
@@ -45,7 +45,7 @@ class Live:
     context: Context
     rules: Rules
     servers: list[McpServer] = field(default_factory=list)
-    undo: list[list[tuple[Path, str | None]]] = field(default_factory=list)
+    undo: list[list[Change]] = field(default_factory=list)
     turn: asyncio.Task[Any] | None = None
     idle: asyncio.Event = field(default_factory=asyncio.Event)
 

@@ -8,8 +8,9 @@ from typing import Any, Protocol
 from helexa.acp.catalogue import Catalogue, NoModel
 from helexa.acp.commands import PROMPTS
 from helexa.acp.live import Live
+from helexa.acp.tools.base import Change
 from helexa.acp.turn.turn import Brain, Turn
-from helexa.acp.workspace import FileTrouble
+from helexa.acp.workspace import FileTrouble, Workspace
 from helexa.core.chat import Message, Text
 from helexa.core.errors import HelexaError
 
@@ -76,20 +77,23 @@ class Slash:
     async def _undo(self, live: Live, _rest: str) -> str:
         if not live.undo:
             return "No turn of this session has changed a file that could be restored."
-        done = []
-        for path, before in reversed(live.undo.pop()):
+        done, kept = [], []
+        for change in reversed(live.undo.pop()):
+            shown = live.workspace.shown(change.path)
             try:
-                if before is None:
-                    await live.workspace.remove(path)
-                else:
-                    await live.workspace.write(path, before)
+                if shown in kept or not await _restored(live.workspace, change):
+                    kept.append(shown)
+                    continue
             except (FileTrouble, OSError) as error:
-                return f"{live.workspace.shown(path)} could not be restored: {error}"
-            done.append(live.workspace.shown(path))
+                return f"{shown} could not be restored: {error}"
+            done.append(shown)
+        left = f" Left alone, because changed since: {_listed(kept)}." if kept else ""
+        if not done:
+            return f"Nothing was restored.{left}"
         live.saved.messages.append(
-            _user(f"(I have taken back your last changes: {', '.join(done)}.)")
+            _user(f"(I have taken back your last changes: {_listed(done)}.)")
         )
-        return f"Restored: {', '.join(done)}."
+        return f"Restored: {_listed(done)}.{left}"
 
     async def _cost(self, live: Live, _rest: str) -> str:
         saved = live.saved
@@ -101,6 +105,25 @@ class Slash:
 
     def _models(self) -> str:
         return "There are: " + ", ".join(choice.selector for choice in self._catalogue.choices)
+
+
+async def _restored(workspace: Workspace, change: Change) -> bool:
+    """Put back what was there; False, and nothing done, where somebody has changed it since.
+
+    Raises:
+        FileTrouble, OSError: It cannot be written.
+    """
+    if await workspace.read_or_none(change.path) != change.after:
+        return False
+    if change.before is None:
+        await workspace.remove(change.path)
+    else:
+        await workspace.write(change.path, change.before)
+    return True
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(dict.fromkeys(names))
 
 
 def _user(words: str) -> Message:

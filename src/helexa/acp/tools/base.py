@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from helexa.acp.editor import Editor
 from helexa.acp.protocol.updates import Kind
@@ -19,6 +19,14 @@ from helexa.acp.workspace import Workspace
 from helexa.core.chat import Part, Text
 
 Json = dict[str, Any]
+
+
+class Change(NamedTuple):
+    """A file that was changed; ``before`` is None where there was none."""
+
+    path: Path
+    before: str | None
+    after: str | None
 
 
 class ToolTrouble(Exception):
@@ -30,7 +38,7 @@ class Context:
     """What a tool may use.
 
     Args:
-        changed: Files that were changed with their text before, oldest first; None was no file.
+        changed: What was changed, oldest first.
         plan: The plan as it stands: content and status.
         show: Shows more of the running call in the editor (members of a ``tool_call_update``).
         timeout_s: For commands that do not say.
@@ -38,7 +46,7 @@ class Context:
 
     workspace: Workspace
     editor: Editor
-    changed: list[tuple[Path, str | None]]
+    changed: list[Change]
     plan: list[tuple[str, str]]
     timeout_s: float = 120.0
     show: Callable[..., Awaitable[None]] | None = None

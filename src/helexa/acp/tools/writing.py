@@ -5,7 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from helexa.acp.protocol.updates import Kind, diff, location
-from helexa.acp.tools.base import Context, Done, Json, Prepared, ToolTrouble, schema, words
+from helexa.acp.tools.base import (
+    Change,
+    Context,
+    Done,
+    Json,
+    Prepared,
+    ToolTrouble,
+    schema,
+    words,
+)
 
 
 class WriteFile:
@@ -120,7 +129,9 @@ def _change(title: str, path: Path, old: str | None, new: str, context: Context)
         if now != old:
             raise ToolTrouble(f"{path.name} was changed meanwhile; read it again")
         await context.workspace.write(path, new)
-        context.changed.append((path, old))
+        # An editor may format what it saves: an undo looks for what is there, not what was meant.
+        there = await context.workspace.read_or_none(path)
+        context.changed.append(Change(path, old, there))
         return Done.text(f"{context.workspace.shown(path)} is written.", content=shown)
 
     return Prepared(title, perform, [location(str(path), first)], shown, subject="files")
