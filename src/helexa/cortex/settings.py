@@ -95,7 +95,7 @@ class KeySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         may_load: It may cause a model to be loaded.
         priority: Where requests wait for a seat, the higher goes first; 0 unless set.
         expires: It ends then: a date, or seconds since 1970.
-        requests_per_minute: Requests in any sixty seconds.
+        requests_per_minute: Requests in any sixty seconds, at each gateway.
         max_concurrent: Open requests at once.
     """
 
