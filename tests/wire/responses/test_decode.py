@@ -187,7 +187,9 @@ def test_tool_choices(choice: Any, expected: ToolChoice) -> None:
 
 def test_a_custom_tool_is_offered_as_a_function_of_one_text() -> None:
     grammar = {"type": "grammar", "syntax": "lark", "definition": "start: /x+/"}
-    body = json.loads(encode_chat(decode(tools=[{**PATCH, "format": grammar}, PATCH])))
+    body = json.loads(
+        encode_chat(decode(tools=[{**PATCH, "format": grammar}, {**PATCH, "name": "b"}]))
+    )
     bound, free = (tool["function"] for tool in body["tools"])
     assert (bound["name"], bound["description"]) == ("patch", "Edits files.")
     text = bound["parameters"]["properties"]["input"]

@@ -7,6 +7,7 @@ name stays between us and the model. What only OpenAI's servers run is accepted 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import msgspec
@@ -64,54 +65,54 @@ def read_tools(tools: Iterable[tuple[str, ToolBody]]) -> Offered:
     Raises:
         InvalidRequestBody: With the path.
     """
-    kept: list[tuple[str, Tool]] = []
-    known: dict[str, tuple[str | None, str]] = {}
-    custom: set[str] = set()
+    offering = _Offering()
     for path, tool in tools:
         if tool.type in CALLED:
-            flat = _add(kept, known, tool, None, path)
-            if tool.type == "custom":
-                custom.add(flat)
+            offering.add(tool, None, path)
         elif tool.type == "namespace":
             if not tool.name:
                 raise InvalidRequestBody(f"`{path}.name` must be a name.", param=f"{path}.name")
-            for inner, function in enumerate(tool.tools or ()):
-                if function.type in CALLED:
-                    flat = _add(kept, known, function, tool.name, f"{path}.tools[{inner}]")
-                    if function.type == "custom":
-                        custom.add(flat)
-    offered, paths = tuple(tool for _, tool in kept), tuple(path for path, _ in kept)
-    return Offered(offered, Names(known, frozenset(custom)), paths)
+            for index, inner in enumerate(tool.tools or ()):
+                if inner.type in CALLED:
+                    offering.add(inner, tool.name, f"{path}.tools[{index}]")
+    names = Names(offering.known, frozenset(offering.custom))
+    return Offered(tuple(offering.tools), names, tuple(offering.paths))
 
 
-def _add(
-    kept: list[tuple[str, Tool]],
-    known: dict[str, tuple[str | None, str]],
-    tool: ToolBody,
-    namespace: str | None,
-    path: str,
-) -> str:
-    """Offer a tool; its flat name."""
-    if not tool.name:
-        raise InvalidRequestBody(f"`{path}.name` must be a name.", param=f"{path}.name")
+@dataclass(slots=True)
+class _Offering:
+    """What is offered so far."""
+
+    tools: list[Tool] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
+    known: dict[str, tuple[str | None, str]] = field(default_factory=dict)
+    custom: set[str] = field(default_factory=set)
+
+    def add(self, tool: ToolBody, namespace: str | None, path: str) -> None:
+        """Offer one more."""
+        if not tool.name:
+            raise InvalidRequestBody(f"`{path}.name` must be a name.", param=f"{path}.name")
+        flat = tool.name if namespace is None else f"{namespace}__{tool.name}"
+        if self.known.get(flat) == (namespace, tool.name):
+            return
+        while flat in self.known:  # a function of its own that is called like a namespace's
+            flat += "_"
+        made = as_function(flat, tool) if tool.type == "custom" else _function(flat, tool, path)
+        self.known[flat] = (namespace, tool.name)
+        self.tools.append(made)
+        self.paths.append(path)
+        if tool.type == "custom":
+            self.custom.add(flat)
+
+
+def _function(flat: str, tool: ToolBody, path: str) -> Tool:
     raw = bytes(tool.parameters).lstrip()
     if raw not in _ABSENT and not raw.startswith(b"{"):
-        raise InvalidRequestBody(
-            f"`{path}.parameters` must be an object.", param=f"{path}.parameters"
-        )
-    flat = tool.name if namespace is None else f"{namespace}__{tool.name}"
-    if known.get(flat) == (namespace, tool.name):
-        return flat
-    while flat in known:  # a function of its own that is called like a namespace's
-        flat += "_"
-    known[flat] = (namespace, tool.name)
-    if tool.type == "custom":
-        kept.append((path, as_function(flat, tool)))
-        return flat
+        where = f"{path}.parameters"
+        raise InvalidRequestBody(f"`{where}` must be an object.", param=where)
     parameters = None if raw in _ABSENT else tool.parameters
     # Here a function is strict unless it says no; it is bound only where it asks to be.
-    kept.append((path, Tool(flat, tool.description, parameters, tool.strict or None)))
-    return flat
+    return Tool(flat, tool.description, parameters, tool.strict or None)
 
 
 def read_choice(choice: str | ToolChoiceBody | None, names: Names) -> ToolChoice | None:
