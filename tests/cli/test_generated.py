@@ -52,4 +52,10 @@ def test_the_models_are_loaded_at_the_start_and_known_while_they_are_not() -> No
     wanted = [("helexa/spark", None), *named]
     assert [(m.model_id, m.source) for m in node.default_models] == wanted
     assert [(m.id, m.source) for m in known.models] == wanted
-    assert "model: o'ne " in welcome("http://127.0.0.1:1", places)
+    assert places.first == "o'ne"
+
+
+def test_the_welcome_says_whether_the_model_is_there_yet() -> None:
+    assert "model: m " in welcome("http://127.0.0.1:1", "m", ready=True)
+    assert "on its way" not in welcome("http://127.0.0.1:1", "m", ready=True)
+    assert "m is on its way" in welcome("http://127.0.0.1:1", "m", ready=False)

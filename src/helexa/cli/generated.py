@@ -90,12 +90,13 @@ def _tables(table: str, key: str, places: Places) -> str:
     return text
 
 
-def welcome(url: str, places: Places) -> str:
-    """How to point a client at a running household."""
-    model = places.first
-    waits = (
-        "\n  It is on its way; what asks for it waits until it is there." if places.models else ""
-    )
+def welcome(url: str, model: str, *, ready: bool) -> str:
+    """How to point a client at a running household, and at which model.
+
+    Args:
+        ready: It is loaded.
+    """
+    waits = "" if ready else f"\n{model} is on its way; what asks for it waits until it is there."
     return (
         f"\nhelexa is up. Base URL: {url}/v1   model: {model}   key: any{waits}\n"
         f"  export OPENAI_BASE_URL={url}/v1 OPENAI_API_KEY=any\n"

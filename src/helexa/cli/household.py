@@ -106,7 +106,7 @@ class Household:
         neuron_url = str(neuron["url"])
         cortex = self._ready("cortex", cortex_toml(places, neuron_url, state))
         url = str(cortex["url"])
-        self._await_model(url, neuron_url)
+        loaded = self._await_model(url, neuron_url)
         print_ready(
             {"ready": True, "role": "up", "url": url}
             | {
@@ -115,7 +115,7 @@ class Household:
                 "model": places.first,
             }
         )
-        click.echo(welcome(url, places), err=True)
+        click.echo(welcome(url, places.first, ready=places.first in loaded), err=True)
 
     def _state_dir(self) -> Path:
         """One per gateway port, so that two households never share their records."""
@@ -158,14 +158,16 @@ class Household:
         line: dict[str, Any] = json.loads(got.splitlines()[0])
         return line
 
-    def _await_model(self, url: str, neuron_url: str) -> None:
+    def _await_model(self, url: str, neuron_url: str) -> set[str]:
+        """Wait for the built-in model; all that is loaded by then."""
         deadline = time.monotonic() + READY_SECS
         while time.monotonic() < deadline:
             with contextlib.suppress(Unreachable):
                 code, models = get_json(url, "/v1/models")
                 found = models.get("data", []) if code == 200 else []
-                if any(model["id"] == MODEL and model["loaded"] for model in found):
-                    return
+                loaded = {model["id"] for model in found if model["loaded"]}
+                if MODEL in loaded:
+                    return loaded
                 _, health = get_json(neuron_url, "/health")
                 for failure in health.get("activation", {}).get("failed", []):
                     if failure["model_id"] == MODEL:
