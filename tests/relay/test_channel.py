@@ -16,7 +16,7 @@ from helexa.relay.multiplex import FRAME, MOST, PIECE
 OPS = ("open", "write", "write", "pause", "resume", "close", "abort", "carry", "carry", "turn")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     ops=st.lists(
         st.tuples(st.sampled_from(OPS), st.integers(0, 1), st.integers(0, 7), st.integers(0, 60)),
@@ -126,6 +126,19 @@ def test_one_who_asks_to_wait_before_anything_was_written_is_heard() -> None:
     joined.settle()
     assert near.got == b"answer"
     assert not far.paused
+
+
+def test_one_who_waits_a_second_time_is_not_told_either() -> None:
+    joined = Joined()
+    near, far = joined.pair()
+    for before in (b"", b"1"):
+        near.transport.pause_reading()
+        far.write(b"1")
+        joined.settle()
+        assert bytes(near.got) == before
+        near.transport.resume_reading()
+        joined.settle()
+        assert bytes(near.got) == before + b"1"
 
 
 def test_channels_may_speak_in_another_order_than_they_were_begun() -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from tests.relay.rig import HOST, Echo, Raw, serving, until
 
 from helexa.relay.attempt import Attempt, Deadlines
+from helexa.relay.http1 import Limits
 from helexa.relay.listener import Listener
 from helexa.relay.pool import Origin, UpstreamPool
 from helexa.relay.reply import Reply
@@ -154,6 +156,61 @@ async def test_a_reader_that_is_slow_holds_its_own_channel_only() -> None:
         slow.drop()
 
 
+async def test_a_reader_that_takes_a_little_now_and_then_is_not_taken_for_stuck() -> None:
+    app = Echo()
+    async with joined(app) as (_, way):
+        slow = way.attempt(on_events=lambda _data: None)
+        slow.start(b"GET /hold HTTP/1.1\r\nhost: a\r\n\r\n", b"", lambda: None)
+        await until(lambda: app.held)
+        reply = app.held[0]
+        seen = set()
+        for _ in range(3):
+            slow.pause(True)
+            await until(lambda: reply.slow)
+            assert reply.standing == reply.standing
+            seen.add(reply.standing)
+            slow.pause(False)
+            await until(lambda: not reply.slow)
+        assert len(seen) == 3
+        slow.drop()
+
+
+async def test_a_caller_that_leaves_behind_requests_that_wait_is_noticed() -> None:
+    app = Echo()
+    async with serving(app, Limits(pipeline=1, keep_alive_secs=0.4), multiplexed=True) as listener:
+        way = Way(listener)
+        await way.up()
+        lost = asyncio.Event()
+        channel = await way.trunk.dial(lambda: Caller(lost))
+        channel.send(b"GET /hold HTTP/1.1\r\nhost: a\r\n\r\n" * 2)
+        await until(lambda: app.held and connection_of(app.held[0])._queue)
+        channel.send(b"GET /hold HTTP/1.1\r\nhost: a\r\n\r\n")
+        channel.leave()
+        await until(lambda: app.gone == 1)
+        await until(lambda: not listener.connections.open)
+        way.close()
+
+
+class Caller(asyncio.Protocol):
+    """Sends what it is told to, however its peer feels about it."""
+
+    def __init__(self, lost: asyncio.Event) -> None:
+        self._lost = lost
+        self._transport: Any = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost.set()
+
+    def send(self, data: bytes) -> None:
+        self._transport._put(1, data)  # a hold is not heeded
+
+    def leave(self) -> None:
+        self._transport.abort()
+
+
 async def test_a_node_that_drains_lets_answers_end_and_begins_none() -> None:
     app = Echo()
     async with joined(app) as (listener, way):
@@ -161,6 +218,7 @@ async def test_a_node_that_drains_lets_answers_end_and_begins_none() -> None:
         await until(lambda: app.seen)
         assert await listener.drain(30) == 0
         assert (await asked).status == 200
+        await until(lambda: not listener.connections._multiplexes)
         refused = way.attempt()
         await refused.run(b"GET /echo HTTP/1.1\r\nhost: a\r\n\r\n", b"")
         assert refused.failure in {Failure.CONNECT, Failure.RESET}
