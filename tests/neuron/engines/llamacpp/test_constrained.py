@@ -257,3 +257,47 @@ async def test_tools_that_nobody_insists_on_may_have_any_schema(case: Case) -> N
     }
     found = await ask(case, "Call look for it.", tools=[tool("look", odd)], temperature=0)
     assert found["finish_reason"] in ("stop", "tool_calls", "length")
+
+
+ODD: dict[str, Any] = {
+    "more than at most": {"type": "string", "minLength": 5, "maxLength": 2},
+    "more items than at most": {"type": "array", "items": {}, "minItems": 5, "maxItems": 2},
+    "very long": {"type": "string", "minLength": 5000},
+    "endless": {"type": "string", "minLength": 10**12},
+    "half": {"type": "string", "minLength": 1.5},
+    "above the safe integers": {"type": "integer", "exclusiveMinimum": SAFE},
+    "below the safe integers": {"type": "integer", "maximum": -SAFE},
+    "beyond all integers": {"type": "integer", "minimum": -(10**40), "maximum": 10**40},
+    "nothing between": {"type": "integer", "minimum": 5, "maximum": 2},
+    "a bound in words": {"type": "integer", "minimum": "5"},
+    "no choice": {"enum": []},
+    "none of none": {"anyOf": []},
+    "all of it": {"$ref": "#"},
+    "a ring": {"$ref": "#/$defs/ring"},
+    "nameless": {"type": "object", "properties": [], "required": 5, "additionalProperties": 5},
+    "formless": {"type": "string", "format": 5},
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+async def test_no_tool_takes_the_engine_from_everybody(case: Case, name: str) -> None:
+    """Some bounds made llama.cpp write out rules until the memory was gone, or end."""
+    odd = {
+        "type": "object",
+        "properties": {"x": ODD[name]},
+        "$defs": {"ring": {"$ref": "#/$defs/gnir"}, "gnir": {"$ref": "#/$defs/ring"}},
+    }
+    found = await ask(case, "Call look.", tools=[tool("look", odd)], temperature=0, max_tokens=8)
+    assert found["finish_reason"] in ("stop", "tool_calls", "length")
+
+
+@pytest.mark.parametrize("route", ["chat", "completions"])
+@pytest.mark.parametrize("repeat", ["{5,2}", "{ 5 ,\n2 }", "{0,99999999999}"])
+async def test_a_grammar_that_repeats_from_more_to_less_is_refused(
+    case: Case, route: str, repeat: str
+) -> None:
+    asked = user("hi") if route == "chat" else {"model": spark.MODEL_ID, "prompt": "hi"}
+    with pytest.raises(InvalidRequestBody, match="repeat") as refused:
+        case.clean(route, {**asked, "grammar": f'root ::= "\\"{{5,2}}" [\\]{{] "a"{repeat} # "'})
+    assert refused.value.param == "grammar"
+    case.clean(route, {**asked, "grammar": 'root ::= "{5,2}" [{5,2}] "a"{2,5} # {5,2}'})

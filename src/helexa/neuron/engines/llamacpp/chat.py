@@ -15,6 +15,7 @@ from helexa.neuron.engines.conversation import (
 )
 from helexa.neuron.engines.llamacpp.constrain import constrain
 from helexa.neuron.engines.llamacpp.forced import CallReader, Delta, Heads
+from helexa.neuron.engines.llamacpp.own_grammar import check_grammar
 from helexa.neuron.engines.llamacpp.stream import Choice, ChoiceState, known_finish
 from helexa.neuron.engines.render import Envelope, finish_chunk, plain_choice, prompt_timings
 from helexa.neuron.engines.request import (
@@ -57,6 +58,7 @@ def prepare(body: Json, served: Served, thinking: bool, *, grammars: bool = True
     check_tools(body)
     refuse_what_cannot_be(body)
     _refuse_logprobs_beside_tools(body)
+    check_grammar(body)
     for message in messages:
         repair_message(message, served)
     system_to_the_front(body, served)

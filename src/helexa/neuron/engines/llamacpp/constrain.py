@@ -262,6 +262,7 @@ def _opened(template: str, begin: str, end: str) -> bool:
 
 def _leave_to_engine(body: Json, answer: tuple[Any, str] | None, *, forced: bool) -> None:
     """Templates with channels: the engine's own grammar knows them. The schema was checked."""
+    _relax_tools(body)
     if forced:
         choice = body.get("tool_choice")
         if isinstance(choice, dict):
@@ -269,5 +270,5 @@ def _leave_to_engine(body: Json, answer: tuple[Any, str] | None, *, forced: bool
             body["tools"] = [t for t in body["tools"] if t["function"]["name"] in (names or ())]
         body["tool_choice"] = "required"
     elif answer is not None:
-        schema = msgspec.to_builtins(answer[0])
+        schema = relax(msgspec.to_builtins(answer[0]))
         body["response_format"] = {"type": "json_schema", "json_schema": {"schema": schema}}

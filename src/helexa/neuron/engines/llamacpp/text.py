@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from helexa.neuron.engines.base import Meter, Served
+from helexa.neuron.engines.llamacpp.own_grammar import check_grammar
 from helexa.neuron.engines.llamacpp.stream import Choice, ChoiceState, known_finish
 from helexa.neuron.engines.render import Envelope
 from helexa.neuron.engines.request import Json, check_prompt, take_cap
@@ -22,6 +23,7 @@ def prepare(body: Json, served: Served) -> None:
         RequestRefused: With the path of what is wrong.
     """
     check_prompt(body)
+    check_grammar(body)
     for name in _NOT_FOR_CLIENTS:
         body.pop(name, None)
     body["max_tokens"] = take_cap(body, served, "n_predict")
