@@ -33,13 +33,14 @@ DONE = b"data: [DONE]\n\n"
 class Gateway(ThreadingHTTPServer):
     answer: tuple[int, bytes] = (200, event("Hel") + event("lo.", "stop") + DONE)
     asked: tuple[dict[str, Any], ...] = ()
+    listed: tuple[int, bytes] = (200, json.dumps(MODELS).encode())
 
 
 class Handler(BaseHTTPRequestHandler):
     server: Gateway
 
     def do_GET(self) -> None:
-        self.reply(200, json.dumps(MODELS).encode())
+        self.reply(*self.server.listed)
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -102,6 +103,13 @@ def test_a_refusal_is_status_1_with_the_gateway_s_words(gateway: Gateway) -> Non
     done = ask(gateway, "Hi")
     assert (done.exit_code, done.stdout) == (1, "")
     assert "The model does not exist here." in done.stderr
+
+
+def test_a_gateway_that_wants_a_key_is_told_of_with_the_way_to_give_one(gateway: Gateway) -> None:
+    gateway.listed = 401, b'{"error": {"message": "No API key was given."}}'
+    done = ask(gateway, "Hi")
+    assert done.exit_code == 1
+    assert "No API key was given. Give a key that may with --key or in HELEXA_KEY." in done.stderr
 
 
 @pytest.mark.parametrize(

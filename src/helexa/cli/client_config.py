@@ -58,13 +58,9 @@ def listed_models(endpoint: str, key: str | None) -> list[dict[str, Any]]:
     Raises:
         click.ClickException: There is none, or the gateway does not say.
     """
-    from helexa.cli.remote import get_json
+    from helexa.cli.door import listed_by
 
-    code, body = get_json(endpoint, "/v1/models", key=key)
-    if code != 200:
-        message = body.get("error", {}).get("message", "") if isinstance(body, dict) else ""
-        raise click.ClickException(f"{endpoint}/v1/models answered {code}: {message}")
-    listed = [entry for entry in body.get("data", []) if _chats(entry)]
+    listed = [entry for entry in listed_by(endpoint, key) if _chats(entry)]
     if not listed:
         raise click.ClickException(
             f"{endpoint} lists no model that can chat; load one, or put one into its catalogue"

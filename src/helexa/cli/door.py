@@ -66,6 +66,24 @@ def refusal(status: int, answer: bytes) -> str:
     return message
 
 
+def listed_by(endpoint: str, key: str | None) -> list[dict[str, Any]]:
+    """The entries of ``/v1/models``.
+
+    Raises:
+        click.ClickException: The gateway does not say; the message is its own.
+    """
+    from helexa.cli.remote import Unreachable, ask
+
+    code, answer = ask(endpoint, "GET", "/v1/models", key=key)
+    if code != 200:
+        raise Unreachable(f"{endpoint}/v1/models answered {code}: {refusal(code, answer)}")
+    try:
+        listed: list[dict[str, Any]] = json.loads(answer)["data"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise Unreachable(f"{endpoint} does not answer like helexa: {error}") from error
+    return listed
+
+
 def door_options(command: F) -> F:
     """``--endpoint`` and ``--key``, or ``--ledger``; the command gets a ``door``."""
 

@@ -19,18 +19,17 @@ def status_command(endpoint: str, key: str | None, as_json: bool) -> None:
 
     Exit status 1 when it does not answer or is not well.
     """
+    from helexa.cli.door import listed_by
     from helexa.cli.remote import Unreachable, get_json
 
     code, health = get_json(endpoint, "/health")
     if code != 200 or not isinstance(health, dict):
         raise Unreachable(f"{endpoint}/health answered {code}")
-    code, models = get_json(endpoint, "/v1/models", key=key)
-    if code != 200:
-        raise Unreachable(f"{endpoint}/v1/models answered {code}: {_message(models)}")
+    models = listed_by(endpoint, key)
     if as_json:
-        click.echo(json.dumps({"health": health, "models": models.get("data", [])}))
+        click.echo(json.dumps({"health": health, "models": models}))
     else:
-        click.echo("\n".join(lines(health, models.get("data", []))))
+        click.echo("\n".join(lines(health, models)))
     if health.get("status") != "ok":
         raise SystemExit(1)
 
@@ -60,8 +59,3 @@ def _model(model: dict[str, Any], width: int) -> str:
     limit = model.get("limit") or {}
     context = f"  {limit['context']} tokens" if limit.get("context") else ""
     return f"{model.get('id', '?'):<{width}}  {', '.join(places)}{context}"
-
-
-def _message(body: Any) -> str:
-    error = body.get("error", {}) if isinstance(body, dict) else {}
-    return str(error.get("message", "no message"))
