@@ -233,3 +233,16 @@ def test_what_does_not_work_at_all_any_more_is_a_regression(tmp_path: Path) -> N
         client.get("/api/compare?a=1.0%2Baaa&b=1.1%2Bbbb").json()["cells"],
     ):
         assert [(v["word"], v["scenario"]) for v in answer] == [("broken", "chat:128")]
+
+
+def test_a_build_that_was_only_refused_is_not_called_broken(tmp_path: Path) -> None:
+    path = tmp_path / "bench.sqlite"
+    store = Store(path)
+    store.add(run(1.0, build="1.0+aaa"))
+    store.add(
+        run(9.0, build="1.1+bbb", first=None, rate=None, ok=False, error="refused", refused=1)
+    )
+    store.close()
+    client = TestClient(bench_app(Questions(path, BenchSettings(), "1")))
+    assert client.get("/api/regressions").json() == []
+    assert client.get("/api/summary").json()[0]["verdict"]["word"] == "unsure"

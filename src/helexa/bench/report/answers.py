@@ -127,7 +127,7 @@ def compared(new: Cell, old: Cell, metric: str | None = None) -> Compared:
         old=tuple(old.samples.get(name, ())),
         new=tuple(new.samples.get(name, ())),
         higher_is_better=name in HIGHER_IS_BETTER,
-        broken=old.ok_runs > 0 and not new.ok_runs and new.failed_runs > 0,
+        broken=old.ok_runs > 0 and new.dead,
     )
 
 

@@ -35,6 +35,7 @@ class Cell(msgspec.Struct, frozen=True):
 
     Args:
         first_at, last_at: Epoch seconds of its first and latest run.
+        refused, requests: Of its newest good runs; of the failed ones where none is good.
         samples: By metric, newest first.
     """
 
@@ -63,6 +64,11 @@ class Cell(msgspec.Struct, frozen=True):
         values = dict(row)
         values["samples"] = msgspec.json.decode(values["samples"])
         return cls(**values)
+
+    @property
+    def dead(self) -> bool:
+        """Every run of it failed, and not because the target was full."""
+        return not self.ok_runs and (not self.requests or self.refused < self.requests)
 
     @property
     def primary(self) -> str:

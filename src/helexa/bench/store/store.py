@@ -168,20 +168,20 @@ class Store:
             "AND ok = 1 ORDER BY at DESC LIMIT ?",
             (*where, KEPT_SAMPLES),
         ).fetchall()
-        last = newest[0] if newest else self._db.execute(
+        shown = newest or self._db.execute(
             "SELECT * FROM runs WHERE target = ? AND model = ? AND scenario = ? AND build = ? "
-            "ORDER BY at DESC LIMIT 1",
-            where,
-        ).fetchone()  # fmt: skip
+            "ORDER BY at DESC LIMIT ?",
+            (*where, KEPT_SAMPLES),
+        ).fetchall()  # fmt: skip
         values = {name: samples_of(name, newest) for name in METRICS}
         self._db.execute(
             "INSERT OR REPLACE INTO cells VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (
                 *where,
-                *(last[name] for name in ("kind", "label", "host", "gpus", "engine", "quant")),
+                *(shown[0][name] for name in ("kind", "label", "host", "gpus", "engine", "quant")),
                 *counted,
-                sum(row["refused"] for row in newest),
-                sum(row["requests"] for row in newest),
+                sum(row["refused"] for row in shown),
+                sum(row["requests"] for row in shown),
                 msgspec.json.encode({k: v for k, v in values.items() if v}).decode(),
             ),
         )
