@@ -137,6 +137,8 @@ def test_what_cannot_be_used_is_refused_by_file_and_path(
         "neurons = ['31415926']",
         "neurons = { key = '31415926' }",
         "[[neurons]]\nendpoint = { key = '31415926' }",
+        "names = 'sk-31415926'",
+        "[gateway]\nmax_body_mb = 'sk-31415926'",
     ],
 )
 def test_what_may_be_a_secret_is_not_shown(tmp_path: Path, text: str) -> None:

@@ -29,7 +29,10 @@ _TYPES = {
 _EXPECTED = re.compile(r"Expected `([^`]+)`(?:, got `[^`]+`| (>=|>|<=|<) (\S+))")
 _BOUNDS = {">=": "of at least", ">": "above", "<=": "of at most", "<": "below"}
 _MISSING = re.compile(r"Object missing required field `([^`]+)`")
-_WITH_UNIT = re.compile(r"\d+(\.\d+)? ?[A-Za-zµ%]+")
+_WITH_UNIT = re.compile(r"\d+(\.\d+)? ?[A-Za-zµ%]{1,5}")
+_HARMLESS = re.compile(
+    rf"{_WITH_UNIT.pattern}|\d[\d.,:+TZ -]{{0,30}}|yes|no|on|off|true|false", re.IGNORECASE
+)
 _SECRET = re.compile(r"key|secret|token|passw", re.IGNORECASE)
 _UNKNOWN = object()
 
@@ -71,13 +74,16 @@ def _wanted(said: str, choices: list[str]) -> str | None:
 
 
 def _given(value: object, choices: list[str], said: str) -> str:
-    """What stands there instead, and how it was probably meant."""
-    if not isinstance(value, str | int | float):
+    """What stands there instead, and how it was probably meant.
+
+    A text is shown where one of a few words belongs, or if it is a number, a date or a yes: any
+    other may be a secret that was put into the wrong line.
+    """
+    if isinstance(value, int | float):
+        return f", not {json.dumps(value)}"
+    if not isinstance(value, str) or not (choices or _HARMLESS.fullmatch(value)):
         return ""
-    shown = json.dumps(value, ensure_ascii=False)
-    text = f", not {shown}" if len(shown) <= 60 else ""
-    if not isinstance(value, str):
-        return text
+    text = f", not {json.dumps(value, ensure_ascii=False)}" if len(value) <= 60 else ""
     close = nearest(value.lower(), choices)
     if close:
         return f"{text}; did you mean {json.dumps(close)}?"

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from helexa.core.errors import InvalidApiKey
 from helexa.core.principal import ANONYMOUS, Cap, Principal
 from helexa.core.settings import SettingsError
-from helexa.cortex.settings import EntitlementSettings, KeySettings, check_sendable
+from helexa.cortex.entitlements import EntitlementSettings, KeySettings, check_sendable
 
 _NOBODY = bytes(32)
 _MISSING = (

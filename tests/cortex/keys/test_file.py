@@ -12,13 +12,14 @@ from helexa.core.logging import get_logger
 from helexa.core.principal import Cap, Principal
 from helexa.core.settings import SettingsError
 from helexa.cortex.auth import KeyTable
+from helexa.cortex.entitlements import EntitlementSettings
 from helexa.cortex.keys.file import KeysFile
 from helexa.cortex.keys.fixed import fixed_of
 from helexa.cortex.keys.keyring import Keyring
 from helexa.cortex.ledger.base import Grant, Settlement
 from helexa.cortex.ledger.book import Book
 from helexa.cortex.ledger.keys import MemoryKeys
-from helexa.cortex.settings import CortexSettings, EntitlementSettings, load_settings
+from helexa.cortex.settings import CortexSettings, load_settings
 
 pytestmark = pytest.mark.anyio
 

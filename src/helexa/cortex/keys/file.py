@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from helexa.cortex.entitlements import EntitlementSettings
 from helexa.cortex.keys.fixed import fixed_of
 from helexa.cortex.keys.keyring import Keyring
-from helexa.cortex.settings import EntitlementSettings
 from helexa.cortex.watched import Watched
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from helexa.core.principal import Cap, Principal
 from helexa.cortex.auth import settings_keys
-from helexa.cortex.settings import EntitlementSettings
+from helexa.cortex.entitlements import EntitlementSettings
 
 
 class Fixed(NamedTuple):

@@ -16,12 +16,12 @@ from starlette.responses import Response
 from helexa.core.errors import InvalidRequestBody
 from helexa.core.principal import Cap, Window
 from helexa.core.settings import Secret
+from helexa.cortex.entitlements import Priority, cap_problem, with_short_form
 from helexa.cortex.keys.keyring import Keyring
 from helexa.cortex.keys.views import STATES, KeyView
 from helexa.cortex.ledger.base import Ledger
 from helexa.cortex.ledger.keys import KeyRights
 from helexa.cortex.routes.respond import body_as, missing, reply, reply_list
-from helexa.cortex.settings import Priority, cap_problem, with_short_form
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Note = Annotated[str, msgspec.Meta(max_length=200, pattern=r"^[^\x00]*$")]
