@@ -16,7 +16,7 @@ from tests.cortex.exchange.rig import (
     next_event,
     request,
 )
-from tests.cortex.fake_node import Turn
+from tests.cortex.fake_node import FakeNode, Turn
 from tests.relay.rig import client, until
 
 from helexa.core.fleet import RequestRecord
@@ -27,7 +27,8 @@ pytestmark = pytest.mark.anyio
 
 def reconciler(gateway: Gateway, silent_s: float = 0.05) -> Reconciler:
     app, fleet, log = gateway.front.app, gateway.rooms.fleet, cast("Any", gateway.log)
-    return Reconciler(app.exchanges, fleet.api, time.monotonic, log, silent_s=silent_s)
+    look = (app.exchanges, fleet.api, fleet.snapshot, time.monotonic, log)
+    return Reconciler(*look, silent_s=silent_s)
 
 
 def record(request_id: str, attempt: int = 1, state: Any = "decode") -> RequestRecord:
@@ -118,3 +119,44 @@ async def test_a_node_that_cannot_be_asked_has_denied_nothing() -> None:
         assert said(gateway)
         got = await asked
         assert (got.status, error_of(got)["code"]) == (502, "upstream_connection_error")
+
+
+async def dead(gateway: Gateway, node: FakeNode) -> None:
+    """Wait until the gateway has missed three polls of it."""
+    node.fail = 500
+    fleet = gateway.rooms.fleet
+
+    def is_so() -> bool:
+        found = next(n for n in fleet.snapshot().nodes if n.endpoint == node.url)
+        fleet.poll_now(found.name)
+        return not found.reachable
+
+    await until(is_so)
+
+
+async def test_what_waits_for_a_node_that_is_dead_is_tried_where_the_model_is_ready() -> None:
+    async with fleet(Cut(), answers) as (gateway, [one, two]):
+        two.loads = {}  # so that the first goes to the other one
+        asked = [asyncio.create_task(gateway.ask({})) for _ in range(2)]
+        await until(lambda: one.turns)
+        await dead(gateway, one)
+        await twice(gateway)
+        assert [(await each).status for each in asked] == [200, 200]
+        assert len(two.turns) == 2
+        assert any(event == "warning: its node is dead" for event, _ in gateway.log.said)
+
+
+async def test_what_has_begun_at_a_node_that_is_dead_may_still_go_on() -> None:
+    nodes = [Cut(begin=True), Cut(begin=True)]
+    async with fleet(*nodes) as (gateway, both), client(gateway.port) as raw:
+        raw.send(request({"stream": True}))
+        await raw.head()
+        assert await next_event(raw) == delta("Hel")
+        (here,) = [node for node in both if node.turns]
+        await dead(gateway, here)
+        await twice(gateway)
+        assert gateway.rooms.placer.leases.open() == 1
+        assert sum(len(node.turns) for node in both) == 1
+        here.fail = None  # it comes back, without it
+        await twice(gateway)
+        assert b'"code":"upstream_connection_error"' in await next_event(raw)

@@ -78,7 +78,9 @@ def _chores(
 ) -> tuple[Coroutine[None, None, None], ...]:
     """Everything that goes on beside the requests, until cancelled."""
     parts, rooms, front = gateway.parts, gateway.rooms, gateway.front
-    reconciler = Reconciler(front.app.exchanges, rooms.fleet.api, time.monotonic, parts.log)
+    reconciler = Reconciler(
+        front.app.exchanges, rooms.fleet.api, rooms.fleet.snapshot, time.monotonic, parts.log
+    )
     return (
         rooms.fleet.run(),
         rooms.residency.run(),

@@ -3,7 +3,9 @@
 A network that was cut, or a node that was restarted behind it, leaves connections that look alive
 until their idle deadline, minutes later; each keeps a lease, a grant and a client waiting. So
 whoever has been silent for a while is looked up in the node's own table, however it came to be
-silent; what the node does not know, twice in a row, is over there.
+silent; what the node does not know, twice in a row, is over there. A node that is dead by its
+polls denies nothing; of what is silent there, whatever has not begun to be answered is tried on
+where the model is ready.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from helexa.core.errors import HelexaError
 from helexa.core.fleet import RequestRecord
 from helexa.core.logging import Logger
 from helexa.cortex.fleet.client import NodeApi
+from helexa.cortex.fleet.snapshot import FleetSnapshot
 from helexa.wire.bodies import UNREADABLE
 
 if TYPE_CHECKING:
@@ -36,12 +39,22 @@ def unknown(silent: Iterable[RequestKey], records: Iterable[RequestRecord]) -> s
     return set(silent) - alive
 
 
+def better_elsewhere(fleet: FleetSnapshot, node: str, model: str) -> bool:
+    """Whether a node does not answer any more and another one has the model ready."""
+    here = fleet.node(node)
+    if here is None or here.reachable:
+        return False
+    states = [n.models.get(model) for n in fleet.reachable if not n.draining]
+    return any(state is not None and state.ready for state in states)
+
+
 class Reconciler:
     """Ends what its node does not know.
 
     Args:
         running: The exchanges under way.
         api: A node's management routes by name.
+        fleet: The nodes as they are now.
         now: On the clock of ``Attempt.heard``.
     """
 
@@ -49,6 +62,7 @@ class Reconciler:
         self,
         running: Callable[[], Iterable[Exchange]],
         api: Callable[[str], NodeApi | None],
+        fleet: Callable[[], FleetSnapshot],
         now: Callable[[], float],
         log: Logger,
         *,
@@ -56,6 +70,7 @@ class Reconciler:
     ) -> None:
         self._running = running
         self._api = api
+        self._fleet = fleet
         self._now = now
         self._log = log
         self._silent_s = silent_s
@@ -93,9 +108,11 @@ class Reconciler:
         try:
             answer = await api.get("/requests", TIMEOUT_S)
             if answer.status != 200:
+                self._pass_on(node, silent)
                 return
             records = msgspec.json.decode(answer.body, type=list[RequestRecord])
         except (HelexaError, *UNREADABLE):
+            self._pass_on(node, silent)
             return  # whoever cannot be asked has not denied anything
         for key in unknown(silent, records):
             exchange = silent[key]
@@ -107,3 +124,14 @@ class Reconciler:
                 continue
             self._log.warning("its node does not know it", request_id=key[0], node=node)
             attempt.lose()
+
+    def _pass_on(self, node: str, silent: dict[RequestKey, Exchange]) -> None:
+        """Try elsewhere what waits for the first byte of a node that is dead."""
+        fleet = self._fleet()
+        for (request_id, number), exchange in silent.items():
+            attempt = exchange.attempt
+            if attempt is None or attempt.ended or exchange.attempts != number:
+                continue
+            if not exchange.relaying and better_elsewhere(fleet, node, exchange.model):
+                self._log.warning("its node is dead", request_id=request_id, node=node)
+                attempt.lose()
