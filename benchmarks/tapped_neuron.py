@@ -5,6 +5,8 @@ request is settled one line of JSON goes to the file named by ``HELEXA_TAP``: th
 engine's own counts read from those bytes by other means than the node's cleaner.
 """
 
+# ruff: noqa: SLF001  # it listens where a request ends
+
 from __future__ import annotations
 
 import json
@@ -17,7 +19,6 @@ from typing import Any
 import msgspec
 
 from helexa.cli import main
-from helexa.core.fleet import RequestRecord
 from helexa.neuron.exchange import closing, delivery
 from helexa.neuron.exchange.exchange import Exchange
 from helexa.neuron.stream import AnswerStream, Step
@@ -70,18 +71,19 @@ def engines_words(raw: bytes) -> dict[str, Any]:
 
 def tap(path: Path) -> None:
     """Put the tap where answers go by and where requests are settled."""
-    log_line = closing.log_line
+    settle = Exchange._settle
 
-    def logged(exchange: Exchange, record: RequestRecord) -> None:
+    def settled(exchange: Exchange) -> None:
         stream = None if exchange.delivery is None else exchange.delivery.stream
+        settle(exchange)
+        record = exchange._record(closing.final_state(exchange.outcome), exchange.billed)
         raw = bytes(getattr(stream, "raw", b""))
         line = {"record": msgspec.structs.asdict(record), "outcome": exchange.outcome}
         with path.open("ab") as file:
             file.write(json.dumps(line | {"engine": engines_words(raw)}).encode() + b"\n")
-        log_line(exchange, record)
 
     vars(delivery)["AnswerStream"] = Tapped
-    closing.log_line = logged
+    setattr(Exchange, "_settle", settled)  # noqa: B010 - the one seam
 
 
 if __name__ == "__main__":

@@ -187,7 +187,8 @@ class AnswerStream:
 
     def billed(self) -> Billed:
         """The request's cost as it stands; never more than the grant."""
-        return Billed(*self.counts())
+        prompt, cached, output, reasoning, discarded = self.counts()
+        return Billed(prompt, min(cached, prompt), output, reasoning, discarded)
 
     def counts(self) -> tuple[int, int, int, int, int]:
         """The members of ``billed``; as a tuple, since it is asked for at every event."""

@@ -17,7 +17,6 @@ from helexa.core.principal import Principal
 from helexa.core.usage import Timings, Usage
 from helexa.cortex.auth import KeyTable
 from helexa.cortex.exchange import closing
-from helexa.cortex.exchange.books import Books
 from helexa.cortex.exchange.settling import Settler
 from helexa.cortex.habits import Habits
 from helexa.cortex.ledger.base import Ledger
@@ -31,6 +30,7 @@ from helexa.cortex.routing.choice import Choice
 from helexa.cortex.routing.work import Work
 from helexa.cortex.seats import KeySeats
 from helexa.relay.attempt import Deadlines
+from helexa.relay.books import Books
 from helexa.relay.wheel import Wheel
 from helexa.wire.peek import Peek
 

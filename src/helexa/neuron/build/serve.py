@@ -39,6 +39,7 @@ Announce = Callable[[dict[str, object]], None]
 def serve_app(node: Node[ServedModel], parts: Parts, desk: Desk) -> tuple[NodeApp, AsgiBridge]:
     """The app behind the listener."""
     metrics, log = parts.metrics, desk.log
+    metrics.registry.before_collect(desk.books.flush)
     metrics.registry.before_collect(
         lambda: metrics.collect(
             node.registry.figures(),
@@ -148,6 +149,7 @@ async def run(settings: NeuronSettings, *, announce: Announce) -> None:
         for task in background:
             task.cancel()
         await shut_down(node, listener, bridge, settings)
+        desk.books.flush()
         await asyncio.wait(background, timeout=1.0)
         parts.records.close()
         parts.hardware.stop()

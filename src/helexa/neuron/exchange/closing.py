@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from helexa.core.fleet import RecordState, RequestRecord
+from helexa.core.logging import LogLine
 from helexa.neuron.exchange.caller import Caller
-from helexa.neuron.exchange.desk import Desk, Outcome
 from helexa.neuron.grants import GrantGate
 from helexa.neuron.stream import Billed
 
 if TYPE_CHECKING:
+    from helexa.neuron.exchange.desk import Desk, Outcome
     from helexa.neuron.exchange.exchange import Exchange
 
 _FINAL: dict[Outcome, RecordState] = {
@@ -35,7 +37,7 @@ def record_of(
         state=state,
         granted=gate.granted or 0,
         prompt=billed.prompt,
-        cached=min(billed.cached, billed.prompt),
+        cached=billed.cached,
         output=billed.output,
         reasoning=billed.reasoning,
         discarded=billed.discarded,
@@ -66,19 +68,33 @@ def say_low(desk: Desk, caller: Caller, model_id: str, gate: GrantGate, needed: 
     )
 
 
-def count(exchange: Exchange, billed: RequestRecord) -> None:
+def close_all(ended: Sequence[Exchange]) -> None:
+    """Count and log requests that have ended; see ``Books``."""
+    log = ended[0].desk.log
+    stamp = log.stamp()
+    lines: list[LogLine] = []
+    for step in (_count, lambda exchange: lines.append(_line(exchange, stamp))):
+        for exchange in ended:
+            try:
+                step(exchange)
+            except Exception:  # the answer is out; what is left is bookkeeping
+                log.exception("bug", request_id=exchange.caller.request_id)
+    log.batch(lines)
+
+
+def _count(exchange: Exchange) -> None:
     """Add the request to the metrics of its model."""
-    model, times = exchange.model, exchange.times
+    model, times, billed = exchange.model, exchange.times, exchange.billed
     if model is None:
         return
     metrics = model.metrics
-    metrics.requests.inc()
+    metrics.requests.value += 1
     if exchange.error is not None:
         metrics.errors.inc()
-    metrics.prompt_tokens.inc(billed.prompt)
-    metrics.cached_tokens.inc(billed.cached)
-    metrics.completion_tokens.inc(billed.output)
-    exchange.desk.metrics.discarded.inc(billed.discarded)
+    metrics.prompt_tokens.value += billed.prompt
+    metrics.cached_tokens.value += billed.cached
+    metrics.completion_tokens.value += billed.output
+    exchange.desk.metrics.discarded.value += billed.discarded
     metrics.duration.observe(times.ended - times.received)
     if times.seated:
         metrics.queue.observe(times.seated - times.received)
@@ -90,32 +106,63 @@ def count(exchange: Exchange, billed: RequestRecord) -> None:
             metrics.inter_token.observe(decoding / (billed.output - 1))
 
 
-def log_line(exchange: Exchange, record: RequestRecord) -> None:
-    """The one closing line; never a word of the prompt."""
-    times, caller = exchange.times, exchange.caller
-    fields: dict[str, object] = {
-        "request_id": caller.request_id,
-        "attempt": caller.attempt,
-        "route": exchange.route,
-        "model": record.model,
-        "stream": exchange.asked is not None and exchange.asked.stream,
-        "status": exchange.reply.status,
-        "outcome": exchange.outcome,
-        "key_id": caller.key_id,
-        "gateway": caller.gateway,
-        "prompt": record.prompt,
-        "cached": record.cached,
-        "output": record.output,
-        "reasoning": record.reasoning,
-        "discarded": record.discarded,
-        "queue_ms": times.ms(times.received, times.seated),
-        "first_token_ms": times.ms(times.received, times.first),
-        "total_ms": times.ms(times.received, times.ended),
-    }
-    if exchange.error is not None:
-        fields["code"] = exchange.error.code
-        fields["error"] = exchange.error.message
-    exchange.desk.log.info("request", **fields)
+class RequestLine(LogLine):
+    """The one line that every request leaves, whatever became of it; never a word of the prompt.
+    Milliseconds, and null for what has not happened."""
+
+    role: str
+    node: str
+    request_id: str
+    attempt: int
+    route: str
+    model: str
+    stream: bool
+    status: int
+    outcome: str
+    key_id: str
+    gateway: str | None
+    prompt: int
+    cached: int
+    output: int
+    reasoning: int
+    discarded: int
+    queue_ms: float | None
+    first_token_ms: float | None
+    total_ms: float | None
+    code: str | None = None
+    error: str | None = None
+
+
+def _line(exchange: Exchange, stamp: str) -> RequestLine:
+    times, caller, billed = exchange.times, exchange.caller, exchange.billed
+    model, error = exchange.model, exchange.error
+    # By position: with names it takes five times as long.
+    return RequestLine(
+        stamp,
+        "info",
+        "request",
+        "neuron",
+        exchange.desk.node.name,
+        caller.request_id,
+        caller.attempt,
+        exchange.route,
+        "" if model is None else model.model_id,
+        exchange.streams,
+        exchange.reply.status,
+        exchange.outcome,
+        caller.key_id,
+        caller.gateway,
+        billed.prompt,
+        billed.cached,
+        billed.output,
+        billed.reasoning,
+        billed.discarded,
+        times.ms(times.received, times.seated),
+        times.ms(times.received, times.first),
+        times.ms(times.received, times.ended),
+        None if error is None else error.code,
+        None if error is None else error.message,
+    )
 
 
 def final_state(outcome: Outcome) -> RecordState:

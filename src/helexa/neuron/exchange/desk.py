@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from helexa.core.fleet import RecordState, RequestRecord
 from helexa.core.ids import IdSource
 from helexa.core.logging import Logger
+from helexa.neuron.exchange import closing
 from helexa.neuron.metrics import NeuronMetrics
 from helexa.neuron.registry.served import ServedModel
 from helexa.neuron.service import Node
 from helexa.neuron.settings import GrantSettings
 from helexa.relay.attempt import Deadlines
+from helexa.relay.books import Books
 from helexa.relay.wheel import Wheel
+
+if TYPE_CHECKING:
+    from helexa.neuron.exchange.exchange import Exchange
 
 Outcome = Literal["complete", "cut", "cancelled", "failed", "refused"]
 """``refused`` never reached the engine and has no record."""
@@ -68,6 +73,10 @@ class Desk:
     commit_s: float
     ids: IdSource
     log: Logger
+    books: Books[Exchange] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.books = Books(closing.close_all, self.loop)
 
 
 @dataclass(slots=True)

@@ -70,14 +70,15 @@ class Exchange:
         self.caller = caller
         self.times = Times(request.received or desk.loop.time())
         self.model: ServedModel | None = None
-        self.asked: EngineRequest | None = None
         self.outcome: Outcome = "refused"
         self.error: HelexaError | None = None
         self.reply = reply
         self.answer: Answer | None = None
         self.delivery: Delivery | None = None
         self.row: Row | None = None
+        self.billed = _NOTHING  # known at the end
         self.show_usage = True
+        self.streams = False
         self.grant = Grant(GrantGate(caller.granted, desk.grants.slice_tokens // 2))
         self._task: asyncio.Task[None] | None = None
         self._ticket: Ticket | None = None
@@ -146,7 +147,8 @@ class Exchange:
             markers = model.served.facts.think_markers
             self.inline = InlineThinking(markers) if markers is not None else None
         self.as_is = self.translation is None and self.inline is None
-        asked = self.asked = await self._clean(model)
+        asked = await self._clean(model)
+        self.streams = asked.stream
         self._begin(model, asked)
         prompt, exact = await prompt_tokens(model, asked, self.grant.gate)
         if exact:
@@ -188,7 +190,7 @@ class Exchange:
         )
         desk.node.requests.add(self._running)
         model.enter(self)
-        self.row = desk.records.open(self._record("queued"))
+        self.row = desk.records.open(self._record("queued", _NOTHING))
         if asked.stream:
             commit = desk.commit_s if caller.gateway is None else -1.0
             awake = self._comment if self.translation is None else self.translation.keep_alive
@@ -295,12 +297,17 @@ class Exchange:
             gate = self.grant.gate
             closing.say_low(self.desk, self.caller, self.model.model_id, gate, needed)
 
-    def _record(self, state: RecordState) -> RequestRecord:
+    def _record(self, state: RecordState, billed: Billed) -> RequestRecord:
         model_id = self.model.model_id if self.model is not None else ""
-        billed = self.delivery.stream.billed() if self.delivery is not None else _NOTHING
-        if state == "failed" and (self.answer is None or not billed.output):
-            billed = free_of_charge(billed)
         return closing.record_of(self.caller, model_id, state, billed, self.grant.gate)
+
+    def _cost(self, state: RecordState) -> Billed:
+        if self.delivery is None:
+            return _NOTHING
+        billed = self.delivery.stream.billed()
+        if state == "failed" and (self.answer is None or not billed.output):
+            return free_of_charge(billed)
+        return billed
 
     def conclude(self, outcome: Outcome) -> None:
         """Close the record and tell the gateway; once."""
@@ -313,7 +320,8 @@ class Exchange:
         if self.delivery is None or self.caller.gateway is None:
             self.row.forget()
             return
-        record = self._record(closing.final_state(outcome))
+        state = closing.final_state(outcome)
+        record = self._record(state, self._cost(state))
         self.row.write(record)
         self.desk.node.bus.publish("request_end", {"record": record}, gateway=self.caller.gateway)
 
@@ -327,6 +335,7 @@ class Exchange:
         if self.model is not None and self._running is not None:
             self.desk.node.requests.remove(self._running)
             self.model.leave(self, self.times.ended)
-        record = self._record(closing.final_state(self.outcome))
-        closing.count(self, record)
-        closing.log_line(self, record)
+        self.billed = self._cost(closing.final_state(self.outcome))
+        self.delivery = self.answer = self._running = None  # all know us: cycles
+        self.body = b""  # nor does anything large wait for the books
+        self.desk.books.note(self)

@@ -3,9 +3,8 @@
 Counting, remembering and logging a request costs twice as much between two other requests as it
 does right behind its like, because the caches hold something else by then. So an ended exchange
 is noted here and booked a moment later with whatever ended meanwhile. Nobody sees the delay:
-whoever reads (a scrape, a management route, the end of the process) flushes first, and so does
-the ledger before it finds too little room. What others wait for, the settlement of a key near
-the end of its cap, is not put off.
+whoever reads (a scrape, a management route, the end of the process) flushes first. What others
+wait for (a gateway's settlement of a key near the end of its cap) is not put off.
 """
 
 from __future__ import annotations
