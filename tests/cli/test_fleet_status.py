@@ -50,3 +50,12 @@ def test_a_script_learns_that_a_node_still_has_the_model(
     done = CliRunner().invoke(fleet_group, ["unload", "m", *words])
     assert done.exit_code == exit_status
     assert statuses[1] in done.output
+
+
+def test_the_ways_to_a_node_are_said() -> None:
+    node = {"name": "n", "endpoint": "http://n", "state": "healthy"}
+    assert lines({"nodes": [node]})[0] == "n  http://n  healthy"
+    ways = {"socket": "/run/neuron.sock", "multiplexed": True}
+    assert lines({"nodes": [node | ways]})[0] == (
+        "n  http://n  healthy, over its Unix socket, over one connection"
+    )

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from tests.neuron.system.conftest import (
     raw_request,
     until,
 )
-from tests.system.rig import CHAT, StartStack
+from tests.system.rig import CHAT, Stack, StartStack
 
 AS_OPEN = {"authorization": "Bearer sk-open"}
 
@@ -70,9 +71,27 @@ class Reader(threading.Thread):
         return "data: [DONE]" in self.lines
 
 
-def test_a_crash_is_local(start_stack: StartStack) -> None:
+def multiplexed(stack: Stack) -> bool:
+    """Whether the node is asked over one connection, as the administration is told."""
+    return stack.get("/admin/fleet", "sk-root")["nodes"][0]["multiplexed"] is True
+
+
+def connections(stack: Stack) -> set[str]:
+    """The gateway's connections to its node, by their sockets' numbers."""
+    port = f":{httpx.URL(stack.node.url).port:04X}"
+    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    there = {f"socket:[{row[9]}]" for row in rows if row[2].endswith(port)}
+    found = set()
+    for file in Path(f"/proc/{stack.cortex.pid}/fd").iterdir():
+        with suppress(OSError):  # closed meanwhile
+            found.add(str(file.readlink()))
+    return there & found
+
+
+def test_a_crash_is_local(start_stack: StartStack, monkeypatch: pytest.MonkeyPatch) -> None:
     """Promise 6: the engine, then the node are killed; the gateway says so and goes on."""
-    stack = start_stack()
+    monkeypatch.setenv("NEURON_LOCAL_SOCKET", "false")  # connections can be counted
+    stack = start_stack(node="[engines.llamacpp]\nslots = 12\n")
     reader = Reader(stack.url, endless(8000, stream=True))
     (engine,) = stack.node.engines()
     os.kill(engine, signal.SIGKILL)
@@ -80,11 +99,18 @@ def test_a_crash_is_local(start_stack: StartStack) -> None:
     assert not reader.done
     until(lambda: stack.ask(chat(max_tokens=2)).status_code == 200)
 
-    reader = Reader(stack.url, endless(8000, stream=True))
+    # Many at once share one connection to the node, and end with it each in its own stream.
+    assert multiplexed(stack)
+    before = connections(stack)
+    readers = [Reader(stack.url, endless(2500, stream=True)) for _ in range(12)]
+    assert stack.node.in_flight() > 3
+    assert len(connections(stack) - before) <= 2  # a poll may have opened one
     engines = stack.node.engines()
     stack.node.stop(signal.SIGKILL)
-    assert reader.ended()["error"]["code"] == "upstream_connection_error"
-    assert not reader.done
+    for reader in readers:
+        last = reader.ended()
+        assert reader.done or last["error"]["code"] == "upstream_connection_error"
+    assert not multiplexed(stack)
     assert httpx.get(f"{stack.url}/health", timeout=30).json()["nodes"]["total"] == 1
     refused = stack.ask(chat(max_tokens=2))
     assert refused.status_code in (502, 503)
@@ -94,8 +120,28 @@ def test_a_crash_is_local(start_stack: StartStack) -> None:
     stack.revive_node()
     stack.node.load()
     until(lambda: stack.ask(chat(max_tokens=2)).status_code == 200, timeout_s=30)
+    until(lambda: multiplexed(stack))
     outcomes = [r["outcome"] for r in stack.get("/admin/requests", "sk-root")["requests"]]
-    assert outcomes.count("broken") == 2
+    assert outcomes.count("broken") > 2
+
+
+def test_a_node_that_stands_still_costs_its_requests_a_deadline_and_goes_on_afterwards(
+    start_stack: StartStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEURON_LOCAL_SOCKET", "false")
+    stack = start_stack("[timeouts]\nbetween_bytes = 3\n")
+    reader = Reader(stack.url, endless(8000, stream=True))
+    before = connections(stack)
+    os.kill(stack.node.pid, signal.SIGSTOP)
+    try:
+        assert reader.ended()["error"]["code"] == "upstream_timeout"
+        assert httpx.get(f"{stack.url}/health", timeout=30).status_code in (200, 503)
+    finally:
+        os.kill(stack.node.pid, signal.SIGCONT)
+    until(lambda: stack.ask(chat(max_tokens=2)).status_code == 200, timeout_s=30)
+    until(lambda: stack.node.in_flight() == 0)  # it has read that nobody waits any more
+    assert multiplexed(stack)
+    assert len(connections(stack) & before) >= 1
 
 
 @pytest.mark.parametrize("stream", [True, False])
