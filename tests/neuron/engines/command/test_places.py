@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from helexa.core.settings import SettingsError
-from helexa.neuron.build.engines import _command_engines
+from helexa.neuron.build.engines import command_engines
 from helexa.neuron.engines.command.engine import CommandEngine
 from helexa.neuron.engines.command.places import KNOWN, fill
 from helexa.neuron.settings import CommandSettings, EnginesSettings, NeuronSettings
@@ -60,5 +60,5 @@ def test_the_name_of_an_engine_of_ours_is_taken() -> None:
     section = CommandSettings(command=["serve", "{port}"])
     settings = NeuronSettings(engines=EnginesSettings(command={"llamacpp": section}))
     with pytest.raises(SettingsError) as caught:
-        _command_engines(settings, os.environ)
+        command_engines(settings, os.environ)
     assert "engines.command.llamacpp has the name of a built-in engine" in str(caught.value)
