@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from weakref import ref
 
 import pytest
 from tests.relay.rig import HOST, Echo, Raw, serving, until
 
 from helexa.relay.attempt import Attempt, Deadlines
+from helexa.relay.channel import Channel
 from helexa.relay.http1 import Limits
 from helexa.relay.listener import Listener
 from helexa.relay.pool import Origin, UpstreamPool
 from helexa.relay.reply import Reply
 from helexa.relay.server import App, ServerProtocol
 from helexa.relay.trunk import Trunk
-from helexa.relay.upstream import Failure
+from helexa.relay.upstream import Failure, UpstreamConnection
 from helexa.relay.wheel import Wheel
 
 pytestmark = pytest.mark.anyio
@@ -222,6 +225,36 @@ async def test_a_node_that_drains_lets_answers_end_and_begins_none() -> None:
         refused = way.attempt()
         await refused.run(b"GET /echo HTTP/1.1\r\nhost: a\r\n\r\n", b"")
         assert refused.failure in {Failure.CONNECT, Failure.RESET}
+
+
+async def test_what_has_ended_leaves_nothing_for_the_collector() -> None:
+    app = Echo()
+    async with serving(app, multiplexed=True) as listener:
+        gc.collect()
+        gc.disable()
+        try:
+            way = Way(listener)
+            await way.up()
+            await asyncio.gather(*(way.ask("/echo") for _ in range(50)))
+            leavers = [way.attempt() for _ in range(50)]
+            for attempt in leavers:
+                attempt.start(b"GET /hold HTTP/1.1\r\nhost: a\r\n\r\n", b"", lambda: None)
+            await until(lambda: len(app.held) == 50)
+            for attempt in leavers:
+                attempt.drop()
+            await until(lambda: app.gone == 50)
+            connections = [ref(c) for c in listener.connections.open]
+            way.close()
+            await until(lambda: not listener.connections.open)
+            await until(lambda: not listener.connections._multiplexes)
+            del attempt, leavers, way
+            app.held.clear()
+            app.seen.clear()
+            await until(lambda: not any(c() for c in connections))
+            kinds = (Channel, ServerProtocol, UpstreamConnection)
+            await until(lambda: not [o for o in gc.get_objects() if isinstance(o, kinds)])
+        finally:
+            gc.enable()
 
 
 async def test_garbage_ends_the_connection_and_nothing_else() -> None:
