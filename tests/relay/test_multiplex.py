@@ -227,10 +227,16 @@ async def test_a_node_that_drains_lets_answers_end_and_begins_none() -> None:
         assert refused.failure in {Failure.CONNECT, Failure.RESET}
 
 
+def living() -> int:
+    kinds = (Channel, ServerProtocol, UpstreamConnection)
+    return sum(isinstance(o, kinds) for o in gc.get_objects())
+
+
 async def test_what_has_ended_leaves_nothing_for_the_collector() -> None:
     app = Echo()
     async with serving(app, multiplexed=True) as listener:
         gc.collect()
+        before = living()
         gc.disable()
         try:
             way = Way(listener)
@@ -251,8 +257,7 @@ async def test_what_has_ended_leaves_nothing_for_the_collector() -> None:
             app.held.clear()
             app.seen.clear()
             await until(lambda: not any(c() for c in connections))
-            kinds = (Channel, ServerProtocol, UpstreamConnection)
-            await until(lambda: not [o for o in gc.get_objects() if isinstance(o, kinds)])
+            await until(lambda: living() <= before)
         finally:
             gc.enable()
 
