@@ -102,9 +102,9 @@ async def test_the_openai_sdk_sees_429_for_too_many_requests_a_minute() -> None:
         with pytest.raises(openai.RateLimitError) as caught:
             await ask(gateway, "sk-slow")
         assert (caught.value.code, caught.value.type) == ("rate_limit_exceeded", "requests")
-        assert caught.value.response.headers["retry-after"] == "59"  # clients ignore more
+        assert 20 < int(caught.value.response.headers["retry-after"]) < 60  # clients ignore more
         body = caught.value.response.json()["error"]
-        assert 55 < body["retry_after_s"] <= 60
+        assert 20 < body["retry_after_s"] <= 60
         assert len(node.turns) == 2
 
 
