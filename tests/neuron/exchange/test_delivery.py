@@ -57,7 +57,9 @@ def delivery(seat: Seat, clock: Clock | None = None) -> tuple[Delivery, Attempt]
         watchdog=Watchdog((clock or Clock()).now, 64, lambda: 1000.0),
     )
     desk = SimpleNamespace(wheel=None, loop=None, grants=SimpleNamespace(slice_tokens=64))
-    exchange: Any = SimpleNamespace(desk=desk, grant=Grant(GrantGate(None)), as_is=True)
+    exchange: Any = SimpleNamespace(
+        desk=desk, grant=Grant(GrantGate(None)), as_is=True, answer=None, row=None
+    )
     found = Delivery(exchange, model, EngineRequest("POST", "/", b"", cleaner), seat)  # type: ignore[arg-type]
     found.attempt = attempt = Attempt()  # type: ignore[assignment]
     return found, attempt

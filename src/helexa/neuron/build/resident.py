@@ -7,7 +7,7 @@ from collections.abc import Callable
 from helexa.core.fleet import Limit
 from helexa.neuron.admission import Admission
 from helexa.neuron.build.parts import Parts
-from helexa.neuron.engines.base import Address, Served
+from helexa.neuron.engines.base import Address, Host, Served
 from helexa.neuron.limits import FreeMemory, PrefillRate, derive, floors
 from helexa.neuron.plan.wanted import HOST
 from helexa.neuron.registry.loader import Running
@@ -82,9 +82,16 @@ def _host_device(parts: Parts) -> list[int]:
 
 def _free_memory_of(parts: Parts, devices: tuple[int, ...]) -> Callable[[], FreeMemory]:
     """Live free memory of the places a plan uses: its devices, or the host's."""
+    seen, made = None, FreeMemory({}, {})
 
     def read() -> FreeMemory:
+        nonlocal seen, made
         host = parts.hardware.host()
+        if host is not seen:  # every request asks; a sample lasts longer
+            seen, made = host, made_of(host)
+        return made
+
+    def made_of(host: Host) -> FreeMemory:
         if not devices:
             free, total = {-1: host.memory_free_mb}, {-1: host.memory_total_mb}
         else:

@@ -28,21 +28,21 @@ def record_of(
     caller: Caller, model_id: str, state: RecordState, billed: Billed, gate: GrantGate
 ) -> RequestRecord:
     """The record as it stands."""
-    return RequestRecord(
-        request_id=caller.request_id,
-        attempt=caller.attempt,
-        gateway=caller.gateway or "",
-        epoch=caller.epoch,
-        model=model_id,
-        state=state,
-        granted=gate.granted or 0,
-        prompt=billed.prompt,
-        cached=billed.cached,
-        output=billed.output,
-        reasoning=billed.reasoning,
-        discarded=billed.discarded,
-        account_id=caller.account_id,
-        key_id=caller.key_id,
+    return RequestRecord(  # by position: with names it takes five times as long
+        caller.request_id,
+        caller.attempt,
+        caller.gateway or "",
+        caller.epoch,
+        model_id,
+        state,
+        gate.granted or 0,
+        billed.prompt,
+        billed.cached,
+        billed.output,
+        billed.reasoning,
+        billed.discarded,
+        caller.account_id,
+        caller.key_id,
     )
 
 
@@ -136,7 +136,6 @@ class RequestLine(LogLine):
 def _line(exchange: Exchange, stamp: str) -> RequestLine:
     times, caller, billed = exchange.times, exchange.caller, exchange.billed
     model, error = exchange.model, exchange.error
-    # By position: with names it takes five times as long.
     return RequestLine(
         stamp,
         "info",

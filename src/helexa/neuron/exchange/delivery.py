@@ -47,6 +47,7 @@ class Delivery:
     """
 
     __slots__ = (
+        "_answer",
         "_asked",
         "_broke_off",
         "_charged",
@@ -55,7 +56,9 @@ class Delivery:
         "_model",
         "_open",
         "_prefill_noted",
+        "_row",
         "_seat",
+        "_splice",
         "_stopped",
         "_too_long",
         "attempt",
@@ -67,6 +70,8 @@ class Delivery:
     ) -> None:
         desk = exchange.desk
         self._exchange = exchange
+        self._answer = exchange.answer
+        self._row = exchange.row
         self._model = model
         self._asked = asked
         self._seat = seat
@@ -84,6 +89,7 @@ class Delivery:
             desk.grants.slice_tokens // 2,
             splicer=asked.splice,
         )
+        self._splice = self.stream.splice
         self.attempt = Attempt(
             model.pool,
             desk.wheel,
@@ -194,9 +200,8 @@ class Delivery:
     def _token(self, chunk: bytes) -> float:
         """A chunk as it came from the engine, if it is a token far from any edge; when it was
         forwarded, or 0 for what ``_events`` has to see. The path of nearly every token."""
-        exchange = self._exchange
-        answer, row = exchange.answer, exchange.row
-        out = self.stream.splice(chunk) if self._open else b""
+        answer, row = self._answer, self._row
+        out = self._splice(chunk) if self._open else b""
         if not out or answer is None:
             return 0.0
         meter = self.stream.meter
