@@ -241,6 +241,21 @@ async def test_a_client_that_pipelines_without_end_is_not_read_and_still_seen_to
 
 
 @pytest.mark.anyio
+async def test_a_client_that_asks_on_and_on_and_takes_no_answer_is_not_answered_on_and_on() -> None:
+    app = Echo()
+    async with serving(app) as listener, client(listener.port) as raw:
+        raw.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        raw.send(get("/big/60000") * 2000)
+        await until(lambda: any(c.write_paused and c._queue for c in listener.connections.open))
+        (connection,) = listener.connections.open
+        assert connection.unsent < 1_000_000
+        raw.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        for _ in range(2000):
+            assert len((await raw.answer()).body) == 60_000
+        assert len(app.seen) == 2000
+
+
+@pytest.mark.anyio
 async def test_a_pipeline_longer_than_the_bound_is_answered_whole() -> None:
     app = Echo()
     async with serving(app, Limits(pipeline=4)) as listener, client(listener.port) as raw:

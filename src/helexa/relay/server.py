@@ -224,6 +224,8 @@ class ServerProtocol(RequestReader):
         self.write_paused = False
         if self._active is not None:
             self._active.flow(False)
+        elif self._queue:
+            self._next()
 
     # ── deadlines, asked by the wheel ───────────────────────────────────────────────────────
 
@@ -282,8 +284,8 @@ class ServerProtocol(RequestReader):
     # ── requests ────────────────────────────────────────────────────────────────────────────
 
     def _accept(self, request: Request) -> None:
-        """Hand a request over; behind an answer that is under way, later."""
-        if self._active is not None or self._handling:  # otherwise nothing is queued either
+        """Hand a request over; behind an answer that is under way or not taken, later."""
+        if self._active is not None or self._handling or self.write_paused:
             self._wait(request)
             return
         shared, head = self._shared, request.head
@@ -359,7 +361,7 @@ class ServerProtocol(RequestReader):
         if self._handling:
             return
         queue = self._queue
-        while queue and self._active is None and not self.closing:
+        while queue and self._active is None and not self.closing and not self.write_paused:
             self._accept(queue.popleft())
         if self._refusal is not None and self._active is None and not self.closing:
             self._answer_refusal(self._refusal)
