@@ -25,10 +25,10 @@ from tests.cortex.exchange.rig import (
 from tests.cortex.fake_node import Turn
 from tests.relay.rig import client, until
 
-from helexa.cortex.exchange.books import Books
 from helexa.cortex.exchange.closing import close_all
 from helexa.cortex.exchange.exchange import Exchange
 from helexa.cortex.settings import GatewaySettings
+from helexa.relay.books import Books
 
 pytestmark = pytest.mark.anyio
 
