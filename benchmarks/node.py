@@ -61,7 +61,7 @@ class Bursts:
     seconds: dict[int, float]
 
 
-LARGE = Bursts({1: 24, SLOTS: 32}, {1: 120.0, SLOTS: 270.0})
+LARGE = Bursts({1: 24, SLOTS: 32}, {1: 60.0, SLOTS: 390.0})
 SMALL = Bursts({1: 400, SLOTS: 200}, {1: 15.0, SLOTS: 15.0})
 
 
