@@ -18,6 +18,7 @@ from kit.report import ROOT, Figure, Machine, Report, TableData
 PAGE = ROOT / "docs" / "figures.md"
 ORDER = (
     "gateway",
+    "gateway without multiplex",
     "gateway long answers",
     "ledger",
     "hops",
