@@ -20,3 +20,16 @@ from tests.acp.model import Model, serving_model  # noqa: E402  # needs the path
 def model() -> Iterator[Model]:
     with serving_model() as served:
         yield served
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"  # the SDK's client wants the standard loop
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    """The folder that an editor has open."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    return folder

@@ -15,16 +15,9 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"  # the SDK's client wants the standard loop
-
-
-@pytest.fixture
-def work(tmp_path: Path) -> Path:
-    folder = tmp_path / "work"
-    folder.mkdir()
-    (folder / "hello.py").write_text("def greet():\n    return 'hello'\n")
-    return folder
+def work(work: Path) -> Path:
+    (work / "hello.py").write_text("def greet():\n    return 'hello'\n")
+    return work
 
 
 async def test_an_answer_streams_with_its_thoughts_and_its_usage(

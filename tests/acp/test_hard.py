@@ -16,18 +16,6 @@ from tests.bench.made import Write, serving_in_thread
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"  # the SDK's client wants the standard loop
-
-
-@pytest.fixture
-def work(tmp_path: Path) -> Path:
-    folder = tmp_path / "work"
-    folder.mkdir()
-    return folder
-
-
 async def told(model: Model, tmp_path: Path, work: Path, *calls: tuple[str, Any]) -> list[str]:
     """What the model is told of its ``calls``, where the editor offers no files."""
     model.say(Reply(calls=list(calls)), "Done.")

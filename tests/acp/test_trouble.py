@@ -20,16 +20,9 @@ OVERFLOW = {
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-def work(tmp_path: Path) -> Path:
-    folder = tmp_path / "work"
-    folder.mkdir()
-    (folder / "big.txt").write_text("word\n" * 4000)
-    return folder
+def work(work: Path) -> Path:
+    (work / "big.txt").write_text("word\n" * 4000)
+    return work
 
 
 async def test_a_refusal_that_passes_is_waited_for_and_said(

@@ -63,7 +63,8 @@ def test_the_summary_of_a_cell_is_that_of_its_runs_whatever_the_order(path: Path
     assert before[0].samples["first_token_ms"] == [104.0, 103.0, 102.0, 101.0]
 
 
-def test_an_older_schema_is_brought_up_and_keeps_its_runs(path: Path) -> None:
+def of_schema_1(path: Path) -> None:
+    """A store as the first schema had it, with one run."""
     store = Store(path)
     store.add(run(1.0))
     store.close()
@@ -72,6 +73,10 @@ def test_an_older_schema_is_brought_up_and_keeps_its_runs(path: Path) -> None:
             "DROP TABLE cells; DROP TABLE lines; DROP TABLE builds; PRAGMA user_version = 1;"
         )
     db.close()
+
+
+def test_an_older_schema_is_brought_up_and_keeps_its_runs(path: Path) -> None:
+    of_schema_1(path)
     with pytest.raises(StoreError, match="schema 1"):
         Reader(path)
     Store(path).close()
@@ -212,14 +217,7 @@ def test_there_is_no_database_yet_is_said_in_words(path: Path) -> None:
 
 
 def test_killed_while_an_older_schema_is_brought_up_it_is_still_the_older_one(path: Path) -> None:
-    store = Store(path)
-    store.add(run(1.0))
-    store.close()
-    with sqlite3.connect(path) as db:
-        db.executescript(
-            "DROP TABLE cells; DROP TABLE lines; DROP TABLE builds; PRAGMA user_version = 1;"
-        )
-    db.close()
+    of_schema_1(path)
     killed = (
         "import os, sys; from pathlib import Path; from helexa.bench.store.store import Store; "
         "Store._renew_cell = lambda *_: os.kill(os.getpid(), 9); Store(Path(sys.argv[1]))"

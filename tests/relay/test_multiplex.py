@@ -51,6 +51,13 @@ class Way:
     def attempt(self, **more: object) -> Attempt:
         return Attempt(self.channels, self.wheel, self.loop, Deadlines(), **more)  # type: ignore[arg-type]
 
+    async def held_by(self, app: Echo) -> tuple[Attempt, Reply]:
+        """A request that ``app`` has not begun to answer, and its reply there."""
+        attempt = self.attempt(on_events=lambda _data: None)
+        attempt.start(b"GET /hold HTTP/1.1\r\nhost: a\r\n\r\n", b"", lambda: None)
+        await until(lambda: app.held)
+        return attempt, app.held[0]
+
     async def ask(self, path: str, body: bytes = b"") -> Attempt:
         attempt = self.attempt()
         head = b"POST %b HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n"
@@ -138,10 +145,7 @@ async def test_who_does_not_offer_it_is_asked_over_connections() -> None:
 async def test_a_reader_that_is_slow_holds_its_own_channel_only() -> None:
     app = Echo()
     async with joined(app) as (_, way):
-        slow = way.attempt(on_events=lambda _data: None)
-        slow.start(b"GET /hold HTTP/1.1\r\nhost: a\r\n\r\n", b"", lambda: None)
-        await until(lambda: app.held)
-        reply = app.held[0]
+        slow, reply = await way.held_by(app)
         flow: list[bool] = []
         reply.on_flow = flow.append
         reply.start(200, b"", b"data: one\n\n")
@@ -162,15 +166,11 @@ async def test_a_reader_that_is_slow_holds_its_own_channel_only() -> None:
 async def test_a_reader_that_takes_a_little_now_and_then_is_not_taken_for_stuck() -> None:
     app = Echo()
     async with joined(app) as (_, way):
-        slow = way.attempt(on_events=lambda _data: None)
-        slow.start(b"GET /hold HTTP/1.1\r\nhost: a\r\n\r\n", b"", lambda: None)
-        await until(lambda: app.held)
-        reply = app.held[0]
+        slow, reply = await way.held_by(app)
         seen = set()
         for _ in range(3):
             slow.pause(True)
             await until(lambda: reply.slow)
-            assert reply.standing == reply.standing
             seen.add(reply.standing)
             slow.pause(False)
             await until(lambda: not reply.slow)
