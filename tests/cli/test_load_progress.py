@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from tests.cli.served import served
 
 from helexa.cli import load_progress
 
@@ -50,14 +51,10 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def endpoint() -> Iterator[str]:
-    with Gateway(("127.0.0.1", 0), Handler) as server:
+    with served(Gateway(("127.0.0.1", 0), Handler)) as server:
         server.looked = threading.Event()
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
         server.looked.set()
-        server.shutdown()
-        thread.join()
 
 
 def test_the_bar_shows_where_a_load_is_and_nothing_before_it_knows(
