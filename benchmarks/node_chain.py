@@ -38,9 +38,10 @@ from helexa.neuron.build.serve import make_desk, serve_app
 from helexa.neuron.registry.served import ServedModel
 from helexa.neuron.service import Node
 from helexa.neuron.settings import NeuronSettings
+from helexa.relay.connections import Connections
 from helexa.relay.http1 import Limits
 from helexa.relay.process import freeze_heap
-from helexa.relay.server import Connections, ServerProtocol
+from helexa.relay.server import ServerProtocol
 from helexa.relay.upstream import UpstreamConnection
 
 SPARK = "helexa/spark"
@@ -126,7 +127,7 @@ async def measure(folder: Path, batches: int) -> dict[str, float]:
     log = get_logger(role="neuron", node=parts.name)
     node = assemble_node(parts, log)
     app, bridge = serve_app(node, parts, make_desk(node, parts, log))
-    connections = Connections(app, parts.wheel, parts.loop, Limits())
+    connections = Connections(ServerProtocol, app, parts.wheel, parts.loop, Limits())
     parts.hardware.start()
     try:
         await node.registry.load(LoadRequest(SPARK))

@@ -15,13 +15,13 @@ from typing import Any
 from helexa.relay.answer import Answer, StreamForm
 from helexa.relay.attempt import Attempt, Deadlines
 from helexa.relay.channel import Channel
+from helexa.relay.connections import App
 from helexa.relay.http1 import BadRequest, Limits
 from helexa.relay.listener import Listener, Tls
 from helexa.relay.multiplex import SWITCHING, Multiplex, P
 from helexa.relay.pool import Origin, UpstreamPool
 from helexa.relay.reply import Reply
 from helexa.relay.request import Request
-from helexa.relay.server import App
 from helexa.relay.trunk import Dial, Trunk
 from helexa.relay.wheel import Wheel
 

@@ -14,11 +14,12 @@ from tests.relay.rig import HOST, Echo, Raw, serving, until
 
 from helexa.relay.attempt import Attempt, Deadlines
 from helexa.relay.channel import Channel
+from helexa.relay.connections import App
 from helexa.relay.http1 import Limits
 from helexa.relay.listener import Listener
 from helexa.relay.pool import Origin, UpstreamPool
 from helexa.relay.reply import Reply
-from helexa.relay.server import App, ServerProtocol
+from helexa.relay.server import ServerProtocol
 from helexa.relay.trunk import Trunk
 from helexa.relay.upstream import Failure, UpstreamConnection
 from helexa.relay.wheel import Wheel

@@ -7,9 +7,10 @@ import ssl
 from pathlib import Path
 from typing import Any
 
+from helexa.relay.connections import App, Connections, MayMultiplex
 from helexa.relay.http1 import Limits
 from helexa.relay.outbox import Outbox
-from helexa.relay.server import App, Connections, MayMultiplex
+from helexa.relay.server import ServerProtocol
 from helexa.relay.unix import bound_unix
 from helexa.relay.vanished import probe_idle
 from helexa.relay.wheel import Wheel
@@ -81,7 +82,9 @@ class Listener:
         *,
         multiplexed: MayMultiplex | None = None,
     ) -> None:
-        self.connections = Connections(app, wheel, loop, limits, outbox, multiplexed=multiplexed)
+        self.connections = Connections(
+            ServerProtocol, app, wheel, loop, limits, outbox, multiplexed=multiplexed
+        )
         self.tls = tls
         self._loop = loop
         self._server: asyncio.Server | None = None

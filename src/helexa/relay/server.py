@@ -18,102 +18,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
-from helexa.relay.http1 import BadRequest, DateHeader, Limits
-from helexa.relay.multiplex import PATH, SWITCHING, TOKEN, Multiplex
-from helexa.relay.outbox import Outbox
+from helexa.relay.connections import Connections
+from helexa.relay.http1 import BadRequest
 from helexa.relay.reader import HEAD, IDLE, RequestReader
 from helexa.relay.reply import Reply
 from helexa.relay.request import Request
 from helexa.relay.vanished import closed, lost
-from helexa.relay.wheel import Wheel
-
-Handler = Callable[[Request, Reply], None]
-"""Takes a request and sees to it that the reply ends, now or later."""
-
-MayMultiplex = Callable[[Mapping[bytes, bytes]], bool]
 
 _LINGER_SECS = 2.0  # a refused client gets this long to read why, while its bytes are thrown away
 _QUEUED_BYTES = 1 << 20  # bodies that wait behind an answer; more are not read
 _SLOWEST = 1000.0  # bytes/s that a body must average once its first ``body_secs`` are over
-
-
-class App(Protocol):
-    """What a server does with requests; implemented by the two applications."""
-
-    def handle(self, request: Request, reply: Reply) -> None:
-        """Answer one request. Must not block; must not raise."""
-
-    def refuse(self, error: BadRequest) -> tuple[bytes, bytes]:
-        """Header lines and body for a request that could not even be parsed."""
-
-
-class Connections:
-    """Everything the connections of one listener share, and the set of those that are open.
-
-    Args:
-        multiplexed: Whether somebody may bring many connections over one (see ``multiplex``), by
-            the headers with which they ask; None is nobody.
-    """
-
-    def __init__(
-        self,
-        app: App,
-        wheel: Wheel,
-        loop: asyncio.AbstractEventLoop,
-        limits: Limits,
-        outbox: Outbox | None = None,
-        *,
-        multiplexed: MayMultiplex | None = None,
-    ) -> None:
-        self.app = app
-        self.outbox = outbox
-        self.wheel = wheel
-        self.loop = loop
-        self.limits = limits
-        self.date = DateHeader()
-        self.open: set[ServerProtocol] = set()
-        self.draining = False
-        self._multiplexed = multiplexed
-        self._multiplexes: set[Multiplex] = set()
-        # How often a connection's deadlines are looked at: they are late by a quarter at most.
-        secs = (limits.head_secs, limits.body_secs, limits.keep_alive_secs, limits.stall_secs)
-        self.step = min(*secs, limits.lost_secs) / 4
-
-    def protocol(self) -> ServerProtocol:
-        """A protocol for a new connection (the factory given to ``create_server``)."""
-        return ServerProtocol(self)
-
-    def busy(self) -> int:
-        """Connections with an answer under way."""
-        return sum(1 for c in self.open if c.busy)
-
-    def drain(self) -> None:
-        """Idle connections close now, busy ones after their current answer."""
-        self.draining = True
-        for connection in list(self.open):
-            connection.close_when_idle()
-        for multiplex in list(self._multiplexes):
-            multiplex.close()
-
-    def switch(
-        self, transport: asyncio.Transport, url: bytes, headers: Mapping[bytes, bytes]
-    ) -> bool:
-        """Let a connection carry many from now on, if that is what was asked for."""
-        may, limits = self._multiplexed, self.limits
-        if may is None or self.draining or url != PATH or headers.get(b"upgrade") != TOKEN:
-            return False
-        if not may(headers):
-            return False
-        multiplex = Multiplex(self.loop, self.protocol, self._multiplexes.discard)
-        self._multiplexes.add(multiplex)
-        transport.write(SWITCHING)
-        transport.set_protocol(multiplex)
-        multiplex.connection_made(transport)
-        multiplex.guard(self.wheel, limits.lost_secs, limits.stall_secs)
-        return True
 
 
 class ServerProtocol(RequestReader):
