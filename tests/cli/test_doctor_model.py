@@ -177,13 +177,15 @@ def test_what_would_make_it_fit_is_shown_with_its_lines() -> None:
 
 
 def test_the_bar_shows_each_kind_and_leaves_what_is_free() -> None:
-    bar, legend = (click.unstyle(line) for line in lines_of(GPU))
+    bar, *rows = (click.unstyle(line) for line in lines_of(GPU))
+    legend = "   ".join(rows)
     picture = bar[1 : bar.index("▏")]
     assert len(picture) == WIDTH
     assert [picture.count(glyph) for glyph in "█▓▒╱·"] == [5, 10, 4, 1, 4]
     assert picture.endswith(" " * 20)
     assert "▓ weights 4.9 GiB" in legend
     assert "prompt cache" not in legend
+    assert max(map(len, rows)) < 66  # with what stands before them, an 80 column terminal's
 
 
 def test_what_is_too_much_stands_beyond_the_edge() -> None:

@@ -15,6 +15,9 @@ import click
 from helexa.core.outlook import MemoryUse
 
 WIDTH = 48
+ABREAST = 3
+"""Parts on a line of the legend."""
+
 _KINDS = (
     ("in use", "█", "bright_black"),
     ("weights", "▓", "blue"),
@@ -55,7 +58,7 @@ def cells_of(parts: list[Part], scale: float) -> list[tuple[Part, int]]:
 
 
 def lines_of(use: MemoryUse) -> list[str]:
-    """The bar and its legend."""
+    """The bar and its legend, on as few lines as a narrow terminal does not break."""
     parts = parts_of(use)
     whole = sum(part.mb for part in parts)
     scale = WIDTH / max(1, use.total_mb, whole)
@@ -64,10 +67,9 @@ def lines_of(use: MemoryUse) -> list[str]:
     drawn = [click.style(part.glyph, fg=part.colour) for part, _ in cells]
     drawn += [" "] * (edge - len(drawn))
     bar = "▕" + "".join(drawn[:edge]) + "▏" + "".join(drawn[edge:])
-    legend = "   ".join(
-        f"{click.style(p.glyph, fg=p.colour)} {p.name} {size(p.mb)}" for p in parts if p.mb
-    )
-    return [f"{bar}  {_sum(use)}", legend]
+    legend = [f"{click.style(p.glyph, fg=p.colour)} {p.name} {size(p.mb)}" for p in parts if p.mb]
+    rows = [legend[at : at + ABREAST] for at in range(0, len(legend), ABREAST)]
+    return [f"{bar}  {_sum(use)}", *("   ".join(row) for row in rows)]
 
 
 def _sum(use: MemoryUse) -> str:
