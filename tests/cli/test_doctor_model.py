@@ -91,6 +91,7 @@ def test_an_endpoint_that_nobody_listens_at_is_named() -> None:
     done = doctor("helexa/spark", "--endpoint", "http://127.0.0.1:9")
     assert done.exit_code == 1
     assert "http://127.0.0.1:9" in done.stderr
+    assert "is `helexa neuron` running there" in done.stderr
 
 
 GPU = MemoryUse(0, "RTX 4090", 24_576, 22_000, 19_952, 5000, 2000, 0, 600)

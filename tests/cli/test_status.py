@@ -108,3 +108,11 @@ def test_nobody_there_is_status_1_and_names_the_endpoint() -> None:
     done = CliRunner().invoke(cortex_script, ["status", "--endpoint", "http://127.0.0.1:1"])
     assert done.exit_code == 1
     assert "nobody listens at http://127.0.0.1:1; `helexa up` starts" in done.stderr
+
+
+def test_a_name_that_is_none_is_told_from_a_port_that_nobody_listens_at() -> None:
+    asked = ["status", "--endpoint", f"http://{'a' * 70}.example:1"]
+    done = CliRunner().invoke(cortex_script, asked)
+    assert done.exit_code == 1
+    assert "it is no host name" in done.stderr
+    assert "check its spelling" in done.stderr

@@ -128,7 +128,15 @@ def _there(body: dict[str, str], endpoint: str, key: str | None) -> Outlook:
     from helexa.cli.remote import Unreachable, ask
     from helexa.core.outlook import Outlook
 
-    status, answer = ask(endpoint, "POST", _PLAN, body, key=key, timeout=ASK_S)
+    try:
+        status, answer = ask(endpoint, "POST", _PLAN, body, key=key, timeout=ASK_S)
+    except Unreachable as error:
+        if not isinstance(error.__cause__, ConnectionRefusedError):
+            raise
+        raise Unreachable(
+            f"nothing listens at {endpoint} (connection refused): is `helexa neuron` running "
+            "there, and is this its port? Without a [fleet] secret it listens on 127.0.0.1 only."
+        ) from error
     if status in (404, 405):
         raise click.ClickException(
             f"{endpoint} does not foretell loads: it is no node, or an older one. Name a node's "

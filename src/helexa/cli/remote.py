@@ -84,6 +84,7 @@ def lines_of(
     return answer.status, lines()
 
 
+_PORTS = {"http": 80, "https": 443}
 _NO_ANSWER = (OSError, HTTPException, ValueError)
 
 
@@ -112,6 +113,14 @@ def _unreachable(endpoint: str, error: Exception) -> Unreachable:
             f"nobody listens at {endpoint}; `helexa up` starts a gateway on this machine, "
             "--endpoint (HELEXA_ENDPOINT) names another"
         )
+    if isinstance(error, TimeoutError):
+        return Unreachable(f"{endpoint} does not answer in time: {error}")
+    if isinstance(error, OSError | UnicodeError) and not isinstance(error, ConnectionError):
+        from helexa.relay.unreached import unreached
+
+        url = split_endpoint(endpoint)
+        port = url.port or _PORTS[url.scheme]
+        return Unreachable(f"{endpoint}: {unreached(error, url.hostname or '', port).whole}")
     return Unreachable(f"{endpoint} does not answer like helexa: {error}")
 
 

@@ -15,6 +15,7 @@ from time import monotonic
 import msgspec
 
 from helexa.relay.pool import ConnectFailed, UpstreamPool
+from helexa.relay.unreached import Unreached
 from helexa.relay.upstream import Failure, Forward, Headers, Sink, UpstreamConnection
 from helexa.relay.wheel import Wheel
 
@@ -44,6 +45,7 @@ class Attempt(Sink):
         failure: None when the answer is complete as its framing says.
         ended: Nothing is under way, or no more.
         status: 0 when none came.
+        unreached: Why no connection could be had.
         error: What ``on_events`` raised, a bug of the caller's; the exchange ends there.
 
     Args:
@@ -83,6 +85,7 @@ class Attempt(Sink):
         "headers",
         "status",
         "streams",
+        "unreached",
     )
 
     def __init__(  # one call site per application, on the hot path
@@ -121,6 +124,7 @@ class Attempt(Sink):
         self.status = 0
         self.headers: Headers = []
         self.failure: Failure | None = None
+        self.unreached: Unreached | None = None
         self.error: Exception | None = None
 
     @property
@@ -172,7 +176,7 @@ class Attempt(Sink):
             connection = await self._pool.take(fresh=fresh)
         except ConnectFailed as error:
             self._connecting = None
-            self.failure = error.failure
+            self.failure, self.unreached = error.failure, error.why
             self._end()
         else:
             self._connecting = None

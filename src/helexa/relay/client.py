@@ -8,17 +8,19 @@ calls the same origin twice a second for months, over the pool of the relayed pa
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from urllib.parse import urlsplit
 
 import msgspec
 
-from helexa.core.errors import UpstreamConnectionError, UpstreamTimeout
+from helexa.core.errors import UpstreamConnectionError, UpstreamFailed, UpstreamTimeout
 from helexa.relay.attempt import Attempt, Deadlines
 from helexa.relay.http1 import header_block
 from helexa.relay.pool import Origin, UpstreamPool
 from helexa.relay.unix import connect_unix
+from helexa.relay.unreached import Unreached, silent, unreached
 from helexa.relay.upstream import Failure, Headers, Sink, UpstreamConnection
 from helexa.relay.wheel import Wheel
 
@@ -45,6 +47,21 @@ def parse_url(url: str) -> tuple[Origin, str]:
     if parts.query:
         target += "?" + parts.query
     return Origin(parts.hostname, parts.port or (443 if tls else 80), tls=tls), target
+
+
+def _place(url: str) -> tuple[str, int]:
+    origin, _ = parse_url(url)
+    return origin.host, origin.port
+
+
+def _not_reached(why: Unreached, *, timed_out: bool) -> UpstreamFailed:
+    return (UpstreamTimeout if timed_out else UpstreamConnectionError)(why.whole)
+
+
+def _no_connection(url: str, uds: str | None, error: OSError) -> UpstreamFailed:
+    if uds is not None:
+        return UpstreamConnectionError(f"no connection to {url} at {uds}: {error}")
+    return _not_reached(unreached(error, *_place(url)), timed_out=False)
 
 
 _WAITING = 1 << 20  # bytes of a stream that may wait for their reader; then nothing is read
@@ -136,13 +153,16 @@ async def _open(
         context = tls
         if origin.tls and tls is None:  # reads every root certificate: milliseconds
             context = await asyncio.to_thread(ssl.create_default_context)
-        _, connection = await loop.create_connection(
-            _fresh,
-            origin.host,
-            origin.port,
-            ssl=context if origin.tls else None,
-            server_hostname=origin.host if origin.tls else None,
-        )
+        try:
+            _, connection = await loop.create_connection(
+                _fresh,
+                origin.host,
+                origin.port,
+                ssl=context if origin.tls else None,
+                server_hostname=origin.host if origin.tls else None,
+            )
+        except UnicodeError as error:
+            raise socket.gaierror(socket.EAI_NONAME, "it is no host name") from error
     inbox = _Inbox(connection, max_body)
     connection.send(head, body or b"", inbox)
     return connection, inbox
@@ -180,9 +200,11 @@ async def request_json(
                 inbox.news.clear()
                 await inbox.news.wait()
     except TimeoutError as error:
+        if connection is None:
+            raise _not_reached(silent(*_place(url), timeout), timed_out=True) from error
         raise UpstreamTimeout(f"{url} did not answer within {timeout:g} s") from error
     except OSError as error:
-        raise UpstreamConnectionError(f"no connection to {url}: {error}") from error
+        raise _no_connection(url, uds, error) from error
     finally:
         if connection is not None:
             connection.abandon()
@@ -215,8 +237,12 @@ class KeptClient:
             async with asyncio.timeout(timeout_s):
                 await attempt.run(head, data or b"")
         except TimeoutError as error:
+            if not attempt.connected_at:
+                raise _not_reached(silent(*_place(url), timeout_s), timed_out=True) from error
             raise UpstreamTimeout(f"{url} did not answer within {timeout_s:g} s") from error
         failure = attempt.failure
+        if attempt.unreached is not None and failure is not None:
+            raise _not_reached(attempt.unreached, timed_out=failure.timed_out)
         if failure is not None:
             kind = UpstreamTimeout if failure.timed_out else UpstreamConnectionError
             raise kind(f"{url}: {failure.value}")
@@ -264,9 +290,11 @@ async def stream(
         if inbox.failure is not None:
             raise UpstreamConnectionError(f"{url}: {inbox.failure.value}")
     except TimeoutError as error:
+        if connection is None:
+            raise _not_reached(silent(*_place(url), connect_timeout), timed_out=True) from error
         raise UpstreamTimeout(f"{url} fell silent") from error
     except OSError as error:
-        raise UpstreamConnectionError(f"no connection to {url}: {error}") from error
+        raise _no_connection(url, uds, error) from error
     finally:
         if connection is not None:
             connection.abandon()

@@ -18,6 +18,7 @@ from helexa.relay.multiplex import P
 from helexa.relay.outbox import Outbox
 from helexa.relay.trunk import Dial
 from helexa.relay.unix import connect_unix
+from helexa.relay.unreached import Unreached, silent, unreached
 from helexa.relay.upstream import Failure, UpstreamConnection
 from helexa.relay.wheel import Wheel
 
@@ -40,11 +41,12 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 class ConnectFailed(Exception):
-    """No connection could be had; ``failure`` says how."""
+    """No connection could be had; ``failure`` says how, ``why`` what stood in the way."""
 
-    def __init__(self, failure: Failure, detail: str = "") -> None:
+    def __init__(self, failure: Failure, detail: str = "", why: Unreached | None = None) -> None:
         super().__init__(detail or failure.value)
         self.failure = failure
+        self.why = why
 
 
 _NOBODY = (FileNotFoundError, ConnectionRefusedError, PermissionError, NotADirectoryError)
@@ -172,15 +174,19 @@ class UpstreamPool:
 
     async def _connect(self, deadline: float) -> UpstreamConnection:
         """A new connection on a place that is counted already."""
-        made = False
+        made, origin = False, self.origin
         try:
             async with asyncio.timeout_at(deadline):
                 connection = await self._dial(self._protocol)
             made = True
         except TimeoutError as error:
-            raise ConnectFailed(Failure.TIMEOUT_CONNECT) from error
+            why = silent(origin.host, origin.port, self._connect_secs)
+            raise ConnectFailed(Failure.TIMEOUT_CONNECT, why.whole, why) from error
         except (OSError, UnicodeError) as error:  # UnicodeError: no valid host name
-            raise ConnectFailed(Failure.CONNECT, str(error)) from error
+            if origin.uds is not None:
+                raise ConnectFailed(Failure.CONNECT, str(error)) from error
+            why = unreached(error, origin.host, origin.port)
+            raise ConnectFailed(Failure.CONNECT, why.whole, why) from error
         finally:
             if not made:
                 self._forget()

@@ -230,7 +230,8 @@ def _result(exchange: Exchange, attempt: Attempt) -> HelexaError | None:
     node = exchange.placed.node if exchange.placed is not None else ""
     if attempt.failure is not None and not (stream is not None and stream.tail.done):
         kind = UpstreamTimeout if attempt.failure.timed_out else UpstreamConnectionError
-        return kind(f"Node {node}: {attempt.failure.value}.")
+        why = attempt.failure.value if attempt.unreached is None else attempt.unreached.short
+        return kind(f"Node {node}: {why}.")
     if attempt.status != 200 or stream is None:
         return wire.from_wire(attempt.status, attempt.body)
     return _finish_stream(exchange, stream, node)
