@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request as StarletteRequest
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import (
+    FileResponse,
+    JSONResponse,
+    PlainTextResponse,
+    Response,
+    StreamingResponse,
+)
 from starlette.routing import Route
 from tests.relay.rig import GET, client, get, post, serving, until
 
@@ -18,6 +25,7 @@ from helexa.relay.http1 import BadRequest
 from helexa.relay.request import Request
 
 pytestmark = pytest.mark.anyio
+THIS = Path(__file__).read_bytes()
 
 
 class Site:
@@ -36,6 +44,7 @@ class Site:
             Route("/bug", self.bug),
             Route("/late-bug", self.late_bug),
             Route("/empty", self.empty),
+            Route("/file", lambda _request: FileResponse(__file__)),
         ]
         self.bridge = AsgiBridge(Starlette(routes=routes), self.on_error)
 
@@ -120,6 +129,17 @@ async def test_requests_and_plain_answers_pass_unchanged() -> None:
         assert (await raw.answer()).status == 204
         assert (await raw.answer(bodyless=True)).status == 200
         assert (await raw.answer()).status == 200
+
+
+async def test_a_head_is_answered_with_the_length_of_what_a_get_brings() -> None:
+    async with serving(Site()) as listener, client(listener.port) as raw:
+        raw.send(get("/file").replace(b"GET", b"HEAD") + get("/echo").replace(b"GET", b"HEAD"))
+        for size in (len(THIS), None):
+            got = await raw.answer(bodyless=True)
+            length = int(got.headers[b"content-length"])
+            assert length == size if size is not None else length > 0
+        raw.send(get("/file"))
+        assert (await raw.answer()).body == THIS
 
 
 async def test_streams_are_streamed() -> None:

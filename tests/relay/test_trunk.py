@@ -134,6 +134,17 @@ REQUESTS = {
 }
 
 
+@pytest.mark.parametrize("framing", ["content-length: 5", "transfer-encoding: chunked"])
+async def test_a_body_that_is_yet_to_come_is_not_taken_for_channels(framing: str) -> None:
+    async with serving(Echo(), multiplexed=True) as listener, client(listener.port) as raw:
+        raw.send(get("/multiplex", f"{framing}\r\n{UPGRADE}"))
+        await until(lambda: any(c._stage for c in listener.connections.open))
+        raw.send(b"hello" if "5" in framing else b"5\r\nhello\r\n0\r\n\r\n")
+        got = await raw.answer()
+        assert (got.status, got.body) == (200, b"GET /multiplex|hello")
+        assert not listener.connections._multiplexes
+
+
 @pytest.mark.parametrize("name", REQUESTS)
 async def test_only_the_request_to_switch_switches(name: str) -> None:
     request, answers = REQUESTS[name]

@@ -142,7 +142,10 @@ class _Cycle:
             await self._room.wait()
 
     def _send_whole(self, body: bytes) -> None:
-        self._reply.send(self._status, self._block(), body)
+        stated = None
+        if self._request.head.head_only:  # what a GET would bring: the app knows, and sends none
+            stated = next((v for k, v in self._headers if k.lower() == b"content-length"), None)
+        self._reply.send(self._status, self._block(), body, stated)
         self._gone.set()
 
     def _block(self) -> bytes:

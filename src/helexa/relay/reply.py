@@ -81,10 +81,13 @@ class Reply:
         """The client's buffer is full; what is written now waits in memory."""
         return self._protocol.write_paused
 
-    def send(self, status: int, headers: bytes, body: bytes) -> None:
+    def send(self, status: int, headers: bytes, body: bytes, stated: bytes | None = None) -> None:
         """The whole answer. ``headers`` are complete lines without content-length.
 
         When another one has begun, that one is cut: a second head inside it would be data.
+
+        Args:
+            stated: The length of a body that was not made, since only the head was asked for.
         """
         if self.gone or self.ended:
             return
@@ -99,6 +102,8 @@ class Reply:
             body, length = b"", b""
         else:
             length = b"content-length: %d\r\n" % size
+            if stated is not None and self._bodyless:
+                length = b"content-length: %b\r\n" % stated
         if self._bodyless:
             body = b""
         else:

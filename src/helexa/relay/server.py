@@ -29,6 +29,7 @@ from helexa.relay.vanished import closed, lost
 
 _LINGER_SECS = 2.0  # a refused client gets this long to read why, while its bytes are thrown away
 _QUEUED_BYTES = 1 << 20  # bodies that wait behind an answer; more are not read
+_BODY = frozenset((b"content-length", b"transfer-encoding"))  # who sends them sends a body first
 _SLOWEST = 1000.0  # bytes/s that a body must average once its first ``body_secs`` are over
 
 
@@ -251,7 +252,7 @@ class ServerProtocol(RequestReader):
     def _switch(self, rest: memoryview) -> bool:
         """Give the connection away, unless something is still to be done with it."""
         parser = self._parser
-        if self.busy or len(rest) or self._body:
+        if self.busy or len(rest) or not _BODY.isdisjoint(self._headers):
             return False
         if parser.get_method() != b"GET" or parser.get_http_version() != "1.1":
             return False
