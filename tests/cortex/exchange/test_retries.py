@@ -192,10 +192,17 @@ async def test_nothing_is_tried_again_past_the_clients_deadline() -> None:
         assert sum(len(node.turns) for node in nodes) == 1
         left = [t.headers["x-helexa-deadline-ms"] for node in nodes for t in node.turns]
         assert 0 <= int(left[0]) <= 50
-        # What is no number of milliseconds is no deadline.
-        for odd in ("soon", "-1", "9" * 5000):
-            assert (await gateway.ask(x_helexa_deadline_ms=odd)).status == 503
-        assert sum(len(node.turns) for node in nodes) == 1 + 3 * 2
+
+
+async def test_a_deadline_that_is_no_number_of_milliseconds_is_refused_by_its_header() -> None:
+    async with fleet(answers) as (gateway, [node]):
+        for odd in ("soon", "-1", "1.5", "", "1e3", "9" * 13, "9" * 5000):
+            got = await gateway.ask(x_helexa_deadline_ms=odd)
+            assert (got.status, error_of(got)["code"]) == (400, "invalid_request_body")
+            assert error_of(got)["param"] == "x-helexa-deadline-ms"
+            assert "milliseconds" in error_of(got)["message"]
+        assert not node.turns
+        assert (await gateway.ask(x_helexa_deadline_ms="9" * 12)).status == 200
 
 
 async def test_a_load_that_outlasts_the_deadline_is_refused_with_what_is_known() -> None:

@@ -80,3 +80,10 @@ def test_a_grant_that_is_no_count_is_refused(value: str) -> None:
 )
 def test_a_gateway_is_a_name_and_maybe_an_epoch(text: str, found: tuple[str | None, int]) -> None:
     assert gateway_of(text) == found
+
+
+@pytest.mark.parametrize("value", ["soon", "-1", "9" * 400])
+def test_a_deadline_that_is_none_is_refused_by_its_header(value: str) -> None:
+    with pytest.raises(InvalidRequestBody) as refused:
+        caller(x_helexa_deadline_ms=value)
+    assert refused.value.param == "x-helexa-deadline-ms"

@@ -54,8 +54,6 @@ from helexa.wire.translation import Translation
 
 T = TypeVar("T")
 
-_MOST_DIGITS = 12  # of a deadline; longer ones are no deadline at all
-
 
 def _read(body: bytes, hint: bytes | None) -> tuple[Peek, Ask]:
     """All that is to be known of a long body."""
@@ -305,10 +303,8 @@ class Exchange:
 
     def deadline(self) -> float | None:
         """When the client stops waiting, by ``Desk.now``; None when it did not say."""
-        given = self.head.headers.get(b"x-helexa-deadline-ms")
-        if given is None or not given.isdigit() or len(given) > _MOST_DIGITS:
-            return None
-        return self.times.received + int(given) / 1000
+        sender: Sender = self.sender  # type: ignore[assignment]
+        return None if sender.patience_s is None else self.times.received + sender.patience_s
 
     @property
     def delivered(self) -> int:

@@ -7,9 +7,13 @@ be somebody's later, which changes the table too.
 
 from __future__ import annotations
 
+from helexa.core.errors import InvalidRequestBody
 from helexa.cortex.auth import KeyTable
 from helexa.cortex.routing.prompt import hint_of
 from helexa.relay.request import Head
+
+_DEADLINE = b"x-helexa-deadline-ms"
+_MOST_DIGITS = 12  # of a deadline: some thirty years
 
 
 class Sender:
@@ -18,8 +22,12 @@ class Sender:
     Args:
         head: Whose headers are read.
 
+    Attributes:
+        patience_s: How long the client waits for its turn; None when it did not say.
+
     Raises:
         InvalidApiKey: As ``KeyTable.resolve``.
+        InvalidRequestBody: A header of ours has no value that it can have.
     """
 
     __slots__ = (
@@ -29,6 +37,7 @@ class Sender:
         "known",
         "limited",
         "lines",
+        "patience_s",
         "principal",
         "seated",
         "version",
@@ -42,6 +51,7 @@ class Sender:
         self.principal = principal = self.known.principal
         self.capped = principal.capped
         self.hint = hint_of(headers)
+        self.patience_s = _patience(headers.get(_DEADLINE))
         # Whether answers tell what is left of its limits.
         self.limited = self.capped or principal.requests_per_minute is not None
         # Whether its requests are counted.
@@ -64,7 +74,7 @@ def sender_of(head: Head, keys: KeyTable) -> Sender:
     """The sender of a request with this head.
 
     Raises:
-        InvalidApiKey: As ``KeyTable.resolve``.
+        InvalidApiKey, InvalidRequestBody: As ``Sender``.
     """
     sender = head.memo
     if (
@@ -75,3 +85,15 @@ def sender_of(head: Head, keys: KeyTable) -> Sender:
         return sender
     sender = head.memo = Sender(head, keys)
     return sender
+
+
+def _patience(given: bytes | None) -> float | None:
+    if given is None:
+        return None
+    if not given.isdigit() or len(given) > _MOST_DIGITS:
+        raise InvalidRequestBody(
+            f"The header {_DEADLINE.decode()} is not a whole number of milliseconds of at most "
+            f"{_MOST_DIGITS} digits.",
+            param=_DEADLINE.decode(),
+        )
+    return int(given) / 1000

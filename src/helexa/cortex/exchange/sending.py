@@ -183,11 +183,10 @@ def _node_lines(exchange: Exchange) -> bytes:
         lines += b"x-helexa-grant: %d\r\n" % exchange.grant
     if exchange.habit is not None and exchange.habit.thinks:
         lines += b"x-helexa-thinking: on\r\n"
-    if b"x-helexa-deadline-ms" in exchange.head.headers:
-        deadline = exchange.deadline()
-        if deadline is not None:
-            left = max(0.0, deadline - exchange.desk.now())
-            lines += b"x-helexa-deadline-ms: %d\r\n" % (left * 1000)
+    deadline = exchange.deadline()
+    if deadline is not None:
+        left = max(0.0, deadline - exchange.desk.now())
+        lines += b"x-helexa-deadline-ms: %d\r\n" % (left * 1000)
     return lines
 
 

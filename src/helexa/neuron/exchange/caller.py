@@ -12,6 +12,7 @@ from helexa.core.principal import ANONYMOUS
 from helexa.relay.request import Request
 
 GATEWAY = b"x-helexa-gateway"
+_MOST = 2**53 - 1
 
 DIRECT = "direct"
 """Account and key of callers without a gateway: they are on this machine or know the secret."""
@@ -60,7 +61,7 @@ def read_caller(request: Request, ids: IdSource) -> Caller:
     """Read the headers.
 
     Raises:
-        InvalidRequestBody: A count of ours is no whole number; that is a gateway's bug.
+        InvalidRequestBody: A number of ours is none; but for a deadline, a gateway's bug.
     """
     headers = request.headers
     gateway, epoch = gateway_of(_text(headers.get(GATEWAY, b"")))
@@ -97,6 +98,9 @@ def _whole(headers: dict[bytes, bytes], name: bytes, least: int = 0) -> int | No
         return None
     with contextlib.suppress(ValueError):
         number = int(value)
-        if number >= least:
+        if least <= number <= _MOST:
             return number
-    raise InvalidRequestBody(f"The header {name.decode()} is not a whole number.")
+    raise InvalidRequestBody(
+        f"The header {name.decode()} is not a whole number from {least} to {_MOST}.",
+        param=name.decode(),
+    )
