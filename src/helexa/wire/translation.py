@@ -11,12 +11,16 @@ request; it knows no sockets and no clock.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from helexa.core.errors import HelexaError
 from helexa.core.events import Event, Failed
 from helexa.wire.chat_events import ChatEvents, plain_events
+
+_WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_MOST_LEFT_OUT = 16  # that are named in a header
 
 
 class Renderer(Protocol):
@@ -45,14 +49,23 @@ class Translation:
         body: The chat request that goes to a node.
         renderer: Of the client's dialect.
         names: The client's paths by those of ``body``, where they differ.
+        left_out: Types of the request's tools that nobody here can run, as the client wrote them.
+
+    Attributes:
+        lines: Header lines that every answer to it carries, complete.
     """
 
-    __slots__ = ("_decoder", "_names", "_renderer", "body")
+    __slots__ = ("_decoder", "_names", "_renderer", "body", "lines")
 
     def __init__(
-        self, body: bytes, renderer: Renderer, names: Mapping[str, str] | None = None
+        self,
+        body: bytes,
+        renderer: Renderer,
+        names: Mapping[str, str] | None = None,
+        left_out: Iterable[str] = (),
     ) -> None:
         self.body = body
+        self.lines = _left_out_line(left_out)
         self._renderer = renderer
         self._names = names or {}
         self._decoder = ChatEvents()
@@ -132,6 +145,12 @@ class CountedTranslation(Translation):
 
     def plain(self, body: bytes) -> bytes:
         return body
+
+
+def _left_out_line(kinds: Iterable[str]) -> bytes:
+    """Only what may stand in a header: the words are the client's."""
+    words = [kind for kind in dict.fromkeys(kinds) if _WORD.fullmatch(kind)][:_MOST_LEFT_OUT]
+    return f"x-helexa-left-out: {', '.join(words)}\r\n".encode() if words else b""
 
 
 def _about(error: HelexaError, param: str, meant: str) -> HelexaError:

@@ -60,6 +60,16 @@ async def test_a_plain_message_is_asked_in_chat_and_answered_in_messages(path: s
         }
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_is_told_which_of_its_tools_nobody_here_runs(stream: bool) -> None:
+    async with fleet(speaks) as (gateway, _):
+        search = {"type": "web_search_20250305", "name": "web_search"}
+        got = await gateway.ask({**ASK, "stream": stream, "tools": [search]}, path=PATH)
+        assert got.headers[b"x-helexa-left-out"] == b"web_search_20250305"
+        got = await gateway.ask({**ASK, "stream": stream, "mcp_servers": []}, path=PATH)
+        assert (got.status, b"x-helexa-left-out" in got.headers) == (200, False)
+
+
 async def test_a_streamed_message_keeps_its_order_and_its_exact_usage() -> None:
     async with fleet(speaks) as (gateway, [node]):
         got = await gateway.ask({**ASK, "stream": True}, path=PATH)

@@ -268,8 +268,12 @@ async def test_a_call_and_its_result_go_round() -> None:
 
     space = {"type": "namespace", "name": "files", "tools": [{"type": "function", "name": "read"}]}
     async with fleet(calls) as (gateway, [node]):
-        ask = {"input": "read a", "tools": [space, {"type": "web_search"}]}
-        first = json.loads((await gateway.ask(ask, path=PATH)).body)
+        hosted = ("web_search", "local_shell", "web_search", "a\r\nx-evil: 1")
+        ask = {"input": "read a", "tools": [space, *({"type": kind} for kind in hosted)]}
+        got = await gateway.ask(ask, path=PATH)
+        assert got.headers[b"x-helexa-left-out"] == b"web_search, local_shell"
+        assert b"x-evil" not in got.headers
+        first = json.loads(got.body)
         (call,) = first["output"]
         assert (call["namespace"], call["name"], call["arguments"]) == (
             "files", "read", '{"path": "a"}',

@@ -202,7 +202,7 @@ def asked(request: ChatRequest) -> list[tuple[str, ...]]:
 @given(conversations())
 def test_a_conversation_is_the_same_request_in_both_dialects(turns: list[Turn]) -> None:
     ours = decode_messages(in_messages(turns)).request
-    theirs, _, _ = to_request(read_body(in_responses(turns)))
+    theirs = to_request(read_body(in_responses(turns))).request
     assert asked(ours) == asked(theirs)
     assert (ours.max_output, ours.model) == (theirs.max_output, theirs.model)
 

@@ -359,6 +359,9 @@ def test_what_cannot_be_read_is_refused_with_its_path(turn: Any, param: str) -> 
         ({"tools": [{"input_schema": {}}]}, "tools[0].name"),
         ({"tools": [{"name": "f", "input_schema": 3}]}, "tools[0].input_schema"),
         ({"output_config": {"format": {"type": "regex"}}}, "output_config.format.type"),
+        ({"mcp_servers": [{"type": "url", "name": "s", "url": "https://a"}]}, "mcp_servers"),
+        ({"container": {"skills": []}}, "container"),
+        ({"tools": [{"type": "mcp_toolset", "mcp_server_name": "s"}]}, "tools[0]"),
         ({"output_config": {"format": {"type": "json_schema"}}}, "output_config.format.schema"),
     ],
 )  # fmt: skip

@@ -223,6 +223,7 @@ def test_a_custom_tool_is_offered_as_a_function_of_one_text() -> None:
         ({"text": {"format": {"type": "json_schema", "schema": 1}}}, "text.format.schema"),
         ({"temperature": "hot"}, "temperature"),
         ({"moderation": {"model": "m"}}, "moderation"),
+        ({"tools": [{"type": "mcp", "server_label": "s", "server_url": "https://a"}]}, "tools[0]"),
         ({"input": [{"type": "compaction", "id": "c", "encrypted_content": "x"}]}, "input[0]"),
         ({"input": [{"type": "configuration_update", "text": {}}]}, "input[0]"),
         ({"input": [{"type": "additional_tools", "tools": [5]}]}, "input[0].tools"),
@@ -317,7 +318,7 @@ def test_tools_that_earlier_items_brought_are_all_offered() -> None:
     brought = [{"type": "additional_tools", "role": "developer", "tools": [{**ADD, "name": name}]}
                for name in ("one", "two", "one")]  # fmt: skip
     body = read_body(b'{"model": "m", "input": "hi"}')
-    request, _, paths = to_request(body, [msgspec.json.encode(item) for item in brought])
+    request, _, paths, _ = to_request(body, [msgspec.json.encode(item) for item in brought])
     assert [tool.name for tool in request.tools] == ["one", "two"]
     assert paths["tools[1].function"] == "previous_response_id.tools[0]"
 
@@ -330,5 +331,5 @@ def test_history_and_referred_items_stand_before_and_in_the_input() -> None:
     assert referred_items(body) == ["msg_a"]
     one = msgspec.json.encode({"type": "message", "role": "user", "content": "one"})
     two = msgspec.json.encode({"type": "message", "role": "assistant", "content": "two"})
-    request, _, _ = to_request(body, [one], {"msg_a": two})
+    request = to_request(body, [one], {"msg_a": two}).request
     assert [m.role for m in request.messages] == ["user", "assistant", "user"]

@@ -65,7 +65,7 @@ def counter() -> Callable[[str], str]:
 
 def stream(**members: Any) -> ResponsesStream:
     body = read_body(json.dumps({**BODY, **members}).encode())
-    _, names, _ = to_request(body)
+    names = to_request(body).names
     echo = asked(body, names, "resp_abc", 7, stored=True)
     return ResponsesStream(echo, "m", counter(), lambda: 9.5)
 
@@ -198,7 +198,7 @@ def test_what_is_sealed_comes_back_as_a_thought() -> None:
     item = payloads[-1]["response"]["output"][0]
     replayed = {"type": "reasoning", "summary": [], "encrypted_content": item["encrypted_content"]}
     again = {"model": "m", "input": [replayed, {"role": "assistant", "content": "Yes."}]}
-    request, _, _ = to_request(read_body(json.dumps(again).encode()))
+    request = to_request(read_body(json.dumps(again).encode())).request
     assert request.messages[0].reasoning == "Let me see."
 
 
@@ -260,7 +260,7 @@ def test_log_probabilities_go_along_with_their_text() -> None:
 
 def test_a_plain_body_is_the_last_events_response() -> None:
     body = read_body(json.dumps(BODY).encode())
-    _, names, _ = to_request(body)
+    names = to_request(body).names
     echo = asked(body, names, "resp_abc", 7, stored=True)
     plain = plain_response(FULL, echo, "m", counter(), lambda: 9.5)
     whole = json.loads(json.dumps(render(FULL)[-1]["response"]))

@@ -21,6 +21,8 @@ def head_lines(exchange: Exchange, lines: bytes) -> bytes:
     lines += b"x-request-id: %b\r\n" % exchange.shown_id.encode("latin-1")
     if exchange.route.dialect == "anthropic":
         lines += b"request-id: %b\r\n" % exchange.shown_id.encode("latin-1")
+    if exchange.translation is not None:
+        lines += exchange.translation.lines
     if b"origin" in exchange.head.headers:
         lines += CORS
     sender, desk = exchange.sender, exchange.desk

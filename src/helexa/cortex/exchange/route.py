@@ -23,6 +23,7 @@ EXPOSED = (
     "x-helexa-node",
     "x-helexa-queue-ms",
     "x-helexa-cold-start",
+    "x-helexa-left-out",
     "server-timing",
     "retry-after",
     *(

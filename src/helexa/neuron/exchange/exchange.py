@@ -289,7 +289,8 @@ class Exchange:
         return b"x-helexa-queue-ms: %d\r\n" % waited
 
     def _echo(self) -> bytes:
-        return b"x-request-id: %b\r\n" % self.caller.request_id.encode("latin-1", "replace")
+        line = b"x-request-id: %b\r\n" % self.caller.request_id.encode("latin-1", "replace")
+        return line if self.translation is None else line + self.translation.lines
 
     def say_low(self, needed: int) -> None:
         """Ask the gateway for a higher grant; ``needed`` tokens are missing right now."""

@@ -165,3 +165,5 @@ class Body(msgspec.Struct):
     output_format: FormatBody | None = None
     metadata: Metadata | None = None
     thread: msgspec.Raw = msgspec.Raw()
+    mcp_servers: msgspec.Raw = msgspec.Raw()
+    container: msgspec.Raw = msgspec.Raw()

@@ -30,6 +30,7 @@ from helexa.wire.peek import wrong_type
 from helexa.wire.places import Placed, message_names
 
 _decode = msgspec.json.Decoder(wire.Body).decode
+_UNSET = (b"", b"null")
 _ABSENT = (msgspec.Raw(), msgspec.Raw(b"null"))
 _UNKNOWN_TYPE = re.compile(r"Invalid value '(.*)' - at `\$\.?(.*)\.type`")
 _CHOICES: dict[str, ToolMode] = {
@@ -48,11 +49,13 @@ class Asked(NamedTuple):
 
     Args:
         names: Paths of the chat request by the client's, for refusals that come back.
+        left_out: Types of tools that only Anthropic's servers run.
         hide_thinking: Thinking blocks stay empty (``thinking.display: "omitted"``).
     """
 
     request: ChatRequest
     names: dict[str, str]
+    left_out: tuple[str, ...] = ()
     hide_thinking: bool = False
 
 
@@ -66,6 +69,7 @@ def decode_messages(raw: bytes) -> Asked:
     """
     body = _read(raw)
     _refuse_threads(body)
+    _refuse_servers(body)
     given = _tools(body.tools or ())
     tools = tuple(given.values())
     turns = read_turns(body)
@@ -88,7 +92,8 @@ def decode_messages(raw: bytes) -> Asked:
         user=body.metadata.user_id if body.metadata is not None else None,
     )
     hidden = body.thinking is not None and body.thinking.display == "omitted"
-    return Asked(request, _names(turns, given, body), hidden)
+    left_out = [t.type or "" for i, t in enumerate(body.tools or ()) if i not in given]
+    return Asked(request, _names(turns, given, body), tuple(left_out), hidden)
 
 
 def _names(turns: list[Placed], tools: dict[int, Tool], body: wire.Body) -> dict[str, str]:
@@ -131,6 +136,22 @@ def _refuse_threads(body: wire.Body) -> None:
         )
 
 
+def _refuse_servers(body: wire.Body) -> None:
+    """Who names a server, or a place to run code in, wants just that one's work."""
+    if bytes(body.mcp_servers).strip() not in (*_UNSET, b"[]"):
+        raise UnsupportedParameter(
+            "`mcp_servers` are not called from here: connect to them in the client, and send what "
+            "they offer as `tools`.",
+            param="mcp_servers",
+        )
+    if bytes(body.container).strip() not in _UNSET:
+        raise UnsupportedParameter(
+            "`container` names a place at Anthropic where code runs; nothing runs code here. "
+            "Leave it out, and send a tool of your own.",
+            param="container",
+        )
+
+
 def _cap(max_tokens: int | None) -> int | None:
     if max_tokens is not None and max_tokens < 1:
         raise InvalidRequestBody(
@@ -151,6 +172,12 @@ def _tools(tools: Iterable[wire.ToolBody]) -> dict[int, Tool]:
 
 def _tool(tool: wire.ToolBody, path: str) -> Tool | None:
     kind = tool.type or "custom"
+    if kind == "mcp_toolset":
+        raise UnsupportedParameter(
+            f"`{path}` (mcp_toolset) is of an MCP server, and none is called from here: send the "
+            "server's tools as your own.",
+            param=path,
+        )
     if kind != "custom" and not run_by_clients(kind):
         return None
     if not tool.name:

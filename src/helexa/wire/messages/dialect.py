@@ -27,7 +27,7 @@ def translate_messages(body: bytes, request_id: str) -> Translation:
     """
     asked = decode_messages(body)
     renderer = MessagesRenderer(asked, request_id)
-    return Translation(encode_chat(asked.request), renderer, asked.names)
+    return Translation(encode_chat(asked.request), renderer, asked.names, asked.left_out)
 
 
 def token_count(tokens: int) -> bytes:

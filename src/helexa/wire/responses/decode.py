@@ -42,11 +42,13 @@ class Decoded(NamedTuple):
     Args:
         names: How the client calls its functions.
         paths: The client's paths by those of the chat request, where they differ.
+        left_out: Types of tools that nobody here can run.
     """
 
     request: ChatRequest
     names: Names
     paths: dict[str, str]
+    left_out: tuple[str, ...] = ()
 
 
 def read_body(raw: bytes) -> Body:
@@ -132,7 +134,7 @@ def to_request(
         template=_given(body.chat_template_kwargs),
         user=body.prompt_cache_key or body.safety_identifier or body.user,
     )
-    return Decoded(request, names, _paths(turns, offered, body))
+    return Decoded(request, names, _paths(turns, offered, body), offered.left_out)
 
 
 def _tools(body: Body, items: list[tuple[str, Item]]) -> Iterator[tuple[str, ToolBody]]:

@@ -51,10 +51,10 @@ def translate_responses(
     Raises:
         HelexaError: What is wrong with it, or cannot be done.
     """
-    request, names, paths = to_request(body, history, found)
-    echo = asked(body, names, maker.ids("resp_"), int(maker.now()), stored=keep is not None)
+    decoded = to_request(body, history, found)
+    echo = asked(body, decoded.names, maker.ids("resp_"), int(maker.now()), stored=keep is not None)
     renderer = ResponsesRenderer(echo, body.model, maker, keep)
-    return Translation(encode_chat(request), renderer, paths)
+    return Translation(encode_chat(decoded.request), renderer, decoded.paths, decoded.left_out)
 
 
 def translate_unkept(raw: bytes, request_id: str, now: Callable[[], float]) -> Translation:

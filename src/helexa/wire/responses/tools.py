@@ -49,11 +49,13 @@ class Names(msgspec.Struct, frozen=True):
 
 
 class Offered(NamedTuple):
-    """The functions that may be called, how clients call them, and where they wrote each."""
+    """The functions that may be called, how clients call them, and where they wrote each; and
+    the types of tools that are not among them."""
 
     tools: tuple[Tool, ...]
     names: Names
     paths: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
 
 
 def read_tools(tools: Iterable[tuple[str, ToolBody]]) -> Offered:
@@ -64,6 +66,7 @@ def read_tools(tools: Iterable[tuple[str, ToolBody]]) -> Offered:
 
     Raises:
         InvalidRequestBody: With the path.
+        UnsupportedParameter: One is of a certain server, which nobody here calls.
     """
     offering = _Offering()
     for path, tool in tools:
@@ -75,8 +78,12 @@ def read_tools(tools: Iterable[tuple[str, ToolBody]]) -> Offered:
             for index, inner in enumerate(tool.tools or ()):
                 if inner.type in CALLED:
                     offering.add(inner, tool.name, f"{path}.tools[{index}]")
+                else:
+                    offering.leave_out(inner, f"{path}.tools[{index}]")
+        else:
+            offering.leave_out(tool, path)
     names = Names(offering.known, frozenset(offering.custom))
-    return Offered(tuple(offering.tools), names, tuple(offering.paths))
+    return Offered(tuple(offering.tools), names, tuple(offering.paths), tuple(offering.left_out))
 
 
 @dataclass(slots=True)
@@ -87,6 +94,17 @@ class _Offering:
     paths: list[str] = field(default_factory=list)
     known: dict[str, tuple[str | None, str]] = field(default_factory=dict)
     custom: set[str] = field(default_factory=set)
+    left_out: list[str] = field(default_factory=list)
+
+    def leave_out(self, tool: ToolBody, path: str) -> None:
+        """Not offer one; agents send some of them to every endpoint, whatever it can."""
+        if tool.type == "mcp":
+            raise UnsupportedParameter(
+                f"`{path}` is an MCP server, and none is called from here: connect to it in the "
+                "client, and send what it offers as functions.",
+                param=path,
+            )
+        self.left_out.append(tool.type)
 
     def add(self, tool: ToolBody, namespace: str | None, path: str) -> None:
         """Offer one more."""
