@@ -11,7 +11,7 @@ from tests.bench.made import run
 
 from helexa.bench.api.app import Questions, bench_app
 from helexa.bench.api.shapes import Compared, Dimensions, HealthAnswer, Page
-from helexa.bench.report.answers import CellAnswer, Curve, Series
+from helexa.bench.report.answers import CellAnswer, Curve, History, Series
 from helexa.bench.row import Run
 from helexa.bench.settings import ApiSettings, BenchSettings
 from helexa.bench.stats.verdict import Verdict
@@ -109,6 +109,23 @@ def test_series_go_over_builds_in_their_order(client: TestClient) -> None:
     (line,) = get(client, path, list[Series])
     assert [point.label for point in line.points] == ["1.0+aaa", "1.1+bbb"]
     assert not line.higher_is_better
+
+
+def test_the_history_has_every_builds_median_and_a_gap_where_all_failed(
+    client: TestClient, path: Path
+) -> None:
+    store = Store(path)
+    store.add_many(run(300.0 + i, build="1.2+ccc", scenario="cold", ok=False) for i in range(3))
+    store.close()
+    found = get(client, "/api/history", list[History])
+    ways = {(line.target, line.scenario): line.medians for line in found}
+    assert ways["mini", "concurrency:2"] == (100.0, 100.0)
+    assert [median and round(median) for median in ways["beast", "cold"]] == [9002, 11702, None]
+    (cold,) = (
+        line for line in get(client, "/api/history?builds=1", list[History])
+        if line.scenario == "cold"
+    )  # fmt: skip
+    assert cold.medians == (None,)
 
 
 def test_scaling_and_concurrency_are_curves_of_the_newest_build(client: TestClient) -> None:

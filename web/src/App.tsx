@@ -36,7 +36,9 @@ export function App() {
     <>
       <a className="skip" href="#main">Skip to the page</a>
       <header>
-        <span className="brand">helexa bench</span>
+        <span className="brand">
+          <svg viewBox="0 0 16 16" aria-hidden="true"><path d="M1 9h3v6H1zM6.5 5h3v10h-3zM12 1h3v14h-3z" /></svg>helexa bench
+        </span>
         <nav aria-label="Pages">
           {PAGES.map((page) => (
             <Link key={page.path} to={page.path} current={page.path === path}>{page.title}</Link>

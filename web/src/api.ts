@@ -25,6 +25,8 @@ export interface Series {
   higher_is_better: boolean; points: Point[];
 }
 
+export interface History { target: string; model: string; scenario: string; medians: (number | null)[] }
+
 export interface Curve {
   target: string; hardware: string; model: string; build: string;
   first_token_ms: Point[]; rate: Point[];

@@ -3,32 +3,36 @@ import { useEffect, useMemo, useRef, useState } from "react";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { Table } from "./parts";
-import { figure } from "./words";
+import { apart, figure } from "./words";
 
 export interface Line {
   name: string;
   points: { x: number; label: string; median: number; low: number; high: number; n: number }[];
   /** Measured by other means: drawn dashed and named as such. */
   baseline?: boolean;
+  /** Which colour; without one, by its place. */
+  colour?: number | undefined;
 }
 
-/** What lines are called: by their targets, and by their models where there are several. */
-export function names(lines: { target: string; model: string }[]): (line: { target: string; model: string }) => string {
-  const several = new Set(lines.map((line) => line.model)).size > 1;
-  return (line) => (several ? `${line.target} · ${line.model}` : line.target);
-}
-
-/** The model that all lines have, for the title. */
-export function common(lines: { model: string }[]): string {
+/** A chart for every model: what differs by its model alone is not to be read off one picture. */
+export function byModel<T extends { model: string }>(lines: T[]): [string, T[]][] {
   const models = [...new Set(lines.map((line) => line.model))];
-  return models.length === 1 ? `${models[0]}: ` : "";
+  return models.map((model) => [model, lines.filter((line) => line.model === model)]);
 }
 
 /** Lines that can be told apart. */
 export const MOST = 8;
+/** Charts that one looks through. */
+export const MOST_CHARTS = 6;
 
 const LIGHT = ["#0b62b8", "#a34700", "#1b7a3d", "#8a2d8a", "#8a6d00", "#b3261e", "#006d77", "#5b5bd6"];
 const DARK = ["#7ab8ff", "#ffb27a", "#7fdca0", "#e29ae2", "#e6cc66", "#ff9a94", "#6fd6e0", "#b3b3ff"];
+
+/** The colour of every target, so that the charts of a page agree; none where there are more than colours. */
+export function colours(lines: { target: string }[]): (target: string) => number | undefined {
+  const targets = [...new Set(lines.map((line) => line.target))].sort();
+  return (target) => (targets.length > LIGHT.length ? undefined : targets.indexOf(target));
+}
 
 function useDark(): boolean {
   const [dark, setDark] = useState(() => matchMedia("(prefers-color-scheme: dark)").matches);
@@ -74,7 +78,7 @@ export function Chart({ title, unit, lines, xTitle, categories = false, logarith
     const series: uPlot.Series[] = [{ label: xTitle, value: (_u, x) => labels.get(x) ?? "" }];
     const bands: uPlot.Band[] = [];
     lines.forEach((line, i) => {
-      const colour = palette[i % palette.length] ?? ink;
+      const colour = palette[(line.colour ?? i) % palette.length] ?? ink;
       const none = { show: false };
       series.push({
         label: line.name, stroke: colour, width: 2, spanGaps: true,
@@ -95,7 +99,7 @@ export function Chart({ title, unit, lines, xTitle, categories = false, logarith
         hooks: { setCursor: [(u) => setAt(u.cursor.idx ?? null)] },
         scales: {
           x: { time: false, distr: logarithmic ? 3 : 1, log: 2,
-               ...(categories ? { range: (_u, a, b) => [a - 0.5, b + 0.5] as [number, number] } : {}) },
+               ...(categories ? { range: [Math.min(...ticks) - 0.5, Math.max(...ticks) + 0.5] as [number, number] } : {}) },
           y: { range: (_u, _low, high) => [0, high * 1.08 || 1] },
         },
         axes: [
@@ -119,8 +123,8 @@ export function Chart({ title, unit, lines, xTitle, categories = false, logarith
         {lines.map((line, i) => (
           <li key={line.name}>
             <span className={line.baseline ? "swatch dashed" : "swatch"} aria-hidden="true"
-              style={{ borderColor: palette[i % palette.length] }} />
-            {line.name}{line.baseline && " (baseline, measured otherwise)"}
+              style={{ borderColor: palette[(line.colour ?? i) % palette.length] }} />
+            <bdi>{line.name}</bdi>{line.baseline && " (baseline, measured otherwise)"}
             <span className="value" aria-hidden="true">
               {x !== undefined && figure(line.points.find((point) => point.x === x)?.median)}
             </span>
@@ -133,7 +137,7 @@ export function Chart({ title, unit, lines, xTitle, categories = false, logarith
       <div ref={box} role="img" aria-label={`${title}: ${spoken(lines, unit)}`} />
       <details>
         <summary>Show the figures</summary>
-        <Table caption={title} head={[xTitle, ...lines.map((line) => line.name)]}
+        <Table caption={title} head={[xTitle, ...lines.map((line) => apart(line.name))]}
           rows={(data[0] as number[]).map((x) => ({
             key: String(x),
             cells: [labels.get(x) ?? x, ...lines.map((line) => {
@@ -156,7 +160,7 @@ function spoken(lines: Line[], unit: string): string {
   return lines
     .map((line) => {
       const last = line.points[line.points.length - 1];
-      return last ? `${line.name} ends at ${figure(last.median)} ${unit}` : `${line.name} has no points`;
+      return last ? `${apart(line.name)} ends at ${figure(last.median)} ${unit}` : `${apart(line.name)} has no points`;
     })
     .join("; ");
 }

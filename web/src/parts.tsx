@@ -1,17 +1,19 @@
 // Small parts that pages share.
-import { useId, type MouseEvent, type ReactNode } from "react";
+import { Fragment, useId, type MouseEvent, type ReactNode } from "react";
 import type { Answer, Verdict } from "./api";
 import { go } from "./router";
-import { figure, percent } from "./words";
+import { ago, date, figure, percent } from "./words";
 
-export function Link({ to, children, current }: { to: string; children: ReactNode; current?: boolean }) {
+export function Link({ to, children, current, title }: {
+  to: string; children: ReactNode; current?: boolean; title?: string;
+}) {
   const follow = (event: MouseEvent) => {
     if (event.metaKey || event.ctrlKey || event.shiftKey || event.button !== 0) return;
     event.preventDefault();
     go(to);
   };
   return (
-    <a href={to} onClick={follow} aria-current={current ? "page" : undefined}>
+    <a href={to} onClick={follow} aria-current={current ? "page" : undefined} title={title}>
       {children}
     </a>
   );
@@ -45,9 +47,9 @@ export function Show<T>({ answer, empty, children }: {
 }
 
 /** That not everything is drawn. */
-export function Rest({ drawn, all }: { drawn: number; all: number }) {
+export function Rest({ drawn, all, what = "lines" }: { drawn: number; all: number; what?: string }) {
   if (drawn >= all) return null;
-  return <p className="notice">{drawn} of {all} lines are drawn. Choose a target or a model for the others.</p>;
+  return <p className="notice">{drawn} of {all} {what} are drawn. Choose a target or a model for the others.</p>;
 }
 
 export function Pick({ label, value, options, all, onChange, show }: {
@@ -71,33 +73,57 @@ export function Pick({ label, value, options, all, onChange, show }: {
 
 const MARKS = { slower: "▼", faster: "▲", same: "=", unsure: "?", broken: "✗" } as const;
 
-/** A verdict in a few signs; never by colour alone. */
-export function Change({ verdict }: { verdict: Verdict | undefined }) {
-  if (!verdict) return <span className="quiet">new</span>;
-  if (verdict.word === "broken") {
-    return <span className="change slower"><span aria-hidden="true">{MARKS.broken}</span> broken: every run fails</span>;
-  }
-  if (!verdict.samples[0] || !verdict.samples[1]) return <span className="quiet">no figure to compare</span>;
-  const detail =
-    `${figure(verdict.old_median)} → ${figure(verdict.new_median)}; p ${verdict.p.toPrecision(2)}; ` +
-    `${verdict.samples[0]} and ${verdict.samples[1]} runs`;
+/** A verdict in one sign and a few words; `whole` gives the change also where it is too small to be one. */
+export function inShort(verdict: Verdict | undefined, whole = false): { mark: string; words: string } {
+  if (!verdict) return { mark: "", words: "new" };
+  if (verdict.word === "broken") return { mark: MARKS.broken, words: "broken: every run fails" };
+  if (!verdict.samples[0] || !verdict.samples[1]) return { mark: "", words: "no figure to compare" };
+  const change = verdict.word === "same" && !whole ? "" : ` ${percent(verdict.change)}`;
+  return { mark: MARKS[verdict.word], words: `${verdict.word}${change}` };
+}
+
+/** How to colour it. */
+export const tone = (verdict: Verdict | undefined): string =>
+  !verdict ? "quiet" : verdict.word === "broken" ? "slower" : verdict.word;
+
+/** Never by colour alone. */
+export function Change({ verdict, whole = false }: { verdict: Verdict | undefined; whole?: boolean }) {
+  const { mark, words } = inShort(verdict, whole);
+  const detail = verdict && mark && verdict.word !== "broken"
+    ? `${figure(verdict.old_median)} → ${figure(verdict.new_median)}; p ${verdict.p.toPrecision(2)}; ` +
+      `${verdict.samples[0]} and ${verdict.samples[1]} runs`
+    : undefined;
   return (
-    <span className={`change ${verdict.word}`} title={detail}>
-      <span aria-hidden="true">{MARKS[verdict.word]}</span> {verdict.word}
-      {verdict.word !== "same" && ` ${percent(verdict.change)}`}
+    <span className={`change ${mark ? tone(verdict) : "quiet"}`} title={detail}>
+      {mark && <><span aria-hidden="true">{mark}</span> </>}{words}
     </span>
   );
 }
 
-export type Head = ReactNode | { title: ReactNode; sort: "ascending" | "descending" | undefined };
+/** A moment, in UTC as everywhere here; the reader's own time on pointing at it. */
+export function When({ at, since = false, bare = false }: { at: number; since?: boolean; bare?: boolean }) {
+  const passed = since ? ago(at, Date.now() / 1000) : "";
+  return (
+    <time dateTime={new Date(at * 1000).toISOString()} title={new Date(at * 1000).toLocaleString()}>
+      {bare ? date(at).replace(" UTC", "") : date(at)}{passed && ` (${passed})`}
+    </time>
+  );
+}
+
+interface Titled { title: ReactNode; sort?: "ascending" | "descending" | undefined; number?: boolean }
+export type Head = string | Titled;
+
+/** `group` names the rows that follow; `detail` unfolds below its row, over the whole width. */
+export interface Row { key: string; cells: ReactNode[]; group?: string | undefined; detail?: ReactNode }
 
 /** Longer names are broken over lines, so that the figures beside them stay in sight. */
 const LONG = 24;
 
-export function Table({ caption, head, rows }: {
-  caption: string; head: Head[]; rows: { key: string; cells: ReactNode[] }[];
-}) {
+export function Table({ caption, head, rows }: { caption: ReactNode; head: Head[]; rows: Row[] }) {
   const id = useId();
+  const columns = head.map((one): Titled => (typeof one === "string" ? { title: one } : one));
+  const kind = (cell: ReactNode, i: number) =>
+    columns[i]?.number ? "number" : typeof cell === "string" && cell.length > LONG ? "long" : undefined;
   return (
     <>
       <p className="caption" id={id}>{caption}</p>
@@ -105,19 +131,19 @@ export function Table({ caption, head, rows }: {
         <table aria-labelledby={id}>
           <thead>
             <tr>
-              {head.map((cell, i) => {
-                const sorted = typeof cell === "object" && cell !== null && "sort" in cell;
-                return <th key={i} scope="col" aria-sort={sorted ? cell.sort : undefined}>{sorted ? cell.title : cell}</th>;
-              })}
+              {columns.map((column, i) => (
+                <th key={i} scope="col" aria-sort={column.sort} className={column.number ? "number" : undefined}>{column.title}</th>
+              ))}
             </tr>
           </thead>
           <tbody>
             {rows.map((row) => (
-              <tr key={row.key}>
-                {row.cells.map((cell, i) => (
-                  <td key={i} className={typeof cell === "string" && cell.length > LONG ? "long" : undefined}>{cell}</td>
-                ))}
-              </tr>
+              <Fragment key={row.key}>
+                {row.group !== undefined &&
+                  <tr className="group"><th colSpan={columns.length} scope="colgroup"><span>{row.group}</span></th></tr>}
+                <tr>{row.cells.map((cell, i) => <td key={i} className={kind(cell, i)}>{cell}</td>)}</tr>
+                {row.detail && <tr className="detail"><td colSpan={columns.length}>{row.detail}</td></tr>}
+              </Fragment>
             ))}
           </tbody>
         </table>

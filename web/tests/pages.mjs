@@ -84,6 +84,10 @@ if (state === "seeded") {
   const { page, close } = await open("/");
   check("the slower node is named first", (await page.textContent(".notice.bad"))?.includes("cellar"));
   check("what broke is named with the build", (await page.textContent(".notice.bad"))?.includes("every run fails with"));
+  check("the map shows every line, and where it went wrong", (await page.locator(".map tbody tr").count()) === 8
+    && (await page.locator(".map td.slower").count()) > 20, `${await page.locator(".map td.slower").count()} squares`);
+  await page.waitForSelector("svg.spark");
+  check("a cell's way over builds is drawn and told", (await page.locator("svg.spark").first().getAttribute("aria-label"))?.startsWith("over "));
   await page.click(".notice.bad a[href^='/trends']");
   await settled(page);
   check("a regression leads to its trend", page.url().includes("/trends?target=cellar"), page.url());

@@ -1,8 +1,9 @@
 // Two builds, or two targets, side by side.
 import { useAnswer, type Cell, type Compared, type Dimensions, type Verdict } from "../api";
 import { Change, Pick, Show, Table } from "../parts";
+import { Shift } from "../pictures";
 import { useParam } from "../router";
-import { build, figure, percent, title } from "../words";
+import { apart, build, figure, joined, title } from "../words";
 
 export function Compare() {
   const dimensions = useAnswer<Dimensions>("dimensions");
@@ -39,20 +40,12 @@ function Sides({ dimensions }: { dimensions: Dimensions }) {
         : <Show answer={answer} empty={(c) => !c.cells.length && `They have no cell in common${targets ? "." : ": choose two builds of one target."}`}>
             {(found) => (
               <>
-                <Table caption={`${build(found.b)} against ${build(found.a)}`}
-                  head={["target", "model", "scenario", "verdict", "figure", build(found.a), build(found.b), "change"]}
-                  rows={worstFirst(found.cells).map((v) => ({
-                    key: `${v.target} ${v.model} ${v.scenario}`,
-                    cells: [v.target, v.model, v.scenario, <Change verdict={v} />, v.scenario === "everything" ? "all cells together" : title(v.metric),
-                      v.scenario === "everything" || !v.samples[0] ? "" : figure(v.old_median),
-                      v.scenario === "everything" || !v.samples[1] ? "" : figure(v.new_median),
-                      v.word === "broken" || !v.samples[0] || !v.samples[1] ? "" : percent(v.change)],
-                  }))} />
+                <Cells found={found} />
                 {found.alone.length > 0 &&
                   <details>
                     <summary>{found.alone.length} cells are on one side only and are left out</summary>
                     <ul>{found.alone.map((c) => (
-                      <li key={`${c.target} ${c.model} ${c.scenario} ${c.build}`}>{c.target} · {c.model} · {c.scenario}, only {targets ? "there" : `with ${build(c.build)}`}</li>
+                      <li key={`${c.target} ${c.model} ${c.scenario} ${c.build}`}>{joined(c.target, c.model, c.scenario)}, only {targets ? "there" : `with ${build(c.build)}`}</li>
                     ))}</ul>
                   </details>}
               </>
@@ -62,8 +55,43 @@ function Sides({ dimensions }: { dimensions: Dimensions }) {
   );
 }
 
-const RANK = ["broken", "slower", "faster", "unsure", "same"];
+/** The change that fills a bar: the largest there is, within bounds, so that one outlier flattens nothing. */
+const LEAST_MOST = 0.1, MOST_MOST = 0.5;
 
+function Cells({ found }: { found: Compared }) {
+  const shifts = found.cells.map((v) => Math.abs(v.change)).filter(Number.isFinite);
+  const most = Math.min(MOST_MOST, Math.max(LEAST_MOST, ...shifts));
+  const number = (text: string) => ({ title: text, number: true });
+  return (
+    <Table caption={`${apart(build(found.b))} against ${apart(build(found.a))}`}
+      head={["scenario", "verdict", `better ◂ ${Math.round(most * 100)}\u00a0% ▸ worse`, "figure",
+        number(build(found.a)), number(build(found.b))]}
+      rows={worstFirst(found.cells).map((v, i, all) => {
+        const whole = v.scenario === TOGETHER;
+        const comparable = v.word !== "broken" && Boolean(v.samples[0] && v.samples[1]);
+        return {
+          key: `${v.target} ${v.model} ${v.scenario}`,
+          group: all[i - 1] && line(all[i - 1]!) === line(v) ? undefined : line(v),
+          cells: [whole ? <strong>{v.scenario}</strong> : v.scenario, <Change verdict={v} whole />,
+            comparable ? <Shift verdict={v} most={most} /> : "",
+            whole ? "all cells together" : title(v.metric),
+            whole || !v.samples[0] ? "" : figure(v.old_median),
+            whole || !v.samples[1] ? "" : figure(v.new_median)],
+        };
+      })} />
+  );
+}
+
+const TOGETHER = "everything";
+const RANK = ["broken", "slower", "faster", "unsure", "same"];
+const rank = (verdict: Verdict): number => RANK.indexOf(verdict.word);
+const line = (verdict: Verdict): string => joined(verdict.target, verdict.model);
+
+/** Target by target and model by model, those with the worst first; of each, how it did altogether, then the worst. */
 function worstFirst(cells: Verdict[]): Verdict[] {
-  return [...cells].sort((a, b) => RANK.indexOf(a.word) - RANK.indexOf(b.word));
+  const worst = new Map<string, number>();
+  for (const cell of cells) worst.set(line(cell), Math.min(worst.get(line(cell)) ?? RANK.length, rank(cell)));
+  const whole = (cell: Verdict) => Number(cell.scenario !== TOGETHER);
+  return [...cells].sort((a, b) => worst.get(line(a))! - worst.get(line(b))! || line(a).localeCompare(line(b))
+    || whole(a) - whole(b) || rank(a) - rank(b));
 }

@@ -1,7 +1,7 @@
 // Figures over streams at once, and over prompt length.
 import { useMemo } from "react";
 import { useAnswer, type Curve } from "../api";
-import { Chart, MOST, common, names, type Line } from "../chart";
+import { Chart, MOST, MOST_CHARTS, byModel, colours, type Line } from "../chart";
 import { Pick, Rest, Show, Table } from "../parts";
 import { useParam } from "../router";
 import { build } from "../words";
@@ -44,6 +44,8 @@ function Chosen({ all, xTitle, rate, head, comesTo }: Words & { all: Curve[] }) 
     () => all.filter((c) => (!target || c.target === target) && (!model || c.model === model)),
     [all, target, model],
   );
+  const charts = useMemo(() => byModel(curves), [curves]);
+  const colour = useMemo(() => colours(all), [all]);
   return (
     <>
       <div className="filters">
@@ -52,9 +54,17 @@ function Chosen({ all, xTitle, rate, head, comesTo }: Words & { all: Curve[] }) 
       </div>
       {curves.length === 0 ? <div className="notice"><p>Nothing was measured that fits.</p></div> : (
         <>
-          <Rest drawn={MOST} all={curves.length} />
-          <Drawn curves={curves} figure="first_token_ms" title={`First token over ${xTitle}`} unit="ms" xTitle={xTitle} />
-          <Drawn curves={curves} figure="rate" title={`${rate === "one stream" ? "One stream's rate" : "Rate of all streams together"} over ${xTitle}`} unit="tokens/s" xTitle={xTitle} />
+          <Rest drawn={MOST_CHARTS} all={charts.length} what="models" />
+          <Rest drawn={MOST} all={Math.max(...charts.map(([, found]) => found.length))} />
+          {charts.slice(0, MOST_CHARTS).map(([name, found]) => (
+            <section key={name}>
+              <h2><bdi>{name}</bdi></h2>
+              <div className="charts">
+                <Drawn curves={found} figure="first_token_ms" title={`First token over ${xTitle}`} unit="ms" xTitle={xTitle} colour={colour} />
+                <Drawn curves={found} figure="rate" title={`${rate === "one stream" ? "One stream's rate" : "Rate of all streams together"} over ${xTitle}`} unit="tokens/s" xTitle={xTitle} colour={colour} />
+              </div>
+            </section>
+          ))}
           <Table caption="What it comes to" head={["target", "hardware", "model", "build", head]}
             rows={curves.map((c) => ({
               key: `${c.target} ${c.model}`,
@@ -66,15 +76,17 @@ function Chosen({ all, xTitle, rate, head, comesTo }: Words & { all: Curve[] }) 
   );
 }
 
-function Drawn({ curves, figure, title, unit, xTitle }: {
+function Drawn({ curves, figure, title, unit, xTitle, colour }: {
   curves: Curve[]; figure: "first_token_ms" | "rate"; title: string; unit: string; xTitle: string;
+  colour: (target: string) => number | undefined;
 }) {
   const lines = useMemo<Line[]>(
     () => curves.slice(0, MOST).map((curve) => ({
-      name: names(curves)(curve),
+      name: curve.target,
+      colour: colour(curve.target),
       points: curve[figure].map((point) => ({ ...point, label: String(point.x) })),
     })),
-    [curves, figure],
+    [curves, figure, colour],
   );
-  return <Chart title={`${common(curves)}${title}`} unit={unit} xTitle={xTitle} lines={lines} logarithmic />;
+  return <Chart title={title} unit={unit} xTitle={xTitle} lines={lines} logarithmic />;
 }

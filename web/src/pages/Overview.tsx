@@ -1,15 +1,19 @@
 // The newest figures of every cell, and what changed with the build.
-import { useAnswer, type Cell, type Verdict } from "../api";
-import { Change, Link, Pick, Show, Table } from "../parts";
+import { useMemo, type ReactNode } from "react";
+import { useAnswer, type Cell, type History, type Verdict } from "../api";
+import { Change, Link, Pick, Show, Table, When, tone } from "../parts";
+import { ChangeMap, Spark, historyOf } from "../pictures";
 import { useParam } from "../router";
-import { build, date, figure, percent, title } from "../words";
+import { apart, build, figure, joined, percent, title } from "../words";
 
-const MOST = 8;
+const MOST = 6;
 const SHOWN = ["first_token_ms", "decode_rate", "throughput", "load_ms"];
 
 export function Overview() {
   const answer = useAnswer<Cell[]>("summary");
   const worse = useAnswer<Verdict[]>("regressions");
+  const ways = useAnswer<History[]>("history");
+  const way = useMemo(() => historyOf(ways.state === "ready" ? ways.value : []), [ways]);
   const [target, setTarget] = useParam("target");
   const [model, setModel] = useParam("model");
   const chosen = <T extends { target: string; model: string }>(all: T[]) =>
@@ -27,8 +31,9 @@ export function Overview() {
               {chosen(cells).length === 0
                 ? <div className="notice"><p>Nothing was measured that fits.</p></div>
                 : <Regressions worse={chosen(found)} cells={chosen(cells)} />}
+              {chosen(cells).some((cell) => cell.verdict) && <ChangeMap cells={chosen(cells)} to={trendOf} />}
               {distinct(chosen(cells), "target").map((name) => (
-                <Target key={name} cells={chosen(cells).filter((cell) => cell.target === name)} />
+                <Target key={name} cells={chosen(cells).filter((cell) => cell.target === name)} way={way} />
               ))}
             </>
           )}
@@ -69,46 +74,51 @@ function Worse({ verdict: v }: { verdict: Verdict }) {
     const failed = new URLSearchParams({ target: v.target, model: v.model, scenario: v.scenario, ok: "false" });
     return (
       <>
-        <Link to={`/runs?${failed}`}>{v.target} · {v.model} · {v.scenario}</Link>
+        <Link to={`/runs?${failed}`}>{joined(v.target, v.model, v.scenario)}</Link>
         : every run fails with {build(v.new_build)}; it worked with {build(v.old_build)}
       </>
     );
   }
   if (v.scenario === "everything") {
-    return <><strong>{v.target} · {v.model}</strong>: everything together {percent(v.change)}, {build(v.old_build)} → {build(v.new_build)}</>;
+    return <><strong>{joined(v.target, v.model)}</strong>: everything together {percent(v.change)}, {build(v.old_build)} → {build(v.new_build)}</>;
   }
   return (
     <>
-      <Link to={trend(v.target, v.model, v.scenario, v.metric)}>{v.target} · {v.model} · {v.scenario}</Link>
+      <Link to={trend(v.target, v.model, v.scenario, v.metric)}>{joined(v.target, v.model, v.scenario)}</Link>
       : {title(v.metric)} {figure(v.old_median)} → {figure(v.new_median)} ({percent(v.change)})
     </>
   );
 }
 
-function Target({ cells }: { cells: Cell[] }) {
+function Target({ cells, way }: { cells: Cell[]; way: (cell: Cell) => (number | null)[] }) {
   const first = cells[0]!;
   const used = SHOWN.filter((name) => cells.some((cell) => name in cell.metrics));
   const builds = [...new Set([...cells].sort((a, b) => b.first_at - a.first_at).map((cell) => build(cell.build)))];
   const several = builds.length > 1;
+  const drawn = cells.some((cell) => way(cell).length > 1);
+  const figures = (cell: Cell) => used.map((name) => {
+    const s = cell.metrics[name];
+    return s ? <span title={`${figure(s.low)} to ${figure(s.high)}, p95 ${figure(s.p95)}`}>{figure(s.median)}</span> : "";
+  });
+  const caption = `${apart(first.target)}, ${several ? `not all measured with the newest build ${builds[0]}` : `build ${builds[0]}`}, last measured `;
   return (
     <section>
-      <h2>{first.target} <small>{first.hardware}</small></h2>
+      <h2><bdi>{first.target}</bdi> <small>{first.hardware}</small></h2>
       <Table
-        caption={`${first.target}, ${several ? `not all measured with the newest build ${builds[0]}` : `build ${builds[0]}`}, last measured ${date(Math.max(...cells.map((c) => c.last_at)))}`}
-        head={["model", "scenario", ...(several ? ["build"] : []), ...used.map(title), "runs", "change"]}
-        rows={cells.map((cell) => ({
+        caption={<>{caption}<When at={Math.max(...cells.map((c) => c.last_at))} since /></>}
+        head={["scenario", "change", ...(drawn ? ["over builds"] : []), ...(several ? ["build"] : []),
+          ...used.map((name) => ({ title: title(name), number: true })), { title: "runs", number: true }]}
+        rows={cells.map((cell, i) => ({
           key: `${cell.model} ${cell.scenario}`,
+          group: cell.model === cells[i - 1]?.model ? undefined : cell.model,
           cells: [
-            cell.model,
-            <Link to={trend(cell.target, cell.model, cell.scenario, cell.primary)}>{cell.scenario}</Link>,
-            ...(several ? [build(cell.build)] : []),
-            ...used.map((name) => {
-              const s = cell.metrics[name];
-              return s ? <span title={`${figure(s.low)} to ${figure(s.high)}, p95 ${figure(s.p95)}`}>{figure(s.median)}</span> : "";
-            }),
-            `${cell.ok_runs}${cell.failed_runs ? ` + ${cell.failed_runs} failed` : ""}${cell.refused ? `, ${cell.refused} refused` : ""}`,
+            <Link to={trendOf(cell)}>{cell.scenario}</Link>,
             <Change verdict={cell.verdict} />,
-          ],
+            ...(drawn ? [<Spark medians={way(cell)} word={tone(cell.verdict)} />] : []),
+            ...(several ? [build(cell.build)] : []),
+            ...figures(cell),
+            `${cell.ok_runs}${cell.failed_runs ? ` + ${cell.failed_runs} failed` : ""}${cell.refused ? `, ${cell.refused} refused` : ""}`,
+          ] satisfies ReactNode[],
         }))}
       />
     </section>
@@ -118,6 +128,8 @@ function Target({ cells }: { cells: Cell[] }) {
 export function distinct<K extends "target" | "model" | "scenario">(cells: Record<K, string>[], name: K): string[] {
   return [...new Set(cells.map((cell) => cell[name]))];
 }
+
+const trendOf = (cell: Cell): string => trend(cell.target, cell.model, cell.scenario, cell.primary);
 
 export function trend(target: string, model: string, scenario: string, metric: string): string {
   return `/trends?${new URLSearchParams({ target, model, scenario, metric })}`;

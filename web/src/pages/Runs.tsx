@@ -1,13 +1,14 @@
 // Every run: filtered, sorted, paged, and each with its raw row.
 import { useState } from "react";
 import { url, useAnswer, type Dimensions, type Page, type Run } from "../api";
-import { Pick, Show, Table } from "../parts";
+import { Pick, Show, Table, When } from "../parts";
 import { useParam } from "../router";
-import { build, date, figure } from "../words";
+import { build, count, figure } from "../words";
 
 const PAGE = 50;
+const FIGURES = new Set(["first_token_ms", "decode_rate", "total_ms"]);
 const SORTS: [string, string][] = [
-  ["at", "time"], ["target", "target"], ["model", "model"], ["scenario", "scenario"],
+  ["at", "time (UTC)"], ["target", "target"], ["model", "model"], ["scenario", "scenario"],
   ["first_token_ms", "first token (ms)"], ["decode_rate", "tokens/s"], ["total_ms", "total (ms)"],
 ];
 
@@ -38,6 +39,7 @@ function Filtered({ dimensions }: { dimensions: Dimensions }) {
     if ((sort || "at") === name) setOrder(order === "asc" ? "" : "asc");
     else setSort(name === "at" ? "" : name);
   };
+  const [open, setOpen] = useState<number>();
   const arrow = (name: string) => (sort || "at") === name ? (order === "asc" ? " ↑" : " ↓") : "";
   return (
     <>
@@ -52,15 +54,20 @@ function Filtered({ dimensions }: { dimensions: Dimensions }) {
       <Show answer={answer} empty={(page) => !page.runs.length && "No run fits."}>
         {(page) => (
           <>
-            <Table caption={`Runs ${at + 1} to ${at + page.runs.length} of ${page.count === 2000 ? "the newest 2,000" : page.count}`}
+            <Table caption={`Runs ${count(at + 1)} to ${count(at + page.runs.length)} of ${page.count === 2000 ? "the newest 2,000" : count(page.count)}`}
               head={[...SORTS.map(([name, words]) => ({
                 title: (
                   <button key={name} className="sort" onClick={() => sortBy(name)}
                     aria-label={`sort by ${words}`}>{words}{arrow(name)}</button>
                 ),
                 sort: (sort || "at") !== name ? undefined : order === "asc" ? "ascending" as const : "descending" as const,
+                number: FIGURES.has(name),
               })), "build", "outcome", "row"]}
-              rows={page.runs.map((run) => ({ key: String(run.id), cells: cells(run) }))} />
+              rows={page.runs.map((run) => ({
+                key: String(run.id),
+                cells: [...cells(run), <Opener run={run} open={open === run.id} onOpen={setOpen} />],
+                detail: open === run.id && <pre tabIndex={0} id="raw" aria-label={`run ${run.id}`}>{JSON.stringify(run, null, 1)}</pre>,
+              }))} />
             <p className="pages">
               <button disabled={at === 0} onClick={() => setOffset(at > PAGE ? String(at - PAGE) : "")}>Newer</button>
               <button disabled={at + PAGE >= page.count} onClick={() => setOffset(String(at + PAGE))}>Older</button>
@@ -76,20 +83,20 @@ function Filtered({ dimensions }: { dimensions: Dimensions }) {
 function cells(run: Run) {
   const failed = run.result.ok === false;
   return [
-    date(run.at), run.source.target, run.model.model, run.scenario,
+    <When at={run.at} bare />, run.source.target, run.model.model, run.scenario,
     figure(run.result.first_token_ms), figure(run.result.decode_rate), figure(run.result.total_ms),
     build(run.source.build),
-    failed ? <span className="change slower" title={run.result.error}>failed</span> : "good",
-    <Raw run={run} />,
+    failed ? <Failed why={run.result.error ?? ""} /> : "good",
   ];
 }
 
-function Raw({ run }: { run: Run }) {
-  const [open, setOpen] = useState(false);
+function Failed({ why }: { why: string }) {
+  return <span className="failed"><span className="change slower"><span aria-hidden="true">✗</span> failed</span>{why && `: ${why}`}</span>;
+}
+
+function Opener({ run, open, onOpen }: { run: Run; open: boolean; onOpen: (id: number | undefined) => void }) {
   return (
-    <>
-      <button aria-expanded={open} aria-label={`${open ? "hide" : "show"} run ${run.id}`} onClick={() => setOpen(!open)}>{open ? "hide" : "show"}</button>
-      {open && <pre tabIndex={0} aria-label={`run ${run.id}`}>{JSON.stringify(run, null, 1)}</pre>}
-    </>
+    <button aria-expanded={open} aria-controls={open ? "raw" : undefined} aria-label={`${open ? "hide" : "show"} run ${run.id}`}
+      onClick={() => onOpen(open ? undefined : run.id)}>{open ? "hide" : "show"}</button>
   );
 }

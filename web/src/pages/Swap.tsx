@@ -9,8 +9,9 @@ export function Swap() {
     <Show answer={answer} empty={(cells) => !cells.length && "No cold or swap runs yet: add them to [scenarios] names in the settings."}>
       {(cells) => {
         const longest = Math.max(...cells.map((cell) => cell.metrics["load_ms"]?.high ?? 0), 1);
+        const number = (text: string) => ({ title: text, number: true });
         return (
-          <Table caption="Loads, newest build" head={["target", "model", "scenario", "build", "load (s)", "length", "first token after it (ms)", "change"]}
+          <Table caption="Loads, newest build" head={["target", "model", "scenario", "build", number("load (s)"), "beside the longest", number("first token after it (ms)"), "change"]}
             rows={cells.map((cell) => {
               const load = cell.metrics["load_ms"];
               return {

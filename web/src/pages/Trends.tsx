@@ -1,10 +1,10 @@
 // A figure over builds, with its interval, and if wanted beside another target.
 import { useMemo } from "react";
 import { useAnswer, type Dimensions, type Series } from "../api";
-import { Chart, MOST, common, names, type Line } from "../chart";
+import { Chart, MOST, MOST_CHARTS, byModel, colours, type Line } from "../chart";
 import { Pick, Rest, Show } from "../parts";
 import { useParam } from "../router";
-import { build, title } from "../words";
+import { apart, build, title } from "../words";
 
 export function Trends() {
   const dimensions = useAnswer<Dimensions>("dimensions");
@@ -45,11 +45,17 @@ function Chosen({ dimensions }: { dimensions: Dimensions }) {
 
 function Drawn({ series, baseline }: { series: Series[]; baseline: Series[] }) {
   const { metric, scenario } = series[0]!;
-  const lines = useMemo(() => toLines(series, baseline), [series, baseline]);
+  const charts = useMemo(() => toCharts(series, baseline), [series, baseline]);
   return (
     <>
-      <Rest drawn={MOST} all={series.length} />
-      <Chart title={`${common([...series, ...baseline])}${title(metric)} of ${scenario} over builds`} unit={unitOf(metric)} xTitle="build" lines={lines} categories />
+      <Rest drawn={MOST_CHARTS} all={charts.length} what="models" />
+      <Rest drawn={MOST} all={Math.max(...charts.map((chart) => chart.all))} />
+      <div className="charts">
+        {charts.slice(0, MOST_CHARTS).map(({ model, lines }) => (
+          <Chart key={model} title={`${apart(model)}: ${title(metric)} of ${apart(scenario)} over builds`}
+            unit={unitOf(metric)} xTitle="build" lines={lines} categories />
+        ))}
+      </div>
       <p className="quiet">
         Medians with 95 % intervals, oldest build on the left;{" "}
         {series[0]?.higher_is_better ? "higher is better." : "lower is better."}
@@ -58,26 +64,32 @@ function Drawn({ series, baseline }: { series: Series[]; baseline: Series[] }) {
   );
 }
 
-/** Builds in the order in which they were first measured, the same for all lines. */
-function toLines(series: Series[], baseline: Series[]): Line[] {
+interface Drawing { model: string; lines: Line[]; all: number }
+
+/** Builds in the order in which they were first measured, the same for all lines of all charts. */
+function toCharts(series: Series[], baseline: Series[]): Drawing[] {
   const first = new Map<string, number>();
   for (const line of [...series, ...baseline]) {
     for (const point of line.points) {
       first.set(point.label, Math.min(point.at ?? 0, first.get(point.label) ?? Infinity));
     }
   }
-  const order = [...first].sort((a, b) => a[1] - b[1]).map(([label]) => label);
-  const name = names([...series, ...baseline]);
+  const order = new Map([...first].sort((a, b) => a[1] - b[1]).map(([label], i) => [label, i]));
+  const colour = colours([...series, ...baseline]);
   const line = (from: Series, other: boolean): Line => ({
-    name: name(from),
+    name: from.target,
+    colour: colour(from.target),
     baseline: other,
-    points: from.points.map((point) => ({ ...point, x: order.indexOf(point.label), label: build(point.label) })),
+    points: from.points.map((point) => ({ ...point, x: order.get(point.label) ?? 0, label: build(point.label) })),
   });
-  const drawn = new Set(series.map((s) => `${s.target} ${s.model}`));
-  return [
-    ...series.slice(0, MOST).map((s) => line(s, false)),
-    ...baseline.filter((s) => !drawn.has(`${s.target} ${s.model}`)).map((s) => line(s, true)),
-  ];
+  return byModel(series).map(([model, found]) => {
+    const drawn = new Set(found.map((s) => s.target));
+    const others = baseline.filter((s) => s.model === model && !drawn.has(s.target));
+    return {
+      model, all: found.length,
+      lines: [...found.slice(0, MOST).map((s) => line(s, false)), ...others.map((s) => line(s, true))],
+    };
+  });
 }
 
 function unitOf(metric: string): string {

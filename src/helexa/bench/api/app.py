@@ -29,7 +29,7 @@ from helexa.bench.store.cell import METRICS, Cell
 from helexa.bench.store.reader import Lines, Reader, RunFilter
 from helexa.bench.store.schema import StoreError
 
-SERIES_BUILDS, MOST_BUILDS = 50, 500
+HISTORY_BUILDS, SERIES_BUILDS, MOST_BUILDS = 12, 50, 500
 MOST_ID = (1 << 63) - 1  # SQLite's
 
 _encode = msgspec.json.Encoder().encode
@@ -84,6 +84,11 @@ class Questions:
         depth = min(int(_number(query, "builds", SERIES_BUILDS) or 1), MOST_BUILDS)
         cells = self.reader.latest_cells(_lines(query), depth)
         return answers.series(cells, _metric(query), show_host=self._show_host)
+
+    def history(self, query: dict[str, str]) -> list[answers.History]:
+        """How every cell's figure went over the newest builds."""
+        depth = min(int(_number(query, "builds", HISTORY_BUILDS) or 1), SERIES_BUILDS)
+        return answers.histories(self.reader.primary_samples(depth))
 
     def runs(self, query: dict[str, str]) -> Page:
         """A page of runs."""
@@ -157,7 +162,7 @@ class Questions:
 
 _NAMES = (
     "health", "dimensions", "summary", "series", "runs", "scaling", "concurrency", "swap",
-    "capability", "regressions", "compare",
+    "capability", "regressions", "compare", "history",
 )  # fmt: skip
 
 

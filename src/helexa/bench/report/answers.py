@@ -13,7 +13,7 @@ import msgspec
 
 from helexa.bench.row import CellKey
 from helexa.bench.stats.curves import Level, flatness, knee
-from helexa.bench.stats.summary import Summary, summarise
+from helexa.bench.stats.summary import Summary, median, summarise
 from helexa.bench.stats.verdict import TOGETHER, WORSE, Compared, Verdict, judge, judge_groups
 from helexa.bench.store.cell import HIGHER_IS_BETTER, METRICS, Cell
 from helexa.bench.store.reader import ALL, Lines
@@ -63,6 +63,15 @@ class Series(msgspec.Struct, frozen=True):
     metric: str
     higher_is_better: bool
     points: tuple[Point, ...]
+
+
+class History(msgspec.Struct, frozen=True):
+    """What a verdict rests on, over builds: medians, oldest first, None where every run failed."""
+
+    target: str
+    model: str
+    scenario: str
+    medians: tuple[float | None, ...]
 
 
 class Curve(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -209,6 +218,19 @@ def series(cells: Iterable[Cell], metric: str, *, show_host: bool = False) -> li
             better = metric in HIGHER_IS_BETTER
             lines.append(Series(target, shown, model, scenario, metric, better, kept))
     return lines
+
+
+def histories(lines: Iterable[tuple[Lines, list[list[float]]]]) -> list[History]:
+    """Of every line of cells, its primary metric over builds."""
+    return [
+        History(
+            line.target,
+            line.model,
+            line.scenario,
+            tuple(median(sorted(samples)) if samples else None for samples in builds),
+        )
+        for line, builds in lines
+    ]
 
 
 def concurrency(cells: Iterable[Cell], *, show_host: bool = False) -> list[Curve]:

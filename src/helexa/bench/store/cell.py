@@ -73,7 +73,12 @@ class Cell(msgspec.Struct, frozen=True):
     @property
     def primary(self) -> str:
         """The metric its verdict rests on."""
-        return _PRIMARY.get(self.scenario.partition(":")[0], "answer_ms")
+        return primary_of(self.scenario)
+
+
+def primary_of(scenario: str) -> str:
+    """The metric that verdicts on a scenario rest on."""
+    return _PRIMARY.get(scenario.partition(":")[0], "answer_ms")
 
 
 def samples_of(metric: str, rows: Sequence[sqlite3.Row]) -> list[float]:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from helexa.bench.row import Run, in_order
-from helexa.bench.store.cell import Cell
+from helexa.bench.store.cell import Cell, primary_of
 from helexa.bench.store.schema import MIGRATIONS, RUN_COLUMNS, StoreError, unusable
 from helexa.bench.store.store import connect, from_row
 
@@ -22,6 +22,9 @@ NEWEST = 2000
 
 _NOT_BESIDE = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 """What SQLite answers who cannot make its files beside the database; reading needs them too."""
+
+
+_floats = msgspec.json.Decoder(list[float]).decode
 
 
 class Lines(msgspec.Struct, frozen=True):
@@ -101,6 +104,25 @@ class Reader:
                 (*key, depth),
             )
             found += [Cell.of(row) for row in reversed(rows)]
+        return found
+
+    def primary_samples(self, depth: int) -> list[tuple[Lines, list[list[float]]]]:
+        """Of every line of cells: its primary metric's samples, build by build, oldest first.
+
+        A build's list is empty where every run of it failed. Nothing else is decoded: a page asks
+        for all lines at once, and draws each in a small place.
+        """
+        keys = self._ask("SELECT target, model, scenario FROM lines")
+        found = []
+        for key in sorted(keys, key=_place):
+            rows = self._ask(
+                "SELECT json_extract(samples, ?) AS samples FROM cells "
+                "WHERE target = ? AND model = ? AND scenario = ? ORDER BY first_at DESC LIMIT ?",
+                (f"$.{primary_of(key['scenario'])}", *key, depth),
+            )
+            found.append(
+                (Lines(*key), [_floats(row["samples"] or b"[]") for row in reversed(rows)])
+            )
         return found
 
     def runs(
