@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 import time
@@ -49,6 +50,8 @@ def describe(root: Path) -> tuple[str, bool]:
 class BuildInfoHook(BuildHookInterface[Any]):
     """Adds the file to wheels and source distributions without touching the source tree."""
 
+    _folder: Path | None = None
+
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Called by hatchling before each target; ``version`` is ``editable`` or ``standard``."""
         if version == "editable":
@@ -62,7 +65,12 @@ class BuildInfoHook(BuildHookInterface[Any]):
             "git_dirty": dirty,
             "build_timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(epoch)),
         }
-        folder = Path(tempfile.mkdtemp(prefix="helexa-build-"))
+        folder = self._folder = Path(tempfile.mkdtemp(prefix="helexa-build-"))
         (folder / "_build.json").write_text(json.dumps(info, indent=1) + "\n")
         place = "helexa/_build.json" if self.target_name == "wheel" else "src/helexa/_build.json"
         build_data["force_include"][str(folder / "_build.json")] = place
+
+    def finalize(self, *_: object) -> None:
+        """Called by hatchling once the target is built: nothing of it stays behind."""
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)

@@ -90,11 +90,13 @@ def postgres_server() -> Iterator[PostgresServer]:
 
     if postgres.binaries() is None:
         pytest.skip("PostgreSQL's server is not installed (Debian: apt-get install postgresql)")
-    with postgres.server() as server:
+    with postgres.server(postgres.in_memory()) as server:
         yield server
 
 
 @pytest.fixture
-def postgres_url(postgres_server: PostgresServer) -> str:
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
     """A fresh database in it."""
-    return postgres_server.database()
+    url = postgres_server.database()
+    yield url
+    postgres_server.drop(url)

@@ -60,6 +60,7 @@ class Server:
         options = {
             "listen_addresses": "", "unix_socket_directories": str(self._folder),
             "max_connections": "60", "shared_buffers": "16MB", "fsync": "off",
+            "dynamic_shared_memory_type": "mmap",  # in its folder: nothing stays in /dev/shm
         }  # fmt: skip
         flags = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
         with (self._folder / "log").open("ab") as log:
@@ -72,13 +73,13 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 preexec_fn=end_with_tests,  # noqa: PLW1509 - the tests' main thread starts it
             )
-        until(self._answers, 30)
+        until(self._answers, 60)
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> None:
         """End it and every connection."""
         assert self.process is not None
         self.process.send_signal(number)
-        self.process.wait(20)
+        self.process.wait(60)
 
     def url(self, database: str) -> str:
         return f"postgresql://{SUPERUSER}@/{database}?host={self._folder}"
@@ -86,9 +87,18 @@ class Server:
     def database(self) -> str:
         """The url of a new, empty database."""
         name = f"ledger{next(self._names)}"
-        with psycopg.connect(self.url("postgres"), autocommit=True) as admin:
-            admin.execute(f"CREATE DATABASE {name}".encode())
+        self._order(f"CREATE DATABASE {name}")
         return self.url(name)
+
+    def drop(self, url: str) -> None:
+        """A database is not needed any more. It is 300 files: to remove those of all tests at
+        once takes a busy disk longer than a test may."""
+        name = url.rpartition("?")[0].rpartition("/")[2]
+        self._order(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def _order(self, statement: str) -> None:
+        with psycopg.connect(self.url("postgres"), autocommit=True) as admin:
+            admin.execute(statement.encode())
 
     def _answers(self) -> bool:
         assert self.process is not None
@@ -111,13 +121,20 @@ class Server:
         assert done.returncode == 0, done.stderr.decode()
 
 
+def in_memory() -> str | None:
+    """A folder in memory with room for many databases; None where there is none."""
+    place = Path("/dev/shm")
+    fits = place.is_dir() and os.access(place, os.W_OK) and shutil.disk_usage(place).free > 1 << 30
+    return str(place) if fits else None
+
+
 @contextmanager
-def server() -> Iterator[Server]:
-    """A server for the length of a ``with``."""
+def server(place: str | None = None) -> Iterator[Server]:
+    """A server for the length of a ``with``, its folder in ``place`` or where others are."""
     bin_folder = binaries()
     assert bin_folder is not None
     # Not pytest's folder: that is closed to the user the server runs as.
-    folder = Path(tempfile.mkdtemp(prefix="helexa-postgres-"))
+    folder = Path(tempfile.mkdtemp(prefix="helexa-postgres-", dir=place))
     running: Server | None = None
     try:
         running = Server(bin_folder, folder)

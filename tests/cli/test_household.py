@@ -34,11 +34,12 @@ def diary(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def start(diary: Path) -> Iterator[Start]:
+def start(diary: Path, tmp_path: Path) -> Iterator[Start]:
     running: list[subprocess.Popen[str]] = []
 
     def begin(*ports: int, **moods: str) -> subprocess.Popen[str]:
-        environ = {"FAKE_DIARY": str(diary)} | {f"FAKE_{k.upper()}": v for k, v in moods.items()}
+        environ = {f"FAKE_{k.upper()}": v for k, v in moods.items()}
+        environ |= {"FAKE_DIARY": str(diary), "TMPDIR": str(tmp_path)}  # some of them are killed
         child = subprocess.Popen(
             [sys.executable, "-c", DRIVER, *map(str, ports or (0, 0, 0))],
             stdout=subprocess.PIPE,
@@ -61,7 +62,7 @@ def start(diary: Path) -> Iterator[Start]:
 
 def ready(child: subprocess.Popen[str]) -> dict[str, Any]:
     assert child.stdout is not None
-    assert select.select([child.stdout], [], [], 20)[0]
+    assert select.select([child.stdout], [], [], 60)[0]
     line: dict[str, Any] = json.loads(child.stdout.readline())
     return line
 
@@ -75,7 +76,7 @@ def pid_of(diary: Path, role: str) -> int:
 
 
 def gone(pid: int) -> bool:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
@@ -97,7 +98,7 @@ def test_ready_means_both_serve_and_sigterm_ends_gateway_then_node(
     assert line["url"].startswith("http://127.0.0.1:")
     assert line["neuron_url"].startswith("http://127.0.0.1:")
     child.send_signal(signal.SIGTERM)
-    _, words = child.communicate(timeout=20)
+    _, words = child.communicate(timeout=60)
     assert child.returncode == 0
     assert "export OPENAI_BASE_URL" in words
     assert [entry.split()[:2] for entry in diary.read_text().splitlines()] == [
@@ -114,7 +115,7 @@ def test_a_port_that_is_taken_is_named_with_the_option_that_changes_it(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         child = start(0, port, 0)
-        _, words = child.communicate(timeout=20)
+        _, words = child.communicate(timeout=60)
     assert child.returncode == 3
     wanted = f"port {port} on 127.0.0.1 is taken; stop what listens there or pass --neuron-port"
     assert wanted in words
@@ -123,7 +124,7 @@ def test_a_port_that_is_taken_is_named_with_the_option_that_changes_it(
 
 def test_a_port_that_is_given_twice_is_wrong_usage(start: Start, diary: Path) -> None:
     child = start(41999, 41999, 0)
-    _, words = child.communicate(timeout=20)
+    _, words = child.communicate(timeout=60)
     assert child.returncode == 2
     assert "port 41999 is given twice" in words
     assert not diary.exists()
@@ -133,7 +134,7 @@ def test_a_child_that_cannot_start_ends_the_household_with_its_status(
     start: Start, diary: Path
 ) -> None:
     child = start(cortex="exit3")
-    _, words = child.communicate(timeout=20)
+    _, words = child.communicate(timeout=60)
     assert child.returncode == 3
     assert "helexa cortex: port taken" in words
     assert gone(pid_of(diary, "neuron"))
@@ -141,7 +142,7 @@ def test_a_child_that_cannot_start_ends_the_household_with_its_status(
 
 def test_a_model_that_does_not_load_is_said_in_words(start: Start) -> None:
     child = start(neuron="failed")
-    _, words = child.communicate(timeout=20)
+    _, words = child.communicate(timeout=60)
     assert child.returncode == 3
     assert "helexa/spark did not load: truncated" in words
 
@@ -151,7 +152,7 @@ def test_a_child_that_dies_takes_the_household_down(start: Start, diary: Path, r
     child = start()
     ready(child)
     os.kill(pid_of(diary, role), signal.SIGKILL)
-    _, words = child.communicate(timeout=20)
+    _, words = child.communicate(timeout=60)
     assert child.returncode == 9
     assert f"the {role} ended by signal 9" in words
     assert gone(pid_of(diary, "neuron"))
@@ -180,12 +181,12 @@ def test_asking_twice_ends_a_child_that_does_not_listen(start: Start, diary: Pat
 
 def test_ctrl_c_while_starting_leaves_nobody_behind(start: Start, diary: Path) -> None:
     child = start(cortex="silent")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while "cortex start" not in (diary.read_text() if diary.exists() else ""):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     child.send_signal(signal.SIGINT)
-    child.communicate(timeout=20)
+    child.communicate(timeout=60)
     assert child.returncode == 0
     assert gone(pid_of(diary, "cortex"))
     assert gone(pid_of(diary, "neuron"))

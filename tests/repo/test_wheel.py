@@ -15,12 +15,19 @@ MIB = 1 << 20
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where what is temporary goes."""
+    return tmp_path_factory.mktemp("scratch")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory, scratch: Path) -> zipfile.ZipFile:
     folder = tmp_path_factory.mktemp("dist")
+    given = {"HELEXA_BUILD_SHA": COMMIT, "SOURCE_DATE_EPOCH": "1700000000", "TMPDIR": str(scratch)}
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
         cwd=ROOT,
-        env=os.environ | {"HELEXA_BUILD_SHA": COMMIT, "SOURCE_DATE_EPOCH": "1700000000"},
+        env=os.environ | given,
         capture_output=True,
         check=True,
     )
@@ -36,8 +43,11 @@ def test_a_wheel_knows_its_commit_and_its_time(wheel: zipfile.ZipFile) -> None:
     }
 
 
-def test_building_leaves_the_source_tree_as_it_was(wheel: zipfile.ZipFile) -> None:
+def test_building_leaves_the_source_tree_as_it_was_and_nothing_behind(
+    wheel: zipfile.ZipFile, scratch: Path
+) -> None:
     assert not (ROOT / "src" / "helexa" / "_build.json").exists()
+    assert list(scratch.iterdir()) == []
 
 
 def test_a_wheel_carries_the_package_its_model_and_its_licence_and_nothing_else(

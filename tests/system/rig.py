@@ -79,7 +79,7 @@ class CortexProcess:
                 preexec_fn=end_with_tests,  # noqa: PLW1509 - the tests' main thread starts it
             )
         assert self.process.stdout is not None
-        readable, _, _ = select.select([self.process.stdout], [], [], 30)
+        readable, _, _ = select.select([self.process.stdout], [], [], 60)
         line = self.process.stdout.readline() if readable else b""
         assert line, (self.folder / "log").read_text()
         self.ready = json.loads(line)
@@ -94,7 +94,7 @@ class CortexProcess:
         assert self.process is not None
         return self.process.pid
 
-    def stop(self, number: signal.Signals = signal.SIGTERM, timeout_s: float = 30.0) -> int:
+    def stop(self, number: signal.Signals = signal.SIGTERM, timeout_s: float = 60.0) -> int:
         process = self.process
         assert process is not None
         if process.poll() is None:
@@ -138,7 +138,7 @@ class Stack:
     def url(self) -> str:
         return self.cortex.url
 
-    def client(self, key: str = "sk-open", timeout: float = 20) -> httpx.Client:
+    def client(self, key: str = "sk-open", timeout: float = 60) -> httpx.Client:
         headers = {"authorization": f"Bearer {key}"}
         return httpx.Client(base_url=self.url, headers=headers, timeout=timeout)
 
@@ -160,7 +160,7 @@ class Stack:
             return client.post(path, json=body)
 
     def metrics(self) -> str:
-        return httpx.get(self.cortex.ready["metrics_url"], timeout=30).text
+        return httpx.get(self.cortex.ready["metrics_url"], timeout=60).text
 
     def revive_node(self) -> None:
         """The same node comes back where it was, without its model."""
@@ -221,7 +221,7 @@ def starter(factory: pytest.TempPathFactory) -> Iterator[StartStack]:
         for process in (stack.cortex.process, stack.node.process):
             if process is not None and process.poll() is None:
                 process.kill()
-                process.wait(30)
+                process.wait(60)
             if process is not None and process.stdout is not None:
                 process.stdout.close()
         stack.node.client.close()

@@ -29,10 +29,10 @@ WEATHER: Any = {
 
 def curl(*arguments: str) -> str:
     done = subprocess.run(
-        ["curl", "-sS", "-m", "20", *arguments],
+        ["curl", "-sS", "-m", "60", *arguments],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=90,
         check=False,
     )
     assert done.returncode == 0, done.stderr

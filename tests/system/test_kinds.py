@@ -40,13 +40,13 @@ def stack(make_stack: StartStack, tiny_models: Path) -> Stack:
     for name in (EMBEDDER, RERANKER):
         found.node.load(name, source=str(files[name]))
         wait_for(found, name)
-    until(lambda: found.get(f"/v1/models/{SEER}").get("capabilities"), 30)  # its node has looked
+    until(lambda: found.get(f"/v1/models/{SEER}").get("capabilities"))  # its node has looked
     return found
 
 
 def wait_for(stack: Stack, name: str) -> Json:
     """The model's entry, once the gateway knows it as loaded."""
-    entry: Json = until(lambda: (e := stack.get(f"/v1/models/{name}")).get("loaded") and e, 30)
+    entry: Json = until(lambda: (e := stack.get(f"/v1/models/{name}")).get("loaded") and e)
     return entry
 
 

@@ -26,7 +26,7 @@ def multiplexed(stack: Stack) -> bool:
 def switches(url: str, **headers: str) -> int:
     """The status of a request for a multiplexed connection."""
     asked = {"connection": "upgrade", "upgrade": "helexa-multiplex/1"} | headers
-    with httpx.Client() as client:
+    with httpx.Client(timeout=60) as client:
         return client.get(f"{url}/multiplex", headers=asked).status_code
 
 
@@ -41,11 +41,10 @@ def served(stack: Stack) -> bool:
 
 
 def discovery(stack: Stack, **options: Any) -> httpx.Response:
-    with httpx.Client(**options) as client:
+    with httpx.Client(timeout=60, **options) as client:
         return client.get(f"{stack.node.url}/discovery")
 
 
-@pytest.mark.timeout(120)
 def test_a_gateway_on_the_same_machine_asks_over_a_socket_as_long_as_there_is_one(
     start_stack: StartStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from math import inf
 from typing import Any
 
 import pytest
@@ -53,8 +54,9 @@ async def test_a_stream_that_waits_for_its_model_sees_its_place_and_time_in_comm
         assert first.startswith(b": helexa {")
         said = json.loads(first.removeprefix(b": helexa "))
         assert said["position"] == 1
-        (second,) = await lines_of(raw, 1)  # the node has told by now
-        assert json.loads(second.removeprefix(b": helexa "))["eta_s"] <= 3.0
+        while said.get("eta_s", inf) > 3.0:  # until it has heard what the node says
+            (next_one,) = await lines_of(raw, 1)
+            said = json.loads(next_one.removeprefix(b": helexa "))
         wake(node)
         async with asyncio.timeout(30):
             while b"data: [DONE]" not in await raw.chunk():
@@ -103,12 +105,13 @@ async def test_a_plain_request_whose_deadline_cannot_be_met_is_refused_at_once()
     async with asleep() as (gateway, node):
         first = asyncio.create_task(gateway.ask({"model": COLD}))
         await until(lambda: COLD in node.models)
-        began = asyncio.get_running_loop().time()
-        got = await gateway.ask({"model": COLD}, x_helexa_deadline_ms="2000")
-        assert asyncio.get_running_loop().time() - began < 1.5
+        node.put(model(COLD, "loading", progress=0.5, eta_s=300.0))
+        await until(lambda: gateway.rooms.placer.progress(COLD) == (0.5, 300.0))
+        # An answer is waited for no longer than thirty seconds.
+        got = await gateway.ask({"model": COLD}, x_helexa_deadline_ms="200000")
         error = error_of(got)
         assert (got.status, error["code"], error["position"]) == (503, "model_loading", 2)
-        assert (error["progress"], error["eta_s"] > 2.0) == (0.5, True)
+        assert (error["progress"], error["eta_s"] > 200) == (0.5, True)
         wake(node)
         assert (await first).status == 200
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ from tests.cortex.fake_node import Turn
 from tests.relay.rig import client, until
 
 from helexa.core.metrics import Registry
-from helexa.cortex.lifetime import drain
+from helexa.cortex import lifetime
 from helexa.cortex.metrics_server import SLICE_LINES, serve_metrics
 
 pytestmark = pytest.mark.anyio
@@ -199,7 +200,14 @@ async def test_an_export_of_a_thousand_keys_does_not_hold_the_loop(
         assert max(bursts) <= SLICE_LINES
 
 
-async def test_a_drain_lets_a_stream_finish_and_cuts_what_takes_too_long() -> None:
+async def test_a_drain_lets_a_stream_finish_and_cuts_what_takes_too_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [0.0]  # of the drain
+    loop = SimpleNamespace(time=lambda: clock[0])
+    kept = SimpleNamespace(**{n: getattr(asyncio, n) for n in ("create_task", "sleep")})
+    monkeypatch.setattr(lifetime, "asyncio", kept)
+    kept.get_running_loop = lambda: loop
     go = asyncio.Event()
 
     async def slow(turn: Turn) -> None:
@@ -221,12 +229,14 @@ async def test_a_drain_lets_a_stream_finish_and_cuts_what_takes_too_long() -> No
             for raw in (short, endless):
                 assert (await raw.head()).status == 200
                 assert await next_event(raw) == delta("Hel")
-            draining = asyncio.create_task(drain(gateway.front.listener, gateway.front.app, 0.5))
+            front = gateway.front
+            draining = asyncio.create_task(lifetime.drain(front.listener, front.app, 60.0))
             await asyncio.sleep(0.05)
             go.set()
             rest = b""
             while not rest.endswith(DONE):
                 rest += await next_event(short)
+            clock[0] = 60.0
             cut = await next_event(endless)
             assert b'"service_unavailable"' in cut
             assert b"[DONE]" not in cut

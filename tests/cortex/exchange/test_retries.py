@@ -15,13 +15,14 @@ from tests.cortex.exchange.rig import (
     answers,
     delta,
     error_of,
-    events_of,
     fleet,
+    next_event,
     refuses,
+    request,
     resets,
 )
 from tests.cortex.fake_node import Chat, FakeNode, Turn
-from tests.relay.rig import until
+from tests.relay.rig import client, until
 
 pytestmark = pytest.mark.anyio
 
@@ -166,18 +167,24 @@ async def test_nothing_is_tried_again_after_the_first_byte_of_an_answer(stream: 
 
 
 async def test_another_node_is_tried_even_after_the_200_while_no_engine_has_spoken() -> None:
+    go = asyncio.Event()
+
     async def late(turn: Turn) -> None:
-        await asyncio.sleep(0.2)
+        await go.wait()
         turn.plain({"error": {"message": "No.", "code": "model_recovering"}}, 503)
 
     config = "[gateway]\ncommit_ms = 50\n"
-    async with fleet(late, answers, config=config) as (gateway, nodes):
+    async with fleet(late, answers, config=config) as (gateway, nodes), client(gateway.port) as raw:
         let_go = first_goes_to(gateway, "n0")
-        got = await gateway.ask({"stream": True})
+        raw.send(request({"stream": True}))
+        assert (await raw.head()).status == 200
+        assert await next_event(raw) == b": keep-alive\n\n"
+        go.set()
+        rest = b""
+        while event := await next_event(raw):
+            rest += event
         let_go()
-        events = events_of(got.body)
-        assert events[0] == b": keep-alive\n\n"
-        assert events[-1] == DONE
+        assert rest.endswith(DONE)
         assert [len(node.turns) for node in nodes] == [1, 1]
 
 

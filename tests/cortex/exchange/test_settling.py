@@ -183,6 +183,7 @@ async def test_all_room_held_is_a_short_wait_and_then_a_retry_later() -> None:
         assert (refused.status, error_of(refused)["code"]) == (429, "rate_limit_exceeded")
         assert b"retry-after" in refused.headers
         assert b"x-should-retry" not in refused.headers
+        gateway.rooms.ledger._hold_wait_s = 60.0
         waiting = asyncio.create_task(gateway.ask(**SK_A))
         go.set()
         assert (await raw.answer()).status == 200

@@ -51,13 +51,13 @@ async def placing(*nodes: FakeNode, profiles: Profiles = CATALOGUE) -> AsyncIter
     for index, node in enumerate(nodes):
         fleet.add(f"n{index}", node.url, HttpNode(node.url, Trust("gw")))
     file, leases = ProfileFile(None, profiles), LeaseTable()
-    rules = Rules(max_wait_s=5)
+    rules = Rules(max_wait_s=60)
     residency = Residency(fleet, file, leases, rules, asyncio.get_running_loop().time)
     running = [asyncio.create_task(fleet.run()), asyncio.create_task(residency.run())]
     async with asyncio.timeout(30):
         await fleet.wait_until(lambda f: all(n.discovery or n.strikes >= 3 for n in f.nodes))
     try:
-        yield FleetPlacer(file, fleet, residency, leases, max_wait_s=3)
+        yield FleetPlacer(file, fleet, residency, leases, max_wait_s=60)
     finally:
         for task in running:
             task.cancel()
@@ -245,11 +245,15 @@ async def test_a_node_that_dies_while_loading_ends_the_wait(fake_node: Starter) 
 async def test_a_deadline_ends_the_wait_with_what_is_known(fake_node: Starter) -> None:
     async with fake_node() as node, placing(node) as placer:
         node.finish_loads = False
+        first = asyncio.create_task(placer.later("cold", ANONYMOUS, NOBODY, None))
+        async with asyncio.timeout(30):
+            await placer._fleet.wait_until(lambda f: "cold" in f.nodes[0].models)
         deadline = asyncio.get_running_loop().time() + 0.2
         with pytest.raises(ModelLoading) as caught:
             await placer.later("cold", ANONYMOUS, NOBODY, deadline)
         assert caught.value.retry_after_s == 3.0
-        assert caught.value.extras == {"progress": 0.5, "position": 1, "eta_s": 3.0}
+        assert caught.value.extras == {"progress": 0.5, "position": 2, "eta_s": 3.0}
+        first.cancel()
 
 
 async def test_names_that_nobody_serves_leave_no_trace(fake_node: Starter, model: Model) -> None:

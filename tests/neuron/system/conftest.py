@@ -23,7 +23,7 @@ SPARK = "helexa/spark"
 Json = dict[str, Any]
 
 
-def until(truth: Callable[[], object], timeout_s: float = 30.0, every_s: float = 0.01) -> Any:
+def until(truth: Callable[[], object], timeout_s: float = 60.0, every_s: float = 0.01) -> Any:
     """Poll ``truth`` until it holds and return it."""
     deadline = time.monotonic() + timeout_s
     while not (found := truth()):
@@ -54,7 +54,7 @@ class NodeProcess:
     secret: str | None = None
     process: subprocess.Popen[bytes] | None = None
     url: str = ""
-    client: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=20))
+    client: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=60))
 
     def start(self) -> NodeProcess:
         config = self.folder / "neuron.toml"
@@ -69,7 +69,7 @@ class NodeProcess:
                 preexec_fn=end_with_tests,  # noqa: PLW1509 - the tests' main thread starts nodes
             )
         assert self.process.stdout is not None
-        readable, _, _ = select.select([self.process.stdout], [], [], 30)
+        readable, _, _ = select.select([self.process.stdout], [], [], 60)
         line = self.process.stdout.readline() if readable else b""
         assert line, (self.folder / "log").read_text()
         ready = json.loads(line)
@@ -77,10 +77,10 @@ class NodeProcess:
         self.url = ready["url"]
         headers = {"authorization": f"Bearer {self.secret}"} if self.secret else {}
         self.client.close()  # of an earlier life
-        self.client = httpx.Client(base_url=self.url, headers=headers, timeout=20)
+        self.client = httpx.Client(base_url=self.url, headers=headers, timeout=60)
         return self
 
-    def stop(self, number: signal.Signals = signal.SIGTERM, timeout_s: float = 30.0) -> int:
+    def stop(self, number: signal.Signals = signal.SIGTERM, timeout_s: float = 60.0) -> int:
         process = self.process
         assert process is not None
         self.client.close()

@@ -49,7 +49,7 @@ def test_records_carry_the_gateways_life_and_are_acknowledged(
 ) -> None:
     seen: dict[str, tuple[str, int]] = {}
     statuses: list[int] = []
-    h.until(lambda: h.SPARK in httpx.get(gateway + "/v1/models").text)
+    h.until(lambda: h.SPARK in httpx.get(gateway + "/v1/models", timeout=60).text)
     size = (node.folder / "state" / "requests.records").stat().st_size
 
     def lane(number: int) -> None:

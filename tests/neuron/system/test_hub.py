@@ -80,7 +80,7 @@ def test_a_model_is_fetched_from_a_hub_loaded_and_answers(
     loaded = node.load(f"hf:{MODEL}", quant="f16")
     assert (loaded["id"], loaded["status"]) == (MODEL, "loaded")
     assert answers(node, h)
-    assert "fetching" in node.log()
+    h.until(lambda: "fetching" in node.log())  # a thread writes it
     named = h.chat(model=f"{MODEL}:F16", max_tokens=4)
     node.load(f"{MODEL}:F16")
     assert node.post("/v1/chat/completions", named).status_code == 200
@@ -244,7 +244,7 @@ def gateway(start_node: Any, hub: FakeHub, tmp_path: Path) -> Iterator[str]:
 
 
 def test_those_who_wait_at_the_gateway_see_the_download(gateway: str, h: Any, hub: FakeHub) -> None:
-    h.until(lambda: MODEL in httpx.get(gateway + "/v1/models").text, PATIENCE_S)
+    h.until(lambda: MODEL in httpx.get(gateway + "/v1/models", timeout=PATIENCE_S).text, PATIENCE_S)
     hub.faults.drip = SLOW
     body = h.chat(model=MODEL, max_tokens=4, stream=True)
     comments: list[dict[str, Any]] = []
@@ -278,7 +278,7 @@ def test_those_who_wait_at_the_gateway_see_the_download(gateway: str, h: Any, hu
 
 
 def test_an_operators_load_prints_lines_of_progress(gateway: str, h: Any, hub: FakeHub) -> None:
-    h.until(lambda: MODEL in httpx.get(gateway + "/v1/models").text, PATIENCE_S)
+    h.until(lambda: MODEL in httpx.get(gateway + "/v1/models", timeout=PATIENCE_S).text, PATIENCE_S)
     hub.faults.drip = 2 * SLOW
     command = ["fleet", "load", MODEL, "--endpoint", gateway]
     done = subprocess.run(

@@ -33,7 +33,7 @@ class Listener:
 
     def __init__(self, url: str, **headers: str) -> None:
         self.seen: queue.Queue[dict[str, Any]] = queue.Queue()
-        self._client = httpx.Client(base_url=url, timeout=30)
+        self._client = httpx.Client(base_url=url, timeout=60)
         self._headers = {name.replace("_", "-"): value for name, value in headers.items()}
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
@@ -48,7 +48,7 @@ class Listener:
         except httpx.HTTPError:
             pass
 
-    def next(self, kind: str, timeout_s: float = 30) -> dict[str, Any]:
+    def next(self, kind: str, timeout_s: float = 60) -> dict[str, Any]:
         while True:
             event = self.seen.get(timeout=timeout_s)
             if event["type"] == kind:
@@ -105,7 +105,7 @@ def test_a_raised_grant_lets_the_answer_go_on_and_never_shrinks(
     start = prompt_tokens(node, h) + 10
     final = start + 50
 
-    gateway = httpx.Client(base_url=node.url)
+    gateway = httpx.Client(base_url=node.url, timeout=60)
     gateway.get("/health")  # the connection is there before it is urgent
 
     def raise_it() -> None:
@@ -234,7 +234,7 @@ def test_the_event_stream_tells_a_models_whole_life_in_order(start_node: Any, h:
     assert listener.next("model")["model"]["status"] == "unloaded"
     listener.close()
     resumed = Listener(node.url, last_event_id=f"{loaded['epoch']}-{loaded['seq']}")
-    first = resumed.seen.get(timeout=30)
+    first = resumed.seen.get(timeout=60)
     assert (first["seq"], first["type"]) == (loaded["seq"] + 1, "model")
     resumed.close()
     node.post("/drain")

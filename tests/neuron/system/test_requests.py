@@ -151,7 +151,7 @@ def test_a_slow_reader_costs_bounded_memory_and_slows_only_itself(node: Any, h: 
 
 def test_with_a_fleet_secret_only_health_and_version_are_public(start_node: Any) -> None:
     closed = start_node(secret="s3cret")
-    stranger = httpx.Client(base_url=closed.url)
+    stranger = httpx.Client(base_url=closed.url, timeout=60)
     assert stranger.get("/health").status_code == 200
     assert stranger.get("/version").status_code == 200
     for path in ("/models", "/discovery", "/metrics", "/events", "/requests"):
