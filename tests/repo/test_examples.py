@@ -74,3 +74,9 @@ def test_a_unit_starts_its_role_with_its_settings(unit: str, command: list[str])
     assert arguments == [*command, "--config", f"/etc/{unit}/{unit}.toml"]
     group = CliRunner().invoke(helexa, [*command, "--help"])
     assert "--config" in group.output
+
+
+def test_the_gateways_unit_tries_to_start_for_as_long_as_its_database_is_away() -> None:
+    text = (EXAMPLES.parents[1] / "packaging" / "systemd" / "cortex.service").read_text()
+    assert "StartLimitIntervalSec=0\n" in text
+    assert "Restart=on-failure\n" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable
 from typing import Any
 
@@ -164,3 +165,24 @@ async def test_what_looks_after_our_life_is_begun_anew_when_it_fails_and_its_lea
         running.cancel()
         await asyncio.wait([running])
         await opened.close(clean=True)
+
+
+async def test_gateways_that_share_a_ledger_count_by_its_clock_though_their_own_is_set(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = time.time
+    opened = opening.OpenLedger(
+        postgres_url, gateway="g", epoch=1, lease_s=0.2, hold_wait_s=0.05, log=get_logger()
+    )
+    running = asyncio.ensure_future(opened.run())
+    try:
+        monkeypatch.setattr(time, "time", lambda: real() + 86_400)
+        assert abs(opened.now() - real()) < 600
+        monkeypatch.setattr("helexa.cortex.ledger.postgres.PostgresDatabase.now", lambda _: 77.0)
+        async with asyncio.timeout(30):
+            while opened.now() > 600:  # with the next renewal of its lease
+                await asyncio.sleep(0.02)
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+        await opened.close(clean=False)

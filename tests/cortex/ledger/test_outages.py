@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.cortex.ledger.rig import START, Rig, Start, hard
+from tests.cortex.ledger.rig import LEASE_S, START, Rig, Start, hard
 
 from helexa.core.errors import ServiceUnavailable
-from helexa.cortex.ledger import blocks, spend
-from helexa.cortex.ledger.database import Database, LedgerUnavailable
+from helexa.cortex.ledger import blocks, lives, spend
+from helexa.cortex.ledger.database import Database, LedgerUnavailable, connect
+from helexa.cortex.ledger.estate import Estate
+from helexa.cortex.ledger.postgres import PostgresDatabase
 
 if TYPE_CHECKING:
     from tests.postgres import Server
@@ -160,3 +162,89 @@ async def test_a_block_is_found_also_when_a_batch_was_lost_with_it(
     await rig.book.written()
     assert left == [0]
     assert len(set(ours(rig, look))) == 1
+
+
+# ── a PostgreSQL that fails over ────────────────────────────────────────────────────────────────
+
+
+def test_a_gateway_that_stands_still_in_a_transaction_keeps_nobody_waiting(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen = connect(postgres_url)
+    other = connect(f"{postgres_url}&options=-c%20statement_timeout%3D30000")
+    inside = frozen.transaction()
+    with monkeypatch.context() as soon:
+        soon.setattr("helexa.cortex.ledger.postgres.FROZEN_S", 0.1)
+        inside.__enter__()
+    with other.transaction():
+        other.execute("CREATE TABLE t (x BIGINT)")
+    with pytest.raises(LedgerUnavailable, match="idle-in-transaction"):
+        inside.__exit__(None, None, None)
+    assert frozen.execute("SELECT x FROM t") == []
+    frozen.close()
+    other.close()
+
+
+def test_a_server_that_has_become_the_standby_is_left_for_whom_the_url_leads_to(
+    postgres_url: str,
+) -> None:
+    name = postgres_url.partition("@/")[2].partition("?")[0]
+    primary = connect(postgres_url)
+    primary.execute("CREATE TABLE t (x BIGINT)")
+    primary.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    found = connect(postgres_url)  # a connection to a standby
+    primary.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = off")
+    with pytest.raises(LedgerUnavailable, match="read-only"), found.transaction():
+        found.execute("INSERT INTO t VALUES (1)")
+    with found.transaction():
+        found.execute("INSERT INTO t VALUES (2)")
+    assert primary.execute("SELECT x FROM t") == [(2,)]
+    primary.close()
+    found.close()
+
+
+def test_a_server_whose_network_is_gone_is_given_up_unless_the_url_says_otherwise(
+    postgres_url: str,
+) -> None:
+    found = PostgresDatabase(f"{postgres_url}&keepalives_idle=77")
+    assert found._connection is not None
+    given = found._connection.info.get_parameters()
+    assert given["tcp_user_timeout"] == "20000"
+    assert (given["keepalives_idle"], given["keepalives_count"]) == ("77", "3")
+    found.close()
+
+
+async def test_gateways_that_come_back_from_an_outage_do_not_take_each_other_for_dead(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [1000.0]
+    one, two = (Rig(postgres_url, name, 1, [START]) for name in ("one", "two"))
+    estate = Estate(
+        one.store, one.life, lease_s=LEASE_S, now=lambda: START, monotonic=lambda: clock[0]
+    )
+
+    def unreachable(*_: object, **__: object) -> None:
+        raise LedgerUnavailable("no route to host")
+
+    async def look(after_s: float) -> list[str]:
+        """Whom ``one`` takes for dead so much later; ``two`` has not renewed its lease."""
+        clock[0] += after_s
+        await two.store.write(
+            lambda db: db.execute("UPDATE lives SET kept_until = 0 WHERE gateway = 'two'")
+        )
+        return [life.gateway for life in await estate.dead()]
+
+    try:
+        assert await look(0) == []  # it has just begun, perhaps because of the outage
+        assert await look(LEASE_S) != []
+        await one.store.write(lambda db: lives.end(db, 1, 2, 0, away=False))
+        await two.store.write(lambda db: lives.begin(db, "two", 2, LEASE_S))
+        with monkeypatch.context() as outage, pytest.raises(ServiceUnavailable):
+            outage.setattr(lives, "adopt", unreachable)
+            await look(LEASE_S)
+        assert await look(3) == []
+        assert await look(10) == []
+        assert await look(LEASE_S) == ["two"]
+    finally:
+        for rig in (one, two):
+            await rig.store.close()

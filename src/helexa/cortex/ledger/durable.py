@@ -48,6 +48,7 @@ class Durable:
         lease_s: Renewed every quarter of it.
         now: Epoch seconds by the ledger's clock.
         lost: Called once when another gateway keeps our life by now: this process must go.
+        set_clock: Told with every renewal how far the ledger's clock is ahead of the monotonic one.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Durable:
         now: Callable[[], float],
         log: Logger,
         lost: Callable[[], object] = lambda: None,
+        set_clock: Callable[[float], object] | None = None,
     ) -> None:
         self.shared = store.shared
         self._store = store
@@ -67,6 +69,7 @@ class Durable:
         self._now = now
         self._log = log
         self._lost = lost
+        self._set_clock = set_clock
         self._loop = asyncio.get_running_loop()
         self._outbox = Outbox(store, self.life, self._now_ms, log, self._fence)
         self._asks: list[tuple[Ask, Callable[[Leased | Exception], None]]] = []
@@ -241,16 +244,25 @@ class Durable:
         self._store.submit(lambda db: spend.forget_old_buckets(db, at), _ignore)
 
     def _renew(self, asked: float) -> None:
-        def renewed(outcome: Any) -> None:
-            if outcome is True:
-                self._may_grant_until = asked + self._lease_s
-            elif outcome is False:
-                self._fence()
-            else:
-                self._log.warning("ledger: cannot renew our lease", why=str(outcome))
-
         life, lease_s = self.life, self._lease_s
-        self._store.submit(lambda db: lives.renew(db, life, lease_s), renewed)
+
+        def work(db: Database) -> tuple[bool, float]:
+            return lives.renew(db, life, lease_s), db.now() - time.monotonic()
+
+        def renewed(outcome: Any) -> None:
+            if isinstance(outcome, BaseException):
+                self._log.warning("ledger: cannot renew our lease", why=str(outcome))
+                self._renewed = asked - lease_s  # again at once: others wait to be sure of us
+                return
+            ours, ahead = outcome
+            if self._set_clock is not None:
+                self._set_clock(ahead)
+            if ours:
+                self._may_grant_until = asked + lease_s
+            else:
+                self._fence()
+
+        self._store.submit(work, renewed)
 
     def _give_back_idle(self, scopes: dict[str, Scope]) -> None:
         """Free tokens that nobody took for a round belong to whoever asks next, and so does what

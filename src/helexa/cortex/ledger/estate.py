@@ -18,6 +18,8 @@ Settle = tuple[Life, RequestRecord, str]
 """Whose it was, the node's record, and the node."""
 
 _LOOK_S: Final = 2.0
+_SLOW_S: Final = 2.0
+"""A look that takes longer has met an outage."""
 
 
 class Estate:
@@ -27,6 +29,7 @@ class Estate:
         mine: Our own life.
         named: Nobody else has our name; see ``lives.claim``.
         now: Epoch seconds by the ledger's clock.
+        monotonic: Seconds, of any beginning.
     """
 
     def __init__(
@@ -37,13 +40,16 @@ class Estate:
         lease_s: float,
         now: Callable[[], float],
         named: bool = True,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._mine = mine
         self._name = mine.gateway if named else None
         self._lease_s = lease_s
         self.now = now
+        self._monotonic = monotonic
         self._looked = 0.0
+        self._steady = monotonic()
         self._dead: list[Life] = []
 
     @property
@@ -58,14 +64,34 @@ class Estate:
             ServiceUnavailable: The ledger cannot be used just now.
         """
         fresh = self._looked == 0.0 or self._store.shared
-        if fresh and time.monotonic() - self._looked >= _LOOK_S:
-            life, name, lease_s = self._mine.life, self._name, self._lease_s
-            alone = not self._store.shared
-            self._dead = await self._store.write(
-                lambda db: lives.adopt(db, life, name, lease_s, alone=alone, grace_s=GRACE_S)
-            )
-            self._looked = time.monotonic()
+        if fresh and self._monotonic() - self._looked >= _LOOK_S:
+            await self._look()
         return list(self._dead)
+
+    async def _look(self) -> None:
+        """Become the keeper of lives whose gateways have died.
+
+        An outage of the database ends every gateway's lease, and those who come back from it must
+        not take each other for dead. So others' lives are left alone until the database has
+        answered for as long as all who live need to renew theirs.
+        """
+        life, name, lease_s = self._mine.life, self._name, self._lease_s
+        alone, asked = not self._store.shared, self._monotonic()
+        steady = asked - self._steady >= lease_s / 2 + GRACE_S
+
+        def work(db: Database) -> list[Life]:
+            late = self._monotonic() - asked > _SLOW_S
+            grace_s = GRACE_S if steady and not late else None
+            return lives.adopt(db, life, name, lease_s, alone=alone, grace_s=grace_s)
+
+        try:
+            self._dead = await self._store.write(work)
+        except BaseException:
+            self._steady = self._monotonic()
+            raise
+        self._looked = self._monotonic()
+        if self._looked - asked > _SLOW_S:
+            self._steady = self._looked
 
     async def ended(self) -> dict[int, bool]:
         """Earlier epochs of our name, and whether each is settled."""

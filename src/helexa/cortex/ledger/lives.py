@@ -70,21 +70,28 @@ def renew(db: Database, life: int, lease_s: float) -> bool:
 
 
 def adopt(
-    db: Database, life: int, gateway: str | None, lease_s: float, *, alone: bool, grace_s: float
+    db: Database,
+    life: int,
+    gateway: str | None,
+    lease_s: float,
+    *,
+    alone: bool,
+    grace_s: float | None,
 ) -> list[Life]:
     """Become the keeper of lives that have none; all that this life keeps beside itself.
 
     Args:
         gateway: Our name if nobody else may have it: earlier lives of it are dead.
         alone: No other gateway uses this ledger: all other lives are dead.
-        grace_s: How long after its lease another gateway's life is left alone.
+        grace_s: How long after its lease another gateway's life is left alone; None: always.
     """
     now = db.now()
+    before = 0.0 if grace_s is None else now - grace_s
     db.execute(
         "UPDATE lives SET keeper = ?, kept_until = ? WHERE state = 'live' AND life <> ? "
         "AND keeper <> ? AND (kept_until < ? OR CAST(? AS BIGINT) = 1 "
         "OR (gateway = ? AND keeper = life))",
-        (life, now + lease_s, life, life, now - grace_s, int(alone), gateway or ""),
+        (life, now + lease_s, life, life, before, int(alone), gateway or ""),
     )
     return [
         Life(int(row[0]), row[1], int(row[2]), float(row[3]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +30,29 @@ _CLOSE_S: Final = 10.0
 
 class LedgerLost(Exception):
     """Another gateway keeps what was ours: it took us for dead after an outage of the ledger."""
+
+
+class SharedClock:
+    """Epoch seconds by the database's clock, by which all gateways of a ledger count.
+
+    It goes on with the monotonic clock from when the database was last asked: this machine's own
+    time may be wrong, and may be set while we run.
+
+    Args:
+        ahead: Of the monotonic clock, in seconds.
+    """
+
+    __slots__ = ("_ahead",)
+
+    def __init__(self, ahead: float) -> None:
+        self._ahead = ahead
+
+    def __call__(self) -> float:
+        return time.monotonic() + self._ahead
+
+    def set(self, ahead: float) -> None:
+        """The database has been asked anew."""
+        self._ahead = ahead
 
 
 class OpenLedger:
@@ -67,7 +90,7 @@ class OpenLedger:
         self._lost = asyncio.Event()
         self._log = log
         self.failures = 0
-        now = time.time
+        now: Callable[[], float] = time.time
         if url != MEMORY:
             if url.startswith("sqlite:"):
                 self._lock = hold_alone(sqlite_path(url))
@@ -75,16 +98,16 @@ class OpenLedger:
             self.life, ahead, named = store.at_once(
                 lambda db: (
                     lives.begin(db, gateway, epoch, lease_s),
-                    db.now() - time.time(),
+                    db.now() - time.monotonic(),
                     lives.claim(db, gateway),
                 )
             )
-            if store.shared:
-                # All gateways count by the database's clock.
-                now = lambda: time.time() + ahead  # noqa: E731
+            clock = SharedClock(ahead)
+            now = clock if store.shared else time.time
             self._durable = Durable(
-                store, self.life, lease_s=lease_s, now=now, log=log, lost=self._lost.set
-            )
+                store, self.life, lease_s=lease_s, now=now, log=log, lost=self._lost.set,
+                set_clock=clock.set,
+            )  # fmt: skip
             self.estate = Estate(store, self.life, lease_s=lease_s, now=now, named=named)
         self.now = now
         self.book = Book(now, lease_s=lease_s, hold_wait_s=hold_wait_s, backing=self._durable)

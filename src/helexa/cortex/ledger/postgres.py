@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from helexa.core.settings import SettingsError
 from helexa.cortex.ledger.database import Conflict, Dialect, LedgerUnavailable, Row, masked
@@ -13,8 +13,27 @@ if TYPE_CHECKING:
     import psycopg
 
 CONNECT_S = 5
+FROZEN_S = 10.0
+"""A transaction in which its gateway has said nothing for so long is undone by the server: a
+machine that stood still or vanished in the middle of one would keep every other gateway waiting."""
+
+_DEFAULTS: Final[dict[str, str | int]] = {
+    "connect_timeout": CONNECT_S,
+    "application_name": "helexa",
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+"""Where the url says nothing. A server whose machine or network is gone, as in a failover, is
+silent: libpq waits for it for a quarter of an hour, or two hours if nothing was on its way to it.
+Seconds; the last in milliseconds."""
+
 _CHANNEL = "helexa_ledger"
 _WRITERS = 7_310_001  # any number: whoever writes a ledger holds it
+_BEGIN = (
+    "SELECT set_config('idle_in_transaction_session_timeout', ?, true), pg_advisory_xact_lock(?)"
+)
 
 
 class PostgresDatabase:
@@ -59,12 +78,11 @@ class PostgresDatabase:
     def transaction(self) -> Iterator[None]:
         """See ``Database.transaction``."""
         with self._foreign_errors():
-            connection = self._open()
-            inside = connection.transaction()
+            inside = self._open().transaction()
             inside.__enter__()
-            # As SQLite's: writers follow one another, so what a statement sees is the truth.
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", (_WRITERS,))
         try:
+            # As SQLite's: writers follow one another, so what a statement sees is the truth.
+            self.execute(_BEGIN, (f"{FROZEN_S * 1000:.0f}", _WRITERS))
             yield
         except BaseException as error:
             with suppress(self._driver.Error):  # a broken connection rolls back by itself
@@ -114,8 +132,10 @@ class PostgresDatabase:
         if connection is not None and not connection.closed:
             return connection
         with self._foreign_errors():
+            given = self._driver.conninfo.conninfo_to_dict(self._url)
+            ours = {name: value for name, value in _DEFAULTS.items() if name not in given}
             connection = self._connection = self._driver.connect(
-                self._url, autocommit=True, connect_timeout=CONNECT_S, application_name="helexa"
+                self._driver.conninfo.make_conninfo(self._url, **ours), autocommit=True
             )
         return connection
 
@@ -125,6 +145,10 @@ class PostgresDatabase:
             yield
         except self._driver.IntegrityError as error:
             raise Conflict(str(error)) from error
+        except self._driver.errors.ReadOnlySqlTransaction as error:
+            # A failover has made this server the standby; the url may lead to the other by now.
+            self.close()
+            raise LedgerUnavailable(f"the ledger {self._shown} cannot be used: {error}") from error
         except self._driver.ProgrammingError as error:
             if self._connection is None:
                 raise SettingsError(f"ledger.url: {self._shown!r}: {error}") from error
