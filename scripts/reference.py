@@ -142,8 +142,16 @@ def inner(kind: Any) -> tuple[Any, str] | None:
 
 
 def documented(struct: type) -> tuple[str, dict[str, str]]:
-    """First paragraph of the docstring, and what its ``Args`` say of each key."""
-    text = inspect.getdoc(struct) or ""
+    """First paragraph of the docstring, and what its ``Args`` say of each key, and those of the
+    structs whose members it has."""
+    notes: dict[str, str] = {}
+    for kind in reversed(struct.__mro__):
+        notes |= _documented(kind)[1]
+    return _documented(struct)[0], notes
+
+
+def _documented(kind: type) -> tuple[str, dict[str, str]]:
+    text = inspect.cleandoc(kind.__doc__ or "")
     summary, _, rest = text.partition("Args:\n")
     notes: dict[str, str] = {}
     for match in re.finditer(r"^    ([\w, ]+): ((?:.+\n?)(?:^     +.+\n?)*)", rest, re.MULTILINE):

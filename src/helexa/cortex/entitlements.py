@@ -19,16 +19,27 @@ Priority = Annotated[int, msgspec.Meta(ge=-1000, le=1000)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
-class KeySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One ``[[entitlements.keys]]``; the secret is given in exactly one of three ways.
+class CapMembers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Caps as people write them, in settings and in orders: several, or the short form of one.
 
     Args:
-        account_id: Who is billed.
-        key: The secret itself.
-        key_sha256: SHA-256 of the secret (64 hexadecimal digits).
-        key_env: Environment variable that holds the secret.
-        key_id: Its name in logs and metrics; absent, the account's.
         hard_cap: At most so many tokens within ``window``; absent, no cap.
+    """
+
+    hard_cap: Count | None = None
+    window: Window = Window()
+    caps: tuple[Cap, ...] = ()
+
+    @property
+    def all_caps(self) -> tuple[Cap, ...]:
+        """``caps``, and the short form ``hard_cap`` + ``window`` as the first of them."""
+        return self.caps if self.hard_cap is None else (Cap(self.hard_cap, self.window), *self.caps)
+
+
+class KeyMembers(CapMembers, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a key may do; settings and orders of the administration have the same members.
+
+    Args:
         admin: It may administer the gateway.
         models: Models and aliases it may use; empty is all.
         may_load: It may cause a model to be loaded.
@@ -38,14 +49,6 @@ class KeySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         max_concurrent: Open requests at once.
     """
 
-    account_id: str
-    key: Secret | None = None
-    key_sha256: str | None = None
-    key_env: str | None = None
-    key_id: str | None = None
-    hard_cap: Count | None = None
-    window: Window = Window()
-    caps: tuple[Cap, ...] = ()
     admin: bool = False
     models: tuple[str, ...] = ()
     may_load: bool = True
@@ -54,39 +57,38 @@ class KeySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     requests_per_minute: Positive | None = None
     max_concurrent: Positive | None = None
 
+
+class KeySettings(KeyMembers, frozen=True, forbid_unknown_fields=True):
+    """One ``[[entitlements.keys]]``; the secret is given in exactly one of three ways.
+
+    Args:
+        account_id: Who is billed.
+        key: The secret itself.
+        key_sha256: SHA-256 of the secret (64 hexadecimal digits).
+        key_env: Environment variable that holds the secret.
+        key_id: Its name in logs and metrics; absent, the account's.
+    """
+
+    account_id: str
+    key: Secret | None = None
+    key_sha256: str | None = None
+    key_env: str | None = None
+    key_id: str | None = None
+
     @property
     def name(self) -> str:
         """The key's public name."""
         return self.key_id or self.account_id
 
-    @property
-    def all_caps(self) -> tuple[Cap, ...]:
-        """``caps``, and the short form ``hard_cap`` + ``window`` as one of them."""
-        return with_short_form(self.hard_cap, self.window, self.caps)
 
-
-class AccountSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class AccountSettings(CapMembers, frozen=True, forbid_unknown_fields=True):
     """One ``[[entitlements.accounts]]``: caps that all keys of the account share.
 
     Args:
         account_id: The account of the keys it binds.
-        hard_cap: At most so many tokens within ``window``; absent, no cap.
     """
 
     account_id: str
-    hard_cap: Count | None = None
-    window: Window = Window()
-    caps: tuple[Cap, ...] = ()
-
-    @property
-    def all_caps(self) -> tuple[Cap, ...]:
-        """As a key's."""
-        return with_short_form(self.hard_cap, self.window, self.caps)
-
-
-def with_short_form(hard_cap: int | None, window: Window, caps: tuple[Cap, ...]) -> tuple[Cap, ...]:
-    """``caps``, and the one-cap short form as the first of them."""
-    return caps if hard_cap is None else (Cap(hard_cap, window), *caps)
 
 
 class EntitlementSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
+from msgspec import UNSET
+from msgspec.structs import fields
 from tests.cortex.exchange.rig import Gateway, answers, error_of, fleet
 from tests.relay.rig import Got, client
 
+from helexa.cortex.entitlements import KeyMembers, KeySettings
+from helexa.cortex.ledger.keys import KeyRights
+from helexa.cortex.routes.keys import ChangeOrder, KeyOrder
+
 pytestmark = pytest.mark.anyio
 
+KEPT = set(KeyRights.__struct_fields__)
 CONFIG = """
 [entitlements]
 require_auth = true
@@ -40,6 +47,17 @@ async def raw(
     async with client(gateway.port) as connection:
         connection.send(f"{head}content-length: {len(data)}\r\n\r\n".encode() + data)
         return await connection.answer()
+
+
+def test_what_a_key_may_do_is_said_alike_in_settings_orders_and_changes() -> None:
+    told = {name: kind for name, kind in get_type_hints(KeyMembers).items() if name in KEPT}
+    assert set(told) == KEPT
+    for order in (KeySettings, KeyOrder):
+        assert {name: get_type_hints(order)[name] for name in KEPT} == told
+    assert set(ChangeOrder.__struct_fields__) == KEPT | {"note"}
+    for name in KEPT:
+        field = next(f for f in fields(ChangeOrder) if f.name == name)
+        assert field.default is UNSET
 
 
 async def test_a_key_is_made_used_changed_rotated_and_revoked() -> None:

@@ -7,80 +7,47 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from helexa.core.errors import InvalidRequestBody
-from helexa.core.principal import Cap, Window
+from helexa.core.principal import Cap
 from helexa.core.settings import Secret
-from helexa.cortex.entitlements import Priority, cap_problem, with_short_form
+from helexa.cortex.entitlements import CapMembers, KeyMembers, cap_problem
 from helexa.cortex.keys.keyring import Keyring
 from helexa.cortex.keys.views import STATES, KeyView
 from helexa.cortex.ledger.base import Ledger
 from helexa.cortex.ledger.keys import KeyRights
 from helexa.cortex.routes.respond import body_as, missing, reply, reply_list
 
-Count = Annotated[int, msgspec.Meta(ge=0)]
 Note = Annotated[str, msgspec.Meta(max_length=200, pattern=r"^[^\x00]*$")]
 """What a ledger can hold: PostgreSQL has no text with a NUL in it."""
-Positive = Annotated[int, msgspec.Meta(ge=1)]
 Handler = Callable[[Request], Awaitable[Response]]
 
 MOST_GRACE_S = 30 * 86_400.0
 
 
-class CapOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Caps as cortex.toml writes them: several, or the short form of one."""
-
-    hard_cap: Count | None = None
-    window: Window = Window()
-    caps: tuple[Cap, ...] = ()
-
-    @property
-    def all_caps(self) -> tuple[Cap, ...]:
-        """Both forms together.
-
-        Raises:
-            InvalidRequestBody: Nobody can mean one of them.
-        """
-        caps = with_short_form(self.hard_cap, self.window, self.caps)
-        for cap in caps:
-            problem = cap_problem(cap)
-            if problem is not None:
-                raise InvalidRequestBody(f"{problem[0].upper()}{problem[1:]}.", param="caps")
-        return caps
-
-
-class KeyOrder(CapOrder, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class KeyOrder(KeyMembers, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``POST /admin/keys``: the members of ``[[entitlements.keys]]`` without a secret."""
 
     account_id: str
     key_id: str | None = None
     note: Note = ""
-    admin: bool = False
-    models: tuple[str, ...] = ()
-    may_load: bool = True
-    priority: Priority | None = None
-    expires: datetime | float | None = None
-    requests_per_minute: Positive | None = None
-    max_concurrent: Positive | None = None
 
 
-class ChangeOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """``POST /admin/keys/{id}``: what is absent stays as it is; null lifts a limit."""
+_CHANGED = {field.name: field.type for field in msgspec.structs.fields(KeyMembers)}
+_CHANGED = {name: _CHANGED[name] for name in KeyRights.__struct_fields__} | {"note": Note}
 
-    caps: tuple[Cap, ...] | msgspec.UnsetType = msgspec.UNSET
-    note: Note | msgspec.UnsetType = msgspec.UNSET
-    admin: bool | msgspec.UnsetType = msgspec.UNSET
-    models: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
-    may_load: bool | msgspec.UnsetType = msgspec.UNSET
-    priority: Priority | msgspec.UnsetType | None = msgspec.UNSET
-    expires: datetime | float | msgspec.UnsetType | None = msgspec.UNSET
-    requests_per_minute: Positive | msgspec.UnsetType | None = msgspec.UNSET
-    max_concurrent: Positive | msgspec.UnsetType | None = msgspec.UNSET
+ChangeOrder = msgspec.defstruct(
+    "ChangeOrder",
+    [(name, kind | msgspec.UnsetType, msgspec.UNSET) for name, kind in _CHANGED.items()],
+    frozen=True,
+    forbid_unknown_fields=True,
+)
+"""``POST /admin/keys/{id}``: what is absent stays as it is; null lifts a limit."""
 
 
 class RotateOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -89,7 +56,7 @@ class RotateOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     grace_secs: Annotated[float, msgspec.Meta(ge=0, le=MOST_GRACE_S)] = 0.0
 
 
-class AccountOrder(CapOrder, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class AccountOrder(CapMembers, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``POST /admin/accounts``: caps that all keys of the account share; none lifts them."""
 
     account_id: str
@@ -137,16 +104,8 @@ class KeyRoutes:
 
     async def create(self, request: Request) -> Response:
         order = await body_as(request, KeyOrder)
-        rights = KeyRights(
-            caps=order.all_caps,
-            admin=order.admin,
-            models=order.models,
-            may_load=order.may_load,
-            priority=order.priority,
-            expires=_epoch(order.expires),
-            requests_per_minute=order.requests_per_minute,
-            max_concurrent=order.max_concurrent,
-        )
+        members = {name: getattr(order, name) for name in KeyRights.__struct_fields__}
+        rights = _rights(members | {"caps": order.all_caps})
         made = await self._keyring.create(order.account_id, order.key_id, rights, order.note)
         return await self._with_secret(*made, status=201)
 
@@ -156,16 +115,11 @@ class KeyRoutes:
         if found is None:
             return _no_key(request)
         given = {
-            name: value
-            for name in KeyRights.__struct_fields__
-            if (value := getattr(order, name)) is not msgspec.UNSET
+            name: value for name in _CHANGED if (value := getattr(order, name)) is not msgspec.UNSET
         }
-        if "expires" in given:
-            given["expires"] = _epoch(given["expires"])
-        rights = {name: getattr(found, name) for name in KeyRights.__struct_fields__} | given
-        rights["caps"] = CapOrder(caps=rights["caps"]).all_caps
-        note = found.note if order.note is msgspec.UNSET else str(order.note)
-        changed = await self._keyring.change(found.key_id, KeyRights(**rights), note)
+        note = str(given.pop("note", found.note))
+        kept = {name: getattr(found, name) for name in KeyRights.__struct_fields__}
+        changed = await self._keyring.change(found.key_id, _rights(kept | given), note)
         return reply(await self._shown(changed))
 
     async def rotate(self, request: Request) -> Response:
@@ -187,7 +141,7 @@ class KeyRoutes:
 
     async def put_account(self, request: Request) -> Response:
         order = await body_as(request, AccountOrder)
-        return reply(await self._keyring.put_account(order.account_id, order.all_caps))
+        return reply(await self._keyring.put_account(order.account_id, _meant(order.all_caps)))
 
     async def _shown(self, key: KeyView) -> dict[str, object]:
         principal = self._keyring.principal(key.key_id)
@@ -201,6 +155,29 @@ class KeyRoutes:
         response = reply({**await self._shown(key), "secret": secret.reveal()}, status)
         response.headers["cache-control"] = "no-store"
         return response
+
+
+def _rights(members: dict[str, Any]) -> KeyRights:
+    """What is kept of a key's members.
+
+    Raises:
+        InvalidRequestBody: As ``_meant``.
+    """
+    known = {"caps": _meant(members["caps"]), "expires": _epoch(members["expires"])}
+    return KeyRights(**(members | known))
+
+
+def _meant(caps: tuple[Cap, ...]) -> tuple[Cap, ...]:
+    """The same caps.
+
+    Raises:
+        InvalidRequestBody: Nobody can mean one of them.
+    """
+    for cap in caps:
+        problem = cap_problem(cap)
+        if problem is not None:
+            raise InvalidRequestBody(f"{problem[0].upper()}{problem[1:]}.", param="caps")
+    return caps
 
 
 def _epoch(expires: datetime | float | None) -> float | None:
