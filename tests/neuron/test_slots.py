@@ -47,7 +47,7 @@ async def test_cells_of_a_cut_answer_are_kept_until_the_engine_has_let_go() -> N
     slots = engine.slots()
     slots.take("goes on", 1)
     slots.take("cut", 1)
-    slots.leave("cut", 1, lambda: released.append(engine.asked))
+    slots.leave("cut", 1, lambda _: released.append(engine.asked))
     await settled(slots)
     assert released == [3]  # the third answer said one slot, and that is somebody's
 
@@ -56,7 +56,7 @@ async def test_those_that_left_first_are_free_first() -> None:
     engine, released = Engine(later=[3, 2, 1, 0]), []
     slots = engine.slots()
     for name in "abc":
-        slots.leave(name, 1, lambda name=name: released.append((name, engine.asked)))  # type: ignore[misc]
+        slots.leave(name, 1, lambda _, name=name: released.append((name, engine.asked)))  # type: ignore[misc]
     await settled(slots)
     assert released == [("a", 2), ("b", 3), ("c", 4)]
 
@@ -64,10 +64,10 @@ async def test_those_that_left_first_are_free_first() -> None:
 async def test_an_engine_that_is_gone_holds_nothing() -> None:
     engine, released = Engine(later=[UpstreamConnectionError("gone")]), []
     slots = engine.slots()
-    slots.leave("a", 1, lambda: released.append("a"))
+    slots.leave("a", 1, lambda _: released.append("a"))
     await settled(slots)
     assert released == ["a"]
-    slots.leave("b", 1, lambda: released.append("b"))
+    slots.leave("b", 1, lambda _: released.append("b"))
     slots.forget()  # it was restarted
     assert released == ["a", "b"]
 
@@ -75,7 +75,7 @@ async def test_an_engine_that_is_gone_holds_nothing() -> None:
 async def test_an_engine_that_says_nothing_is_believed_to_be_busy_for_a_bounded_time() -> None:
     engine, released = Engine(busy=1, later=[UpstreamTimeout("busy")]), []
     slots = engine.slots()
-    slots.leave("a", 1, lambda: released.append("a"))
+    slots.leave("a", 1, lambda _: released.append("a"))
     async with asyncio.timeout(30):
         while engine.asked < 3:
             await asyncio.sleep(0)
@@ -83,6 +83,20 @@ async def test_an_engine_that_says_nothing_is_believed_to_be_busy_for_a_bounded_
     engine.now += 60
     await settled(slots)
     assert released == ["a"]
+
+
+async def test_an_engine_that_says_nothing_is_asked_on_when_nobody_waits_any_more() -> None:
+    engine = Engine(later=[UpstreamTimeout("stuck")] * 4, busy=1)
+    spoken: list[bool] = []
+    slots = engine.slots()
+    slots.leave("a", 1, spoken.append)
+    engine.now += 60
+    await settled(slots)
+    assert spoken == [False]
+    async with asyncio.timeout(30):
+        while len(spoken) == 1:
+            await asyncio.sleep(0)
+    assert (spoken, engine.asked) == ([False, True], 5)
 
 
 def test_an_engine_that_takes_long_to_let_go_is_left_alone_for_a_second_once() -> None:
@@ -94,8 +108,8 @@ def test_an_engine_that_takes_long_to_let_go_is_left_alone_for_a_second_once() -
 async def test_an_answer_without_cells_waits_for_those_of_one_that_is_leaving() -> None:
     engine = Engine(later=[2, 1, 1, 0], busy=0)
     slots = engine.slots()
-    slots.leave("a", 1, lambda: None)
-    slots.leave("b", 1, lambda: None)
+    slots.leave("a", 1, lambda _: None)
+    slots.leave("b", 1, lambda _: None)
     async with asyncio.timeout(30):
         await slots.released(slots.releases)
     assert slots.leaving == 1
@@ -105,8 +119,8 @@ async def test_an_answer_without_cells_waits_for_those_of_one_that_is_leaving() 
 async def test_whoever_left_before_the_waiting_began_is_not_waited_for() -> None:
     engine = Engine(later=[2, 1, *[1] * 50], busy=0)
     slots = engine.slots()
-    slots.leave("a", 1, lambda: None)
-    slots.leave("b", 1, lambda: None)
+    slots.leave("a", 1, lambda _: None)
+    slots.leave("b", 1, lambda _: None)
     decided = slots.releases
     async with asyncio.timeout(30):
         while slots.leaving == 2:

@@ -28,6 +28,10 @@ QUIET_AFTER_S, QUIET_S = 1.2, 1.1
 MOST_LEAVING_S = 20.0
 """An engine that has not let go by then is the watchdog's business, not that of who waits."""
 
+Release = Callable[[bool], None]
+"""Gives back what an answer held, if it still holds it; told whether the engine has spoken since.
+Where it has not, it is called again when it has."""
+
 
 @dataclass(slots=True, eq=False)
 class _Leaving:
@@ -35,7 +39,7 @@ class _Leaving:
 
     slots: int
     since: float
-    release: Callable[[], None]
+    release: Release
 
 
 @dataclass(slots=True)
@@ -59,6 +63,7 @@ class Slots:
     releases: int = 0
     _taken: dict[object, int] = field(default_factory=dict)
     _leaving: list[_Leaving] = field(default_factory=list)
+    _overdue: list[_Leaving] = field(default_factory=list)  # released, and not by the engine
     _bell: asyncio.Event = field(default_factory=asyncio.Event)
     _asking: asyncio.Task[None] | None = None
     _hushed: float = float("-inf")
@@ -76,8 +81,8 @@ class Slots:
         """The engine's own last word about ``request``; idempotent."""
         self._taken.pop(request, None)
 
-    def leave(self, request: object, slots: int, release: Callable[[], None]) -> None:
-        """We went first: ``release`` is called once the engine has let go."""
+    def leave(self, request: object, slots: int, release: Release) -> None:
+        """We went first: ``release`` is called when the engine has let go, or says nothing."""
         self.free(request)
         self._leaving.append(_Leaving(slots, self.clock(), release))
         if self._asking is None or self._asking.done():
@@ -95,22 +100,26 @@ class Slots:
     def forget(self) -> None:
         """The engine is gone, and with it everything that ran there."""
         self._taken.clear()
-        self._release(len(self._leaving))
+        self._spoken()
+        self._release(len(self._leaving), spoken=True)
 
     async def _ask(self) -> None:
         """Ask until nobody is leaving any more."""
         pause = FIRST_PAUSE_S
-        while self._leaving:
+        while self._leaving or self._overdue:
             asked, known = len(self._leaving), sum(self._taken.values())
             running = await self._busy()
             # What ended or began while the answer was on its way is counted as it was before.
             asked = min(asked, len(self._leaving))
             others = min(known, sum(self._taken.values()))
-            free = releasable([e.slots for e in self._leaving[:asked]], running - others)
+            free = 0
+            if running is not None:
+                self._spoken()
+                free = releasable([e.slots for e in self._leaving[:asked]], running - others)
             late = self.clock() - self.most_s
             while free < asked and self._leaving[free].since <= late:
                 free += 1
-            self._release(free)
+            self._release(free, spoken=running is not None)
             await asyncio.sleep(self._pause_s(pause))
             pause = min(MOST_PAUSE_S, 2 * pause) if not free else FIRST_PAUSE_S
 
@@ -125,18 +134,26 @@ class Slots:
             self._hushed = now
         return pause
 
-    async def _busy(self) -> int:
+    async def _busy(self) -> int | None:
+        """None where nothing was learned."""
         try:
             return await self.running()
         except UpstreamConnectionError:
             return 0  # nobody is there
         except HelexaError:
-            return self.leaving + sum(self._taken.values())  # nothing was learned
+            return None
 
-    def _release(self, count: int) -> None:
+    def _spoken(self) -> None:
+        overdue, self._overdue = self._overdue, []
+        for entry in overdue:
+            entry.release(True)
+
+    def _release(self, count: int, *, spoken: bool) -> None:
         gone, self._leaving[:count] = self._leaving[:count], []
         for entry in gone:
-            entry.release()
+            entry.release(spoken)
+        if not spoken:
+            self._overdue += gone
         if gone:
             self.releases += 1
             self._bell.set()

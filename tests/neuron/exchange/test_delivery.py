@@ -36,6 +36,10 @@ class Seat:
         self.cells += cells
         return True
 
+    def leave(self) -> None:
+        self.free += self.cells
+        self.cells = 0
+
 
 @dataclass
 class Attempt:
@@ -95,6 +99,20 @@ def test_an_engine_that_a_slow_reader_holds_up_is_not_stuck() -> None:
     assert not watchdog.expired()
     clock.seconds += 2 * LEAST_S
     assert watchdog.expired()
+
+
+def test_a_stuck_engine_is_not_kept_stuck_by_those_who_give_up() -> None:
+    clock = Clock()
+    stuck, _ = delivery(Seat(cells=132, free=1000), clock)
+    watchdog = stuck._model.watchdog
+    watchdog.begin(stuck)
+    clock.seconds += LEAST_S / 2
+    stuck._free(spoken=False)  # the client has left, and the engine says nothing about it
+    watchdog.begin("another client")
+    clock.seconds += LEAST_S / 2
+    assert watchdog.expired()
+    stuck._free(spoken=True)  # it has let go after all
+    assert not watchdog.expired()
 
 
 def test_an_engine_that_is_read_on_for_a_slow_reader_is_watched_on() -> None:

@@ -181,3 +181,18 @@ def test_a_web_page_can_do_nothing_to_a_node_of_its_readers_machine(node: Any, o
     assert node.post("/drain", {}, **rebound).status_code == 403
     assert node.post("/drain", {"draining": False}, origin=node.url).status_code != 403
     assert node.status() == "loaded"
+
+
+@pytest.mark.parametrize("path", ["/discovery", "/requests", "/models", "/events", "/metrics"])
+def test_a_page_whose_name_leads_to_the_readers_machine_reads_nothing_of_a_node(
+    node: Any, path: str
+) -> None:
+    """A browser says nothing of an origin where a page asks the host that it came from."""
+    answer = node.client.get(path, headers={"host": "evil.example:13131"})
+    assert answer.status_code == 403
+    assert "127.0.0.1" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("host", ["localhost:13131", "[::1]:13131", "gpu1", "a.localhost:1"])
+def test_a_node_answers_to_the_names_of_its_machine(node: Any, host: str) -> None:
+    assert node.client.get("/models", headers={"host": host}).status_code == 200

@@ -27,6 +27,8 @@ ROLES = frozenset(("system", "developer", "user", "assistant", "tool", "function
 CAPS = ("max_completion_tokens", "max_tokens")
 MOST_TOP_LOGPROBS = 20
 """As the published schema of chat has it."""
+MOST_STOPS = 256
+"""Each is looked for after every token; the published schema allows four."""
 
 
 def _is_int(value: Any) -> bool:
@@ -94,7 +96,7 @@ def decode(raw: bytes) -> Json:
     for name, (check, kind) in _FIELDS.items():
         if name in body and not check(body[name]):
             raise wrong(name, kind, body[name])
-    _drop_empty_stops(body)
+    _check_stops(body)
     return body
 
 
@@ -105,12 +107,16 @@ def _drop_unset(value: Json, *kept: str) -> None:
         del value[name]
 
 
-def _drop_empty_stops(body: Json) -> None:
+def _check_stops(body: Json) -> None:
     """Some clients always send a field of their form, filled in or not; an empty text stands
     everywhere and would end every answer before it began."""
     stop = body.get("stop")
     if stop == "" or (isinstance(stop, list) and "" in stop):
-        body["stop"] = [text for text in stop if text]
+        stop = body["stop"] = [text for text in stop if text]
+    if isinstance(stop, list) and len(stop) > MOST_STOPS:
+        raise InvalidRequestBody(
+            f"`stop` has {len(stop)} texts; it may have at most {MOST_STOPS}.", param="stop"
+        )
 
 
 def wrong(path: str, expected: str, value: Any) -> InvalidRequestBody:

@@ -180,10 +180,11 @@ class Delivery:
         if self._broke_off and self.attempt.connected_at:
             self._model.slots.leave(self, self._asked.choices, self._free)
         else:
-            self._free()
+            self._free(spoken=True)
 
-    def _free(self) -> None:
-        self._model.watchdog.end(self)
+    def _free(self, spoken: bool) -> None:
+        if spoken:  # else it is watched on: whoever asks a stuck engine gives up before long
+            self._model.watchdog.end(self)
         self._seat.leave()
 
     # ── while it runs ───────────────────────────────────────────────────────────────────────

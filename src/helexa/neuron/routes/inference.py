@@ -7,7 +7,10 @@ management app. The fleet secret is checked here, once, for both.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Mapping
+import ipaddress
+import socket
+from collections.abc import Mapping
+from functools import lru_cache
 
 from helexa.core.errors import Forbidden, HelexaError, InvalidApiKey
 from helexa.core.settings import Secret
@@ -25,8 +28,10 @@ from helexa.wire.paths import client_path
 
 PUBLIC = frozenset((b"/health", b"/version"))
 
-_LOOPBACK = (b"127.0.0.1", b"localhost", b"[::1]")
-_NO_PAGES = "A node without a fleet secret answers no web page; ask the gateway, which does."
+_NO_PAGES = (
+    "A node without a fleet secret answers no web page, and to no name but its machine's own: "
+    "ask the gateway, or the node at 127.0.0.1, or give both a fleet secret."
+)
 _JSON = b"content-type: application/json\r\n"
 
 
@@ -104,13 +109,24 @@ class NodeApp:
 
 def _of_a_page(request: Request) -> bool:
     """Whether a web page asks, unless it came from here. Any page that a browser of this machine
-    shows could otherwise load and unload models; browsers always name the page's origin."""
-    origin = request.header(b"origin")
-    if not origin:
-        return False
+    shows could otherwise load and unload models, and read what runs. Browsers name the page's
+    origin, but not where a page asks its own host; and its name may lead here."""
     host = request.header(b"host")
-    name = host.rpartition(b":")[0] or host
-    return origin.partition(b"://")[2] != host or name not in _LOOPBACK
+    origin = request.header(b"origin")
+    if origin and origin.partition(b"://")[2] != host:
+        return True
+    return bool(host) and not _names_us(host.decode("latin-1"))
 
 
-OnError = Callable[[Request, Exception], tuple[bytes, bytes]]
+@lru_cache(maxsize=64)
+def _names_us(host: str) -> bool:
+    """Whether no page of the internet can have been loaded from ``host``: an address, this
+    machine's name, or one without a domain."""
+    name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
+    if "." not in name or name == socket.gethostname() or name.endswith(".localhost"):
+        return True
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return name == "localhost.localdomain"
+    return True

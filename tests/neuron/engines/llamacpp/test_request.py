@@ -242,6 +242,39 @@ def test_what_would_step_around_the_node_is_dropped(served: Served) -> None:
     body = sent(served, id_slot=1, cache_prompt=False, reasoning_format="none", n_predict=5000)
     dropped = {"id_slot", "cache_prompt", "reasoning_format", "n_predict"}
     assert not dropped & set(body)
+    raw = {"reasoning_format": "none", "chat_parser": "{}", "preserved_tokens": ["<think>"]}
+    assert not raw.keys() & sent(served, "completions", prompt="hi", **raw).keys()
+
+
+@pytest.mark.parametrize("route", ["chat", "completions"])
+@pytest.mark.parametrize("name", ["repeat_last_n", "dry_penalty_last_n"])
+def test_an_engine_looks_back_no_further_than_its_context(
+    served: Served, route: str, name: str
+) -> None:
+    far, near = {name: 2**31 - 1}, {name: 64}
+    assert sent(served, route, prompt="hi", **far)[name] == served.plan.context
+    assert sent(served, route, prompt="hi", **near)[name] == 64
+
+
+@pytest.mark.parametrize("route", ["chat", "completions"])
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"samplers": ["top_k"] * 100_000}, "samplers"),
+        ({"samplers": "k" * 100_000}, "samplers"),
+        ({"dry_sequence_breakers": ["\n"] * 1000}, "dry_sequence_breakers"),
+        ({"stop": [str(n) for n in range(1000)]}, "stop"),
+        ({"grammar": "root ::= [a]", "grammar_lazy": True}, "grammar_lazy"),
+        ({"grammar_triggers": [{"type": 2, "value": "((a+)+)+$"}]}, "grammar_triggers"),
+    ],
+)
+def test_what_would_hold_up_everybody_elses_tokens_is_refused(
+    served: Served, route: str, body: dict[str, Any], param: str
+) -> None:
+    error = refusal(served, route, prompt="hi", **body)
+    assert isinstance(error, RequestRefused)
+    assert error.param == param
+    assert f"`{param}`" in error.message
 
 
 @pytest.mark.parametrize(

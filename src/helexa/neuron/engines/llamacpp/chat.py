@@ -15,7 +15,7 @@ from helexa.neuron.engines.conversation import (
 )
 from helexa.neuron.engines.llamacpp.constrain import constrain
 from helexa.neuron.engines.llamacpp.forced import CallReader, Delta, Heads
-from helexa.neuron.engines.llamacpp.own_grammar import check_grammar
+from helexa.neuron.engines.llamacpp.sampling import check_sampling
 from helexa.neuron.engines.llamacpp.stream import Choice, ChoiceState, known_finish
 from helexa.neuron.engines.render import Envelope, finish_chunk, plain_choice, prompt_timings
 from helexa.neuron.engines.request import (
@@ -41,7 +41,7 @@ IMAGE_KINDS = ("png", "jpeg", "gif", "bmp")
 _NOT_FOR_CLIENTS = (
     "id_slot", "cache_prompt", "n_keep", "n_discard", "n_indent", "t_max_prompt_ms",
     "n_cmpl", "return_tokens", "reasoning_format", "reasoning_in_content", "parse_tool_calls",
-    "response_fields", "lora", "__verbose", "sse_ping_interval",
+    "response_fields", "lora", "preserved_tokens", "__verbose", "sse_ping_interval",
 )  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def prepare(body: Json, served: Served, thinking: bool, *, grammars: bool = True
     check_tools(body)
     refuse_what_cannot_be(body)
     _refuse_logprobs_beside_tools(body)
-    check_grammar(body)
+    check_sampling(body, served)
     for message in messages:
         repair_message(message, served)
     system_to_the_front(body, served)

@@ -7,13 +7,17 @@ from typing import Any
 import msgspec
 
 from helexa.neuron.engines.base import Meter, Served
-from helexa.neuron.engines.llamacpp.own_grammar import check_grammar
+from helexa.neuron.engines.llamacpp.sampling import check_sampling
 from helexa.neuron.engines.llamacpp.stream import Choice, ChoiceState, known_finish
 from helexa.neuron.engines.render import Envelope
 from helexa.neuron.engines.request import Json, check_prompt, take_cap
 
-_NOT_FOR_CLIENTS = ("id_slot", "cache_prompt", "n_keep", "n_discard", "response_fields", "lora",
-                    "n_cmpl", "return_tokens")  # fmt: skip
+# As in chat, and what the chat route of llama.cpp sets itself.
+_NOT_FOR_CLIENTS = (
+    "id_slot", "cache_prompt", "n_keep", "n_discard", "n_indent", "t_max_prompt_ms", "n_cmpl",
+    "return_tokens", "response_fields", "lora", "chat_format", "chat_parser", "generation_prompt",
+    "reasoning_format", "reasoning_in_content", "parse_tool_calls", "preserved_tokens",
+)  # fmt: skip
 
 
 def prepare(body: Json, served: Served) -> None:
@@ -23,7 +27,7 @@ def prepare(body: Json, served: Served) -> None:
         RequestRefused: With the path of what is wrong.
     """
     check_prompt(body)
-    check_grammar(body)
+    check_sampling(body, served)
     for name in _NOT_FOR_CLIENTS:
         body.pop(name, None)
     body["max_tokens"] = take_cap(body, served, "n_predict")
