@@ -168,6 +168,24 @@ def test_children_end_when_the_parent_is_killed(start: Start, diary: Path) -> No
     assert gone(pid_of(diary, "cortex"))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel ties children to us on Linux only")
+def test_the_next_start_clears_away_what_a_killed_household_has_left(
+    start: Start, diary: Path, tmp_path: Path
+) -> None:
+    child = start()
+    ready(child)
+    (left,) = tmp_path.glob("helexa-up-*")
+    child.kill()
+    assert all(gone(pid_of(diary, role)) for role in ("neuron", "cortex"))
+    assert left.exists()
+    second = start()
+    ready(second)
+    assert not left.exists()
+    second.terminate()
+    assert second.wait(60) == 0
+    assert not list(tmp_path.glob("helexa-up-*"))
+
+
 def test_asking_twice_ends_a_child_that_does_not_listen(start: Start, diary: Path) -> None:
     child = start(cortex="stubborn")
     ready(child)

@@ -18,11 +18,9 @@ import ctypes
 import json
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +30,7 @@ import click
 
 from helexa.cli.generated import HOST, MODEL, Places, cortex_toml, models_toml, neuron_toml, welcome
 from helexa.cli.remote import Unreachable, get_json
+from helexa.cli.scratch import Scratch, sweep
 from helexa.cli.serve import COULD_NOT_START, WRONG_CONFIGURATION, Bind, print_ready, refused
 
 READY_SECS = 60.0
@@ -70,12 +69,14 @@ class Household:
     ) -> None:
         self._places = places
         self._command = command
-        self._folder = Path(tempfile.mkdtemp(prefix="helexa-up-"))
+        self._scratch = Scratch()
+        self._folder = self._scratch.path
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     def run(self) -> int:
         """Start, serve, stop; the exit status."""
         signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
+        sweep()
         try:
             self._start()
             self._watch(None)
@@ -86,7 +87,7 @@ class Household:
             return failure.status
         finally:
             self._stop()
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._scratch.remove()
         return 0
 
     def _start(self) -> None:
@@ -137,6 +138,7 @@ class Household:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             start_new_session=True,
+            pass_fds=(self._scratch.lock,),
             preexec_fn=_tie_to_parent,  # noqa: PLW1509 - this process has one thread
         )
         self._children[role] = child
