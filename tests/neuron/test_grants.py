@@ -124,3 +124,23 @@ async def test_the_edge_gives_up_after_its_wait() -> None:
     grant = Grant(GrantGate(10))
     grant.gate.take(10)
     assert not await grant.room_for(1, wait_s=0.01)
+
+
+@pytest.mark.anyio
+async def test_a_gateway_that_says_nothing_is_waited_for_and_its_no_is_taken() -> None:
+    grant = Grant(GrantGate(10))
+    grant.gate.take(10)
+    waiting = asyncio.create_task(grant.room_for(1, wait_s=0.01, patient_s=60.0))
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    grant.raise_to(9)  # an older word
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    grant.raise_to(10)
+    assert not await asyncio.wait_for(waiting, 30)
+    late = asyncio.create_task(grant.room_for(1, wait_s=30.0, patient_s=60.0))
+    await asyncio.sleep(0)
+    grant.raise_to(10)  # what it says to an earlier question does not end it
+    await asyncio.sleep(0)
+    grant.raise_to(11)
+    assert await late

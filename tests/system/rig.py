@@ -181,6 +181,8 @@ class Stack:
 
 
 StartStack = Callable[..., Stack]
+PATIENT = "[gateway]\ncommit_ms = 60000\n"
+"""Settings for refusals of streams, which have a status of their own only before it is fixed."""
 
 
 def starter(factory: pytest.TempPathFactory) -> Iterator[StartStack]:

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from tests.neuron.system.conftest import SPARK
 from tests.openai_schema import validate
-from tests.system.rig import Stack, StartStack
+from tests.system.rig import PATIENT, Stack, StartStack
 from tests.wire.messages import reading
 from tests.wire.responses import reading as responses
 
@@ -24,7 +24,7 @@ CORPUS = Path(__file__).parents[1] / "corpus"
 @pytest.fixture(scope="module")
 def stack(make_stack: StartStack) -> Stack:
     """A model that chats and embeds."""
-    return make_stack(node="[engines.llamacpp]\nembeddings = true\n")
+    return make_stack(PATIENT, node="[engines.llamacpp]\nembeddings = true\n")
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in CORPUS.glob("*.json")))

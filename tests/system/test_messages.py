@@ -11,7 +11,7 @@ import anthropic
 import httpx
 import pytest
 from tests.neuron.system.conftest import SPARK
-from tests.system.rig import SECRET, Stack
+from tests.system.rig import PATIENT, SECRET, Stack, StartStack
 from tests.wire.messages.reading import check_order, said, said_plain, sse, validate
 
 ASK: Any = [{"role": "user", "content": "Repeat: house garden river"}]
@@ -27,6 +27,12 @@ WEATHER: Any = {
     },
 }
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="  # noqa: E501
+
+
+@pytest.fixture(scope="module")
+def stack(make_stack: StartStack) -> Stack:
+    """However slow the machine is."""
+    return make_stack(PATIENT)
 
 
 @contextmanager

@@ -146,6 +146,10 @@ class Bus:
         tail = [self._ring[i] for i in range(len(self._ring) - missed, len(self._ring))]
         return b"".join(e.data for e in tail if e.gateway is None or e.gateway == sub.gateway)
 
+    def follows(self, gateway: str | None) -> bool:
+        """Whether that gateway listens."""
+        return any(sub.gateway == gateway for sub in self.subscriptions)
+
     def close(self) -> None:
         """End every stream after what is due."""
         self.closed = True

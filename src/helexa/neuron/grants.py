@@ -14,6 +14,11 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Final
+
+PATIENT_S: Final = 5.0
+"""So long a gateway that follows our events is waited for while it has not answered: what it does
+not come to say for a moment is not that a budget is spent."""
 
 
 @dataclass(slots=True)
@@ -84,18 +89,26 @@ class Grant:
 
     gate: GrantGate
     _bell: asyncio.Event = field(default_factory=asyncio.Event)
+    _refused: bool = False
 
     def raise_to(self, granted: int) -> bool:
-        """As ``GrantGate.raise_to``, and wakes whoever waits at the edge."""
+        """As ``GrantGate.raise_to``, and wakes whoever waits at the edge; the grant as it stands
+        is the gateway's word that there is no more."""
         grew = self.gate.raise_to(granted)
-        if grew:
+        self._refused = not grew and granted == self.gate.granted
+        if grew or self._refused:
             self._bell.set()
         return grew
 
-    async def room_for(self, tokens: int, wait_s: float) -> bool:
-        """Wait at most ``wait_s`` seconds in all until ``tokens`` more fit."""
+    async def room_for(self, tokens: int, wait_s: float, patient_s: float = 0.0) -> bool:
+        """Wait until ``tokens`` more fit, at most ``wait_s`` seconds behind the gateway's no.
+
+        Args:
+            patient_s: So long where it has not said any.
+        """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + wait_s
+        deadline = loop.time() + max(wait_s, patient_s)
+        self._refused = False
         while not self.gate.fits(tokens):
             self._bell.clear()
             remaining = deadline - loop.time()
@@ -106,4 +119,7 @@ class Grant:
                     await self._bell.wait()
             except TimeoutError:
                 return self.gate.fits(tokens)
+            if self._refused:
+                self._refused = False
+                deadline = min(deadline, loop.time() + wait_s)
         return True

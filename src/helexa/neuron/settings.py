@@ -272,7 +272,8 @@ class GrantSettings(_Section, frozen=True):
 
     Args:
         slice_tokens: More is asked for when half of this is left (tokens).
-        wait_ms: At the end of a grant an answer waits so long for more, then it is cut.
+        wait_ms: At the end of a grant an answer waits so long for more, then it is cut. A gateway
+            that listens and has not answered is waited for longer.
     """
 
     slice_tokens: Positive = 512

@@ -134,17 +134,18 @@ async def test_a_grant_that_runs_low_is_raised_by_what_it_lacks_and_a_slice(
         assert await spent(gateway) == 7 + granted
 
 
-async def test_a_grant_without_room_is_not_raised() -> None:
+async def test_a_grant_without_room_is_not_raised_and_its_node_is_told() -> None:
     async def long(turn: Turn) -> None:
         granted = int(turn.headers["x-helexa-grant"])
         low = {"request_id": turn.headers["x-request-id"], "attempt": 1, "granted": granted}
         turn.node.push("grant_low", **low, used=granted - 1)
-        await asyncio.sleep(0.2)
+        await until(lambda: turn.node.calls("/requests/grants"))
         turn.stream(delta("x"), FINISH, usage(granted - 1, 1), DONE)
 
     async with fleet(long, config=capped(20)) as (gateway, [node]):
         assert (await gateway.ask(STREAM, **SK_A)).status == 200
-        assert node.calls("/requests/grants") == 0
+        (body,) = [b for _, path, _, b in node.log if path == "/requests/grants"]
+        assert [update["granted"] for update in body] == [20]
         assert await spent(gateway) == 20
 
 

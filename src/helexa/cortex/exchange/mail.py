@@ -65,7 +65,7 @@ class Mail:
     def grant(self, node: str, request_id: str, granted: int) -> None:
         """Tell a node now how far a request may go."""
         mail = self.to(node)
-        mail.grants[request_id] = granted
+        mail.grants[request_id] = max(granted, mail.grants.get(request_id, 0))
         self._tell(node, mail)
 
     def send(self) -> None:

@@ -198,8 +198,8 @@ class Settler:
             self._extended(node, event, answer)
 
     def _extended(self, node: str, event: GrantLow, granted: int | None) -> None:
-        if granted is not None and granted > event.granted:
-            self._mail.grant(node, event.request_id, granted)
+        # Where there is no more it is told what it has: else it could only wait.
+        self._mail.grant(node, event.request_id, max(granted or 0, event.granted))
 
     # ── what is overdue ─────────────────────────────────────────────────────────────────────
 

@@ -303,8 +303,7 @@ class Delivery:
     async def _wait_at_edge(self) -> None:
         """Hold the answer until the grant grows; cut it when it does not in time."""
         exchange, missing = self._exchange, self.stream.missing
-        exchange.say_low(missing)
-        grew = await exchange.grant.room_for(missing, exchange.desk.grants.wait_ms / 1000)
+        grew = await exchange.room_for(missing)
         self._edge = None
         if not self._open:
             return

@@ -31,7 +31,7 @@ from helexa.neuron.exchange.desk import THREAD_BYTES, Desk, Outcome, Row, Times
 from helexa.neuron.exchange.elsewhere import naming
 from helexa.neuron.exchange.length import prompt_tokens
 from helexa.neuron.exchange.way import Translate, Way
-from helexa.neuron.grants import Grant, GrantGate
+from helexa.neuron.grants import PATIENT_S, Grant, GrantGate
 from helexa.neuron.registry.served import ServedModel
 from helexa.neuron.service import Running
 from helexa.neuron.stream import Billed
@@ -201,8 +201,7 @@ class Exchange:
         """A prompt that exceeds the grant waits for a raise like an answer at its edge."""
         if self.grant.gate.fits(needed):
             return
-        self.say_low(needed)
-        if not await self.grant.room_for(needed, self.desk.grants.wait_ms / 1000):
+        if not await self.room_for(needed):
             raise RateLimitExceeded(
                 f"The prompt has {prompt} tokens; the budget has room for "
                 f"{self.grant.gate.granted}.",
@@ -297,6 +296,13 @@ class Exchange:
         if self.model is not None:
             gate = self.grant.gate
             closing.say_low(self.desk, self.caller, self.model.model_id, gate, needed)
+
+    async def room_for(self, tokens: int) -> bool:
+        """Ask for room in the grant, and wait for it."""
+        self.say_low(tokens)
+        heard = self.desk.node.bus.follows(self.caller.gateway)
+        wait_s = self.desk.grants.wait_ms / 1000
+        return await self.grant.room_for(tokens, wait_s, PATIENT_S if heard else 0.0)
 
     def _record(self, state: RecordState, billed: Billed) -> RequestRecord:
         model_id = self.model.model_id if self.model is not None else ""
