@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,6 +18,7 @@ import msgspec
 import pytest
 
 from helexa.neuron.build.checkup import check_up
+from helexa.neuron.build.socket_check import check_socket
 from helexa.neuron.doctor import DoctorReport, EngineFinding, render, report
 from helexa.neuron.engines.base import Verdict
 from helexa.neuron.engines.llamacpp.build import build_for_this_machine, unused
@@ -38,6 +44,13 @@ def hardware(tmp_path: Path) -> Hardware:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
     return make(tmp_path)
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder whose sockets have addresses."""
+    with tempfile.TemporaryDirectory(prefix="doc-") as folder:
+        yield Path(folder)
 
 
 def make(root: Path) -> Hardware:
@@ -205,3 +218,55 @@ def test_an_engine_that_uses_less_than_the_cpu_has_comes_with_the_build_for_it(
     assert found.ok
     assert found.notes[-1] == advice
     assert "--no-binary xllamacpp xllamacpp==1.2" in render(found)
+
+
+@contextmanager
+def listening(path: Path, answer: bytes) -> Iterator[None]:
+    """Somebody at ``path`` who says ``answer`` to one who asks."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+
+        def serve() -> None:
+            asking, _ = server.accept()
+            with asking:
+                asking.recv(1000)
+                asking.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield
+        thread.join(60)
+
+
+def test_who_is_at_the_nodes_socket_is_said_a_node_or_anybody_else(
+    short_path: Path, hardware: Hardware
+) -> None:
+    settings, path = NeuronSettings(state_dir=short_path), short_path / "neuron.sock"
+    assert check_socket(settings, {}) == ("", None)
+    with listening(path, b'HTTP/1.1 200 OK\r\n\r\n{"package_version": "9.9"}'):
+        node, fault = check_socket(settings, {})
+    assert (node, fault) == (f"helexa 9.9 serves on {path} (process {os.getpid()})", None)
+    assert f"node      {node}\n" in render(report(hardware, [GOOD], node=node))
+    path.unlink()
+    with listening(path, b"220 mail\r\n"):
+        node, fault = check_socket(settings, {})
+    assert node == ""
+    assert fault is not None
+    assert f"{path} is in use by process {os.getpid()}, which does not" in fault.reason
+    assert fault.fix.startswith(f"end process {os.getpid()}, or set state_dir")
+    said = render(report(hardware, [GOOD], others=[fault]))
+    assert f"note      {fault.reason}\n  mend by {fault.fix}\n" in said
+    assert check_socket(settings, {}) == ("", None)  # the socket of somebody who is gone
+    assert check_socket(NeuronSettings(state_dir=short_path, local_socket=False), {})[1] is None
+
+
+def test_a_socket_that_could_not_be_made_is_said(short_path: Path) -> None:
+    (short_path / "neuron.sock").write_text("")
+    _, fault = check_socket(NeuronSettings(state_dir=short_path), {})
+    assert fault is not None
+    assert "is no socket" in fault.reason
+    _, fault = check_socket(NeuronSettings(state_dir=short_path / ("x" * 100)), {})
+    assert fault is not None
+    assert "shorter" in fault.fix
+    assert not fault.blocking

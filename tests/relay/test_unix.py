@@ -66,6 +66,20 @@ async def test_a_socket_is_for_its_user_only_and_takes_the_place_of_a_dead_one(
             assert stat.S_ISSOCK(path.stat().st_mode)
 
 
+async def test_the_socket_of_somebody_who_listens_is_not_taken_away(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    async with local(path) as accepted:
+        with pytest.raises(OSError, match="in use by another process"):
+            bound_unix(path)
+        async with upstream(answering(OK)) as port:
+            pool = pool_for(port)
+            pool.take_shortcut(str(path))
+            assert (await ask(attempt_on(pool))).status == 200
+            pool.close()
+            await until(lambda: pool.open == 0)
+        assert accepted
+
+
 async def test_a_path_that_fits_no_address_or_is_a_file_is_refused(tmp_path: Path) -> None:
     long = tmp_path / ("x" * LONGEST_PATH)
     with pytest.raises(OSError, match="longer than the 107 bytes"):

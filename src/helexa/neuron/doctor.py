@@ -54,6 +54,7 @@ class DoctorReport(msgspec.Struct, frozen=True):
     Args:
         problems: What stops work; each is mended by its ``fix``.
         notes: What could be better and stops nothing.
+        node: The node that runs here, in words; empty when none was found.
     """
 
     host: Discovery
@@ -65,6 +66,7 @@ class DoctorReport(msgspec.Struct, frozen=True):
     engines: tuple[EngineFinding, ...]
     problems: tuple[Fault, ...]
     notes: tuple[Fault, ...]
+    node: str = ""
 
     @property
     def ok(self) -> bool:
@@ -73,13 +75,20 @@ class DoctorReport(msgspec.Struct, frozen=True):
 
 
 def report(
-    hardware: Hardware, engines: Sequence[EngineFinding], *, cpu_only: bool = False
+    hardware: Hardware,
+    engines: Sequence[EngineFinding],
+    *,
+    cpu_only: bool = False,
+    node: str = "",
+    others: Sequence[Fault] = (),
 ) -> DoctorReport:
     """Put together what was found; pure but for reading the last sample.
 
     Args:
         cpu_only: The operator wants the CPU (``gpu_layers = 0``): a GPU that cannot be used is
             worth a note and stops nothing.
+        node: See ``DoctorReport``.
+        others: What was found besides.
     """
     host, faults = hardware.host(), [hardware.fault] if hardware.fault else []
     if cpu_only:
@@ -93,6 +102,7 @@ def report(
             faults.append(engine.advice)
     if not any(engine.verdict.ok for engine in engines) and not any(f.blocking for f in faults):
         faults.append(Fault("No engine is installed.", "pip install 'helexa[neuron]'"))
+    faults += others
     return DoctorReport(
         host=hardware.discovery(),
         cpu=hardware.cpu,
@@ -103,6 +113,7 @@ def report(
         engines=tuple(engines),
         problems=tuple(fault for fault in faults if fault.blocking),
         notes=tuple(fault for fault in faults if not fault.blocking),
+        node=node,
     )
 
 
@@ -132,6 +143,8 @@ def _lines(found: DoctorReport) -> Iterator[str]:
             yield f"          runs {engine.runs}"
         if engine.features:
             yield f"          {engine.features.strip()}"
+    if found.node:
+        yield f"node      {found.node}"
     for word, faults in (("problem", found.problems), ("note", found.notes)):
         for fault in faults:
             yield f"{word:<9} {fault.reason}"

@@ -375,6 +375,10 @@ def bind_host(settings: NeuronSettings, secret: Secret | None) -> str:
     return settings.host or EVERYWHERE
 
 
+SOCKET = "neuron.sock"
+"""In the state directory, for gateways on this machine."""
+
+
 def state_dir(settings: NeuronSettings, environ: Mapping[str, str]) -> Path:
     """Where the node keeps its files: the setting, systemd's choice, or the user's directory."""
     if settings.state_dir is not None:

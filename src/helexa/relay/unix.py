@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -31,6 +32,8 @@ def bound_unix(path: Path) -> socket.socket:
     if len(os.fsencode(path)) > LONGEST_PATH:
         raise OSError(f"{path} is longer than the {LONGEST_PATH} bytes of a socket's address")
     if path.is_socket():
+        if _listens(path):
+            raise OSError(errno.EADDRINUSE, f"{path} is in use by another process")
         path.unlink()
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -42,6 +45,19 @@ def bound_unix(path: Path) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def _listens(path: Path) -> bool:
+    """Whether somebody does there; asked without waiting."""
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.setblocking(False)
+        try:
+            asking.connect(str(path))
+        except BlockingIOError:
+            return True  # as many wait there as may
+        except OSError:
+            return False
+    return True
 
 
 async def connect_unix(

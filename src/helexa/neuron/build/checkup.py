@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from helexa import spark
 from helexa.core.settings import SettingsError
 from helexa.neuron.build.engines import harnesses
+from helexa.neuron.build.socket_check import check_socket
 from helexa.neuron.doctor import DoctorReport, EngineFinding, report
 from helexa.neuron.engines.base import Host, Verdict
 from helexa.neuron.engines.command.engine import CommandEngine
@@ -44,7 +45,14 @@ def check_up(settings: NeuronSettings, environ: Mapping[str, str]) -> DoctorRepo
             _vllm(settings, environ, host),
             *(_command(name, one, environ) for name, one in settings.engines.command.items()),
         ]
-        return report(hardware, findings, cpu_only=settings.engines.llamacpp.gpu_layers == 0)
+        running, fault = check_socket(settings, environ)
+        return report(
+            hardware,
+            findings,
+            cpu_only=settings.engines.llamacpp.gpu_layers == 0,
+            node=running,
+            others=() if fault is None else (fault,),
+        )
     finally:
         hardware.stop()
 

@@ -21,7 +21,7 @@ from helexa.neuron.registry.served import ServedModel
 from helexa.neuron.routes.inference import NodeApp
 from helexa.neuron.routes.management import app as management_app
 from helexa.neuron.service import Node
-from helexa.neuron.settings import NeuronSettings, bind_host
+from helexa.neuron.settings import SOCKET, NeuronSettings, bind_host
 from helexa.relay.asgi import AsgiBridge
 from helexa.relay.http1 import Limits
 from helexa.relay.listener import Listener
@@ -31,7 +31,6 @@ from helexa.relay.request import Request
 from helexa.wire import errors as wire
 
 DISCONNECT_SECS = 2.0
-SOCKET = "neuron.sock"
 
 Announce = Callable[[dict[str, object]], None]
 
