@@ -130,6 +130,34 @@ def test_a_port_that_is_given_twice_is_wrong_usage(start: Start, diary: Path) ->
     assert not diary.exists()
 
 
+def test_a_state_directory_that_cannot_be_used_is_named_with_its_option(
+    start: Start, diary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = tmp_path / "state"
+    state.touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(state))
+    here = ("127.0.0.1", 0)
+    with socket.create_server(here) as one, socket.create_server(here) as other:
+        ports = one.getsockname()[1], other.getsockname()[1]
+    child = start(*ports, 0)
+    _, words = child.communicate(timeout=60)
+    assert child.returncode == 3
+    assert f"the state directory {state}/helexa/up-{ports[0]} cannot be used" in words
+    assert "pass another with --state-dir" in words
+    assert not diary.exists()
+
+
+def test_a_machine_without_room_for_temporary_files_is_said_in_words() -> None:
+    nowhere = "import tempfile\ntempfile.tempdir = '/nonexistent'\n"
+    done = subprocess.run(
+        [sys.executable, "-c", nowhere + DRIVER, "0", "0", "0"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 3
+    assert done.stderr.startswith("helexa up: no temporary file can be written: ")
+    assert done.stderr.endswith("set TMPDIR to a folder with room\n")
+
+
 def test_a_child_that_cannot_start_ends_the_household_with_its_status(
     start: Start, diary: Path
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from helexa.core.folders import user_folder
 from helexa.core.settings import Loaded, Secret, SettingsError, as_header, load
 from helexa.relay.client import parse_url
 
@@ -90,8 +91,7 @@ class AcpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def default_path(environ: Mapping[str, str]) -> Path:
     """``$XDG_CONFIG_HOME/helexa-acp/config.toml``."""
-    home = environ.get("XDG_CONFIG_HOME")
-    return (Path(home) if home else Path.home() / ".config") / "helexa-acp" / "config.toml"
+    return user_folder("XDG_CONFIG_HOME", ".config", environ) / "helexa-acp" / "config.toml"
 
 
 def load_settings(path: Path | None, environ: Mapping[str, str]) -> Loaded[AcpSettings]:

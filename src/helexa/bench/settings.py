@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from helexa.core.folders import user_folder
 from helexa.core.settings import Loaded, Secret, SettingsError, as_header, load
 
 DEFAULT_PATH = Path("/etc/helexa-bench/helexa-bench.toml")
@@ -153,8 +154,7 @@ def state_directory(environ: Mapping[str, str]) -> Path:
     given = environ.get("STATE_DIRECTORY")
     if given:
         return Path(given.split(":")[0])
-    home = environ.get("XDG_STATE_HOME")
-    return (Path(home) if home else Path.home() / ".local" / "state") / "helexa"
+    return user_folder("XDG_STATE_HOME", ".local/state", environ) / "helexa"
 
 
 def load_settings(

@@ -4,8 +4,14 @@ stdout is data, stderr is log; exit status 2 is wrong usage or configuration, 3 
 The functions here are the installed scripts.
 """
 
+from __future__ import annotations
+
 import os
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import click
 
 
 def hold_streams() -> None:
@@ -18,41 +24,50 @@ def hold_streams() -> None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
 
 
+def run(command: click.Command, name: str) -> None:
+    """Run an installed script; settings that cannot be used are one message and status 2."""
+    hold_streams()
+    try:
+        command(prog_name=name)
+    except Exception as error:
+        from helexa.core.settings_keys import SettingsError
+
+        if not isinstance(error, SettingsError):
+            raise
+        sys.stderr.write(f"{name}: {error}\n")
+        raise SystemExit(2) from None
+
+
 def main() -> None:
     """``helexa``: everything."""
     from helexa.cli.app import helexa
 
-    hold_streams()
-    helexa(prog_name="helexa")
+    run(helexa, "helexa")
 
 
 def cortex() -> None:
     """``cortex``: the gateway's own script, with ``serve`` and ``status``."""
     from helexa.cli.cortex import cortex_script
 
-    hold_streams()
-    cortex_script(prog_name="cortex")
+    run(cortex_script, "cortex")
 
 
 def neuron() -> None:
     """``neuron``: the same as ``helexa neuron``."""
     from helexa.cli.neuron import neuron_command
 
-    hold_streams()
-    neuron_command(prog_name="neuron")
+    run(neuron_command, "neuron")
 
 
 def bench() -> None:
     """``helexa-bench``: the same as ``helexa bench``."""
     from helexa.cli.bench import bench_group
 
-    hold_streams()
-    bench_group(prog_name="helexa-bench")
+    run(bench_group, "helexa-bench")
 
 
 def acp() -> None:
     """``helexa-acp``: the same as ``helexa acp``."""
     from helexa.cli.acp import acp_command
 
-    hold_streams()
-    acp_command(prog_name="helexa-acp")
+    run(acp_command, "helexa-acp")

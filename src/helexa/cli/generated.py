@@ -65,7 +65,9 @@ def neuron_toml(places: Places, state: Path) -> str:
 
 def cortex_toml(places: Places, neuron_url: str, state: Path) -> str:
     """Settings of the gateway: loopback, one node."""
-    ledger = f"sqlite://{state / 'ledger.db'}"
+    from helexa.cortex.ledger.database import sqlite_url
+
+    ledger = sqlite_url(state / "ledger.db")
     return (
         'models_config = "models.toml"\n'
         "[gateway]\n"

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import select
@@ -22,7 +23,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ from helexa.cli.generated import HOST, MODEL, Places, cortex_toml, models_toml, 
 from helexa.cli.remote import Unreachable, get_json
 from helexa.cli.scratch import Scratch, sweep
 from helexa.cli.serve import COULD_NOT_START, WRONG_CONFIGURATION, Bind, print_ready, refused
+from helexa.core.folders import user_folder
+from helexa.core.settings_keys import SettingsError
 
 READY_SECS = 60.0
 STOP_SECS = 40.0
@@ -69,8 +72,7 @@ class Household:
     ) -> None:
         self._places = places
         self._command = command
-        self._scratch = Scratch()
-        self._folder = self._scratch.path
+        self._scratch: Scratch
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     def run(self) -> int:
@@ -78,17 +80,23 @@ class Household:
         signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
         sweep()
         try:
-            self._start()
-            self._watch(None)
+            with _in_words():
+                self._scratch = Scratch()
+            self._serve()
         except Stopped:
             return 0
         except Failed as failure:
             click.echo(f"helexa up: {failure}", err=True)
             return failure.status
+        return 0
+
+    def _serve(self) -> None:
+        try:
+            self._start()
+            self._watch(None)
         finally:
             self._stop()
             self._scratch.remove()
-        return 0
 
     def _start(self) -> None:
         places = self._places
@@ -101,8 +109,8 @@ class Household:
         ):
             if refusal := refused(bind):
                 raise Failed(refusal, COULD_NOT_START)
-        state = self._state_dir()
-        (self._folder / "models.toml").write_text(models_toml(places))
+        state = _usable(self._state_dir())
+        self._write("models.toml", models_toml(places))
         neuron = self._ready("neuron", neuron_toml(places, state))
         neuron_url = str(neuron["url"])
         cortex = self._ready("cortex", cortex_toml(places, neuron_url, state))
@@ -124,14 +132,22 @@ class Household:
         if places.state_dir is not None:
             return places.state_dir.absolute()
         if not places.port or not places.neuron_port:
-            return self._folder
-        base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-        return Path(base) / "helexa" / f"up-{places.port}"
+            return self._scratch.path
+        try:
+            base = user_folder("XDG_STATE_HOME", ".local/state", os.environ)
+        except SettingsError as error:
+            raise Failed(f"{error}, or pass --state-dir", WRONG_CONFIGURATION) from None
+        return (base / "helexa" / f"up-{places.port}").absolute()
+
+    def _write(self, name: str, text: str) -> Path:
+        file = self._scratch.path / name
+        with _in_words():
+            file.write_text(text, encoding="utf-8")
+        return file
 
     def _ready(self, role: str, settings: str) -> dict[str, Any]:
         """Start ``helexa ROLE`` and return its ready line."""
-        file = self._folder / f"{role}.toml"
-        file.write_text(settings)
+        file = self._write(f"{role}.toml", settings)
         command = [*self._command(role), "--config", str(file)]
         child = subprocess.Popen(
             [*command, "--log-level", self._places.log_level],
@@ -211,6 +227,37 @@ class Household:
             if child.poll() is None:
                 child.kill()
                 child.wait()
+
+
+@contextlib.contextmanager
+def _in_words() -> Iterator[None]:
+    """Raises ``Failed`` where a temporary file cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise Failed(
+            f"no temporary file can be written: {error}; set TMPDIR to a folder with room",
+            COULD_NOT_START,
+        ) from error
+
+
+def _usable(folder: Path) -> Path:
+    """``folder``, which is made if it is not there.
+
+    Raises:
+        Failed: This user may not write to it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise Failed(
+            f"the state directory {folder} cannot be used: {error.strerror}; "
+            "pass another with --state-dir",
+            COULD_NOT_START,
+        ) from error
+    return folder
 
 
 def _given_twice(places: Places) -> int | None:

@@ -35,9 +35,6 @@ def neuron_command(config: Path | None, port: int | None, check: bool, log_level
     import os
 
     from helexa.cli import serve
-    from helexa.cli.extras import need_engine
-
-    need_engine("neuron")
 
     def load() -> Loaded[NeuronSettings]:
         return _load(config, port)
@@ -54,10 +51,12 @@ def neuron_command(config: Path | None, port: int | None, check: bool, log_level
 def _load(config: Path | None, port: int | None) -> Loaded[NeuronSettings]:
     import os
 
+    from helexa.cli.extras import need_engine
     from helexa.core.settings import load
+    from helexa.neuron.build.engines import harnesses
     from helexa.neuron.settings import DEFAULT_PATH, PREFIX, RESERVED, NeuronSettings
 
-    return load(
+    loaded = load(
         NeuronSettings,
         prefix=PREFIX,
         path=config,
@@ -66,6 +65,8 @@ def _load(config: Path | None, port: int | None) -> Loaded[NeuronSettings]:
         environ=os.environ,
         reserved=RESERVED,
     )
+    need_engine("neuron", elsewhere=lambda: bool(harnesses(loaded.value, os.environ)))
+    return loaded
 
 
 def _binds(settings: NeuronSettings) -> list[Any]:

@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from helexa.core.fleet_secret import FleetSettings
+from helexa.core.folders import user_folder
 from helexa.core.settings import Secret, SettingsError
 
 DEFAULT_PATH = Path("/etc/neuron/neuron.toml")
@@ -386,5 +387,4 @@ def state_dir(settings: NeuronSettings, environ: Mapping[str, str]) -> Path:
     given = environ.get("STATE_DIRECTORY")
     if given:
         return Path(given.split(":")[0])
-    base = environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(base) / "helexa" / "neuron"
+    return user_folder("XDG_STATE_HOME", ".local/state", environ) / "helexa" / "neuron"

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from helexa.acp.sessions.session import VERSION, Saved
+from helexa.core.folders import user_folder
 from helexa.wire.bodies import UNREADABLE
 
 _encode = msgspec.json.Encoder().encode
@@ -37,8 +38,7 @@ class NoSession(Exception):
 
 def sessions_folder(environ: Mapping[str, str]) -> Path:
     """``$XDG_DATA_HOME/helexa-acp/sessions``."""
-    home = environ.get("XDG_DATA_HOME")
-    return (Path(home) if home else Path.home() / ".local" / "share") / "helexa-acp" / "sessions"
+    return user_folder("XDG_DATA_HOME", ".local/share", environ) / "helexa-acp" / "sessions"
 
 
 def new_id() -> str:

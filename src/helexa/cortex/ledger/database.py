@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from itertools import chain
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 from urllib.parse import unquote, urlsplit
 
@@ -148,9 +149,14 @@ def sqlite_path(url: str) -> str:
     """The absolute path in ``sqlite:///path``; four slashes mean the same as three.
 
     Raises:
-        SettingsError: There is a host, or no path.
+        SettingsError: There is a host, or no path, or more than a path.
     """
     parts = urlsplit(url)
+    if "?" in url or "#" in url:
+        raise SettingsError(
+            f"ledger.url: {url!r} has more than a path; in the name of a file write %3F for ? "
+            "and %23 for #"
+        )
     path = unquote(parts.path)
     if parts.netloc or not path.startswith("/") or path.endswith("/"):
         raise SettingsError(
@@ -158,6 +164,15 @@ def sqlite_path(url: str) -> str:
             "the path from the root"
         )
     return "/" + path.lstrip("/")
+
+
+_QUOTED = {ord(sign): f"%{ord(sign):02X}" for sign in "%?#\t\r\n"}
+"""What would end a path, or be lost, in a url; everything else is easier to read as it is."""
+
+
+def sqlite_url(file: Path) -> str:
+    """What ``sqlite_path`` reads as ``file``."""
+    return "sqlite://" + str(file).translate(_QUOTED)
 
 
 def masked(url: str) -> str:

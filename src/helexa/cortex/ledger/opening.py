@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from helexa.core.errors import ServiceUnavailable
+from helexa.core.folders import user_folder
 from helexa.core.logging import Logger
 from helexa.cortex.ledger import lives
 from helexa.cortex.ledger.book import Book
-from helexa.cortex.ledger.database import sqlite_path
+from helexa.cortex.ledger.database import sqlite_path, sqlite_url
 from helexa.cortex.ledger.durable import Durable
 from helexa.cortex.ledger.estate import Estate
 from helexa.cortex.ledger.sqlite import hold_alone
@@ -165,13 +166,10 @@ class OpenLedger:
 def default_url(environ: Mapping[str, str]) -> str:
     """``ledger.db`` in the state directory: the service manager's, the user's, or root's."""
     given = environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    base = environ.get("XDG_STATE_HOME")
     if given:
         folder = Path(given)
-    elif base:
-        folder = Path(base) / "helexa"
-    elif os.geteuid() == 0:
+    elif os.geteuid() == 0 and not environ.get("XDG_STATE_HOME"):
         folder = Path("/var/lib/cortex")
     else:
-        folder = Path.home() / ".local" / "state" / "helexa"
-    return f"sqlite://{folder.absolute()}/ledger.db"
+        folder = user_folder("XDG_STATE_HOME", ".local/state", environ) / "helexa"
+    return sqlite_url(folder.absolute() / "ledger.db")

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from helexa.core.logging import Logger
-from helexa.cortex.ledger.database import connect, sqlite_path
+from helexa.cortex.ledger.database import connect, sqlite_path, sqlite_url
 from helexa.cortex.responses.base import Shelf
 from helexa.cortex.responses.keeper import Keeper
 from helexa.cortex.responses.memory import MemoryShelf
@@ -47,4 +47,4 @@ def beside(ledger_url: str) -> str:
     """The database of responses: a file of its own beside SQLite's, the same PostgreSQL."""
     if urlsplit(ledger_url).scheme != "sqlite":
         return ledger_url
-    return f"sqlite://{Path(sqlite_path(ledger_url)).with_name(_FILE)}"
+    return sqlite_url(Path(sqlite_path(ledger_url)).with_name(_FILE))

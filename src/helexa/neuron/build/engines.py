@@ -15,7 +15,7 @@ from helexa.core.fleet import LoadRequest
 from helexa.core.settings import SettingsError
 from helexa.neuron.engines.base import Engine
 from helexa.neuron.engines.command.engine import CommandEngine
-from helexa.neuron.engines.llamacpp.build import LlamaCppBuild, inspect_build
+from helexa.neuron.engines.llamacpp.build import LlamaCppBuild, inspect_build, installed_version
 from helexa.neuron.engines.llamacpp.engine import LlamaCpp
 from helexa.neuron.engines.vllm.build import find_build
 from helexa.neuron.engines.vllm.engine import Vllm
@@ -24,10 +24,11 @@ from helexa.neuron.settings import LlamaCppSettings, NeuronSettings
 
 
 def harnesses(settings: NeuronSettings, environ: Mapping[str, str]) -> list[str]:
-    """What this node can run models with: what comes with it, and what was found."""
+    """What this node can run models with: what is installed, and what was found."""
+    llama = installed_version()
     vllm = find_build(settings.engines.vllm.python, environ)
-    found = [LlamaCpp.name, *([] if vllm is None else [Vllm.name])]
-    return [*found, *settings.engines.command]
+    built_in = [(LlamaCpp.name, llama), (Vllm.name, vllm)]
+    return [*(name for name, found in built_in if found is not None), *settings.engines.command]
 
 
 def make_engines(

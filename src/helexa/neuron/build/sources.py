@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from helexa import spark
+from helexa.core.folders import user_folder
 from helexa.core.logging import Logger
 from helexa.core.settings import SettingsError
 from helexa.neuron.settings import NeuronSettings, SourceSettings
@@ -104,5 +105,5 @@ def cache_dir(scheme: str, environ: Mapping[str, str]) -> Path:
     service = environ.get("CACHE_DIRECTORY", "").split(":")[0]
     if service:
         return Path(service) / scheme
-    base = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    base = user_folder("XDG_CACHE_HOME", ".cache", environ)
     return base / "huggingface" / "hub" if scheme == HF else base / "helexa" / scheme
