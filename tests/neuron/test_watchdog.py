@@ -79,6 +79,21 @@ def test_a_request_that_leaves_is_progress_for_those_that_stay(dog: Watchdog, cl
     assert dog.expired()
 
 
+def test_a_long_batch_of_which_nothing_is_heard_is_given_its_time(
+    dog: Watchdog, clock: Clock
+) -> None:
+    dog.begin("chat")
+    dog.begin("vectors", 10_000)
+    clock.now += 399
+    assert not dog.expired()
+    clock.now += 1
+    assert dog.expired()
+    dog.end("vectors")
+    assert not dog.expired()
+    clock.now += 60
+    assert dog.expired()  # what is left says something all the time
+
+
 def test_a_restart_forgets_what_ran(dog: Watchdog, clock: Clock) -> None:
     dog.begin("a")
     clock.now += 100

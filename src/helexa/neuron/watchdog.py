@@ -1,8 +1,9 @@
 """When an engine counts as stuck: work is running and nothing of it has moved for too long.
 
 Progress is any event of any request, a prompt's progress included. The deadline is four times the
-predicted time of one prefill chunk, at least a minute. The decision only; who owns the engine's
-process looks at it and kills.
+predicted time of one prefill chunk, at least a minute; of vectors and scores nothing is heard
+before all of them are there, so while such a request runs it is four times its own. The decision
+only; who owns the engine's process looks at it and kills.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ PICTURE_S = 600.0
 """A picture is encoded in one step without a sign of life; on a CPU that can take minutes."""
 
 
-def deadline_s(chunk_tokens: int, prefill_tok_s: float, least_s: float = LEAST_S) -> float:
+def deadline_s(step_tokens: int, prefill_tok_s: float, least_s: float = LEAST_S) -> float:
     """Seconds without progress after which an engine is stuck; pure."""
-    return max(least_s, CHUNKS * chunk_tokens / max(prefill_tok_s, 1e-3))
+    return max(least_s, CHUNKS * step_tokens / max(prefill_tok_s, 1e-3))
 
 
 def least_s(watched_s: float, *, encodes_on_cpu: bool) -> float:
@@ -46,15 +47,15 @@ class Watchdog:
     chunk_tokens: int
     prefill_tok_s: Callable[[], float]
     least_s: float = LEAST_S
-    _running: set[object] = field(default_factory=set)
+    _running: dict[object, int] = field(default_factory=dict)
     _last: float = 0.0
     _moved: bool = False
 
-    def begin(self, request: object) -> None:
-        """A request was handed to the engine."""
+    def begin(self, request: object, silent_tokens: int = 0) -> None:
+        """A request was handed to the engine, which reads so many tokens at most without a word."""
         if not self._running:
             self._moved, self._last = False, self.clock()
-        self._running.add(request)
+        self._running[request] = silent_tokens
 
     def moved(self) -> None:
         """The engine sent an event of a running request, at about the time of the next look."""
@@ -64,7 +65,7 @@ class Watchdog:
         """A request has left the engine, which is progress too; idempotent."""
         if request in self._running:
             self._moved = True
-            self._running.discard(request)
+            del self._running[request]
 
     def restarted(self) -> None:
         """The engine is a new process: its old requests are gone."""
@@ -77,5 +78,5 @@ class Watchdog:
             self._moved, self._last = False, now
         if not self._running:
             return False
-        silent = now - self._last
-        return silent >= deadline_s(self.chunk_tokens, self.prefill_tok_s(), self.least_s)
+        step = max(self.chunk_tokens, *self._running.values())
+        return now - self._last >= deadline_s(step, self.prefill_tok_s(), self.least_s)

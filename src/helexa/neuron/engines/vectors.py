@@ -30,6 +30,11 @@ EXTRA_TOKENS = 8
 """More than a tokenizer adds around one input, or one pair."""
 
 
+MOST_INPUTS = 2048
+"""Of one embeddings request, as OpenAI has it: their vectors are all in memory at once."""
+MOST_DOCUMENTS = 10_000
+
+
 class Prepared(NamedTuple):
     """A request that was checked.
 
@@ -97,6 +102,8 @@ def _amend_embeddings(body: Json, served: Served) -> Amend | None:
 def _check_batch(given: list[Any]) -> None:
     """Texts, token ids, or lists of token ids; never a mixture."""
     kind = type(given[0])
+    if kind is not int:
+        _check_number(given, "input", MOST_INPUTS)
     if kind not in (str, int, list):
         raise wrong("input[0]", "a string, a token id or a list of token ids", given[0])
     for index, item in enumerate(given):
@@ -106,6 +113,13 @@ def _check_batch(given: list[Any]) -> None:
             raise InvalidRequestBody(f"`input[{index}]` is empty.", param=f"input[{index}]")
         if kind is list and not (item and all(type(token) is int for token in item)):
             raise wrong(f"input[{index}]", "a list of token ids", item)
+
+
+def _check_number(given: list[Any], path: str, most: int) -> None:
+    if len(given) > most:
+        raise InvalidRequestBody(
+            f"`{path}` has {len(given)} items; send at most {most} in one request.", param=path
+        )
 
 
 def _shorten(answer: dict[str, Any], dimensions: int) -> None:
@@ -136,6 +150,7 @@ def prepare_rerank(body: Json, served: Served) -> Prepared:
     documents = body.get("documents")
     if not isinstance(documents, list) or not documents:
         raise wrong("documents", "a list with at least one document", documents)
+    _check_number(documents, "documents", MOST_DOCUMENTS)
     texts = [doc.get("text") if isinstance(doc, dict) else doc for doc in documents]
     for index, text in enumerate(texts):
         if not isinstance(text, str):

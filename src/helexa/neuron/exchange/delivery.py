@@ -106,7 +106,7 @@ class Delivery:
             HelexaError: It refused, broke off, or sent what is no answer.
         """
         asked = self._asked
-        self._model.watchdog.begin(self)
+        self._watch()
         await self.attempt.run(self._model.head(asked), asked.body)
         if not self._stopped:
             self._broke_off = self.attempt.failure is not None
@@ -134,10 +134,14 @@ class Delivery:
         """
         if not paused:
             self.attempt.pause(False)
-            self._model.watchdog.begin(self)
+            self._watch()
         elif self._covered():
             self.attempt.pause(True)
             self._model.watchdog.end(self)
+
+    def _watch(self) -> None:
+        silent = 0 if self._asked.events else self._asked.most or 0
+        self._model.watchdog.begin(self, silent)
 
     def read_on(self) -> None:
         """The engine is gone: what it has left is read, however slow the reader, so that the

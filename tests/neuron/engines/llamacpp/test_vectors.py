@@ -149,6 +149,15 @@ async def test_an_empty_input_is_named(embedder: Case) -> None:
     assert refused.value.param == "input[1]"
 
 
+async def test_more_inputs_than_fit_in_memory_are_refused(embedder: Case) -> None:
+    embedder.clean("embeddings", {"input": ["a"] * 2048})
+    embedder.clean("embeddings", {"input": [5] * 3000})  # one text
+    for given in (["a"] * 2049, [[5]] * 2049):
+        with pytest.raises(InvalidRequestBody, match="at most 2048") as refused:
+            embedder.clean("embeddings", {"input": given})
+        assert refused.value.param == "input"
+
+
 async def test_a_model_without_answers_says_that_it_does_not_chat(embedder: Case) -> None:
     for body in ({"messages": [{"role": "user", "content": "hi"}]},):
         with pytest.raises(UnsupportedOperation):
