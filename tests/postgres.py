@@ -104,7 +104,7 @@ class Server:
         assert self.process is not None
         assert self.process.poll() is None, (self._folder / "log").read_text()
         try:
-            psycopg.connect(self.url("postgres"), connect_timeout=5).close()
+            psycopg.connect(self.url("postgres"), connect_timeout=30).close()
         except psycopg.OperationalError:
             return False
         return True

@@ -56,7 +56,7 @@ class Editor:
         self.news.set()
         chosen = self.answer(tool_call)
         if chosen == "wait":
-            await asyncio.sleep(30)
+            await asyncio.sleep(200)
         if chosen is None:
             return schema.RequestPermissionResponse(
                 outcome=schema.DeniedOutcome(outcome="cancelled")

@@ -13,7 +13,7 @@ import pytest
 from tests.acp.editor import environment, opened
 
 pytest.importorskip("xllamacpp")
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.anyio]
 
 
 @pytest.fixture(scope="module")

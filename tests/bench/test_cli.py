@@ -44,7 +44,7 @@ def bench(tmp_path: Path) -> Iterator[Any]:
             command = [sys.executable, "-m", "helexa.cli", "bench", *args]
             if named:
                 command += ["--config", str(config)]
-            return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+            return subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
 
         call.config = config  # type: ignore[attr-defined]
         call.url = url  # type: ignore[attr-defined]
@@ -197,10 +197,10 @@ def test_run_sweeps_and_serves_until_sigterm(bench: Any) -> None:
         assert (ready["ready"], ready["role"]) == (True, "bench")
         while "chat:8 #2" not in process.stderr.readline():
             pass
-        with urllib.request.urlopen(f"{ready['url']}/api/summary", timeout=30) as answer:
+        with urllib.request.urlopen(f"{ready['url']}/api/summary", timeout=90) as answer:
             assert json.loads(answer.read())[0]["scenario"] == "chat:8"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(15) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait(30)

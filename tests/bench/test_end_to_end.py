@@ -70,7 +70,7 @@ def test_two_nodes_and_a_bare_engine_are_measured_in_one_sweep(
         )
         done = subprocess.run(
             [sys.executable, "-m", "helexa.cli", "bench", "once", "--config", str(config)],
-            capture_output=True, text=True, timeout=55, check=False,
+            capture_output=True, text=True, timeout=150, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         # A cold start is of the model as the operator had it loaded, and leaves it like that.

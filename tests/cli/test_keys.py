@@ -48,7 +48,7 @@ class Typed:
     def allowed(self, secret: str) -> int:
         """The status of a request with that secret."""
         headers = {"authorization": f"Bearer {secret}"}
-        return httpx.get(f"{self.cortex.url}/v1/models", headers=headers, timeout=20).status_code
+        return httpx.get(f"{self.cortex.url}/v1/models", headers=headers, timeout=60).status_code
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ def command(role: str, *arguments: str) -> list[str]:
 def refusal(role: str, *arguments: str) -> tuple[int, str]:
     """Status and the last line of stderr; stdout must have stayed empty."""
     done = subprocess.run(
-        command(role, *arguments), capture_output=True, text=True, timeout=30, check=False
+        command(role, *arguments), capture_output=True, text=True, timeout=90, check=False
     )
     assert done.stdout == ""
     return done.returncode, done.stderr.splitlines()[-1]
@@ -78,7 +78,7 @@ def test_a_check_says_that_settings_are_good_and_starts_nothing(role: str, tmp_p
     file = settings(role, tmp_path)
     done = subprocess.run(
         command(role, "--check", "--config", file),
-        capture_output=True, text=True, timeout=30, check=False,
+        capture_output=True, text=True, timeout=90, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"{file}: good; ")
@@ -138,7 +138,7 @@ def test_a_start_says_ready_on_stdout_and_ends_cleanly_when_asked(
         line = json.loads(child.stdout.readline())
         assert (line["ready"], line["role"]) == (True, role)
         child.send_signal(ending)
-        out, err = child.communicate(timeout=30)
+        out, err = child.communicate(timeout=90)
     assert (child.returncode, out) == (0, "")
     logged = [json.loads(entry) for entry in err.splitlines()]
     warnings = [entry["event"] for entry in logged if entry["level"] == "warning"]

@@ -59,7 +59,7 @@ def household(*models: str, **environ: str) -> Iterator[Up]:
         assert select.select([process.stdout], [], [], START_SECS)[0], "no ready line"
         text = process.stdout.readline()
         if not text:
-            pytest.fail(process.communicate(timeout=30)[1])
+            pytest.fail(process.communicate(timeout=90)[1])
         yield Up(process, json.loads(text), time.monotonic() - began)
     finally:
         process.terminate()
@@ -73,7 +73,7 @@ def up() -> Iterator[Up]:
 
 
 def get(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=30) as answer:
+    with urllib.request.urlopen(url, timeout=90) as answer:
         return json.load(answer)
 
 
@@ -90,7 +90,7 @@ def test_the_ready_line_says_where_everything_is(up: Up) -> None:
     assert up.line["role"] == "up"
     assert get(f"{up.line['url']}/health")["status"] == "ok"
     assert get(f"{up.line['neuron_url']}/models")
-    with urllib.request.urlopen(up.line["metrics_url"], timeout=30) as answer:
+    with urllib.request.urlopen(up.line["metrics_url"], timeout=90) as answer:
         assert b"cortex_" in answer.read()
 
 

@@ -28,7 +28,7 @@ class Stuck(io.StringIO):
 
     def write(self, text: str) -> int:
         self.entered.set()
-        self.released.wait(10)
+        self.released.wait(60)
         return super().write(text)
 
 

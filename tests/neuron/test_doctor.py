@@ -122,7 +122,7 @@ def typed(config: Path, *words: str, **environ: str) -> tuple[int, str]:
     """What ``helexa doctor`` prints, and its status."""
     done = subprocess.run(
         [sys.executable, "-m", "helexa.cli", "doctor", "--config", str(config), *words],
-        env=os.environ | environ, capture_output=True, text=True, timeout=50, check=False,
+        env=os.environ | environ, capture_output=True, text=True, timeout=150, check=False,
     )  # fmt: skip
     assert "Traceback" not in done.stderr, done.stderr
     return done.returncode, done.stdout

@@ -72,7 +72,7 @@ async def test_pipelined_answers_of_every_kind_keep_their_order() -> None:
         raw.send(b"".join(get(path) for path in paths))
         bodies = []
         for _ in paths:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 bodies.append((await raw.answer()).body)
         assert bodies[0].startswith(b"GET /echo/a")
         assert bodies[1] == b"first-0-1-2last"

@@ -149,6 +149,6 @@ async def test_a_recalled_request_is_answered_like_the_first() -> None:
         answers = []
         for _ in range(3):
             raw.send(post(5, target="/echo"))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 answers.append(await raw.answer())
         assert len({(a.status, a.body) for a in answers}) == 1

@@ -195,7 +195,6 @@ async def fickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 @pytest.mark.anyio
-@pytest.mark.timeout(50)
 @pytest.mark.parametrize(("way", "many"), [("connection", 10_000), ("channel", 3_000)])
 async def test_after_10_000_random_cancels_every_counter_and_descriptor_is_back(
     way: str, many: int

@@ -46,7 +46,7 @@ async def run(*command: str, stdin: bytes = b"") -> str:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         out, _ = await process.communicate(stdin)
     return out.decode(errors="replace")
 

@@ -35,7 +35,7 @@ def engine() -> Iterator[httpx.Client]:
         assert child.stdin is not None
         try:
             address = next(line for line in child.stdout if line.startswith("http")).strip()
-            with httpx.Client(base_url=address, timeout=55) as client:
+            with httpx.Client(base_url=address, timeout=150) as client:
                 yield client
         finally:
             child.stdin.close()

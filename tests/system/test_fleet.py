@@ -41,7 +41,7 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
         ran.wait(170)
     finally:
         ran.terminate()  # its nodes end with it, whatever happens to us
-        ran.wait(30)
+        ran.wait(60)
     assert out.exists(), log.read_text()
     return {figure["name"]: figure for figure in json.loads(out.read_text())["figures"]}
 

@@ -140,7 +140,7 @@ def test_the_second_model_is_made_room_for_and_the_first_is_never_a_404(swap: Sw
     over.set()
     watching.join()
     assert set(statuses) == {200}
-    (gone,) = swap.said("model unloaded")
+    (gone,) = until(lambda: swap.said("model unloaded"))
     assert (gone["model"], gone["why"]) == (first, f"room for {second}")
     metrics = httpx.get(swap.cortex.ready["metrics_url"], timeout=60).text
     assert f'cortex_evictions_total{{model="{first}",node="one"}} 1' in metrics

@@ -65,7 +65,7 @@ HELLO = [{"role": "user", "content": "Hi"}]
 
 def sdk(gateway: Gateway, key: str, retries: int = 0) -> openai.AsyncOpenAI:
     return openai.AsyncOpenAI(
-        base_url=f"http://127.0.0.1:{gateway.port}/v1", api_key=key, max_retries=retries, timeout=20
+        base_url=f"http://127.0.0.1:{gateway.port}/v1", api_key=key, max_retries=retries, timeout=60
     )
 
 

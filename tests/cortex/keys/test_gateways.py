@@ -35,14 +35,14 @@ def pair(tmp_path: Path, postgres_url: str) -> Iterator[tuple[CortexProcess, Cor
 
 def status(cortex: CortexProcess, secret: str) -> int:
     headers = {"authorization": f"Bearer {secret}"}
-    return httpx.get(f"{cortex.url}/v1/models", headers=headers, timeout=20).status_code
+    return httpx.get(f"{cortex.url}/v1/models", headers=headers, timeout=60).status_code
 
 
 def test_a_key_that_one_gateway_makes_rotates_and_revokes_is_so_at_the_other(
     pair: tuple[CortexProcess, CortexProcess],
 ) -> None:
     here, there = pair
-    with httpx.Client(base_url=here.url, headers={"x-api-key": "sk-root"}, timeout=20) as admin:
+    with httpx.Client(base_url=here.url, headers={"x-api-key": "sk-root"}, timeout=60) as admin:
         took = []
 
         def change(path: str, body: object = None) -> str:

@@ -242,7 +242,7 @@ async def test_what_another_gateway_changes_is_taken_in_within_a_second(
     try:
         for _ in range(2):
             _, secret = await there.create("acme", None, NOBODY, "")
-            async with asyncio.timeout(10):  # a busy machine is no fault of ours
+            async with asyncio.timeout(60):  # a busy machine is no fault of ours
                 while not known(here, secret.reveal()):
                     await asyncio.sleep(0.01)
     finally:

@@ -78,7 +78,7 @@ async def test_jobs_that_wait_together_are_one_transaction(store: Store) -> None
     ids: list[int] = []
 
     def waits(_db: Database) -> None:
-        go.wait(10)
+        go.wait(60)
 
     def look(db: Database) -> None:
         ids.append(db.execute("SELECT count(*) FROM names")[0][0])

@@ -113,6 +113,6 @@ def test_several_gateways_may_open_one_shelf_at_once(make: Make, clock: Clock) -
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert not failed
     assert all(first.find("me", f"{name}4") for name in "abc")

@@ -128,7 +128,7 @@ def test_cells_reserved_by_bytes_are_given_back_when_the_prompt_is_counted(
     text = "Kyoto Osaka " * 300  # more bytes than prompt and answer have tokens
     body = h.endless(2000, stream=True)
     body["messages"][0]["content"] = text
-    sock = h.raw_request(node.url, body)
+    sock = h.raw_request(node.url, body | {"logprobs": True, "top_logprobs": 20}, rcvbuf=4096)
     sock.recv(1)
     h.until(lambda: 0 < node.figures()["kv_used_tokens"] < len(text))
     sock.close()

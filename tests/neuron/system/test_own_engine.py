@@ -129,7 +129,7 @@ def test_a_place_that_is_unknown_stops_the_start_with_status_2(tmp_path: Path) -
         [sys.executable, "-m", "helexa.cli", "neuron", "--config", str(config), "--port", "0"],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=90,
         check=False,
     )
     assert done.returncode == 2

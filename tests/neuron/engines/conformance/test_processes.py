@@ -110,7 +110,7 @@ async def test_a_busy_engine_is_unloaded_within_its_bound(
         exchange = await begin(case, candidate)
         pid = case.process.pid
         assert pid is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await case.process.stop()
         assert case.process.state == "stopped"
         assert is_gone(pid)
@@ -124,6 +124,6 @@ async def test_a_stopped_engine_is_unloaded_within_its_bound(
         pid = case.process.pid
         assert pid is not None
         os.kill(pid, signal.SIGSTOP)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await case.process.stop(grace_s=0.1)
         assert is_gone(pid)
