@@ -85,12 +85,14 @@ async def test_a_stream_that_falls_silent_or_breaks_says_so() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
         writer.write(SSE_HEAD)
-        await asyncio.sleep(0.3)
+        await over.wait()
 
+    over = asyncio.Event()
     async with upstream(serve) as port:
         url = f"http://127.0.0.1:{port}/"
         with pytest.raises(UpstreamTimeout):
             _ = [p async for p in stream(url, idle_timeout=0.1)]
+        over.set()
         with pytest.raises(UpstreamConnectionError):
             _ = [p async for p in stream(url)]
 
