@@ -4,7 +4,7 @@ import { useAnswer, type Cell, type History, type Verdict } from "../api";
 import { Change, Link, Pick, Show, Table, When, tone } from "../parts";
 import { ChangeMap, Spark, historyOf } from "../pictures";
 import { useParam } from "../router";
-import { apart, build, figure, joined, percent, title } from "../words";
+import { apart, build, count, figure, joined, percent, title } from "../words";
 
 const MOST = 6;
 const SHOWN = ["first_token_ms", "decode_rate", "throughput", "load_ms"];
@@ -63,7 +63,7 @@ function Fine({ cells }: { cells: Cell[] }) {
     <p className="good">
       ✓ Nothing is known to be slower than with the build before it.
       {unsure.length > 0 && (
-        <span className="quiet"> {unsure.length} of {judged.length} cells cannot be judged yet: too few runs, or too small a difference.</span>
+        <span className="quiet"> {count(unsure.length)} of {count(judged.length)} cells cannot be judged yet: too few runs, or too small a difference.</span>
       )}
     </p>
   );

@@ -6,6 +6,7 @@ import { useParam } from "../router";
 import { build, count, figure } from "../words";
 
 const PAGE = 50;
+const AFTER_OUTCOME = "first_token_ms";
 const FIGURES = new Set(["first_token_ms", "decode_rate", "total_ms"]);
 const SORTS: [string, string][] = [
   ["at", "time (UTC)"], ["target", "target"], ["model", "model"], ["scenario", "scenario"],
@@ -55,14 +56,14 @@ function Filtered({ dimensions }: { dimensions: Dimensions }) {
         {(page) => (
           <>
             <Table caption={`Runs ${count(at + 1)} to ${count(at + page.runs.length)} of ${page.count === 2000 ? "the newest 2,000" : count(page.count)}`}
-              head={[...SORTS.map(([name, words]) => ({
+              head={[...SORTS.flatMap(([name, words]) => [...(name === AFTER_OUTCOME ? ["outcome"] : []), {
                 title: (
                   <button key={name} className="sort" onClick={() => sortBy(name)}
                     aria-label={`sort by ${words}`}>{words}{arrow(name)}</button>
                 ),
                 sort: (sort || "at") !== name ? undefined : order === "asc" ? "ascending" as const : "descending" as const,
                 number: FIGURES.has(name),
-              })), "build", "outcome", "row"]}
+              }]), "build", "row"]}
               rows={page.runs.map((run) => ({
                 key: String(run.id),
                 cells: [...cells(run), <Opener run={run} open={open === run.id} onOpen={setOpen} />],
@@ -84,9 +85,9 @@ function cells(run: Run) {
   const failed = run.result.ok === false;
   return [
     <When at={run.at} bare />, run.source.target, run.model.model, run.scenario,
+    failed ? <Failed why={run.result.error ?? ""} /> : "good",
     figure(run.result.first_token_ms), figure(run.result.decode_rate), figure(run.result.total_ms),
     build(run.source.build),
-    failed ? <Failed why={run.result.error ?? ""} /> : "good",
   ];
 }
 

@@ -11,15 +11,17 @@ export function Swap() {
         const longest = Math.max(...cells.map((cell) => cell.metrics["load_ms"]?.high ?? 0), 1);
         const number = (text: string) => ({ title: text, number: true });
         return (
-          <Table caption="Loads, newest build" head={["target", "model", "scenario", "build", number("load (s)"), "beside the longest", number("first token after it (ms)"), "change"]}
-            rows={cells.map((cell) => {
+          <Table caption="Loads, newest build"
+            head={["model", "scenario", number("load (s)"), "beside the longest", "change", number("first token after it (ms)"), "build"]}
+            rows={cells.map((cell, i) => {
               const load = cell.metrics["load_ms"];
               return {
                 key: `${cell.target} ${cell.model} ${cell.scenario}`,
-                cells: [cell.target, cell.model, cell.scenario, build(cell.build),
+                group: cell.target === cells[i - 1]?.target ? undefined : cell.target,
+                cells: [cell.model, cell.scenario,
                   load ? `${figure(load.median / 1000)} (${figure(load.low / 1000)} to ${figure(load.high / 1000)})` : "no good run",
                   <span className="bar" aria-hidden="true" style={{ width: `${((load?.median ?? 0) / longest) * 8}em` }} />,
-                  figure(cell.metrics["first_token_ms"]?.median), <Change verdict={cell.verdict} />],
+                  <Change verdict={cell.verdict} />, figure(cell.metrics["first_token_ms"]?.median), build(cell.build)],
               };
             })} />
         );
