@@ -17,6 +17,7 @@ from tests.bench.test_sweep import Node
 from helexa.bench.scenarios.build import scenarios
 from helexa.bench.settings import load_settings
 from helexa.bench.store.store import Store
+from helexa.bench.sweep.alone import alone
 
 CONFIG = """
 [bench]
@@ -69,9 +70,17 @@ def test_once_measures_what_is_due_and_shows_each_run(bench: Any) -> None:
     assert "nothing is due" in again.stderr
     report = bench("report")
     assert "| m | chat:8 |" in report.stdout
+    assert "There is no build before this one" in report.stdout
     assert "secret-host" not in report.stdout
     for shape in ("json", "html"):
         assert "chat:8" in bench("report", "--format", shape).stdout
+
+
+def test_two_sweeps_into_one_store_do_not_measure_each_other(bench: Any) -> None:
+    with alone(bench.config.parent / "bench.sqlite"):
+        refused = bench("once")
+        assert (refused.returncode, "another sweep is under way" in refused.stderr) == (3, True)
+    assert bench("once").returncode == 0
 
 
 @pytest.mark.parametrize(("factor", "status"), [(1.3, 1), (1.0, 0)])
@@ -146,7 +155,7 @@ def test_probe_measures_any_endpoint_without_settings(bench: Any) -> None:
     assert done.returncode == 0, done.stderr
     assert "first token" in done.stdout
     gone = bench("probe", "http://127.0.0.1:1", named=False)
-    assert (gone.returncode, "no connection" in gone.stderr) == (3, True)
+    assert (gone.returncode, "nothing listens" in gone.stderr) == (3, True)
 
 
 @pytest.mark.parametrize(

@@ -275,7 +275,8 @@ async def test_a_cold_start_loads_the_model_again_even_when_it_fails() -> None:
         def __init__(self) -> None:
             self.extras: dict[str, object] = {}
 
-        async def load(self, model: str) -> None:
+        async def load(self, model: str, *, wait: bool = True) -> None:
+            assert wait
             calls.append(("load", model))
             if len(calls) < 3:
                 raise TargetDown("no memory")
@@ -289,6 +290,42 @@ async def test_a_cold_start_loads_the_model_again_even_when_it_fails() -> None:
     result = await by_name("cold").run(asked)
     assert (result.ok, result.error) == (False, "no memory")
     assert calls == [("unload", "m"), ("load", "m"), ("load", "m")]
+
+
+@pytest.mark.anyio
+async def test_a_stopped_sweep_has_the_model_loaded_that_it_took_away() -> None:
+    calls: list[object] = []
+    unloading = asyncio.Event()
+
+    class Slow:
+        name = "node"
+        prober = Prober("http://127.0.0.1:1", None, 1)
+
+        def __init__(self) -> None:
+            self.extras: dict[str, object] = {}
+
+        async def load(self, model: str, *, wait: bool = True) -> None:
+            calls.append((model, wait))
+
+        async def unload(self, model: str) -> None:
+            unloading.set()
+            await asyncio.Event().wait()
+
+    from helexa.bench.scenarios.base import Asked
+
+    for name, others, back in (
+        ("cold", (), [("m", False)]),
+        ("swap", ("n",), [("n", False), ("m", False)]),
+    ):
+        calls.clear()
+        unloading.clear()
+        asked: Any = Asked(Slow(), "m", 4, "s", "r", others)  # type: ignore[arg-type]
+        running = asyncio.create_task(by_name(name).run(asked))
+        await unloading.wait()
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert calls == back
 
 
 def test_a_hung_target_delays_nobody(tmp_path: Path) -> None:

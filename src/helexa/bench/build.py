@@ -22,6 +22,7 @@ from helexa.bench.scenarios.build import scenarios
 from helexa.bench.settings import BenchSettings
 from helexa.bench.store.reader import Reader
 from helexa.bench.store.store import Store
+from helexa.bench.sweep.alone import SweepUnderWay, alone
 from helexa.bench.sweep.runner import Outcome, Progress, Sweep
 from helexa.bench.targets.base import Target
 from helexa.bench.targets.neuron import NeuronTarget
@@ -80,13 +81,29 @@ async def sweep_once(
 
     Raises:
         SettingsError: Targets, scenarios or the store cannot be used.
+        SweepUnderWay: Another process measures into the store.
     """
     found, wanted = targets(settings, environ, bench_version), scenarios(settings.scenarios)
-    store = Store(settings.database(environ))
+    path = settings.database(environ)
+    store = Store(path)
     try:
-        return await Sweep(settings, found, wanted, store, progress, time.time).run()
+        with alone(path):
+            return await Sweep(settings, found, wanted, store, progress, time.time).run()
     finally:
         store.close()
+
+
+async def once(
+    settings: BenchSettings,
+    environ: Mapping[str, str],
+    progress: Progress,
+    bench_version: str,
+) -> Outcome | None:
+    """``sweep_once``, which a SIGTERM ends as a Ctrl-C would: None then, and nothing half taken."""
+    sweeping = asyncio.create_task(sweep_once(settings, environ, progress, bench_version))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, sweeping.cancel)
+    await asyncio.wait([sweeping])
+    return None if sweeping.cancelled() else sweeping.result()
 
 
 async def run(
@@ -130,7 +147,10 @@ async def _sweep_on(
         await asyncio.Event().wait()
         return
     while True:
-        await sweep_once(settings, environ, progress, version)
+        try:
+            await sweep_once(settings, environ, progress, version)
+        except SweepUnderWay as error:
+            progress.note(str(error))
         await asyncio.sleep(settings.bench.sweep_interval_secs)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -76,19 +77,24 @@ def serve_command(config: Path | None, db: Path | None, port: int | None, log_le
 def once_command(config: Path | None, db: Path | None, as_json: bool) -> None:
     """Make the runs that are due, then stop.
 
-    Exit status 1 when a target was down, lacked a model that the settings name, or a run failed.
+    Exit status 1 when a target was down, lacked a model that the settings name, or a run failed;
+    3 when another sweep into the same store is under way.
     """
     import asyncio
 
     from helexa.bench import build
+    from helexa.bench.sweep.alone import SweepUnderWay
     from helexa.bench.sweep.progress import progress
 
     settings = _settings(config, db)
-    outcome = _guarded(
-        lambda: asyncio.run(
-            build.sweep_once(settings, os.environ, progress(sys.stderr), _version())
+    try:
+        outcome = _guarded(
+            lambda: asyncio.run(build.once(settings, os.environ, progress(sys.stderr), _version()))
         )
-    )
+    except SweepUnderWay as error:
+        _leave(3, str(error))
+    if outcome is None:
+        raise SystemExit(128 + signal.SIGTERM)
     words = {
         "stored": outcome.stored,
         "failed": outcome.failed,

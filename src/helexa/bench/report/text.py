@@ -40,7 +40,7 @@ def to_json(report: Report) -> str:
 def to_markdown(report: Report) -> str:
     """For people and pull requests."""
     lines = ["# helexa bench", "", f"{_date(report.made_at)}. Medians with 95 % intervals.", ""]
-    lines += _regressions(report.regressions)
+    lines += _regressions(report)
     for target, cells in _by_target(report.cells).items():
         lines += [f"## {target}", "", f"{cells[0].hardware}, {_builds(cells)}", ""]
         lines += _table(cells)
@@ -104,10 +104,19 @@ def verdict_line(verdict: Verdict) -> str:
     )
 
 
-def _regressions(verdicts: Sequence[Verdict]) -> list[str]:
-    if not verdicts:
-        return ["No cell is known to be worse than with the build before it.", ""]
-    return ["## Worse than before", "", *(f"- {verdict_line(v)}" for v in verdicts), ""]
+def _regressions(report: Report) -> list[str]:
+    if report.regressions:
+        found = (f"- {verdict_line(v)}" for v in report.regressions)
+        return ["## Worse than before", "", *found, ""]
+    judged = [cell.verdict for cell in report.cells if cell.verdict is not None]
+    if not judged:
+        return ["There is no build before this one: nothing to compare with yet.", ""]
+    unsure = sum(verdict.word == "unsure" for verdict in judged)
+    fine = "No cell is known to be worse than with the build before it."
+    unknown = (
+        f" {unsure} of {len(judged)} cannot be judged yet: too few runs, or too small a shift."
+    )
+    return [fine + (unknown if unsure else ""), ""]
 
 
 def _by_target(cells: Sequence[CellAnswer]) -> dict[str, list[CellAnswer]]:

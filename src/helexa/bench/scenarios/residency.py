@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import msgspec
 
 from helexa.bench.row import Result
 from helexa.bench.scenarios.base import SHORT_PROMPT, Asked, everywhere, single
 from helexa.bench.targets.base import Surveyed, TargetDown
+
+ASK_BACK_S = 10.0
 
 
 class Cold:
@@ -22,8 +27,9 @@ class Cold:
         return kind == "neuron" and everywhere(kind, model, others)
 
     async def run(self, asked: Asked) -> Result:
-        """The model is loaded again whatever happens."""
-        return await _exchange(asked, asked.model, asked.model)
+        """The model is loaded again whatever happens, also to the sweep."""
+        async with _left_as_found(asked, asked.model):
+            return await _exchange(asked, asked.model, asked.model)
 
 
 class Swap:
@@ -38,14 +44,15 @@ class Swap:
     async def run(self, asked: Asked) -> Result:
         """Timed from the first unload to the first token; both are loaded again at the end."""
         other, target = asked.others[0], asked.target
-        try:
-            await target.unload(asked.model)
-            await target.load(other)
-            return await _exchange(asked, other, asked.model)
-        except TargetDown as error:
-            return Result(ok=False, error=str(error), failed=1, output_cap=asked.cap)
-        finally:
+        async with _left_as_found(asked, other, asked.model):
+            try:
+                await target.unload(asked.model)
+                await target.load(other)
+                result = await _exchange(asked, other, asked.model)
+            except TargetDown as error:
+                result = Result(ok=False, error=str(error), failed=1, output_cap=asked.cap)
             await _restore(asked, other)
+            return result
 
 
 async def _exchange(asked: Asked, goes: str, comes: str) -> Result:
@@ -69,3 +76,23 @@ async def _restore(asked: Asked, model: str) -> None:
         await asked.target.load(model)
     except TargetDown:
         return
+
+
+@asynccontextmanager
+async def _left_as_found(asked: Asked, *models: str) -> AsyncIterator[None]:
+    """Whoever stops a sweep does not want to lose the models that it had taken away just then.
+
+    The target is told to load them, and not waited for: a stop does not take minutes.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.shield(asyncio.wait_for(_ask_back(asked, models), ASK_BACK_S))
+        raise
+
+
+async def _ask_back(asked: Asked, models: Sequence[str]) -> None:
+    for model in models:
+        with contextlib.suppress(TargetDown):
+            await asked.target.load(model, wait=False)

@@ -98,6 +98,18 @@ class Sweep:
         surveys = await self._survey(outcome)
         runs = self._due(list(surveys.values()))
         self._progress.begin(len(runs))
+        try:
+            await self._make(runs, surveys, outcome)
+        except asyncio.CancelledError:
+            self._progress.note("stopped; what was measured is kept, the next sweep goes on there")
+            raise
+        finally:
+            self._progress.end()
+        return outcome
+
+    async def _make(
+        self, runs: Sequence[Due], surveys: dict[str, Survey], outcome: Outcome
+    ) -> None:
         failed: set[CellKey] = set()
         for one in runs:
             survey = surveys.get(one.key.target)
@@ -118,8 +130,6 @@ class Sweep:
                 result = None
             self._book(one, result, outcome, failed)
             await asyncio.sleep(self._settings.bench.iteration_pause_secs)
-        self._progress.end()
-        return outcome
 
     def _due(self, surveys: Sequence[Survey]) -> list[Due]:
         samples = self._settings.bench.samples_per_version

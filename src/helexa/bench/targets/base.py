@@ -67,8 +67,8 @@ class Target(Protocol):
     async def device(self) -> DeviceState:
         """Readings; empty where there are none."""
 
-    async def load(self, model: str) -> None:
-        """Load a model and wait for it.
+    async def load(self, model: str, *, wait: bool = True) -> None:
+        """Load a model and wait for it; or only have it begun.
 
         Raises:
             TargetDown: It cannot, or will not.

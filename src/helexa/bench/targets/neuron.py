@@ -80,13 +80,14 @@ class NeuronTarget:
             max((r.temp_c for r in readings if r.temp_c is not None), default=None),
         )  # fmt: skip
 
-    async def load(self, model: str) -> None:
-        """Answers when it is loaded, with the quant, source and settings it was found with.
+    async def load(self, model: str, *, wait: bool = True) -> None:
+        """With the quant, source and settings it was found with.
 
         Without them the node would load what it takes by default: another model, measured under
         this one's name and left behind in its place.
         """
-        await self._post("/models/load", self._loaded_as.get(model) or LoadRequest(model))
+        path = "/models/load" if wait else "/models/load?wait=false"
+        await self._post(path, self._loaded_as.get(model) or LoadRequest(model))
 
     async def unload(self, model: str) -> None:
         """Answers when it is gone."""

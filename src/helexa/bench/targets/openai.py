@@ -75,8 +75,9 @@ class OpenaiTarget:
         """Nothing is known."""
         return DeviceState()
 
-    async def load(self, model: str) -> None:
+    async def load(self, model: str, *, wait: bool = True) -> None:
         """Not ours to do."""
+        del wait
         raise TargetDown(f"{self.name} is no neuron: it cannot be told to load {model!r}")
 
     async def unload(self, model: str) -> None:
