@@ -181,3 +181,12 @@ class UpstreamTimeout(UpstreamFailed):
 
 class InternalError(HelexaError):
     """A bug of ours; the message names the request id and nothing else."""
+
+
+def let_frames_go(error: BaseException) -> None:
+    """Make an error fit to be kept: with its traceback it would keep the frames it came through,
+    and with them what they hold, which may hold the error (a cycle)."""
+    seen: BaseException | None = error
+    while seen is not None:
+        seen.__traceback__ = None
+        seen = seen.__cause__ or seen.__context__

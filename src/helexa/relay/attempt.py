@@ -212,7 +212,8 @@ class Attempt(Sink):
 
     def drop(self) -> None:
         """Drop the upstream connection; nobody is told."""
-        self._done = None
+        self._done = self._on_events = self._forward = None  # who asked may hold us: a cycle
+        self._request = (b"", b"")
         self.ended = True
         self._abandon()
 

@@ -139,7 +139,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._boxed = -1
         self._transport: Any = None
         self._write: Any = None
-        self._parser: Any = httptools.HttpResponseParser(self)
+        self._parser: Any = None
         self._sink: Sink | None = None
         self._parts: list[bytes] = []
         self._headers: Headers = []
@@ -225,6 +225,8 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
         self._write = transport.write  # type: ignore[attr-defined]  # bound once: for every request
+        # It holds us until the connection is lost, so not before there is one.
+        self._parser = httptools.HttpResponseParser(self)
         sock = transport.get_extra_info("socket") if self._delays_acks else None
         if sock is not None and sock.family in _INTERNET:
             self._internet = (int(sock.family), int(sock.type), sock.proto, sock.fileno())

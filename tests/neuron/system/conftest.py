@@ -52,6 +52,7 @@ class NodeProcess:
     folder: Path
     settings: str
     secret: str | None = None
+    command: list[str] = field(default_factory=lambda: [sys.executable, "-m", "helexa.cli"])
     process: subprocess.Popen[bytes] | None = None
     url: str = ""
     client: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=60))
@@ -61,7 +62,7 @@ class NodeProcess:
         config.write_text(f"port = 0\nstate_dir = '{self.folder}/state'\n{self.settings}")
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "helexa.cli", "neuron", "--config", str(config)],
+                [*self.command, "neuron", "--config", str(config)],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
@@ -224,11 +225,17 @@ def _starter(factory: pytest.TempPathFactory) -> Iterator[StartNode]:
     started: list[NodeProcess] = []
 
     def start(
-        settings: str = "", *, secret: str | None = None, folder: Path | None = None
+        settings: str = "",
+        *,
+        secret: str | None = None,
+        folder: Path | None = None,
+        command: list[str] | None = None,
     ) -> NodeProcess:
         if secret:
             settings += f'\n[fleet]\nsecret = "{secret}"\n'
         node = NodeProcess(folder or factory.mktemp("node"), settings, secret)
+        if command is not None:
+            node.command = command
         started.append(node)
         return node.start()
 

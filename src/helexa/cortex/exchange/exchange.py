@@ -19,7 +19,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
 
-from helexa.core.errors import HelexaError, ModelNotFound, ServiceUnavailable
+from helexa.core.errors import HelexaError, ModelNotFound, ServiceUnavailable, let_frames_go
 from helexa.core.principal import ANONYMOUS, Principal
 from helexa.core.usage import Timings, Usage
 from helexa.cortex.exchange import billing, sending
@@ -323,6 +323,7 @@ class Exchange:
         if self.ended:
             return
         self.error = error
+        let_frames_go(error)
         if isinstance(error, ModelNotFound) and self.delivered:
             # A node has just unloaded it; the model itself is known.
             error = self.error = ServiceUnavailable(error.message, retry_after_s=2)

@@ -20,6 +20,7 @@ from helexa.core.errors import (
     ServiceUnavailable,
     UnsupportedOperation,
     VisionUnsupported,
+    let_frames_go,
 )
 from helexa.core.fleet import RecordState, RequestRecord
 from helexa.neuron.admission import Seat, Ticket
@@ -255,6 +256,7 @@ class Exchange:
         if self.times.ended:
             return  # the answer was complete; what its connection did afterwards is nobody's loss
         self.error = error
+        let_frames_go(error)
         if self.delivery is not None:
             self.delivery.stream.abandon()
         self.conclude("refused" if self.delivery is None else "failed")

@@ -28,6 +28,7 @@ from helexa.core.errors import (
     ModelNotFound,
     ModelRecovering,
     ServiceUnavailable,
+    let_frames_go,
 )
 from helexa.core.fleet import Download, LoadRequest, ModelEntry, ModelLoad
 from helexa.neuron.engines.supervisor import EngineChange
@@ -235,7 +236,7 @@ class Registry(Generic[R]):
             entry.outcome.set_result(resident)
 
     def _failed(self, entry: Entry[R], error: HelexaError) -> None:
-        _let_frames_go(error)
+        let_frames_go(error)
         entry.error = error
         if not entry.outcome.done():
             entry.outcome.set_exception(error)
@@ -357,15 +358,6 @@ class _Watch(Generic[R]):
         """An engine that died between its first answer and the end of the load is recovering."""
         if self._last is not None and self._last.state != "ready":
             self._registry.engine_changed(self._entry, self._last)
-
-
-def _let_frames_go(error: BaseException) -> None:
-    """An error that is kept would keep the frames it came through, and with them what they hold:
-    the window over a model's header, the entry itself."""
-    seen: BaseException | None = error
-    while seen is not None:
-        seen.__traceback__ = None
-        seen = seen.__cause__ or seen.__context__
 
 
 def _retrieve(outcome: asyncio.Future[R]) -> None:
