@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import msgspec
 import pytest
+from starlette.routing import Route
 
 from helexa.core.build_info import BuildInfo
 from helexa.core.ids import id_source
@@ -309,6 +311,20 @@ async def test_with_an_admin_key_nothing_else_administers(fake_node: Starter) ->
         assert (await g.get("/admin/fleet")).status_code == 403
         assert (await g.get("/admin/fleet", **AS_ACME)).status_code == 403
         assert (await g.get("/admin/fleet", **AS_ROOT, peer="10.0.0.7")).status_code == 200
+
+
+async def test_no_route_is_open_that_is_not_meant_to_be(fake_node: Starter) -> None:
+    """Whatever is added to the app is closed, or stands here."""
+    public = {"/", "/health", "/version", "/v1/health", "/v1/version"}
+    async with fake_node() as node, gateway(node, keys=KEYS, required=True) as g:
+        for route in g.app.routes:
+            assert isinstance(route, Route)
+            path = re.sub(r"{[^}]*}", "x", route.path)
+            for method in route.methods or ():
+                status = (await g.ask(method, path)).status_code
+                assert (status == 401) is (path not in public), (method, path, status)
+                if path.startswith("/admin"):
+                    assert (await g.ask(method, path, **AS_ACME)).status_code == 403, path
 
 
 async def test_administrators_see_fleet_keys_grants_usage_and_requests(

@@ -8,6 +8,12 @@ from typing import Any
 import httpx
 import pytest
 
+from helexa.neuron.exchange.way import WAYS
+from helexa.neuron.routes.management import routes
+
+NOTHING: Any = None
+ROUTES = routes(NOTHING, NOTHING, NOTHING)
+
 
 def test_a_plain_answer_has_usage_and_the_served_model_id(node: Any, h: Any) -> None:
     answer = node.post("/v1/chat/completions", h.chat(max_tokens=5, ignore_eos=True))
@@ -154,9 +160,16 @@ def test_with_a_fleet_secret_only_health_and_version_are_public(start_node: Any)
     stranger = httpx.Client(base_url=closed.url, timeout=60)
     assert stranger.get("/health").status_code == 200
     assert stranger.get("/version").status_code == 200
-    for path in ("/models", "/discovery", "/metrics", "/events", "/requests"):
-        assert stranger.get(path).status_code == 401, path
-    assert stranger.post("/v1/chat/completions", json={}).status_code == 401
+    assert stranger.post("/health", json={}).status_code == 401
+    private = [
+        (method, route.path)
+        for route in ROUTES
+        for method in route.methods or ()
+        if (method, route.path) not in {("GET", "/health"), ("GET", "/version")}
+    ]
+    private += [("POST", prefix + path.decode()) for path in WAYS for prefix in ("", "/v1")]
+    for method, path in [*private, ("GET", "/multiplex"), ("GET", "/%76ersion/..;/models")]:
+        assert stranger.request(method, path).status_code == 401, (method, path)
     wrong = stranger.get("/models", headers={"authorization": "Bearer wrong"})
     assert wrong.json()["error"]["code"] == "invalid_api_key"
     assert closed.get("/models") == []
