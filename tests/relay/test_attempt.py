@@ -76,6 +76,16 @@ BROKEN: dict[str, tuple[bytes, str, Failure | None]] = {
     "silent in the body": (PLAIN + b"1", "silence", Failure.TIMEOUT_BETWEEN),
     "garbage": (b"\x00\x01\x02 not http\r\n\r\n", "silence", Failure.PROTOCOL),
     "garbage between chunks": (SSE_HEAD + b"1\r\nx\r\nzz\r\n", "silence", Failure.PROTOCOL),
+    "a head without an end": (
+        b"HTTP/1.1 200 OK\r\n" + b"x: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n" * 20_000,
+        "silence",
+        Failure.PROTOCOL,
+    ),
+    "interim answers without an end": (
+        b"HTTP/1.1 103 Early Hints\r\nx: y\r\n\r\n" * 20_000,
+        "silence",
+        Failure.PROTOCOL,
+    ),
     "switching protocols": (
         b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
         "silence",

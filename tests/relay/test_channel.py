@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.relay.joined import End, Joined, Once, frame
 
+from helexa.relay import channel
 from helexa.relay import multiplex as module
 from helexa.relay.channel import ABORT, CLOSE, GO, HOLD, OPEN
 from helexa.relay.multiplex import FRAME, MOST, PIECE
@@ -228,6 +229,30 @@ def test_one_that_raises_as_it_catches_up_ends_and_keeps_nothing() -> None:
     assert [type(e["exception"]) for e in joined.loop.errors] == [ZeroDivisionError]
     assert len(near.over) == len(far.over) == 1
     assert joined.empty()
+
+
+def test_one_who_does_not_wait_for_a_slow_reader_fills_no_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(channel, "MOST_WAITING", 10_000)
+    joined = Joined()
+    (near, far), (other, its) = joined.pair(), joined.pair()
+    far.transport.pause_reading()
+    joined.settle()
+    for _ in range(2):  # what has been read since does not count
+        joined.far.data_received(frame(1, PIECE, b"x" * 6000))
+        far.transport.resume_reading()
+        joined.settle()
+        far.transport.pause_reading()
+    for _ in range(3):
+        joined.far.data_received(frame(1, PIECE, b"x" * 6000))
+    joined.settle()
+    assert [type(error) for error in far.over] == [ConnectionAbortedError]
+    assert [type(error) for error in near.over] == [ConnectionResetError]
+    assert len(far.got) == 12_000
+    other.write(b"still here")
+    joined.settle()
+    assert its.got == b"still here"
 
 
 def test_the_connections_end_reaches_everybody_although_one_raises() -> None:

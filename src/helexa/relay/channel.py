@@ -17,6 +17,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from helexa.relay.multiplex import Multiplex
 
+MOST_WAITING = 64 << 20
+"""Bytes that a channel keeps for a reader that is slow. Whoever heeds ``HOLD`` has sent a few
+megabytes by the time it comes; whoever does not must not fill the memory."""
+
 CLOSE, ABORT, HOLD, GO, OPEN = 1, 2, 3, 4, 5
 """What is said of a channel beside its bytes; see ``multiplex``."""
 
@@ -43,6 +47,7 @@ class Channel(asyncio.Transport):
         "_protocol",
         "_put",
         "_reading",
+        "_waiting",
     )
 
     def __init__(self, multiplex: Multiplex, number: int) -> None:
@@ -57,7 +62,8 @@ class Channel(asyncio.Transport):
         self._paused = False  # so the protocol has been told
         self._kept: list[bytes] = []  # what waits for the other side
         self._reading = True
-        self._got: deque[bytes] | None = None  # what waits for us, while we do not read
+        self._got: deque[bytes] | None = None  # what waits for us, while we do not read ...
+        self._waiting = 0  # ... and its bytes
         self._closing = False
         self._gone = False  # nothing is said of it any more, in either direction
         self._error: Exception | None = None
@@ -105,8 +111,17 @@ class Channel(asyncio.Transport):
             self._reading = False
             if self._got is None:
                 self._got = deque()
-                self._multiplex.direct(self._number, self._got.append)
+                self._waiting = 0
+                self._multiplex.direct(self._number, self._store)
             self._multiplex.tell(self._number, HOLD)
+
+    def _store(self, data: bytes) -> None:
+        if self._got is not None:
+            self._got.append(data)
+            self._waiting += len(data)
+            if self._waiting > MOST_WAITING:
+                self._error = ConnectionAbortedError("the peer does not wait for a slow reader")
+                self.abort()
 
     def resume_reading(self) -> None:
         if not self._reading:
@@ -190,7 +205,9 @@ class Channel(asyncio.Transport):
             return
         try:
             while got and self._reading:
-                self._protocol.data_received(got.popleft())
+                data = got.popleft()
+                self._waiting -= len(data)
+                self._protocol.data_received(data)
         except Exception as error:  # noqa: BLE001  # as one that raises when it comes by itself
             self._multiplex.raised(self, error)
         if got or not self._reading:

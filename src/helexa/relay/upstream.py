@@ -22,6 +22,7 @@ from helexa.relay.plainly import whole_answer
 
 Headers = list[tuple[bytes, bytes]]
 _COPIED = 65_536  # a body below this travels in one write with its head
+_MOST_HEAD = 262_144  # bytes of an answer before its body, interim answers included
 Forward = Callable[[bytes], float]
 
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)  # of Linux
@@ -105,6 +106,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_closed",
         "_complete",
         "_delays_acks",
+        "_head_bytes",
         "_headers",
         "_informational",
         "_internet",
@@ -143,6 +145,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._sink: Sink | None = None
         self._parts: list[bytes] = []
         self._headers: Headers = []
+        self._head_bytes = 0
         self._aligned = False
         self._begun = False
         self._answered = False
@@ -179,6 +182,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._sink = sink
         self._begun = self._answered = self._complete = self._aligned = False
         self._keep = True
+        self._head_bytes = 0
         self.forward = None
         self.heard = 0.0
         self.served += 1
@@ -254,15 +258,14 @@ class UpstreamConnection(asyncio.Protocol):
                 return
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._fail(Failure.PROTOCOL)
-            return
-        except httptools.HttpParserError:
-            if not self._complete:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if not self._complete or isinstance(error, httptools.HttpParserUpgrade):
                 self._deliver(sink)
                 self._fail(Failure.PROTOCOL)
                 return
             self._keep = False  # garbage behind a complete answer
+        if not self._answered and self._endless(len(data)):
+            return
         # A size line cannot end like this, and the bytes of a chunk that goes on came later.
         self._aligned = self._aligned and data.endswith(b"\n\r\n")
         parts = self._parts
@@ -271,6 +274,14 @@ class UpstreamConnection(asyncio.Protocol):
             sink.on_body(parts[0] if len(parts) == 1 else b"".join(parts))
         if self._complete:
             self._finish(sink)
+
+    def _endless(self, size: int) -> bool:
+        """Whether the head has become too long with these bytes; then that was the answer."""
+        self._head_bytes += size
+        if self._head_bytes <= _MOST_HEAD:
+            return False
+        self._fail(Failure.PROTOCOL)
+        return True
 
     def _deliver(self, sink: Sink) -> None:
         parts = self._parts
