@@ -144,6 +144,7 @@ def test_context_overflow_uses_the_words_that_make_agents_compact(dialect: wire.
         wire.render(e.ContextLengthExceeded(42900, 15000), dialect).body
     )
     assert "maximum context length is 15000 tokens" in body["error"]["message"]
+    assert "prompt is too long" in body["error"]["message"]  # LangChain compacts on this one
     assert body["error"]["prompt_len"] == 42900
     assert body["error"]["max"] == 15000
     assert body["error"]["code"] == "context_length_exceeded"

@@ -91,7 +91,8 @@ class ContextLengthExceeded(RequestRefused):
     code = "context_length_exceeded"
 
     def __init__(self, prompt_len: int, maximum: int, param: str = "messages") -> None:
-        what, cure = "the prompt", "Shorten the messages."
+        # LangChain knows an overflow by "prompt is too long", others by the first words.
+        what, cure = "the prompt", "The prompt is too long: shorten the messages."
         if param != "messages":  # one of several inputs
             what, cure = f"`{param}`", "Shorten it, or split it."
         super().__init__(

@@ -24,8 +24,14 @@ _MISSING = (
     "No API key was given. Send it as 'Authorization: Bearer KEY' or as 'x-api-key: KEY'; "
     "ask the operator of this gateway for one."
 )
-_UNKNOWN = "The API key is unknown. Check it, or ask the operator of this gateway for one."
-_EXPIRED = "The API key has expired. Ask the operator of this gateway for a new one."
+# The first four words are OpenAI's: LiteLLM knows a wrong key by them, and not by its status.
+_UNKNOWN = (
+    "Incorrect API key provided: it is unknown here. Check it, or ask the operator of this "
+    "gateway for one."
+)
+_EXPIRED = (
+    "Incorrect API key provided: it has expired. Ask the operator of this gateway for a new one."
+)
 
 
 class Known(NamedTuple):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from helexa.core.chat import Message, Part
+from helexa.core.chat import Image, Message, Part
 
 
 class Shown(NamedTuple):
@@ -33,11 +33,18 @@ def placed(path: str, shown: Iterable[Shown], message: Message) -> Placed:
     return Placed(filled, path, tuple(where for _, where in shown))
 
 
-def message_names(turns: Iterable[Placed]) -> dict[str, str]:
-    """The client's paths by those of the messages of the chat request."""
+def message_names(turns: Iterable[Placed], address: str) -> dict[str, str]:
+    """The client's paths by those of the messages of the chat request.
+
+    Args:
+        address: Where the client's dialect has the address of an image, within its part.
+    """
     names: dict[str, str] = {}
     for index, turn in enumerate(turns):
         here = f"messages[{index}]"
         names[here] = turn.path
-        names |= {f"{here}.content[{i}]": path for i, path in enumerate(turn.parts)}
+        for place, path in enumerate(turn.parts):
+            names[f"{here}.content[{place}]"] = path
+            if isinstance(turn.message.content[place], Image):
+                names[f"{here}.content[{place}].image_url.url"] = f"{path}.{address}"
     return names

@@ -81,6 +81,8 @@ async def test_the_openai_sdk_sees_401_for_unknown_and_expired_keys() -> None:
             with pytest.raises(openai.AuthenticationError, match=word) as caught:
                 await ask(gateway, key)
             assert caught.value.code == "invalid_api_key"
+            # LiteLLM, and all that is built on it, knows a wrong key by these words alone.
+            assert "Incorrect API key provided" in caught.value.message
             assert "retry-after" not in caught.value.response.headers
 
 

@@ -277,6 +277,7 @@ def test_unknown_members_and_nulls_are_tolerated() -> None:
     [
         ("messages[0].content", "system.content"),
         ("messages[1].content[1]", "messages[1].content[0]"),
+        ("messages[1].content[1].image_url.url", "messages[1].content[0].source"),
         ("messages[2].content", "messages[2].content[1].content"),
         ("messages[3].content[0].text", "messages[2].content[0].text"),
         ("tools[0].function.parameters.properties.a.not", "tools[1].input_schema.properties.a.not"),

@@ -142,10 +142,17 @@ def test_images_go_along_and_other_files_are_refused_by_path() -> None:
     image = {"type": "input_image", "image_url": "data:image/png;base64,AA==", "detail": "low"}
     request = decode(input=[{"role": "user", "content": [image]}])
     assert request.messages[0].content == (Image("data:image/png;base64,AA==", "low"),)
-    for part in ({"type": "input_file", "file_data": "x"}, {"type": "input_image", "file_id": "f"}):
+    for part in ({"type": "input_file", "file_id": "f"}, {"type": "input_image", "file_id": "f"}):
         found = refusal(input=[{"role": "user", "content": [part]}])
         assert isinstance(found, UnsupportedParameter)
         assert found.param == "input[0].content[0]"
+
+
+def test_files_of_text_are_shown_as_their_text() -> None:
+    data = "data:text/plain;base64,aGVsbG8="
+    file = {"type": "input_file", "filename": "a.txt", "file_data": data}
+    [message] = decode(input=[{"role": "user", "content": [file]}]).messages
+    assert message.content == (Text("a.txt\nhello"),)
 
 
 def test_calls_of_other_providers_tools_are_read_as_calls() -> None:
@@ -241,6 +248,7 @@ def test_refusals_name_the_path(members: Any, param: str) -> None:
         ("messages[0]", "instructions"),
         ("messages[1].content[0]", "previous_response_id"),
         ("messages[2].content[1].text", "input[0].content[1].text"),
+        ("messages[2].content[1].image_url.url", "input[0].content[1].image_url"),
         ("messages[3].tool_calls[1].function", "input[1].tool_calls[1].function"),
         ("messages[4].content[0]", "input[4].output[0]"),
         ("messages[5].content[0]", "input[5].content"),

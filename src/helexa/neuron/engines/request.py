@@ -19,11 +19,12 @@ from helexa.core.errors import (
 from helexa.neuron.engines.base import Served
 from helexa.neuron.engines.images import KINDS, TYPES, Images
 from helexa.wire.bodies import UNREADABLE, not_json
+from helexa.wire.files import file_text
 
 Json = dict[str, Any]
 Check = Callable[[Any], bool]
 
-ROLES = frozenset(("system", "developer", "user", "assistant", "tool", "function"))
+ROLES = frozenset(("system", "developer", "user", "assistant", "tool"))
 CAPS = ("max_completion_tokens", "max_tokens")
 MOST_TOP_LOGPROBS = 20
 """As the published schema of chat has it."""
@@ -162,6 +163,11 @@ def _check_message(message: Any, path: str, images: Images) -> None:
     role = message.get("role")
     if not isinstance(role, str):
         raise wrong(path + ".role", "a string", role)
+    if role == "function" or message.get("function_call") is not None:
+        raise UnsupportedParameter(  # templates know neither, and would leave them out
+            f"`{path}` is of the old function calls; use `tool_calls` and the role tool.",
+            param=path,
+        )
     if role not in ROLES:
         known = ", ".join(sorted(ROLES))
         raise InvalidRequestBody(
@@ -208,11 +214,24 @@ def _check_part(part: Any, path: str, images: Images) -> None:
         part.update(type="text", text=text)
     elif kind in TYPES:
         images.take(part, path)
+    elif kind == "file":
+        _take_file(part, path)
     else:
         raise UnsupportedParameter(
             f"`{path}` has the type {kind[:40]!r}, which {images.model_id} cannot read.",
             param=path,
         )
+
+
+def _take_file(part: Json, path: str) -> None:
+    file, where = part.get("file"), path + ".file"
+    if not isinstance(file, dict):
+        raise wrong(where, "an object", file)
+    _drop_unset(file)
+    _check_texts(file, where, "file_data", "filename")
+    text = file_text(file.get("file_data"), file.get("filename"), path)
+    part.clear()
+    part.update(type="text", text=text)
 
 
 def _check_calls(calls: Any, path: str) -> None:
@@ -354,7 +373,7 @@ def check_prompt(body: Json) -> None:
     prompt = body.get("prompt")
     if prompt is None:
         raise InvalidRequestBody("The request has no `prompt`.", param="prompt")
-    if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str):
+    if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], (str, list)):
         prompt = body["prompt"] = prompt[0]
     tokens = isinstance(prompt, list) and all(type(token) is int for token in prompt)
     if not isinstance(prompt, str) and not tokens:

@@ -102,7 +102,7 @@ def _names(turns: list[Placed], tools: dict[int, Tool], body: wire.Body) -> dict
     if body.output_config is None or body.output_config.format is None:
         names["response_format.json_schema.schema"] = "output_format.schema"
     names["stop"] = "stop_sequences"
-    names |= message_names(turns)
+    names |= message_names(turns, "source")
     for index, given in enumerate(tools):
         names[f"tools[{index}].function"] = f"tools[{given}]"
         names[f"tools[{index}].function.parameters"] = f"tools[{given}].input_schema"

@@ -159,7 +159,7 @@ def _paths(turns: list[Placed], offered: Offered, body: Body) -> dict[str, str]:
     """The client's paths by those of the chat request."""
     paths = {
         name: _HISTORY if path.startswith(_HISTORY) else path
-        for name, path in message_names(turns).items()
+        for name, path in message_names(turns, "image_url").items()
     }
     paths |= {f"tools[{i}].function": path for i, path in enumerate(offered.paths)}
     paths["response_format"] = "text.format"

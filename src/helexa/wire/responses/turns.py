@@ -21,6 +21,7 @@ import msgspec
 
 from helexa.core.chat import Image, Message, Role, Text, ToolCall
 from helexa.core.errors import InvalidRequestBody, UnsupportedParameter
+from helexa.wire.files import file_text
 from helexa.wire.places import Placed, Shown, placed
 from helexa.wire.responses.body import Item, Part
 from helexa.wire.responses.custom import as_arguments
@@ -142,9 +143,11 @@ def _part(part: Part, path: str) -> Shown:
         raise UnsupportedParameter(
             f"`{path}` is an image without an `image_url`; files are not kept here.", param=path
         )
+    if part.type == "input_file":
+        return Shown(Text(file_text(part.file_data, part.filename, path)), path)
     raise UnsupportedParameter(
         f"`{path}` has the type {part.type[:40]!r}, which cannot be read here. "
-        "Send input_text or input_image.", param=path,
+        "Send input_text, input_image or input_file.", param=path,
     )  # fmt: skip
 
 

@@ -110,6 +110,32 @@ def test_wrong_types_are_refused_with_their_path(
     assert param.split("[", maxsplit=1)[0].split(".", maxsplit=1)[0] in error.message
 
 
+@pytest.mark.parametrize(
+    "turn",
+    [
+        {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}},
+        {"role": "function", "name": "f", "content": "sunny"},
+    ],
+)
+def test_turns_of_the_old_function_calls_are_refused_since_templates_leave_them_out(
+    served: Served, turn: dict[str, Any]
+) -> None:
+    error = refusal(served, messages=[*HI, turn])
+    assert type(error) is UnsupportedParameter
+    assert error.param == "messages[1]"
+    assert "tool_calls" in error.message
+
+
+def test_files_of_text_are_shown_as_their_text(served: Served) -> None:
+    file = {"type": "file", "file": {"filename": "a.txt", "file_data": "aGVsbG8="}}
+    [message] = sent(served, messages=[{"role": "user", "content": [file]}])["messages"]
+    assert message["content"] in ("a.txt\nhello", [{"type": "text", "text": "a.txt\nhello"}])
+    kept = {"type": "file", "file": {"file_id": "file-abc"}}
+    error = refusal(served, messages=[{"role": "user", "content": [kept]}])
+    assert type(error) is UnsupportedParameter
+    assert error.param == "messages[0].content[0]"
+
+
 WHOLE: dict[str, Any] = {
     "modalities": ["text"],
     "stop": ["x"],
@@ -452,6 +478,7 @@ def test_embeddings_and_rerank_are_checked(served: Served) -> None:
 def test_legacy_prompts_are_texts_or_tokens(served: Served) -> None:
     assert sent(served, "completions", prompt=["a"])["prompt"] == "a"
     assert sent(served, "completions", prompt=[1, 2])["prompt"] == [1, 2]
+    assert sent(served, "completions", prompt=[[1, 2]])["prompt"] == [1, 2]
     assert refusal(served, "completions").param == "prompt"
     assert refusal(served, "completions", prompt="a", logprobs=True).param == "logprobs"
     assert sent(served, "completions", prompt="a", logprobs=2)["logprobs"] == 2
