@@ -406,6 +406,42 @@ async def test_a_drain_closes_the_idle_lets_the_busy_finish_and_cuts_the_rest() 
         await until(lambda: app.gone)
 
 
+@pytest.mark.anyio
+async def test_a_patient_drain_still_answers_on_kept_connections_and_says_that_it_is_the_last() -> (
+    None
+):
+    app = Echo()
+    async with (
+        serving(app) as listener,
+        client(listener.port) as idle,
+        client(listener.port) as begun,
+        client(listener.port) as plain,
+    ):
+        idle.send(GET)
+        assert (await idle.answer()).status == 200
+        begun.send(get("/hold"))
+        await until(lambda: len(app.held) == 1)
+        app.held[0].start(200, b"")
+        plain.send(get("/hold"))
+        await until(lambda: len(app.held) == 2)
+        drain = asyncio.create_task(listener.drain(60, patience=30))
+        await until(lambda: listener.connections.draining)
+        for reply in app.held[:]:
+            if reply.started:
+                reply.end(b"whole")
+            else:
+                reply.send(200, b"", b"whole")
+        assert (await plain.answer()).headers[b"connection"] == b"close"
+        # Its head had promised that the connection stays, so the next request may be on its way.
+        first = await begun.answer()
+        assert (first.body, b"connection" in first.headers) == (b"whole", False)
+        for raw in (idle, begun):
+            raw.send(GET)
+            answer = await raw.answer()
+            assert (answer.status, answer.headers[b"connection"]) == (200, b"close")
+        assert await drain == 0
+
+
 REQUEST = st.tuples(
     st.sampled_from(["/echo", "/later/0", "/later/3", "/stream/0", "/stream/2", "/big/70000"]),
     st.sampled_from(["GET", "HEAD", "POST", "chunked", "upgrade"]),

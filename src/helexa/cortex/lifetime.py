@@ -17,6 +17,8 @@ from helexa.cortex.profiles import ProfileFile
 from helexa.relay.listener import Listener, Tls
 
 FOLLOW_S = 2.0
+PATIENCE_S = 1.0
+"""How long a kept connection must have been silent before a gateway that ends closes it."""
 
 
 def stop_signal(loop: asyncio.AbstractEventLoop) -> asyncio.Event:
@@ -102,12 +104,17 @@ def _renew(tls: Tls, log: Logger) -> None:
 
 
 async def drain(listener: Listener, app: GatewayApp, secs: float) -> None:
-    """Stop accepting, let answers finish for ``secs``, then end the rest in their own dialect."""
-    closing = asyncio.create_task(listener.drain(secs + 2.0))
+    """Stop accepting, let answers finish for ``secs``, then end the rest in their own dialect.
+
+    What comes on connections that proxies and clients have kept is still answered, for a moment.
+    """
+    closing = asyncio.create_task(listener.drain(secs + 2.0, min(PATIENCE_S, secs)))
     loop = asyncio.get_running_loop()
     deadline = loop.time() + secs
-    while app.running and loop.time() < deadline:  # noqa: ASYNC110  # the deadline bounds it
+    while loop.time() < deadline:
         await asyncio.sleep(0.02)
+        if not app.running and not listener.connections.idle:
+            break
     await app.cut()
     await closing
     app.flush()

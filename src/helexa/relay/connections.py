@@ -58,6 +58,8 @@ class Connections:
         self.date = DateHeader()
         self.open: set[ServerProtocol] = set()
         self.draining = False
+        self.patience = 0.0
+        self._drained = 0.0
         self._multiplexed = multiplexed
         self._multiplexes: set[Multiplex] = set()
         # How often a connection's deadlines are looked at: they are late by a quarter at most.
@@ -72,13 +74,34 @@ class Connections:
         """Connections with an answer under way."""
         return sum(1 for c in self.open if c.busy)
 
-    def drain(self) -> None:
-        """Idle connections close now, busy ones after their current answer."""
+    @property
+    def idle(self) -> int:
+        """Connections that wait for a request."""
+        return sum(1 for c in self.open if c.idle)
+
+    def drain(self, patience: float = 0.0) -> None:
+        """Idle connections close now, busy ones after their current answer.
+
+        Args:
+            patience: For so many seconds of silence they stay all the same, unless their last
+                answer said that they close. Whoever keeps connections may have sent the next
+                request before it could know, and may not send it twice.
+        """
         self.draining = True
+        self.patience = patience
+        self._drained = self.loop.time()
         for connection in list(self.open):
-            connection.close_when_idle()
+            connection.close_soon()
+        self.close_idle()
         for multiplex in list(self._multiplexes):
             multiplex.close()
+
+    def close_idle(self) -> None:
+        """Close what has been idle for as long as the drain's patience."""
+        before = self.loop.time() - self.patience
+        if self._drained <= before:
+            for connection in list(self.open):
+                connection.close_when_idle(before)
 
     def switch(
         self, transport: asyncio.Transport, url: bytes, headers: Mapping[bytes, bytes]

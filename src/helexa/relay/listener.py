@@ -135,8 +135,11 @@ class Listener:
         """Base URL for clients on this machine."""
         return local_url(self.host, self.port, "https" if self.tls else "http")
 
-    async def drain(self, secs: float) -> int:
+    async def drain(self, secs: float, patience: float = 0.0) -> int:
         """Stop accepting, let answers finish for ``secs``, then cut.
+
+        Args:
+            patience: As of ``Connections.drain``.
 
         Returns:
             How many connections had to be cut.
@@ -146,10 +149,11 @@ class Listener:
                 server.close()
         if self._path is not None:
             self._path.unlink(missing_ok=True)
-        self.connections.drain()
+        self.connections.drain(patience)
         deadline = self._loop.time() + secs
-        while self.connections.open and self._loop.time() < deadline:  # noqa: ASYNC110
+        while self.connections.open and self._loop.time() < deadline:
             await asyncio.sleep(0.02)
+            self.connections.close_idle()
         left = list(self.connections.open)
         for connection in left:
             connection.abort()

@@ -81,6 +81,11 @@ class Reply:
         """The client's buffer is full; what is written now waits in memory."""
         return self._protocol.write_paused
 
+    def close_behind(self) -> None:
+        """Let the answer say that the connection closes after it, unless it has begun."""
+        if not self.started:
+            self._close = True
+
     def send(self, status: int, headers: bytes, body: bytes, stated: bytes | None = None) -> None:
         """The whole answer. ``headers`` are complete lines without content-length.
 

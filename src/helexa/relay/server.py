@@ -77,6 +77,11 @@ class ServerProtocol(RequestReader):
         return self._active is not None or bool(self._queue) or self._refusal is not None
 
     @property
+    def idle(self) -> bool:
+        """Nothing is under way, and nothing of a request has come."""
+        return not self.busy and not self.closing and self._stage == IDLE
+
+    @property
     def unsent(self) -> int:
         """Bytes that the client has not taken yet."""
         size: int = self._transport.get_write_buffer_size()
@@ -107,8 +112,8 @@ class ServerProtocol(RequestReader):
         shared.open.add(self)
         self._heard = self._moved = shared.loop.time()
         shared.wheel.watch(self._heard + shared.step, self)
-        if shared.draining:
-            self.close_when_idle()
+        if shared.draining and not shared.patience:
+            self._close()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._shared.open.discard(self)
@@ -304,7 +309,8 @@ class ServerProtocol(RequestReader):
                 outbox.put(self._write, last)
         self._active = None
         self._heard = self._loop.time()
-        if close or self.closing or self._shared.draining:
+        shared = self._shared
+        if close or self.closing or (shared.draining and not shared.patience):
             self.closing = True
             self._queue.clear()
             self._unbox()
@@ -342,7 +348,12 @@ class ServerProtocol(RequestReader):
         self.closing = True
         self._transport.abort()
 
-    def close_when_idle(self) -> None:
-        """Close now if nothing is under way, else after the current answer."""
-        if not self.busy and not self.closing and self._stage == IDLE:
+    def close_soon(self) -> None:
+        """Let the answer that is being made say that it is the last."""
+        if self._active is not None and not self._queue:
+            self._active.close_behind()
+
+    def close_when_idle(self, before: float) -> None:
+        """Close if nothing is under way, and nothing has been since ``before`` (loop's time)."""
+        if self.idle and self._heard <= before:
             self._close()
