@@ -173,7 +173,7 @@ class Editor:
                 found.setdefault(update.tool_call_id, {}).update(values)
         return found
 
-    async def until(self, truth: Callable[[], object], timeout_s: float = 30) -> None:
+    async def until(self, truth: Callable[[], object], timeout_s: float = 60) -> None:
         async with asyncio.timeout(timeout_s):
             while not truth():
                 self.news.clear()

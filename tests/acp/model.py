@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +22,7 @@ class Reply:
         calls: Name and arguments (an object, or raw text).
         cut: The stream ends in the middle.
         hold: Seconds before it ends, behind its first words.
+        until: It does not end before this is so.
         comment: Sent before anything else.
     """
 
@@ -32,6 +33,7 @@ class Reply:
     error: dict[str, Any] | None = None
     cut: bool = False
     hold: float = 0
+    until: Callable[[], bool] = lambda: True
     comment: str = ""
     finish: str = ""
     prompt_tokens: int = 100
@@ -68,6 +70,8 @@ class Model:
             await write(event({"choices": [{"index": 0, "delta": delta}]}))
         if reply.hold:
             await asyncio.sleep(reply.hold)
+        while not reply.until():
+            await asyncio.sleep(0.01)
         if reply.cut:
             return
         finish = reply.finish or ("tool_calls" if reply.calls else "stop")

@@ -4,6 +4,7 @@ import asyncio
 import base64
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import acp
@@ -278,13 +279,15 @@ async def test_sessions_are_resumed_without_replay_closed_and_deleted(
 
 
 async def test_two_sessions_answer_at_once(model: Model, tmp_path: Path, work: Path) -> None:
-    model.say(Reply("slow", hold=1.0), "fast")
+    over = Event()
+    model.say(Reply("slow", until=over.is_set), "fast")
     async with opened(model.url, tmp_path, work) as session:
         other = await session.agent.new_session(cwd=str(work), mcp_servers=[])
         slow = asyncio.ensure_future(session.prompt("one"))
         await session.editor.until(lambda: "slow" in session.editor.text())
         await session.agent.prompt(session_id=other.session_id, prompt=[acp.text_block("two")])
         assert not slow.done()
+        over.set()
         assert (await slow).stop_reason == "end_turn"
 
 

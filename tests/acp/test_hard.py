@@ -90,7 +90,7 @@ async def test_what_is_no_plain_file_is_neither_read_nor_waited_for(
 async def test_a_session_that_is_deleted_in_the_middle_of_a_turn_stays_deleted(
     model: Model, tmp_path: Path, work: Path
 ) -> None:
-    model.say(Reply("I will", hold=60))
+    model.say(Reply("I will", hold=200))
     async with opened(model.url, tmp_path, work) as session:
         running = asyncio.ensure_future(session.prompt("go"))
         await session.editor.until(session.editor.text)
@@ -102,10 +102,10 @@ async def test_a_session_that_is_deleted_in_the_middle_of_a_turn_stays_deleted(
 async def test_a_session_that_is_loaded_again_in_the_middle_of_a_turn_has_what_was_said(
     model: Model, tmp_path: Path, work: Path
 ) -> None:
-    model.say(Reply("I will", hold=60), "And now?")
+    model.say(Reply("I will", hold=200), "And now?")
     async with opened(model.url, tmp_path, work) as session:
         running = asyncio.ensure_future(session.prompt("go"))
-        await session.editor.until(session.editor.text)
+        await session.editor.until(lambda: session.editor.text() == "I will")
         await session.agent.load_session(
             cwd=str(work), session_id=session.session_id, mcp_servers=[]
         )
@@ -134,7 +134,7 @@ async def test_a_session_comes_back_with_its_plan_and_how_full_its_window_is(
 async def test_the_model_knows_what_it_had_said_when_it_was_interrupted(
     model: Model, tmp_path: Path, work: Path, how: str
 ) -> None:
-    model.say(Reply("I delete everything", hold=60 if how == "cancel" else 0, cut=True))
+    model.say(Reply("I delete everything", hold=200 if how == "cancel" else 0, cut=True))
     async with opened(model.url, tmp_path, work) as session:
         running = asyncio.ensure_future(session.prompt("go"))
         await session.editor.until(lambda: "everything" in session.editor.text())

@@ -214,7 +214,7 @@ async def test_stopping_while_it_starts_ends_the_start(facts: ModelFacts, tmp_pa
 async def test_stopping_while_it_waits_to_restart_ends_the_wait(
     facts: ModelFacts, tmp_path: Path
 ) -> None:
-    settings = SupervisorSettings(backoff_min_s=30)
+    settings = SupervisorSettings(backoff_min_s=300, backoff_max_s=300)
     changes: list[EngineChange] = []
     made = process(failing(), facts, tmp_path, changes, settings)
     await made.start()
