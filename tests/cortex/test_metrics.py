@@ -6,10 +6,13 @@ import asyncio
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from tests.cortex.exchange.rig import answers, fleet
+from tests.relay.rig import until
 
 from helexa.core.metrics import exposition
 from helexa.cortex.metrics import CortexMetrics, watch_lag
 from helexa.cortex.metrics_server import serve_metrics
+from helexa.relay import books
 
 CONTRACT = frozenset(
     """
@@ -97,3 +100,17 @@ def test_loop_lag_is_measured() -> None:
         return seen
 
     assert all(lag >= 0 for lag in asyncio.run(run()))
+
+
+@pytest.mark.anyio
+async def test_a_scrape_has_what_ended_just_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(books, "DELAY_S", 3600.0)
+    async with fleet(answers) as (gateway, _):
+        exporter = await serve_metrics(gateway.parts.metrics.registry, "127.0.0.1", 0)
+        name = 'cortex_requests_total{model="org/m",node="n0"}'
+        for number in (1, 2):
+            assert (await gateway.ask()).status == 200
+            await until(lambda: not gateway.front.app.running)
+            text = (await _get(exporter.port, b"GET /metrics HTTP/1.1\r\n\r\n")).decode()
+            assert f"{name} {number}" in text.splitlines()
+        await exporter.close()

@@ -1,20 +1,22 @@
-"""``helexa`` with a collector that keeps what it finds, and tells it when asked by a signal.
+"""``helexa`` that books nothing by itself, and whose collector keeps what it finds.
 
-On SIGUSR1 the kinds of ours among it are written to the file that ``FOUND`` names, and forgotten.
+On SIGUSR1 the kinds of ours among that are written to the file that the first argument names, and
+forgotten.
 """
 
 from __future__ import annotations
 
 import gc
 import json
-import os
 import signal
+import sys
 from collections import Counter
 from pathlib import Path
 
 from helexa.cli import main
+from helexa.relay import books
 
-FOUND = Path(os.environ["FOUND"])
+FOUND = Path(sys.argv.pop(1))
 
 
 def tell(*_: object) -> None:
@@ -27,6 +29,7 @@ def tell(*_: object) -> None:
     written.rename(FOUND)
 
 
+books.DELAY_S = 3600.0
 gc.set_debug(gc.DEBUG_SAVEALL)
 signal.signal(signal.SIGUSR1, tell)
 main()

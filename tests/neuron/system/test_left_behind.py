@@ -1,4 +1,4 @@
-"""A request that has ended, however it did, leaves nothing for the collector."""
+"""What a request leaves at its node: its figures, and nothing for the collector."""
 
 from __future__ import annotations
 
@@ -14,6 +14,15 @@ import pytest
 WATCHED = Path(__file__).with_name("watched_node.py")
 
 
+@pytest.fixture(scope="module")
+def watched(make_node: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    """A node with its model, and the file in which it tells what only the collector could free."""
+    file = tmp_path_factory.mktemp("watched") / "found"
+    node = make_node(command=[sys.executable, str(WATCHED), str(file)])
+    node.load()
+    return node, file
+
+
 def found(node: Any, h: Any, file: Path) -> dict[str, int]:
     """Kinds of ours that only the collector could free since it was asked last."""
     file.unlink(missing_ok=True)
@@ -23,15 +32,27 @@ def found(node: Any, h: Any, file: Path) -> dict[str, int]:
     return kinds
 
 
+def test_a_scrape_has_what_ended_just_now(watched: tuple[Any, Path], h: Any) -> None:
+    node, _ = watched
+    name = 'neuron_requests_total{model="helexa/spark"'
+
+    def counted() -> float:
+        lines = node.client.get("/metrics").text.splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
+
+    before = counted()
+    for more in (1, 2):
+        assert node.post("/v1/chat/completions", h.chat(max_tokens=1)).status_code == 200
+        h.until(lambda more=more: counted() == before + more)
+
+
 def test_a_request_that_ended_or_was_cancelled_leaves_no_cycle(
-    start_node: Any, h: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    watched: tuple[Any, Path], h: Any
 ) -> None:
-    monkeypatch.setenv("FOUND", str(tmp_path / "found"))
-    node = start_node(command=[sys.executable, str(WATCHED)])
-    node.load()
+    node, file = watched
 
     def idle() -> bool:
-        return node.in_flight() == 0 and node.figures()["kv_used_tokens"] == 0
+        return bool(node.in_flight() == 0 and node.figures()["kv_used_tokens"] == 0)
 
     def some_of_each() -> None:
         for stream in (False, True):
@@ -47,7 +68,7 @@ def test_a_request_that_ended_or_was_cancelled_leaves_no_cycle(
         assert node.client.get("/metrics").status_code == 200  # books what has ended
 
     some_of_each()
-    found(node, h, tmp_path / "found")  # of the start, and of what is made once
+    found(node, h, file)  # of the start, and of what is made once
     for _ in range(3):
         some_of_each()
-    assert found(node, h, tmp_path / "found") == {}
+    assert found(node, h, file) == {}
