@@ -514,7 +514,7 @@ def test_empty_stop_texts_are_none(served: Served) -> None:
 
 
 def test_arguments_that_no_parser_bears_are_shown_as_a_text(served: Served) -> None:
-    deep = '{"a":' * 3000 + "1" + "}" * 3000
+    deep = '{"a":' * 100_000 + "1" + "}" * 100_000
     calls = [{"id": "a", "type": "function", "function": {"name": "f", "arguments": deep}}]
     messages = [*HI, {"role": "assistant", "tool_calls": calls}]
     told = sent(served, messages=messages)["messages"][1]["tool_calls"][0]["function"]["arguments"]
