@@ -161,7 +161,7 @@ def test_a_reader_in_the_middle_of_an_answer_does_not_hold_the_writer_up(path: P
     store.add_many([run(float(i)) for i in range(50)])
     reader = Reader(path)
     reader.dimensions()
-    cursor = reader._local.db.execute("SELECT * FROM runs")
+    cursor = reader._local.held.db.execute("SELECT * FROM runs")
     cursor.fetchone()  # a read transaction stays open
     store.add(run(99.0))
     assert len(cursor.fetchall()) == 49
@@ -259,6 +259,7 @@ def test_who_may_only_read_the_folder_can_read_the_store(tmp_path: Path) -> None
         path.chmod(0o644)
         reads = """if True:
             import os, sys
+            import urllib.parse  # while the interpreter's own files may be read
             from pathlib import Path
             from helexa.bench.store.reader import Reader
             try:

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +167,7 @@ def lose_a_plain_answer(stack: Stack) -> tuple[dict[str, Any], httpx.Response]:
 
 def rows(stack: Stack, account: str) -> dict[str, int]:
     """What was billed, by request."""
-    with sqlite3.connect(ledger(stack)) as db:
+    with closing(sqlite3.connect(ledger(stack))) as db:
         return dict(
             db.execute(
                 "SELECT request_id, prompt + completion FROM requests WHERE account_id = ?",
@@ -177,7 +178,7 @@ def rows(stack: Stack, account: str) -> dict[str, int]:
 
 def lives(stack: Stack) -> int:
     """Gateways that hold tokens or wait to be settled."""
-    with sqlite3.connect(ledger(stack)) as db:
+    with closing(sqlite3.connect(ledger(stack))) as db:
         return int(db.execute("SELECT COUNT(*) FROM lives WHERE state = 'live'").fetchone()[0])
 
 

@@ -33,6 +33,8 @@ _STATE_FIELDS = {"memory_used_mb": "memory_{}_mb", "utilization_pct": "utilizati
 def connect(path: Path, *, readonly: bool = False, immutable: bool = False) -> sqlite3.Connection:
     """A connection of one's own; readers see what was committed and block nobody.
 
+    For one thread at a time, but not always the same one.
+
     Args:
         immutable: Nobody writes the file meanwhile, so that nothing is needed beside it.
 
@@ -43,10 +45,9 @@ def connect(path: Path, *, readonly: bool = False, immutable: bool = False) -> s
         if readonly:
             address = f"{path.absolute().as_uri()}?mode=ro"  # names may hold ? and #
             address += "&immutable=1" if immutable else ""
-            db = sqlite3.connect(address, uri=True, timeout=5)
+            db = sqlite3.connect(address, uri=True, timeout=5, check_same_thread=False)
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
-            # One thread at a time, but not always the same one.
             db = sqlite3.connect(path, timeout=30, check_same_thread=False)
     except (OSError, sqlite3.Error) as error:
         raise StoreError(f"{path}: cannot be opened: {error}") from error
@@ -69,11 +70,18 @@ class Store:
         self.path = path
         self._db = connect(path)
         try:
+            self._open()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _open(self) -> None:
+        try:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
         except sqlite3.DatabaseError as error:
-            raise unusable(path, error) from error
-        migrate(self._db, path, self._sum_up)
+            raise unusable(self.path, error) from error
+        migrate(self._db, self.path, self._sum_up)
 
     def close(self) -> None:
         """Let go of the file."""
