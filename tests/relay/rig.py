@@ -15,7 +15,7 @@ from typing import Any
 from helexa.relay.answer import Answer, StreamForm
 from helexa.relay.attempt import Attempt, Deadlines
 from helexa.relay.channel import Channel
-from helexa.relay.connections import App
+from helexa.relay.connections import App, Foresee
 from helexa.relay.http1 import BadRequest, Limits
 from helexa.relay.listener import Listener, Tls
 from helexa.relay.multiplex import SWITCHING, Multiplex, P
@@ -89,11 +89,13 @@ async def serving(
     wheel: Wheel | None = None,
     *,
     multiplexed: bool = False,
+    foresee: Foresee = lambda _head: None,
 ) -> AsyncIterator[Listener]:
     loop = asyncio.get_running_loop()
     wheel = wheel or Wheel(loop, 0.01)
     may = (lambda _headers: True) if multiplexed else None
-    listener = Listener(app, wheel, loop, limits or Limits(), tls, multiplexed=may)
+    limits = limits or Limits()
+    listener = Listener(app, wheel, loop, limits, tls, multiplexed=may, foresee=foresee)
     await listener.start(HOST, 0)
     try:
         yield listener

@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.relay.rig import GET, Echo, client, get, post, serving, until
 
-from helexa.relay.http1 import Limits
+from helexa.relay.http1 import BadRequest, Limits
 from helexa.relay.reply import Reply
-from helexa.relay.request import Request
+from helexa.relay.request import Head, Request
 
 
 class Trickle(Echo):
@@ -92,6 +92,33 @@ async def test_chunked_request_bodies_arrive_whole() -> None:
         assert (await raw.answer()).body == b"POST /echo|" + b"z" * 15_007
         assert (await raw.answer()).body == b"GET /echo|"
         assert b"trailer" not in app.seen[0].headers
+
+
+def refuse_strangers(head: Head) -> BadRequest | None:
+    return None if b"x-known" in head.headers else BadRequest(401, "stranger", "Who are you?")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("size", [b"content-length: 100000\r\n", b"transfer-encoding: chunked\r\n"])
+@pytest.mark.parametrize("expects", [b"", b"expect: 100-continue\r\n"])
+async def test_a_long_body_is_not_read_from_a_stranger(size: bytes, expects: bytes) -> None:
+    app = Echo()
+    head = b"POST /echo HTTP/1.1\r\nhost: a\r\n" + expects + size
+    async with serving(app, foresee=refuse_strangers) as listener:
+        async with client(listener.port) as raw:
+            raw.send(get("/later/10") + post("/echo", b"short") + head + b"\r\n")
+            assert (await raw.answer()).body == b"GET /later/10|"
+            assert (await raw.answer()).body == b"POST /echo|short"
+            refused = await raw.answer()
+            assert (refused.status, refused.headers[b"x-code"]) == (401, b"stranger")
+            assert await raw.closed()
+        async with client(listener.port) as raw:
+            raw.send(head + b"x-known: yes\r\n\r\n")
+            if expects:
+                assert (await raw.answer()).status == 100
+            body = b"x" * 100_000
+            raw.send(b"186a0\r\n%b\r\n0\r\n\r\n" % body if b"chunked" in size else body)
+            assert (await raw.answer()).body == b"POST /echo|" + body
 
 
 @pytest.mark.anyio

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import asyncio
 
-from helexa.core.errors import HeadersTooLarge, PayloadTooLarge, RequestTimeout
+from helexa.core.errors import (
+    HeadersTooLarge,
+    HelexaError,
+    InvalidApiKey,
+    PayloadTooLarge,
+    RequestTimeout,
+)
 from helexa.core.logging import Logger
 from helexa.cortex.exchange.desk import Desk
 from helexa.cortex.exchange.exchange import Exchange
+from helexa.cortex.exchange.lines import CORS
 from helexa.cortex.exchange.route import Route, inference_routes
+from helexa.cortex.exchange.sender import sender_of
 from helexa.relay.asgi import AsgiBridge
 from helexa.relay.http1 import BadRequest
 from helexa.relay.reply import Reply
-from helexa.relay.request import Request
+from helexa.relay.request import Head, Request
 from helexa.wire import errors as wire
 from helexa.wire.paths import client_path
 
@@ -20,6 +28,7 @@ _ERRORS = {
     "payload_too_large": PayloadTooLarge,
     "headers_too_large": HeadersTooLarge,
     "request_timeout": RequestTimeout,
+    InvalidApiKey.code: InvalidApiKey,
 }
 
 
@@ -62,6 +71,18 @@ class GatewayApp:
         """The route of a path that was put together with a doubled prefix or slash."""
         return self._routes.get(client_path(path.decode("latin-1")).encode("latin-1"))
 
+    def foresee(self, head: Head) -> BadRequest | None:
+        """Nobody's long body is read before it is known whose it is: bodies are held whole."""
+        try:
+            sender_of(head, self._desk.keys)
+        except InvalidApiKey as error:
+            self._desk.metrics.refusals.labels(error.code).inc()
+            self._desk.log.info("a body was not read", code=error.code)
+            return BadRequest(401, error.code, error.message)
+        except HelexaError:
+            pass  # said when it is whole, with its id
+        return None
+
     def refuse(self, error: BadRequest) -> tuple[bytes, bytes]:
         """Header lines and body for what is no acceptable HTTP request."""
         kind = _ERRORS.get(error.code)
@@ -70,7 +91,8 @@ class GatewayApp:
             rendered = wire.render(kind(error.message), dialect)
         else:
             rendered = wire.route_error(error.status, "invalid_request", error.message, dialect)
-        return rendered.lines, rendered.body
+        cors = CORS if b"origin" in error.headers else b""
+        return rendered.lines + cors, rendered.body
 
     def flush(self) -> None:
         """Book every ended exchange now."""

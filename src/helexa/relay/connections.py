@@ -10,13 +10,15 @@ from helexa.relay.http1 import BadRequest, DateHeader, Limits
 from helexa.relay.multiplex import PATH, SWITCHING, TOKEN, Multiplex
 from helexa.relay.outbox import Outbox
 from helexa.relay.reply import Reply
-from helexa.relay.request import Request
+from helexa.relay.request import Head, Request
 from helexa.relay.wheel import Wheel
 
 if TYPE_CHECKING:
     from helexa.relay.server import ServerProtocol
 
 MayMultiplex = Callable[[Mapping[bytes, bytes]], bool]
+Foresee = Callable[[Head], BadRequest | None]
+"""Says by the head alone why a request will be refused, so that its body need not be read."""
 
 
 class App(Protocol):
@@ -36,6 +38,7 @@ class Connections:
         serve: Makes the protocol of one of them.
         multiplexed: Whether somebody may bring many connections over one (see ``multiplex``), by
             the headers with which they ask; None is nobody.
+        foresee: Asked before a long body is read; nothing is foreseen without it.
     """
 
     def __init__(
@@ -48,8 +51,10 @@ class Connections:
         outbox: Outbox | None = None,
         *,
         multiplexed: MayMultiplex | None = None,
+        foresee: Foresee = lambda _head: None,
     ) -> None:
         self._serve = serve
+        self.foresee = foresee
         self.app = app
         self.outbox = outbox
         self.wheel = wheel

@@ -7,7 +7,7 @@ import ssl
 from pathlib import Path
 from typing import Any
 
-from helexa.relay.connections import App, Connections, MayMultiplex
+from helexa.relay.connections import App, Connections, Foresee, MayMultiplex
 from helexa.relay.http1 import Limits
 from helexa.relay.outbox import Outbox
 from helexa.relay.server import ServerProtocol
@@ -68,7 +68,7 @@ class Listener:
 
     Args:
         host, port: Where to listen; port 0 takes any free one.
-        multiplexed: As of ``Connections``.
+        multiplexed, foresee: As of ``Connections``.
     """
 
     def __init__(
@@ -81,9 +81,17 @@ class Listener:
         outbox: Outbox | None = None,
         *,
         multiplexed: MayMultiplex | None = None,
+        foresee: Foresee = lambda _head: None,
     ) -> None:
         self.connections = Connections(
-            ServerProtocol, app, wheel, loop, limits, outbox, multiplexed=multiplexed
+            ServerProtocol,
+            app,
+            wheel,
+            loop,
+            limits,
+            outbox,
+            multiplexed=multiplexed,
+            foresee=foresee,
         )
         self.tls = tls
         self._loop = loop

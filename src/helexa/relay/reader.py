@@ -28,6 +28,7 @@ IDLE, HEAD, BODY = 0, 1, 2
 _SMALL_PIECE = 4096  # pieces of a body below this are gathered: a list of crumbs costs 40 x them
 _FRAMING_SLACK = 1 << 20  # bytes of chunk framing and trailers that a body may come with
 _FRAMING_RATIO = 8  # and per byte of it: one-byte chunks need six
+_DIGITS = 5  # of a content-length; with more than that a stranger may not send it
 _MISSES = 4  # so many heads in a row that were not the last one, and none is remembered any more
 
 
@@ -98,6 +99,13 @@ class RequestReader(asyncio.Protocol):
     def _send_continue(self) -> None:
         """A client waits for the word to send its body."""
         raise NotImplementedError
+
+    def _foresee(self, head: Head) -> None:
+        """A long body will follow this head, or one of unknown length.
+
+        Raises:
+            BadRequest: It would be read in vain.
+        """
 
     def _switch(self, rest: memoryview) -> bool:  # noqa: ARG002
         """The head just read asks for another protocol; whether another one reads on now."""
@@ -266,13 +274,15 @@ class RequestReader(asyncio.Protocol):
         length = headers.get(b"content-length")
         if length is not None and (len(length) > 18 or int(length) > limits.body_bytes):
             raise self._body_too_large()
+        head = Head(parser.get_method(), self._url, headers, version, parser.should_keep_alive())
+        if b"transfer-encoding" in headers or (length is not None and len(length) > _DIGITS):
+            self._foresee(head)
         if b"expect" in headers and version == "1.1":
             if headers[b"expect"].strip().lower() != b"100-continue":
                 raise BadRequest(417, "invalid_request", "Only '100-continue' can be expected.")
             self._continue = True
             self._send_continue()
         self._body_bytes = self._wire_bytes = 0
-        head = Head(parser.get_method(), self._url, headers, version, parser.should_keep_alive())
         self._request = Request(head, b"", self._heard, self._peer, self._secure)
         if origin is not None and self._misses < _MISSES:
             self._misses += 1

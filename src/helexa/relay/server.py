@@ -24,7 +24,7 @@ from helexa.relay.connections import Connections
 from helexa.relay.http1 import BadRequest
 from helexa.relay.reader import HEAD, IDLE, RequestReader
 from helexa.relay.reply import Reply
-from helexa.relay.request import Request
+from helexa.relay.request import Head, Request
 from helexa.relay.vanished import closed, lost
 
 _LINGER_SECS = 2.0  # a refused client gets this long to read why, while its bytes are thrown away
@@ -253,6 +253,11 @@ class ServerProtocol(RequestReader):
             self._continue = False
             self._unbox()
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _foresee(self, head: Head) -> None:
+        refusal = self._shared.foresee(head)
+        if refusal is not None:
+            raise refusal
 
     def _switch(self, rest: memoryview) -> bool:
         """Give the connection away, unless something is still to be done with it."""

@@ -84,6 +84,23 @@ async def test_refusals_come_in_order_before_any_header(
         assert (line.status, line.outcome, line.code) == (status, "refused", code)
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/admin/keys"])
+async def test_nobodys_long_body_is_read(path: str) -> None:
+    """It would be held in memory whole, for whoever sends it."""
+    head = f"POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: 60000000\r\n"
+    async with fleet(answers, config=LIMITED) as (gateway, _):
+        async with client(gateway.port) as raw:
+            raw.send(f"{head}origin: https://page.example\r\n\r\n".encode())
+            got = await raw.answer()
+            assert (got.status, error_of(got)["code"]) == (401, "invalid_api_key")
+            assert got.headers[b"access-control-allow-origin"] == b"*"
+            assert await raw.closed()
+        assert gateway.metric("cortex_refusals_total", code="invalid_api_key") == 1
+        async with client(gateway.port) as raw:
+            raw.send(f"{head}expect: 100-continue\r\nx-api-key: sk-a\r\n\r\n".encode())
+            assert (await raw.answer()).status == 100
+
+
 async def test_a_spent_balance_and_a_spent_window_are_told_apart() -> None:
     async with fleet(answers, config=LIMITED) as (gateway, _):
         balance = await gateway.ask(**bearer("sk-poor"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from typing import Any
 
@@ -170,6 +171,10 @@ def test_with_a_fleet_secret_only_health_and_version_are_public(start_node: Any)
     private += [("POST", prefix + path.decode()) for path in WAYS for prefix in ("", "/v1")]
     for method, path in [*private, ("GET", "/multiplex"), ("GET", "/%76ersion/..;/models")]:
         assert stranger.request(method, path).status_code == 401, (method, path)
+    url = httpx.URL(closed.url)
+    with socket.create_connection((url.host, url.port or 0), timeout=60) as long:
+        long.sendall(b"POST /v1/embeddings HTTP/1.1\r\nhost: a\r\ncontent-length: 9000000\r\n\r\n")
+        assert long.recv(100).startswith(b"HTTP/1.1 401 ")  # and nothing of it is read
     wrong = stranger.get("/models", headers={"authorization": "Bearer wrong"})
     assert wrong.json()["error"]["code"] == "invalid_api_key"
     assert closed.get("/models") == []

@@ -55,7 +55,8 @@ def make_front(parts: Parts, rooms: Rooms) -> Front:
     app = GatewayApp(rooms.desk, AsgiBridge(management, AsgiErrors(parts.log)), routes)
     _collect(parts.metrics, rooms, app)
     limits = Limits(body_bytes=settings.gateway.max_body_mb * 1024 * 1024)
-    listener = Listener(app, parts.wheel, parts.loop, limits, server_tls(settings), parts.outbox)
+    tls, outbox = server_tls(settings), parts.outbox
+    listener = Listener(app, parts.wheel, parts.loop, limits, tls, outbox, foresee=app.foresee)
     return Front(app, keeper, listener)
 
 

@@ -130,7 +130,7 @@ async def run(settings: NeuronSettings, *, announce: Announce) -> None:
     app, bridge = serve_app(node, parts, desk)
     limits = Limits(body_bytes=settings.max_body_mb << 20)
     may = app.may_multiplex if settings.multiplex else None
-    listener = Listener(app, parts.wheel, parts.loop, limits, multiplexed=may)
+    listener = Listener(app, parts.wheel, parts.loop, limits, multiplexed=may, foresee=app.foresee)
     await listener.start(bind_host(settings, parts.secret), settings.port)
     await warn_of(parts, listener.host, log)
     node.url = settings.url or listener.url

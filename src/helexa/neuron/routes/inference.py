@@ -22,7 +22,7 @@ from helexa.neuron.exchange.way import WAYS, Way
 from helexa.relay.asgi import AsgiBridge
 from helexa.relay.http1 import BadRequest
 from helexa.relay.reply import Reply
-from helexa.relay.request import Request
+from helexa.relay.request import Head, Request
 from helexa.wire import errors as wire
 from helexa.wire.paths import client_path
 
@@ -32,7 +32,7 @@ _NO_PAGES = (
     "A node without a fleet secret answers no web page, and to no name but its machine's own: "
     "ask the gateway, or the node at 127.0.0.1, or give both a fleet secret."
 )
-_JSON = b"content-type: application/json\r\n"
+_STRANGER = "The fleet secret is missing or wrong."
 
 
 class NodeApp:
@@ -59,8 +59,7 @@ class NodeApp:
             way = self._ways.get(path)
         dialect: wire.Dialect = "openai" if way is None else way.dialect
         if not self._allowed(request):
-            refused = InvalidApiKey("The fleet secret is missing or wrong.")
-            self._refuse(reply, refused, dialect)
+            self._refuse(reply, InvalidApiKey(_STRANGER), dialect)
         elif self._expected is None and _of_a_page(request):
             self._refuse(reply, Forbidden(_NO_PAGES), dialect)
         elif way is None:
@@ -78,6 +77,12 @@ class NodeApp:
         dialect = wire.dialect_of(error.url, error.headers)
         rendered = wire.route_error(error.status, error.code, error.message, dialect)
         return rendered.lines, rendered.body
+
+    def foresee(self, head: Head) -> BadRequest | None:
+        """No stranger's long body is read: bodies are held whole."""
+        if self._expected is None or self._knows(head.headers.get(b"authorization", b"")):
+            return None
+        return BadRequest(401, InvalidApiKey.code, _STRANGER)
 
     def may_multiplex(self, headers: Mapping[bytes, bytes]) -> bool:
         """Whether somebody may bring many connections over one: only who may ask something."""
