@@ -137,7 +137,7 @@ def test_a_place_that_is_unknown_stops_the_start_with_status_2(tmp_path: Path) -
 
 
 ODD = """
-import http.server, json, sys, time
+import http.server, json, os, sys
 
 class Handler(http.server.BaseHTTPRequestHandler):  # HTTP/1.0: an answer ends with its connection
     def do_GET(self):
@@ -146,8 +146,15 @@ class Handler(http.server.BaseHTTPRequestHandler):  # HTTP/1.0: an answer ends w
 
     def do_POST(self):
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        said = asked["messages"][-1]["content"]
+        if said == "die":
+            os.kill(os.getpid(), 9)
         self.send_response(200)
         self.end_headers()
+        if said == "half":
+            self.event({"choices": [{"index": 0, "delta": {"content": "one"}}]})
+        if said in ("half", "nothing"):
+            return
         if not asked.get("stream"):
             self.wfile.write(json.dumps({"choices": [{"message": {"content": "x"}}]}).encode())
             return
@@ -191,3 +198,27 @@ def test_a_server_with_other_line_ends_and_no_counts_is_served_and_its_usage_cal
         " three",
     ]
     assert chunks[-1]["usage"]["estimated"] is True
+
+
+def test_an_engine_that_breaks_off_and_serves_on_is_not_called_restarting(
+    start_node: Any, h: Any, tmp_path: Path
+) -> None:
+    program = tmp_path / "odd.py"
+    program.write_text(ODD)
+    command = json.dumps([sys.executable, str(program), "{port}"])
+    node = start_node(f"[engines.command.odd]\ncommand = {command}\nmodels = ['{h.SPARK}']\n")
+    node.load()
+    for said in ("half", "nothing"):
+        refused = node.post("/v1/chat/completions", h.chat(said))
+        error = refused.json()["error"]
+        assert (refused.status_code, error["code"]) == (503, "service_unavailable")
+        assert "broke off its answer, and is still running" in error["message"]
+    body = h.chat("half", stream=True)
+    with node.client.stream("POST", "/v1/chat/completions", json=body) as streamed:
+        text = streamed.read().decode()
+    assert "stopped before the answer was complete" in text
+    assert "[DONE]" not in text
+    assert node.status() == "loaded"
+    refused = node.post("/v1/chat/completions", h.chat("die"))
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "model_recovering")
+    h.until(lambda: node.status() == "loaded")

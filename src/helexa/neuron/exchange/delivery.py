@@ -16,9 +16,10 @@ from collections.abc import Coroutine
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from helexa.core.errors import HelexaError, ModelRecovering, UpstreamConnectionError
+from helexa.core.errors import HelexaError
 from helexa.neuron.admission import Seat
 from helexa.neuron.engines.base import EngineRequest
+from helexa.neuron.exchange.broken import broken_off
 from helexa.neuron.exchange.desk import DEADLINES, Outcome
 from helexa.neuron.limits import check_prompt
 from helexa.neuron.registry.served import ServedModel
@@ -114,7 +115,10 @@ class Delivery:
             self._model.slots.free(self)
         while self._edge is not None:  # the engine is done, the answer waits at an edge
             await asyncio.wait([self._edge])
-        self._after()
+        if self._after():
+            exchange = self._exchange
+            spoken = exchange.answer is not None and bool(exchange.times.first)
+            raise await broken_off(self._model, spoken=spoken)
 
     def close(self, finish: str, why: str) -> None:
         """Cut the answer here and let go of the engine."""
@@ -358,15 +362,19 @@ class Delivery:
         else:
             exchange.send(self.stream.cleaner.whole())
 
-    def _after(self) -> None:
-        """The engine has ended its answer, or broken off."""
+    def _after(self) -> bool:
+        """The engine has ended its answer, or (True) broken off.
+
+        Raises:
+            HelexaError: It has refused, or what it sent is no answer.
+        """
         asked, attempt, model = self._asked, self.attempt, self._model
         if self._exchange.times.ended:
-            return
+            return False
         if self._too_long is not None:
             raise self._too_long
         if attempt.failure is not None:
-            raise self._engine_gone()
+            return True
         if attempt.status != 200:
             raise model.engine.error(attempt.status, attempt.body, model.served)
         whole = b""
@@ -376,16 +384,9 @@ class Delivery:
         if asked.cleaner.failed is not None:
             raise asked.cleaner.failed
         if asked.events:
-            raise self._engine_gone()
+            return True
         self.stream.settle_whole()
         self._account()
         self._exchange.conclude("complete")
         self._exchange.send(whole)
-
-    def _engine_gone(self) -> HelexaError:
-        model_id = self._model.model_id
-        if self._exchange.answer is not None and self._exchange.times.first:
-            return UpstreamConnectionError(
-                f"The engine of {model_id} stopped before the answer was complete."
-            )
-        return ModelRecovering(f"The engine of {model_id} is restarting.", retry_after_s=2)
+        return False
