@@ -100,7 +100,7 @@ def test_a_crash_is_local(start_stack: StartStack, monkeypatch: pytest.MonkeyPat
     until(lambda: stack.ask(chat(max_tokens=2)).status_code == 200)
 
     # Many at once share one connection to the node, and end with it each in its own stream.
-    assert multiplexed(stack)
+    until(lambda: multiplexed(stack))
     before = connections(stack)
     readers = [Reader(stack.url, endless(2500, stream=True)) for _ in range(12)]
     assert stack.node.in_flight() > 3
@@ -150,7 +150,7 @@ def test_a_client_that_leaves_midway_frees_the_slot_through_both_hops(
 ) -> None:
     stack = start_stack(node="[engines.llamacpp]\nslots = 1\n")
     took: list[float] = []
-    while not took or (min(took) >= 0.1 and len(took) < 15):  # others use this machine too
+    while not took or (min(took) >= 0.1 and len(took) < 40):  # others use this machine too
         leaver = raw_request(stack.url, endless(stream=stream), authorization="Bearer sk-meter")
         until(lambda: any(r["state"] == "decode" for r in stack.node.get("/requests")))
         leaver.close()

@@ -121,7 +121,7 @@ def test_a_client_that_leaves_midway_frees_the_slot_within_100_ms(
     single = start_node("[engines.llamacpp]\nslots = 1\n")
     single.load()
     tries = [freed_and_served(single, h, stream) for _ in range(2)]
-    while len(tries) < 12 and not any(freed < 0.1 and served < 0.25 for freed, served in tries):
+    while len(tries) < 40 and not any(freed < 0.1 and served < 0.25 for freed, served in tries):
         tries.append(freed_and_served(single, h, stream))
     # The second is when the engine's only slot has answered somebody else.
     assert any(freed < 0.1 and served < 0.25 for freed, served in tries), tries
