@@ -86,6 +86,28 @@ def test_the_oldest_leave_when_it_is_too_much(make: Make, clock: Clock) -> None:
     assert 6 <= len(there) <= 9
 
 
+def test_who_keeps_much_pushes_out_nobody_elses(make: Make, clock: Clock) -> None:
+    shelf = make(max_bytes=20_000)
+    if isinstance(shelf, MemoryShelf):
+        pytest.skip("of the anonymous there is one")
+    for name in ("modest", "frugal"):
+        shelf.put(name, kept(name, clock, size=3000))
+    for index in range(40):
+        clock.at += 1
+        shelf.put("greedy", kept(f"r{index}", clock, size=1000))
+    shelf.sweep()
+    assert shelf.find("modest", "modest")
+    assert shelf.find("frugal", "frugal")
+    there = [index for index in range(40) if shelf.find("greedy", f"r{index}")]
+    assert there == list(range(there[0], 40))
+    assert 9 <= len(there) <= 13
+    for index in range(20):  # nobody's share is fixed: many with little have as much in all
+        shelf.put(f"key{index}", kept(f"s{index}", clock, size=300))
+    shelf.sweep()
+    assert all(shelf.find(f"key{index}", f"s{index}") for index in range(20))
+    assert len([index for index in range(40) if shelf.find("greedy", f"r{index}")]) < len(there)
+
+
 def test_what_lasts_is_there_after_a_restart(make: Make, clock: Clock) -> None:
     shelf = make()
     if isinstance(shelf, MemoryShelf):

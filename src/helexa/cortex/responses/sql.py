@@ -149,17 +149,23 @@ class SqlShelf:
         self._db.close()
 
     def _drop_oldest(self, spare: int) -> None:
-        """Forget the oldest until ``spare`` bytes are gone."""
-        sql = "SELECT id, size FROM kept_responses ORDER BY at, id LIMIT ?"
-        while spare > 0:
-            rows = self._db.execute(sql, (_BATCH,))
-            if not rows:
-                return
+        """Forget the oldest of whoever keeps most until ``spare`` bytes are gone: what one key
+        keeps pushes out nobody else's."""
+        of_all = "SELECT owner, SUM(size) FROM kept_responses GROUP BY owner"
+        of_one = "SELECT id, size FROM kept_responses WHERE owner = ? ORDER BY at, id LIMIT ?"
+        kept = {str(owner): int(size) for owner, size in self._db.execute(of_all)}
+        while spare > 0 and kept:
+            owner = max(kept, key=kept.__getitem__)
+            next_most = max((kept[other] for other in kept if other != owner), default=0)
+            rows = self._db.execute(of_one, (owner, _BATCH))
             for response_id, size in rows:
                 self._db.execute("DELETE FROM kept_responses WHERE id = ?", (response_id,))
                 spare -= int(size)
-                if spare <= 0:
-                    return
+                kept[owner] -= int(size)
+                if spare <= 0 or kept[owner] < next_most:
+                    break
+            if not rows:
+                del kept[owner]
 
     def _oldest(self) -> float:
         return self._now() - self._ttl_s
