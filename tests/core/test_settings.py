@@ -103,7 +103,7 @@ def test_a_default_file_that_exists_is_read(tmp_path: Path) -> None:
         ("[gateway]\nmax_body_mb = '64'", 'must be a whole number, not "64"'),
         ("[gateway]\nmax_body_mb = '64m'", 'not "64m"; leave the unit away, docs/reference'),
         ("[[neurons]]\nname = 'a'", "`neurons[0]` has no `endpoint`; add it"),
-        ("[neurons]\nname = 'a'", "`neurons` must be a list in [ ]"),
+        ("[neurons]\nname = 'a'", "`neurons` may be there several times; write [[neurons]]"),
         (
             "strategy = 'mru'",
             '`strategy` must be one of "lru", "priority", not "mru"; did you mean',
@@ -115,6 +115,8 @@ def test_a_default_file_that_exists_is_read(tmp_path: Path) -> None:
         ("gateway = 3", "`gateway` must be a table"),
         ("[engines]\na = 1", "`engines.a` must be a table"),
         ("[gateway\n", "is not valid TOML"),
+        ("[gateway]\nlisten = localhost", "(at line 2, column 10); text goes in quotes"),
+        ("[gateway]\nlisten = 0.0.0.0:1", "text goes in quotes, and true and false in small"),
         ("a = " + "[" * 100_000, "is nested too deeply"),
     ],
 )

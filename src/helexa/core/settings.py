@@ -147,9 +147,18 @@ def read_file(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: is not valid TOML: {error}") from error
+        raise SettingsError(f"{path}: is not valid TOML: {error}{_hint(str(error))}") from error
     except RecursionError as error:
         raise SettingsError(f"{path}: is nested too deeply") from error
+
+
+_BARE = ("Invalid value", "Expected newline or end of document after a statement")
+"""What the parser says of ``listen = localhost``, ``0.0.0.0:80`` and ``True``."""
+
+
+def _hint(said: str) -> str:
+    bare = said.startswith(_BARE)
+    return "; text goes in quotes, and true and false in small letters" if bare else ""
 
 
 def convert(table: Mapping[str, Any], kind: type[T], where: str) -> T:

@@ -23,7 +23,7 @@ _TYPES = {
     "float": "a number",
     "bool": "true or false",
     "array": "a list in [ ]",
-    "object": "a table",
+    "object": "a table: { name = value } or lines under a [heading]",
     "datetime": "a date such as 2027-01-31T00:00:00Z",
 }
 _EXPECTED = re.compile(r"Expected `([^`]+)`(?:, got `[^`]+`| (>=|>|<=|<) (\S+))")
@@ -51,6 +51,8 @@ def in_words(refusal: str, table: object, kind: Any) -> str:
     missing = _MISSING.fullmatch(said)
     if missing:
         return f"{name} has no `{missing[1]}`; add it"
+    if said.startswith("Expected `array") and isinstance(value, Mapping) and _of_tables(leaf):
+        return f"{name} may be there several times; write [[{_dotted(steps)}]], in two brackets"
     choices = [str(c) for one in alternatives(leaf) if _is_choice(one) for c in get_args(one)]
     wanted = _wanted(said, choices)
     if wanted is None:
@@ -98,6 +100,10 @@ def _is_secret(leaf: Any, steps: list[str], said: str) -> bool:
         return True
     named = bool(steps) and _SECRET.search(steps[-1]) is not None
     return said.startswith("Expected `object") or (named and said.startswith("Expected `str"))
+
+
+def _of_tables(kind: Any) -> bool:
+    return any(struct_fields(element_type(one)) is not None for one in alternatives(kind))
 
 
 def _is_choice(kind: Any) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from helexa.core.settings import SettingsError
-from helexa.cortex.ledger.database import sqlite_path, sqlite_url
+from helexa.cortex.ledger.database import check_url, sqlite_path, sqlite_url
 from helexa.cortex.ledger.opening import default_url
 from helexa.cortex.responses.build import beside
 
@@ -26,3 +26,9 @@ def test_what_an_address_says_beside_its_file_is_refused_and_not_dropped() -> No
     for more in ("?mode=ro", "#1/ledger.db"):
         with pytest.raises(SettingsError, match="more than a path"):
             sqlite_path(f"sqlite:///srv/ledger{more}")
+
+
+@pytest.mark.parametrize("url", ["sqlite:///", "sqlite://ledger.db", "sqlite:///srv/x.db?a=1"])
+def test_a_check_refuses_an_address_that_a_start_would_refuse(url: str) -> None:
+    with pytest.raises(SettingsError, match="write"):
+        check_url(url)

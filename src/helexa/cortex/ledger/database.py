@@ -143,6 +143,8 @@ def check_url(url: str) -> None:
             f"ledger.url: {masked(url)!r} is no ledger; write sqlite:///path/to/ledger.db "
             "or postgresql://user@host/database"
         )
+    if urlsplit(url).scheme == "sqlite":
+        sqlite_path(url)
 
 
 def sqlite_path(url: str) -> str:
