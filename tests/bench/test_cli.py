@@ -128,7 +128,12 @@ def test_scores_are_given_by_hand(bench: Any) -> None:
     assert "Roses are red" in bench("score").stdout
     assert bench("score", "1", "0.5").returncode == 0
     assert "Roses" not in bench("score").stdout
-    assert bench("score", "99", "1").returncode == 2
+    store = Store(path)
+    store.add(run(2.0, scenario="chat:128"))
+    store.close()
+    for no_answer in ("2", "99"):
+        refused = bench("score", no_answer, "1")
+        assert (refused.returncode, "no answer of a probe" in refused.stderr) == (2, True)
     for score in ("inf", "nan"):
         assert bench("score", "1", score).returncode == 2
     assert bench("score", "9" * 30, "1").returncode == 2
@@ -154,6 +159,10 @@ def test_probe_measures_any_endpoint_without_settings(bench: Any) -> None:
     done = bench("probe", bench.url, "--model", "m", "--max-tokens", "4", named=False)
     assert done.returncode == 0, done.stderr
     assert "first token" in done.stdout
+    several = bench(
+        "probe", bench.url, "--model", "m", "--max-tokens", "4", "--streams", "3", named=False
+    )
+    assert "tokens/s of all 3 streams" in several.stdout
     gone = bench("probe", "http://127.0.0.1:1", named=False)
     assert (gone.returncode, "nothing listens" in gone.stderr) == (3, True)
 

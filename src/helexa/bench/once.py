@@ -10,10 +10,11 @@ from helexa.bench.row import Result
 from helexa.bench.scenarios.base import Asked, Scenario
 from helexa.bench.scenarios.chat import Chat, Concurrency
 from helexa.bench.settings import TargetSettings
-from helexa.bench.targets.base import TargetDown
+from helexa.bench.targets.base import Survey, TargetDown
 from helexa.bench.targets.openai import OpenaiTarget
 
 _TIMEOUT_S = 600.0
+_UNNAMED = "{} lists no models; name one with --model"
 
 
 async def probe(
@@ -31,9 +32,9 @@ async def probe(
     """
     target = OpenaiTarget(TargetSettings("probe", "openai", url), key, _TIMEOUT_S, "")
     if model is None:
-        survey = await target.survey()
+        survey = await _survey(target, url)
         if not survey.models:
-            raise TargetDown(f"{url} lists no models; name one with --model")
+            raise TargetDown(_UNNAMED.format(url))
         model = survey.models[0].facts.model
     asked = Asked(target, model, cap, "probe", uuid.uuid4().hex)
     warm = msgspec.structs.replace(asked, cap=8, seed="warm")
@@ -42,3 +43,12 @@ async def probe(
         target.extras.pop("ignore_eos", None)
     scenario: Scenario = Chat(prompt) if streams == 1 else Concurrency(streams)
     return await scenario.run(asked)
+
+
+async def _survey(target: OpenaiTarget, url: str) -> Survey:
+    try:
+        return await target.survey()
+    except TargetDown as error:
+        if " answered 404" in str(error):  # a node, for one, which lists them elsewhere
+            raise TargetDown(_UNNAMED.format(url)) from error
+        raise

@@ -226,7 +226,7 @@ def score_command(
     found = _guarded(lambda: store.score(run_id, score))
     store.close()
     if not found:
-        _leave(2, f"there is no run {run_id}")
+        _leave(2, f"run {run_id} is no answer of a probe; `helexa bench score` lists those")
 
 
 @bench_group.command("export")

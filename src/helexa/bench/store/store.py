@@ -118,9 +118,12 @@ class Store:
         return {CellKey(r[0], r[1], r[2], r[3]): r[4] for r in rows}
 
     def score(self, run_id: int, score: float) -> bool:
-        """Note a person's judgement of a capability probe; False when there is no such run."""
+        """Note a person's judgement of a capability probe; False when that run is none."""
         with self._transaction():
-            done = self._db.execute("UPDATE runs SET score = ? WHERE id = ?", (score, run_id))
+            done = self._db.execute(
+                "UPDATE runs SET score = ? WHERE id = ? AND scenario LIKE 'capability:%'",
+                (score, run_id),
+            )
             row = self._db.execute(
                 "SELECT target, build, model, scenario FROM runs WHERE id = ?", (run_id,)
             ).fetchone()

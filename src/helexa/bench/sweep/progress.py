@@ -94,6 +94,8 @@ def outcome(result: Result | None) -> str:
         words.append(f"first token {result.first_token_ms:.1f} ms")
     if result.decode_rate is not None:
         words.append(f"{result.decode_rate:.1f} tokens/s")
+    if result.throughput is not None and result.requests > 1:
+        words.append(f"{result.throughput:.1f} tokens/s of all {result.requests} streams")
     if result.refused:
         words.append(f"{result.refused} refused")
     return ", ".join(words) or "ok"
