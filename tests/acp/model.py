@@ -24,6 +24,7 @@ class Reply:
         hold: Seconds before it ends, behind its first words.
         until: It does not end before this is so.
         comment: Sent before anything else.
+        cut_by: Why a node says it ended the answer.
     """
 
     text: str = ""
@@ -36,6 +37,7 @@ class Reply:
     until: Callable[[], bool] = lambda: True
     comment: str = ""
     finish: str = ""
+    cut_by: str = ""
     prompt_tokens: int = 100
 
 
@@ -76,7 +78,9 @@ class Model:
             return
         finish = reply.finish or ("tool_calls" if reply.calls else "stop")
         usage = {"prompt_tokens": reply.prompt_tokens, "completion_tokens": 7, "total_tokens": 107}
-        await write(event({"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]}))
+        last = {"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]}
+        why = {"helexa": {"finish": reply.cut_by}} if reply.cut_by else {}
+        await write(event(last | why))
         await write(event({"choices": [], "usage": usage}) + b"data: [DONE]\n\n")
 
 

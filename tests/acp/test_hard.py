@@ -265,3 +265,50 @@ async def test_an_undo_leaves_alone_what_the_user_has_changed_since(
     assert said == "Restored: yours.txt. Left alone, because changed since: mine.txt."
     assert (work / "mine.txt").read_text() == "after, and an hour of my work\n"
     assert (work / "yours.txt").read_text() == "before\n"
+
+
+@pytest.mark.parametrize("plain", [False, True])
+async def test_a_call_that_was_cut_off_writes_no_half_of_a_file(
+    model: Model, tmp_path: Path, work: Path, plain: bool
+) -> None:
+    path = work / "a.py"
+    path.write_text("whole\n")
+    half = '{"path": "a.py", "content": "line 1\\nli'
+    if plain:
+        model.models[0]["tool_call"] = False
+        call = f'<tool_call>{{"name": "write_file", "arguments": {half}'
+        model.say(Reply(call, finish="length"), "In parts, then.")
+    else:
+        model.say(Reply(calls=[("write_file", half)], finish="length"), "In parts, then.")
+    async with opened(model.url, tmp_path, work) as session:
+        await session.agent.set_session_mode(session_id=session.session_id, mode_id="full_access")
+        await session.prompt("write it")
+        (call_,) = session.editor.calls().values()
+        assert call_["status"] == "failed"
+        assert session.editor.text().endswith("In parts, then.")
+    assert path.read_text() == "whole\n"
+    assert "in the middle of this call" in model.asked[1]["messages"][-1]["content"]
+
+
+async def test_an_end_that_does_not_explain_itself_is_said(
+    model: Model, tmp_path: Path, work: Path
+) -> None:
+    model.say("", Reply("Half an ans", finish="length", cut_by="budget"))
+    async with opened(model.url, tmp_path, work) as session:
+        await session.prompt("hi")
+        assert "without an answer" in session.editor.text()
+        ended = await session.prompt("again")
+        assert ended.stop_reason == "max_tokens"
+        assert "cut here: the budget of this key is spent" in session.editor.text()
+
+
+async def test_a_command_ends_with_itself_and_not_with_what_it_leaves_running(
+    model: Model, tmp_path: Path, work: Path
+) -> None:
+    command = {"command": "sleep 600 & echo $!", "timeout_secs": 300}
+    model.say(Reply(calls=[("run_command", command)]), "Started.")
+    async with opened(model.url, tmp_path, work, terminal=False) as session:
+        await session.prompt("start it")
+    said = model.asked[1]["messages"][-1]["content"]
+    assert "exit status 0" in said
+    assert "left running in the background was ended" in said

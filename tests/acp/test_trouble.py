@@ -211,10 +211,10 @@ async def test_an_mcp_server_of_the_editor_brings_its_tools(
         "server.run('stdio')\n"
     )
     good = acp.schema.McpServerStdio(
-        name="sums", command=sys.executable, args=[str(script)], env=[]
+        name="my sums", command=sys.executable, args=[str(script)], env=[]
     )
     bad = acp.schema.McpServerStdio(name="broken", command="/no/such/program", args=[], env=[])
-    model.say(Reply(calls=[("sums__add", {"a": 2, "b": 3})]), "Five.")
+    model.say(Reply(calls=[("my_sums__add", {"a": 2, "b": 3})]), "Five.")
     async with opened(model.url, tmp_path, work, mcp_servers=[good, bad]) as session:
         await session.prompt("add")
         assert "MCP server broken cannot be used" in session.editor.text("agent_thought_chunk")

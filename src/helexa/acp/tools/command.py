@@ -17,6 +17,8 @@ MOST_OUTPUT = 30_000
 LONGEST_S = 3600
 _GRACE_S = 2.0
 _SHOW_EVERY_S = 0.3
+_LOOK_EVERY_S = 0.1
+LEFT_RUNNING = b"\n(what it left running in the background was ended)"
 
 
 class RunCommand:
@@ -115,8 +117,7 @@ async def _here(command: str, limit_s: float, context: Context) -> Done:
     late = False
     try:
         async with asyncio.timeout(limit_s):
-            await _follow(process, output, context)
-            await process.wait()
+            await _until_it_ends(process, output, context)
     except TimeoutError:
         late = True
     finally:
@@ -140,6 +141,31 @@ class _Output:
     def text(self) -> str:
         head = "(the beginning is left out)\n" if self._cut else ""
         return head + self._data.decode("utf-8", "replace")
+
+
+async def _until_it_ends(process: Any, output: _Output, context: Context) -> None:
+    """Its own end, not that of what it leaves running, which holds the output open."""
+    following = asyncio.ensure_future(_follow(process, output, context))
+    try:
+        while process.returncode is None:
+            if following.done():
+                await process.wait()  # which waits for the end of the output, too
+            await asyncio.wait([following], timeout=_LOOK_EVERY_S)
+        await asyncio.wait([following], timeout=_GRACE_S)
+        if following.done():
+            following.result()
+        elif _lives(process.pid):
+            output.add(LEFT_RUNNING)
+    finally:
+        following.cancel()
+
+
+def _lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 async def _follow(process: Any, output: _Output, context: Context) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ START_S = 15.0
 CALL_S = 300.0
 """A call may take as long, and a server that is asked over HTTP may be silent as long."""
 _HTTP_S = 30.0
+_LONGEST_NAME = 64
 
 
 class McpTool:
@@ -28,7 +30,7 @@ class McpTool:
     in_plan = False
 
     def __init__(self, server: McpServer, found: Any) -> None:
-        self.name = f"{server.name}__{found.name}"
+        self.name = _callable(f"{server.name}__{found.name}")
         self.description = found.description or found.name
         self.parameters: Json = found.input_schema or {"type": "object", "properties": {}}
         hints = getattr(found, "annotations", None)
@@ -103,8 +105,7 @@ class McpServer:
         try:
             async with _connected(self._config) as session:
                 await session.initialize()
-                listed = await session.list_tools()
-                self.tools = [McpTool(self, found) for found in listed.tools]
+                self.tools = [McpTool(self, found) async for found in _listed(session)]
                 self._session = session
                 ready.set_result(None)
                 await self._stop.wait()
@@ -114,6 +115,24 @@ class McpServer:
                 ready.set_exception(kind)
         finally:
             self._session = None
+
+
+async def _listed(session: Any) -> AsyncIterator[Any]:
+    """Its tools, page by page."""
+    from mcp.types import PaginatedRequestParams  # noqa: PLC0415
+
+    page = await session.list_tools()
+    while True:
+        for tool in page.tools:
+            yield tool
+        if not page.next_cursor:
+            return
+        page = await session.list_tools(params=PaginatedRequestParams(cursor=page.next_cursor))
+
+
+def _callable(name: str) -> str:
+    """A name that every dialect takes: editors let people call their servers anything."""
+    return re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:_LONGEST_NAME]
 
 
 @contextlib.asynccontextmanager

@@ -6,11 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+import msgspec
+
 from helexa.acp.providers.base import Note, Provider
-from helexa.acp.turn.textcalls import OPEN, Visible, calls
+from helexa.acp.turn.textcalls import CLOSE, OPEN, Visible, calls
 from helexa.core.chat import ChatRequest, ToolCall
 from helexa.core.errors import HelexaError, TryLater, UpstreamFailed
 from helexa.core.events import (
+    Cut,
     Event,
     Failed,
     Finished,
@@ -21,6 +24,7 @@ from helexa.core.events import (
     ToolCallBegun,
 )
 from helexa.core.usage import Usage
+from helexa.wire.bodies import UNREADABLE
 
 MOST_TRIES = 5
 _FIRST_WAIT_S = 1.0
@@ -29,13 +33,20 @@ _LONGEST_WAIT_S = 59.0
 
 @dataclass(slots=True)
 class Answer:
-    """What the model said."""
+    """What the model said.
+
+    Args:
+        half: It was cut in the middle of its last call.
+        cut: Why a gateway or node ended it, where that says so.
+    """
 
     text: str = ""
     reasoning: str = ""
     calls: list[ToolCall] = field(default_factory=list)
     reason: FinishReason = "stop"
     usage: Usage | None = None
+    half: bool = False
+    cut: Cut | None = None
 
 
 @dataclass(slots=True)
@@ -131,6 +142,7 @@ class _Attempt:
                 self._arguments[call].append(fragment)
             case Finished():
                 self._answer.reason, self._answer.usage = event.reason, event.usage
+                self._answer.cut = event.cut
             case Failed(error):
                 raise error
             case Note(text):
@@ -161,6 +173,18 @@ class _Attempt:
             answer.calls = [
                 ToolCall(f"text{i}", name, arguments) for i, (name, arguments) in enumerate(found)
             ]
+            unended = CLOSE not in answer.text.rpartition(OPEN)[2]
             if found:
                 answer.text = self.said
+        else:
+            unended = bool(answer.calls) and not _is_json(answer.calls[-1].arguments)
+        answer.half = bool(answer.calls) and unended and answer.reason == "length"
         return answer
+
+
+def _is_json(arguments: str) -> bool:
+    try:
+        msgspec.json.decode(arguments or "{}")
+    except UNREADABLE:
+        return False
+    return True

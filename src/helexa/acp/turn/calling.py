@@ -21,6 +21,10 @@ from helexa.core.logging import Logger
 from helexa.wire.bodies import UNREADABLE
 
 CANCELLED = "The user cancelled this call."
+HALF = (
+    "Your answer reached its limit of tokens in the middle of this call, so nothing was done. "
+    "Do it in smaller parts: of a long file write the beginning, and add the rest by edits."
+)
 
 
 class Caller:
@@ -48,15 +52,19 @@ class Caller:
         self._count = 0
         self.mode: Mode = "ask"
 
-    async def perform(self, calls: Sequence[ToolCall]) -> list[Message]:
+    async def perform(self, calls: Sequence[ToolCall], *, half: bool = False) -> list[Message]:
         """All calls of an answer; those that only read run beside each other.
+
+        ``half``: the last one was cut off. It is not repaired and performed: half a file would
+        be written in place of a whole one.
 
         When it is cancelled, calls that are not done yet are shown as failed; their results are
         the caller's business.
         """
         results: list[Message] = []
         beside: list[ToolCall] = []
-        for call in calls:
+        whole = calls[:-1] if half else calls
+        for call in whole:
             tool = self.tools.get(call.name)
             if tool is not None and tool.reads_only:
                 beside.append(call)
@@ -64,16 +72,17 @@ class Caller:
             results += await self._together(beside)
             beside = []
             results.append(await self._one(call))
-        return results + await self._together(beside)
+        results += await self._together(beside)
+        return results + ([await self._one(calls[-1], half=True)] if half else [])
 
     async def _together(self, calls: Sequence[ToolCall]) -> list[Message]:
         return list(await asyncio.gather(*(self._one(call) for call in calls)))
 
-    async def _one(self, call: ToolCall) -> Message:
+    async def _one(self, call: ToolCall, *, half: bool = False) -> Message:
         self._count += 1
         shown_id = f"{call.id}-{self._count}"
         try:
-            done = await self._run(call, shown_id)
+            done = await self._run(call, shown_id, half=half)
         except (ToolTrouble, FileTrouble, RpcError) as error:
             done = Done.text(str(error), failed=True)
             await self._show.update(
@@ -93,13 +102,15 @@ class Caller:
             await self._show.update(tool_update(shown_id, status="failed"))
         return Message("tool", done.parts, tool_call_id=call.id, name=call.name or "unknown")
 
-    async def _run(self, call: ToolCall, shown_id: str) -> Done:
+    async def _run(self, call: ToolCall, shown_id: str, *, half: bool) -> Done:
         tool = self.tools.get(call.name)
-        arguments = _arguments(call)
+        arguments = call.arguments if half else _arguments(call)
         kind = tool.kind if tool is not None else "other"
         await self._show.update(
             tool_call(shown_id, call.name or "unreadable call", kind, "pending", arguments)
         )
+        if half:
+            raise ToolTrouble(HALF)
         if tool is None:
             known = ", ".join(sorted(self.tools))
             raise ToolTrouble(f"there is no tool {call.name!r}; there are: {known}")

@@ -28,6 +28,7 @@ from helexa.acp.turn.show import Show
 from helexa.acp.turn.textcalls import as_text, described
 from helexa.core.chat import ChatRequest, Message, Reasoning, Text, Tool
 from helexa.core.errors import ContextLengthExceeded, HelexaError
+from helexa.core.events import Cut
 
 StopReason = Literal["end_turn", "max_tokens", "max_turn_requests", "refusal", "cancelled"]
 
@@ -37,6 +38,12 @@ KEPT = 0.5
 """Share of the window that a history may take after that."""
 SAME_ROUNDS = 3
 _MOST_COMPACTIONS = 4
+_CUTS: dict[Cut, str] = {
+    "budget": "the budget of this key is spent",
+    "kv_exhausted": "its node had no room left for a longer one",
+    "node_lost": "its node was lost",
+    "drain": "its node is shutting down",
+}
 
 
 @dataclass(slots=True)
@@ -88,6 +95,7 @@ class Turn:
             self._keep(answer)
             await self._count(answer)
             if not answer.calls:
+                await self._say_why(answer)
                 return _stop_reason(answer)
             if self._loops(answer):
                 await self._show.text(
@@ -155,7 +163,7 @@ class Turn:
     async def _perform(self, answer: Answer) -> None:
         """Every call gets its result, also when the user cancels in the middle."""
         try:
-            self._session.messages += await self._caller.perform(answer.calls)
+            self._session.messages += await self._caller.perform(answer.calls, half=answer.half)
         except BaseException:
             self._answer_calls(answer, CANCELLED)
             raise
@@ -172,6 +180,13 @@ class Turn:
             self._session.messages.append(
                 Message("assistant", content, tuple(answer.calls), answer.reasoning)
             )
+
+    async def _say_why(self, answer: Answer) -> None:
+        """Where the end of an answer does not explain itself."""
+        if answer.cut is not None:
+            await self._show.text(f"\n\n(The answer was cut here: {_CUTS[answer.cut]}.)")
+        elif not answer.text.strip():
+            await self._show.text("(The model ended its turn without an answer.)")
 
     async def _count(self, answer: Answer) -> None:
         counts, session = answer.usage, self._session
