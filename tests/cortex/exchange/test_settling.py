@@ -11,6 +11,7 @@ from tests.cortex.exchange.rig import (
     FINISH,
     MODEL,
     PLAIN,
+    WHOLE,
     Gateway,
     answers,
     delta,
@@ -22,6 +23,8 @@ from tests.cortex.exchange.rig import (
 )
 from tests.cortex.fake_node import FakeNode, Turn
 from tests.relay.rig import client, until
+
+from helexa.cortex.settings import NeuronSettings
 
 pytestmark = pytest.mark.anyio
 
@@ -160,6 +163,47 @@ async def test_records_are_acknowledged_in_batches_and_again_when_that_failed() 
         await until(lambda: node.calls("/requests/ack") >= 3)
         node.fail = None
         await until(lambda: acked(node) >= 6)
+
+
+@pytest.mark.parametrize("end", ["seen whole", "left", "left while it has no name"])
+async def test_a_node_that_is_renamed_meanwhile_settles_once_at_what_it_counted(end: str) -> None:
+    """Its record is asked for under the new name, and what it need not keep is told there."""
+    told = asyncio.Event()
+
+    async def waits(turn: Turn) -> None:
+        turn.open()
+        turn.send(delta("Hel"))
+        if end == "seen whole":
+            await told.wait()
+            turn.ended("complete", prompt=7, output=2)
+            for event in WHOLE[1:]:
+                turn.send(event)
+            turn.close()
+        else:
+            await turn.left()
+            turn.ended("cancelled", prompt=7, output=5)
+
+    async with fleet(waits, config=capped(10_000, slice_tokens=64)) as (gateway, [node]):
+        rooms = gateway.rooms
+        async with client(gateway.port) as raw:
+            raw.send(request(STREAM, **SK_A))
+            await raw.head()
+            assert await next_event(raw) == delta("Hel")
+            await rooms.roster.remove("n0")
+            if end == "left while it has no name":
+                raw.writer.close()
+                await until(lambda: node.records)
+            await rooms.roster.add(NeuronSettings("new", node.url))
+            await until(lambda: rooms.fleet.snapshot().reachable)
+            if end == "seen whole":
+                told.set()
+                while DONE not in await next_event(raw):
+                    pass
+        await gateway.settled()
+        await until(lambda: acked(node) == 1)
+        assert await spent(gateway) == (9 if end == "seen whole" else 12)
+        assert rooms.settler.drift == 0
+        assert not node.records
 
 
 def acked(node: FakeNode) -> int:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 from helexa.core.fleet import RequestRecord
 from helexa.cortex.auth import KeyTable, settings_keys
 from helexa.cortex.build.parts import Parts
 from helexa.cortex.exchange.recovering import Recovery
 from helexa.cortex.exchange.settling import Settler
-from helexa.cortex.fleet.client import NodeApi
 from helexa.cortex.fleet.fleet import Fleet
 from helexa.cortex.keys.keyring import Keyring
 from helexa.cortex.ledger.keys import MemoryKeys
@@ -58,13 +56,13 @@ def make_keyring(parts: Parts, kept: OpenLedger) -> Keyring:
 def make_settler(
     parts: Parts,
     kept: OpenLedger,
-    api: Callable[[str], NodeApi | None],
+    fleet: Fleet,
     observers: RequestObservers,
 ) -> Settler:
     """Books what ended with the nodes' word.
 
     Args:
-        api: A node's management routes by name.
+        fleet: The nodes, and the ways to them.
         observers: Told of the records of which the exchanges have not seen the counts.
     """
 
@@ -75,7 +73,8 @@ def make_settler(
 
     return Settler(
         kept.book,
-        api,
+        fleet.api,
+        lambda: (node.name for node in fleet.snapshot().nodes),
         booked=parts.metrics.spent,
         heard=observers.heard,
         counted=counted,

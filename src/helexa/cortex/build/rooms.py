@@ -66,7 +66,7 @@ def make_rooms(parts: Parts) -> Rooms:
         lambda node, record: settler.on_request_end(node, record),  # noqa: PLW0108
     )
     links, observers = make_links(parts), make_observers(fleet)
-    settler = make_settler(parts, kept, fleet.api, observers)
+    settler = make_settler(parts, kept, fleet, observers)
     profiles, leases = open_catalogue(parts), LeaseTable()
     residency = make_residency(parts, fleet, profiles, leases)
     remembered, memory = recall(parts, residency, lambda: roster.added())  # noqa: PLW0108

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 from helexa.core.errors import HelexaError
@@ -45,13 +45,18 @@ class Mail:
 
     Args:
         api: A node's management routes by name; None for a node that is gone.
+        nodes: Names of the nodes that there are.
         written: Returns once everything booked so far is durable.
     """
 
     def __init__(
-        self, api: Callable[[str], NodeApi | None], written: Callable[[], Awaitable[None]]
+        self,
+        api: Callable[[str], NodeApi | None],
+        written: Callable[[], Awaitable[None]],
+        nodes: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         self._api = api
+        self._present = nodes
         self._written = written
         self._nodes: dict[str, NodeMail] = {}
 
@@ -98,13 +103,22 @@ class Mail:
                 mail.grants = grants | mail.grants  # what came meanwhile is newer
                 raise
 
+    def _forward(self, node: str) -> None:
+        """A node has gone, or has another name now: whoever knows such a request may forget it,
+        and to the others it says nothing."""
+        present = tuple(self._present())
+        if present:
+            acks = self._nodes.pop(node, NodeMail()).acks
+            for name in present:
+                self.to(name).acks = acks | self.to(name).acks
+
     async def _ack_all(self, node: str, mail: NodeMail) -> None:
         """Post acknowledgements; those that come meanwhile go with the next round."""
         due = mail.due()
         for start in range(0, len(due), _BATCH):
             api = self._api(node)
             if api is None:
-                mail.acks.clear()
+                self._forward(node)
                 return
             batch = due[start : start + _BATCH]
             # A node forgets what it is told to; until our books would survive us, it must not.

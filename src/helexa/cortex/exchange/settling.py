@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
 import msgspec
@@ -48,6 +48,7 @@ class Settler:
 
     Args:
         api: A node's management routes by name; None for a node that is gone.
+        nodes: Names of the nodes that there are.
         booked: Told of every settlement that was made here (for metrics).
         heard: Told of the records that such settlements go by.
         counted: Told of every record once, and whether it is what was billed.
@@ -59,6 +60,7 @@ class Settler:
         self,
         ledger: Ledger,
         api: Callable[[str], NodeApi | None],
+        nodes: Callable[[], Iterable[str]],
         *,
         booked: Booked,
         heard: Callable[[RequestRecord], object],
@@ -70,6 +72,7 @@ class Settler:
     ) -> None:
         self._ledger = ledger
         self._api = api
+        self._present = nodes
         self._booked = booked
         self._heard = heard
         self._counted = counted
@@ -77,7 +80,7 @@ class Settler:
         self._lease_s = lease_s
         self._gateway = gateway
         self._epoch = epoch
-        self._mail = Mail(api, ledger.written)
+        self._mail = Mail(api, ledger.written, nodes)
         self._running: set[RequestKey] = set()
         self._waiting: dict[RequestKey, _Waiting] = {}
         self._missed: set[RequestKey] = set()
@@ -211,11 +214,18 @@ class Settler:
             self._mail.send()
             # What waited a whole round has no event stream to come by: ask for it.
             late = overdue & self._waiting.keys()
-            nodes = {self._waiting[key].node for key in late}
+            nodes = self._who_knows(late)
             await asyncio.gather(*(self._ask(node, late) for node in nodes))
             self._missed &= self._waiting.keys()
             overdue = set(self._waiting)
             self._expire()
+
+    def _who_knows(self, late: set[RequestKey]) -> set[str]:
+        """The nodes to ask; all of them where one is gone, which may have another name now."""
+        nodes = {self._waiting[key].node for key in late}
+        if any(self._api(node) is None for node in nodes):
+            nodes |= set(self._present())
+        return nodes
 
     def _expire(self) -> None:
         for settled in self._ledger.expire(self._running):
