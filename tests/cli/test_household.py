@@ -188,6 +188,19 @@ def test_a_child_that_dies_takes_the_household_down(start: Start, diary: Path, r
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel ties children to us on Linux only")
+def test_under_nohup_a_terminal_that_closes_ends_nobody(start: Start, diary: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as ``nohup`` hands it down
+    try:
+        child = start()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    ready(child)
+    child.send_signal(signal.SIGHUP)
+    os.kill(pid_of(diary, "cortex"), signal.SIGKILL)
+    child.communicate(timeout=60)
+    assert child.returncode == signal.SIGKILL  # of the gateway; a hang-up that counts is a 0
+
+
 def test_children_end_when_the_parent_is_killed(start: Start, diary: Path) -> None:
     child = start()
     ready(child)

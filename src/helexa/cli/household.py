@@ -74,10 +74,13 @@ class Household:
         self._command = command
         self._scratch: Scratch
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._watched = WATCHED
 
     def run(self) -> int:
         """Start, serve, stop; the exit status."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # ``nohup``: no terminal ends us
+            self._watched = WATCHED - {signal.SIGHUP}
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._watched)
         sweep()
         try:
             with _in_words():
@@ -197,13 +200,13 @@ class Household:
         """Take signals for ``timeout`` seconds (None: for ever).
 
         Raises:
-            Stopped: SIGINT, SIGTERM or SIGHUP.
+            Stopped: SIGINT, SIGTERM, or SIGHUP unless that is ignored.
             Failed: A child ended.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             left = 3600.0 if deadline is None else max(0.0, deadline - time.monotonic())
-            taken = signal.sigtimedwait(WATCHED, left)
+            taken = signal.sigtimedwait(self._watched, left)
             if taken is not None and taken.si_signo != signal.SIGCHLD:
                 raise Stopped
             for role, child in self._children.items():
@@ -221,7 +224,7 @@ class Household:
             child.send_signal(signal.SIGTERM)
             deadline = time.monotonic() + STOP_SECS
             while child.poll() is None and time.monotonic() < deadline:
-                taken = signal.sigtimedwait(WATCHED, 0.5)
+                taken = signal.sigtimedwait(self._watched, 0.5)
                 if taken is not None and taken.si_signo != signal.SIGCHLD:
                     break  # asked a second time: no more patience
             if child.poll() is None:

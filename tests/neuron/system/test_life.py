@@ -201,6 +201,14 @@ def test_the_node_costs_little_to_start_and_stays_small(start_node: Any) -> None
     assert node.rss_kb() < 90 * 1024
 
 
+def test_a_node_that_is_to_read_its_settings_again_says_that_it_does_not_and_goes_on(
+    node: Any, h: Any
+) -> None:
+    os.kill(node.pid, signal.SIGHUP)
+    h.until(lambda: "a node reads its settings at its start only" in node.log())
+    assert node.get("/health")
+
+
 @pytest.mark.parametrize("path", ["/discovery", "/version", "/metrics"])
 def test_what_the_node_is_can_be_read(node: Any, path: str) -> None:
     answer = node.client.get(path)

@@ -124,6 +124,7 @@ async def run(settings: NeuronSettings, *, announce: Announce) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         parts.loop.add_signal_handler(number, stop.set)
     log = get_logger(role="neuron", node=parts.name)
+    hear_hang_ups(parts.loop, stop, log)
     raise_descriptor_limit()
     node = assemble_node(parts, log)
     desk = make_desk(node, parts, log)
@@ -153,6 +154,16 @@ async def run(settings: NeuronSettings, *, announce: Announce) -> None:
         parts.records.close()
         parts.hardware.stop()
     log.info("stopped")
+
+
+def hear_hang_ups(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, log: Logger) -> None:
+    """A terminal that closes ends its node in order; a service that is asked to read its settings
+    again says that it does not, where the signal's default would cut every answer."""
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        return  # ``nohup``
+    what = "SIGHUP: a node reads its settings at its start only; restart it to change them"
+    on_terminal = os.isatty(2)
+    loop.add_signal_handler(signal.SIGHUP, stop.set if on_terminal else lambda: log.warning(what))
 
 
 async def local_socket(
