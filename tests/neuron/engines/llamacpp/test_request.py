@@ -303,6 +303,13 @@ def test_what_would_hold_up_everybody_elses_tokens_is_refused(
     assert f"`{param}`" in error.message
 
 
+@pytest.mark.parametrize("piece", ["[", '"', "[^", '"\\', "{1,", "{1", "#["])
+def test_what_a_grammar_never_closes_is_read_once(served: Served, piece: str) -> None:
+    """And not again from every bracket on, for hours."""
+    endless = "root ::= " + piece * 200_000
+    assert sent(served, "completions", prompt="hi", grammar=endless)["grammar"] == endless
+
+
 @pytest.mark.parametrize(
     ("caps", "expected"),
     [

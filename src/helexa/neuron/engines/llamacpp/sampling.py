@@ -11,7 +11,8 @@ from helexa.core.errors import InvalidRequestBody, UnsupportedParameter
 from helexa.neuron.engines.base import Served
 from helexa.neuron.engines.request import Json, wrong
 
-_NO_RULE = re.compile(r'"(?:\\.|[^"\\])*"|\[(?:\\.|[^\]\\])*\]|#[^\n]*', re.DOTALL)
+# What is not closed ends with the text; its end would be looked for again from every bracket.
+_NO_RULE = re.compile(r'"(?:\\.|[^"\\])*+"?|\[(?:\\.|[^\]\\])*+\]?|#[^\n]*', re.DOTALL)
 _REPEAT = re.compile(r"\{\s*(\d+)\s*,\s*(\d+)\s*\}")
 _MOST_DIGITS = 9
 _LOOKING_BACK = ("repeat_last_n", "dry_penalty_last_n")
