@@ -19,6 +19,8 @@ _LOOKING_BACK = ("repeat_last_n", "dry_penalty_last_n")
 _MOST_LISTED = {"samplers": 32, "dry_sequence_breakers": 32}
 """Each of them is gone through for every token, or with every token of the vocabulary; the engine
 knows about ten samplers, and four breakers unless told."""
+_LEAST_VOCABULARY = 4096
+"""Biases that may be given whatever the model's header says; each counts at every token."""
 _LAZY = ("grammar_lazy", "grammar_triggers")
 
 
@@ -30,11 +32,12 @@ def check_sampling(body: Json, served: Served) -> None:
     """
     for name in _LOOKING_BACK:
         # It sets aside memory for as many tokens as it is told to look back to.
-        if type(body.get(name)) is int:
-            body[name] = min(body[name], served.plan.context)
-    for name, most in _MOST_LISTED.items():
+        if isinstance(body.get(name), (int, float)):
+            body[name] = int(min(body[name], served.plan.context))
+    most_listed = {**_MOST_LISTED, "logit_bias": max(served.facts.vocab, _LEAST_VOCABULARY)}
+    for name, most in most_listed.items():
         given = body.get(name)
-        if isinstance(given, (list, str)) and len(given) > most:
+        if isinstance(given, (list, dict, str)) and len(given) > most:
             raise InvalidRequestBody(
                 f"`{name}` lists {len(given)}; it may list at most {most}.", param=name
             )
