@@ -16,10 +16,12 @@ from tests.bench.made import Write, serving_in_thread
 pytestmark = pytest.mark.anyio
 
 
-async def told(model: Model, tmp_path: Path, work: Path, *calls: tuple[str, Any]) -> list[str]:
-    """What the model is told of its ``calls``, where the editor offers no files."""
+async def told(
+    model: Model, tmp_path: Path, work: Path, *calls: tuple[str, Any], read: bool = False
+) -> list[str]:
+    """What the model is told of its ``calls``, where the editor offers no files to write."""
     model.say(Reply(calls=list(calls)), "Done.")
-    async with opened(model.url, tmp_path, work, read=False, write=False) as session:
+    async with opened(model.url, tmp_path, work, read=read, write=False) as session:
         await session.prompt("go")
     return [m["content"] for m in model.asked[1]["messages"] if m["role"] == "tool"]
 
@@ -85,6 +87,16 @@ async def test_what_is_no_plain_file_is_neither_read_nor_waited_for(
         )  # fmt: skip
     assert "no regular file" in pipe
     assert found == everywhere == "good.txt:1: needle"
+
+
+async def test_a_file_that_is_too_large_for_a_line_of_the_protocol_is_not_waited_for(
+    model: Model, tmp_path: Path, work: Path
+) -> None:
+    with (work / "big.log").open("wb") as log:
+        log.truncate(100 * 1024 * 1024)
+    async with asyncio.timeout(60):
+        (said,) = await told(model, tmp_path, work, ("read_file", {"path": "big.log"}), read=True)
+    assert "more than 2 MiB" in said
 
 
 async def test_a_session_that_is_deleted_in_the_middle_of_a_turn_stays_deleted(

@@ -7,6 +7,7 @@ compared, for files that do not exist yet by the nearest folder that does.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from helexa.acp.editor import Editor, Gone
 from helexa.acp.protocol.rpc import RpcError
 
 MOST_BYTES = 2 * 1024 * 1024
+READ_S = 60.0
 
 
 class FileTrouble(Exception):
@@ -64,8 +66,13 @@ class Workspace:
             FileTrouble: It is missing, no text, or too large.
         """
         if self._editor.offers.read:
+            await asyncio.to_thread(self._refuse_large, path)
             try:
-                return await self._editor.read(str(path))
+                async with asyncio.timeout(READ_S):
+                    return await self._editor.read(str(path))
+            except TimeoutError:
+                late = f"{self.shown(path)}: the editor has not given it within {READ_S:g} s"
+                raise FileTrouble(late) from None
             except Gone as error:
                 if not await asyncio.to_thread(path.is_file):
                     raise FileTrouble(f"{self.shown(path)}: {error}") from error
@@ -105,6 +112,15 @@ class Workspace:
         """Take a file away again (undo of one that was made)."""
         await asyncio.to_thread(path.unlink, missing_ok=True)
 
+    def _refuse_large(self, path: Path) -> None:
+        """An editor would send all of it in one line, and keep it."""
+        with contextlib.suppress(OSError):  # the reader says what is wrong with it
+            if path.stat().st_size > MOST_BYTES:
+                raise FileTrouble(
+                    f"{self.shown(path)} has more than 2 MiB; use grep on it, or run_command for "
+                    "a part of it"
+                )
+
     def _read(self, path: Path) -> str:
         try:
             if path.is_dir():
@@ -112,8 +128,7 @@ class Workspace:
             found = path.stat()
             if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for
                 raise FileTrouble(f"{self.shown(path)} is no regular file")
-            if found.st_size > MOST_BYTES:
-                raise FileTrouble(f"{self.shown(path)} has more than 2 MiB; use grep on it")
+            self._refuse_large(path)
             return path.read_bytes().decode()  # its line endings are its own
         except FileNotFoundError:
             raise FileTrouble(f"there is no file {self.shown(path)}") from None
