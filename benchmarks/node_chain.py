@@ -4,6 +4,9 @@ As ``chain.py`` for the gateway: a node is put together in this process, its gat
 are pieces of Python that hand it bytes and take bytes from it. The engine speaks llama.cpp's
 dialect from a can. Compare two versions with ``PYTHONPATH=other/src``.
 
+What a request costs where others have had the caches meanwhile is the second column: there each
+step begins with more memory read than the second level holds.
+
     python benchmarks/node_chain.py [--batches 200]
 """
 
@@ -51,9 +54,12 @@ BODY = json.dumps(
         "messages": [{"role": "user", "content": "x" * 300}],
         "max_tokens": TOKENS,
         "stream": True,
+        "stream_options": {"include_usage": True},
     }
 ).encode()
 PARTS = ("asked", "first token", "other tokens", "ended")
+ELSEWHERE = bytes(3 << 20)
+"""Bytes that are read where caches are to hold something else; the second level has one or two."""
 
 
 class Chain:
@@ -81,9 +87,9 @@ class Chain:
         self._requests += 1
         head = (
             "POST /v1/chat/completions HTTP/1.1\r\nhost: node\r\ncontent-type: application/json\r\n"
-            f"x-helexa-gateway: bench;epoch=1\r\nx-request-id: req_{self._requests:026d}\r\n"
+            f"x-helexa-gateway: bench/1\r\nx-request-id: req_{self._requests:026d}\r\n"
             "x-helexa-attempt: 1\r\nx-helexa-account-id: account\r\nx-helexa-key-id: key\r\n"
-            f"x-helexa-grant: 4000\r\ncontent-length: {len(BODY)}\r\n\r\n"
+            f"x-helexa-grant: {3000 + self._requests % 1000}\r\ncontent-length: {len(BODY)}\r\n\r\n"
         )
         return head.encode() + BODY
 
@@ -111,14 +117,58 @@ class Chain:
         while len(self._node.requests):
             await asyncio.sleep(0)
         marks.append(time.thread_time())
-        ended = [record for record in self._node.records.snapshot() if record.state == "complete"]
-        if self._node.acknowledge([Ack(r.request_id, r.attempt) for r in ended]) != CLIENTS:
-            raise click.ClickException("not every request was answered whole")
+        self._acknowledge(CLIENTS)
         return [after - before for before, after in pairwise(marks)]
 
+    async def alone(self) -> list[float]:
+        """A stream whose steps find the caches full of something else; as ``batch``, but for the
+        tokens in between, which come together."""
+        first, *others = self._play.events
+        spent: list[float] = []
 
-async def measure(folder: Path, batches: int) -> dict[str, float]:
-    """CPU µs of each part of a request, lower quartiles."""
+        def asked() -> None:
+            self._clients[0].data_received(self._request())
+
+        def begun() -> None:
+            self._asked[0].data_received(STREAM_HEAD)
+            self._asked[0].data_received(first)
+
+        def said() -> None:
+            for event in others:
+                self._asked[0].data_received(event)
+
+        def ended() -> None:
+            self._asked.pop().data_received(self._play.tail)
+
+        for step, over in (
+            (asked, lambda: self._asked),
+            (begun, lambda: True),
+            (said, lambda: True),
+            (ended, lambda: not len(self._node.requests)),
+        ):
+            ELSEWHERE.count(b"1")
+            began = time.thread_time()
+            step()
+            while not over():
+                await asyncio.sleep(0)
+            spent.append(time.thread_time() - began)
+        self._acknowledge(1)
+        return spent
+
+    def _acknowledge(self, requests: int) -> None:
+        ended = [record for record in self._node.records.snapshot() if record.state == "complete"]
+        if self._node.acknowledge([Ack(r.request_id, r.attempt) for r in ended]) != requests:
+            raise click.ClickException("not every request was answered whole")
+
+
+def quartiles(spent: list[list[float]]) -> list[float]:
+    """Lower ones of each part (µs), the first third left out."""
+    columns = zip(*spent[len(spent) // 3 :], strict=True)
+    return [sorted(column)[len(spent) // 6] * 1e6 for column in columns]
+
+
+async def measure(folder: Path, batches: int) -> list[tuple[str, float, float]]:
+    """CPU µs of each part of a request, hot and cold, lower quartiles."""
     llamacpp = {"slots": 2 * CLIENTS, "ctx": 4096}
     given = {"port": 0, "engines": {"llamacpp": llamacpp}}
     settings = msgspec.convert(given, NeuronSettings)
@@ -132,14 +182,15 @@ async def measure(folder: Path, batches: int) -> dict[str, float]:
     try:
         await node.registry.load(LoadRequest(SPARK))
         freeze_heap()
-        chain, spent = Chain(node, connections), list[list[float]]()
+        chain = Chain(node, connections)
+        hot, cold = list[list[float]](), list[list[float]]()
         for _ in range(batches):
-            spent.append(await chain.batch())
+            hot.append(await chain.batch())
             await asyncio.sleep(0)
-        warm = spent[len(spent) // 3 :]
-        columns = [sorted(column) for column in zip(*warm, strict=True)]
-        costs = [column[len(column) // 4] / CLIENTS * 1e6 for column in columns]
-        return dict(zip(PARTS, costs, strict=True))
+        for _ in range(batches):
+            cold.append(await chain.alone())
+        warm = [us / CLIENTS for us in quartiles(hot)]
+        return list(zip(PARTS, warm, quartiles(cold), strict=True))
     finally:
         await node.registry.close(1.0)
         await bridge.close()
@@ -158,11 +209,14 @@ def run(batches: int) -> Report:
         sink = configure("info", log)
         stack.callback(sink.close)
         costs = uvloop.run(measure(Path(folder) / "state", batches))
-    rows = [[name, f"{us:.1f}"] for name, us in costs.items()]
-    rows.append(["… each of them", f"{costs['other tokens'] / (TOKENS - 1):.2f}"])
-    found.tables.append(
-        TableData("CPU µs of the thread per streamed request, lower quartiles", ["", "µs"], rows)
-    )
+    rows = [[name, f"{hot:.1f}", f"{cold:.1f}"] for name, hot, cold in costs]
+    each = next(hot for name, hot, _ in costs if name == "other tokens") / (TOKENS - 1)
+    rows.append(["… each of them", f"{each:.2f}", ""])
+    once = [cost for cost in costs if cost[0] != "other tokens"]
+    hot, cold = (sum(cost[column] for cost in once) for column in (1, 2))
+    rows.append(["begin and end together", f"{hot:.1f}", f"{cold:.1f}"])
+    title = "CPU µs of the thread per streamed request, lower quartiles"
+    found.tables.append(TableData(title, ["", "hot", "cold"], rows))
     return found
 
 
