@@ -13,7 +13,7 @@ decision; ``Grant`` adds the bell that wakes a request waiting at the edge.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 PATIENT_S: Final = 5.0
@@ -88,7 +88,7 @@ class Grant:
     """A gate with a bell: a request at its edge sleeps until the grant grows or time is up."""
 
     gate: GrantGate
-    _bell: asyncio.Event = field(default_factory=asyncio.Event)
+    _bell: asyncio.Event | None = None  # few requests come to their edge
     _refused: bool = False
 
     def raise_to(self, granted: int) -> bool:
@@ -96,7 +96,7 @@ class Grant:
         is the gateway's word that there is no more."""
         grew = self.gate.raise_to(granted)
         self._refused = not grew and granted == self.gate.granted
-        if grew or self._refused:
+        if self._bell is not None and (grew or self._refused):
             self._bell.set()
         return grew
 
@@ -108,15 +108,16 @@ class Grant:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + max(wait_s, patient_s)
+        bell = self._bell = self._bell or asyncio.Event()
         self._refused = False
         while not self.gate.fits(tokens):
-            self._bell.clear()
+            bell.clear()
             remaining = deadline - loop.time()
             if remaining <= 0:
                 return False
             try:
                 async with asyncio.timeout(remaining):
-                    await self._bell.wait()
+                    await bell.wait()
             except TimeoutError:
                 return self.gate.fits(tokens)
             if self._refused:

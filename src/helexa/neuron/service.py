@@ -69,50 +69,31 @@ class Hardware(Protocol):
         """Read anew (blocking)."""
 
 
-@dataclass(slots=True, eq=False)
-class Running:
-    """One request on its way through the node.
-
-    Args:
-        gateway: Name of the gateway that sent it; None for a direct caller.
-        cut: Ends the answer early and cleanly, for the reason given (``drain``).
-    """
-
-    request_id: str
-    attempt: int
-    gateway: str | None
-    model_id: str
-    grant: Grant
-    cut: Callable[[str], None]
-
-
 class RunningRequests:
-    """Every request on the node, by id; several attempts of one id may run at once."""
+    """The grants of every request on the node, by its id; several attempts may run at once."""
 
     def __init__(self) -> None:
-        self._by_id: dict[str, set[Running]] = {}
+        self._grants: dict[str, tuple[Grant, ...]] = {}
 
     def __len__(self) -> int:
-        return sum(map(len, self._by_id.values()))
+        return sum(map(len, self._grants.values()))
 
-    def add(self, running: Running) -> None:
+    def add(self, request_id: str, grant: Grant) -> None:
         """A request begins."""
-        self._by_id.setdefault(running.request_id, set()).add(running)
+        self._grants[request_id] = (*self._grants.get(request_id, ()), grant)
 
-    def remove(self, running: Running) -> None:
-        """A request has ended; idempotent."""
-        attempts = self._by_id.get(running.request_id)
-        if attempts is not None:
-            attempts.discard(running)
-            if not attempts:
-                del self._by_id[running.request_id]
+    def remove(self, request_id: str, grant: Grant) -> None:
+        """A request has ended."""
+        others = tuple(other for other in self._grants.pop(request_id) if other is not grant)
+        if others:
+            self._grants[request_id] = others
 
     def raise_grants(self, updates: list[GrantUpdate]) -> int:
         """Adopt higher grants; returns how many requests were found."""
         found = 0
         for update in updates:
-            for running in self._by_id.get(update.request_id, ()):
-                running.grant.raise_to(update.granted)
+            for grant in self._grants.get(update.request_id, ()):
+                grant.raise_to(update.granted)
                 found += 1
         return found
 

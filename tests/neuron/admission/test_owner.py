@@ -203,17 +203,28 @@ async def test_a_client_that_leaves_in_the_moment_it_is_seated_gives_the_seat_ba
     assert admission.figures("m").in_flight == 1
 
 
-async def test_cancel_ends_a_wait_from_outside() -> None:
+async def test_who_gives_its_place_up_waits_no_more() -> None:
     admission = make()
     await admission.enter(Ticket("a", 10))
     ticket = Ticket("b", 10)
-    task = asyncio.create_task(admission.enter(ticket))
-    await settle()
-    admission.cancel(ticket)
-    admission.cancel(ticket)
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    place = admission.line_up(ticket)
+    assert admission.figures("m").queue_depth == 1
+    admission.give_up(ticket, place)
+    admission.give_up(ticket, place)
+    assert place.cancelled()
     assert admission.figures("m").queue_depth == 0
+
+
+async def test_a_seat_given_to_a_place_that_is_given_up_in_that_moment_is_free_again() -> None:
+    admission = make()
+    seat = await admission.enter(Ticket("a", 10))
+    ticket = Ticket("b", 10)
+    place = admission.line_up(ticket)
+    seat.leave()
+    assert place.done()
+    admission.give_up(ticket, place)
+    admission.give_up(ticket, place)
+    assert admission.figures("m").in_flight == 0
 
 
 async def test_closing_refuses_who_waits_and_who_comes() -> None:

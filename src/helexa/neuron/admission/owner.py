@@ -131,11 +131,28 @@ class Admission:
         seat = self.try_enter(ticket)
         if seat is not None:
             return seat
-        future = self._register(ticket)
+        place = self.line_up(ticket)
+        try:
+            return await place
+        except asyncio.CancelledError:
+            self.give_up(ticket, place)
+            raise
+
+    def line_up(self, ticket: Ticket) -> asyncio.Future[Seat]:
+        """A place in the line of those that ``try_enter`` had no seat for; it becomes the seat,
+        or what ``enter`` raises."""
+        place = self._register(ticket)
         self.core.wait(ticket)
         self._make_room(ticket)
         self._seat_all()
-        return await self._wait(ticket, future)
+        return place
+
+    def give_up(self, ticket: Ticket, place: asyncio.Future[Seat]) -> None:
+        """Whoever waited at ``place`` has gone; idempotent."""
+        if place.done() and not place.cancelled() and place.exception() is None:
+            place.result().leave()  # it was seated in the moment it left
+        self._withdraw(ticket)
+        place.cancel()
 
     def leave(self, seat: Seat) -> None:
         """``seat`` is free again; idempotent."""
@@ -150,12 +167,6 @@ class Admission:
         """``seat`` gives back what it holds beyond ``cells``; whoever waits may now fit."""
         if self.core.shrink(seat.ticket, cells):
             self._seat_all()
-
-    def cancel(self, ticket: Ticket) -> None:
-        """``ticket``'s caller has gone while it waited; its ``enter`` is cancelled."""
-        waiter = self._withdraw(ticket)
-        if waiter is not None:
-            waiter.future.cancel()
 
     def close(self, error: HelexaError) -> None:
         """Refuse all that wait and all that come, with ``error`` (an unload, a drain)."""
@@ -220,15 +231,6 @@ class Admission:
         self._waiters[ticket] = _Waiter(future, deadline)
         return future
 
-    async def _wait(self, ticket: Ticket, future: asyncio.Future[Seat]) -> Seat:
-        try:
-            return await future
-        except asyncio.CancelledError:
-            if future.done() and not future.cancelled() and future.exception() is None:
-                future.result().leave()  # it was seated in the moment its caller left
-            self._withdraw(ticket)
-            raise
-
     def _expire(self, ticket: Ticket) -> None:
         self.refusals.timeout += 1
         waited = self._clock() - ticket.arrived
@@ -261,7 +263,7 @@ class Admission:
         while (ticket := self.core.seat_next()) is not None:
             waiter = self._waiters.pop(ticket)
             waiter.deadline.cancel()
-            if waiter.future.done():  # its task was cancelled and has not run since
+            if waiter.future.done():  # who waited was cancelled and has not run since
                 self.core.drop(ticket)
             else:
                 waiter.future.set_result(self._seated(ticket))

@@ -14,11 +14,11 @@ class Ticket:
     Args:
         principal: Who is charged; the key's public name.
         cells: KV cells it needs to begin: prompt and one slice for each of its answers.
-        seats: Slots of the engine it takes at once: one for each answer (``n``).
         anonymous: Nobody in particular: served from what is left over.
         max_wait_s: The caller's own deadline; only ever shortens the configured wait.
-        arrived: When it came (the owner's clock).
+        seats: Slots of the engine it takes at once: one for each answer (``n``).
         priority: Of its principal; the higher is seated first, whoever's turn it is.
+        arrived: When it came (the owner's clock).
         passed: How often another was seated because this one's cells or seats were not free.
     """
 
@@ -26,10 +26,10 @@ class Ticket:
     cells: int
     anonymous: bool = False
     max_wait_s: float | None = None
-    arrived: float = 0.0
-    passed: int = 0
     seats: int = 1
     priority: int = 0
+    arrived: float = 0.0
+    passed: int = 0
 
 
 class Standing(msgspec.Struct, frozen=True):

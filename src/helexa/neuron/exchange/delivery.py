@@ -100,25 +100,24 @@ class Delivery:
             forward=self._token if asked.splice is not None and exchange.as_is else None,
         )
 
-    async def run(self) -> None:
-        """Ask the engine and see its answer through.
+    def start(self) -> None:
+        """Ask the engine; the exchange is told when it has ``answered``.
 
         Raises:
-            HelexaError: It refused, broke off, or sent what is no answer.
+            ModelRecovering: There is no engine to be asked.
         """
-        asked = self._asked
         self._watch()
-        await self.attempt.run(self._model.head(asked), asked.body)
-        if not self._stopped:
-            self._broke_off = self.attempt.failure is not None
+        self.attempt.start(self._model.head(self._asked), self._asked.body, self._ended)
+
+    def _ended(self) -> None:
+        """The engine has ended its answer, or broken off; what waits at an edge comes first."""
+        attempt = self.attempt
+        if not self._stopped and attempt.error is None:
+            self._broke_off = attempt.failure is not None
         if not self._broke_off:
             self._model.slots.free(self)
-        while self._edge is not None:  # the engine is done, the answer waits at an edge
-            await asyncio.wait([self._edge])
-        if self._after():
-            exchange = self._exchange
-            spoken = exchange.answer is not None and bool(exchange.times.first)
-            raise await broken_off(self._model, spoken=spoken)
+        if self._edge is None or self._exchange.times.ended:
+            self._exchange.answered()
 
     def close(self, finish: str, why: str) -> None:
         """Cut the answer here and let go of the engine."""
@@ -161,6 +160,8 @@ class Delivery:
     def settle(self) -> None:
         """It is over, whatever ended it: nothing is forwarded, everything is charged."""
         self._open = False
+        if not self.attempt.ended:
+            self.attempt.drop()
         if self._edge is not None:
             self._edge.cancel()
         self.stream.abandon()
@@ -169,7 +170,8 @@ class Delivery:
         self._leave()
         meter = self.stream.cleaner.meter
         self._model.note_decode(meter.output, meter.predicted_ms / 1000)
-        self._note_prefill()
+        if not self._prefill_noted:
+            self._note_prefill()
 
     def _note_prefill(self) -> None:
         """How fast the prompt was read, once: some engines say it only with their last word."""
@@ -339,8 +341,11 @@ class Delivery:
         self._edge.add_done_callback(self._edge_left)
 
     def _edge_left(self, edge: asyncio.Task[None]) -> None:
-        if not edge.cancelled() and (error := edge.exception()) is not None:
+        error = None if edge.cancelled() else edge.exception()
+        if error is not None:
             self._exchange.broken(error)
+        elif self._open and self._edge is None and self.attempt.ended:
+            self._exchange.answered()
 
     # ── the end ─────────────────────────────────────────────────────────────────────────────
 
@@ -362,19 +367,27 @@ class Delivery:
         else:
             exchange.send(self.stream.cleaner.whole())
 
-    def _after(self) -> bool:
-        """The engine has ended its answer, or (True) broken off.
+    def why(self) -> Coroutine[Any, Any, HelexaError]:
+        """What became of the engine that broke off."""
+        exchange = self._exchange
+        spoken = exchange.answer is not None and bool(exchange.times.first)
+        return broken_off(self._model, spoken=spoken)
+
+    def finish(self) -> bool:
+        """Give what is left to be given after the engine's last word; False if it broke off.
 
         Raises:
             HelexaError: It has refused, or what it sent is no answer.
         """
         asked, attempt, model = self._asked, self.attempt, self._model
+        if attempt.error is not None:
+            raise attempt.error
         if self._exchange.times.ended:
-            return False
+            return True
         if self._too_long is not None:
             raise self._too_long
         if attempt.failure is not None:
-            return True
+            return False
         if attempt.status != 200:
             raise model.engine.error(attempt.status, attempt.body, model.served)
         whole = b""
@@ -384,9 +397,9 @@ class Delivery:
         if asked.cleaner.failed is not None:
             raise asked.cleaner.failed
         if asked.events:
-            return True
+            return False
         self.stream.settle_whole()
         self._account()
         self._exchange.conclude("complete")
         self._exchange.send(whole)
-        return False
+        return True

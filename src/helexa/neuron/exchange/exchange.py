@@ -5,14 +5,20 @@
     serving? ─▶ clean ─▶ length ─▶ KV cells, seat ─▶ engine ─▶ events: meter, grant, cells ─▶ end
        └── refused: an error of the tree, nothing held ─┘            └─ cut, failed, cancelled
 
-Everything that is held (record, seat, cells, connection) is noted before it is awaited for and
-let go in ``_settle``, whatever ends the task: an answer, an error, a client that leaves. What
-happens between the seat and the last word is a ``Delivery``.
+A chain of plain calls, each made by the event that allows it: the request is whole, the engine has
+answered. What has to wait (a large body cleaned in a thread, a prompt that is counted, a seat) goes
+on later and joins the chain again, see ``_later``.
+Everything that is held (record, seat, cells, connection) is let go in ``_settle``, whatever ends
+the chain: an answer, an error, a client that leaves. What happens between the seat and the last
+word is a ``Delivery``.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, TypeVar
 
 from helexa.core.errors import (
     HelexaError,
@@ -30,11 +36,11 @@ from helexa.neuron.exchange.caller import Caller
 from helexa.neuron.exchange.delivery import Delivery
 from helexa.neuron.exchange.desk import THREAD_BYTES, Desk, Outcome, Row, Times
 from helexa.neuron.exchange.elsewhere import naming
-from helexa.neuron.exchange.length import prompt_tokens
+from helexa.neuron.exchange.length import counted, uncounted
+from helexa.neuron.exchange.waiting import Waiting
 from helexa.neuron.exchange.way import Translate, Way
 from helexa.neuron.grants import PATIENT_S, Grant, GrantGate
 from helexa.neuron.registry.served import ServedModel
-from helexa.neuron.service import Running
 from helexa.neuron.stream import Billed
 from helexa.relay.answer import Answer, StreamForm
 from helexa.relay.reply import Reply
@@ -45,9 +51,12 @@ from helexa.wire.inline import InlineThinking
 from helexa.wire.peek import peek
 from helexa.wire.translation import Translation
 
+T = TypeVar("T")
+
 _JSON = b"content-type: application/json\r\n"
 _SSE = b"content-type: text/event-stream\r\ncache-control: no-store\r\nx-accel-buffering: no\r\n"
 _NOTHING = Billed(0, 0, 0, 0, 0)
+_NOT_BY_THIS_MODEL = (UnsupportedOperation, VisionUnsupported)
 
 
 def free_of_charge(billed: Billed) -> Billed:
@@ -81,25 +90,40 @@ class Exchange:
         self.show_usage = True
         self.streams = False
         self.grant = Grant(GrantGate(caller.granted, desk.grants.slice_tokens // 2))
-        self._task: asyncio.Task[None] | None = None
+        self._settled = False
         self._ticket: Ticket | None = None
+        self._place: asyncio.Future[Seat] | None = None
         self._seat: Seat | None = None
-        self._stopped_for: HelexaError | None = None
-        self._running: Running | None = None
+        self._waiting: Waiting[Any] | None = None
 
-    def start(self) -> asyncio.Task[None]:
-        """Begin; the task ends when everything is settled."""
-        self._task = self.desk.loop.create_task(self._run())
-        self.reply.on_gone = self._task.cancel
+    def start(self) -> None:
+        """Begin; never raises, and the reply ends now or later."""
+        self.reply.on_gone = self._left
         self.reply.on_flow = self._flow
-        return self._task
+        try:
+            if self.way.translate is not None:
+                self._translate(self.way.translate)
+            else:
+                self._read()
+        except Exception as error:  # noqa: BLE001  # the edge
+            self._failed(error)
+
+    def answered(self) -> None:
+        """The engine's answer has ended, well or not; the delivery says so."""
+        try:
+            if self.delivery is None or self.delivery.finish():
+                self._settle()
+            else:
+                self._later(self.delivery.why(), self._fail)
+        except Exception as error:  # noqa: BLE001  # the edge
+            self._failed(error)
 
     def cut(self, why: str) -> None:
         """End the answer now: cleanly if the engine runs for it, else as a refusal."""
         if self.delivery is not None and self.delivery.stream.cleaner.meter.prompt_known:
             self.delivery.close("length", why)
         else:
-            self._stop(
+            self._fail(
                 ServiceUnavailable("The model is being unloaded; ask again.", retry_after_s=1)
             )
 
@@ -111,34 +135,44 @@ class Exchange:
     def broken(self, error: BaseException) -> None:
         """Something that runs beside the request has raised: a bug of ours."""
         self.desk.log.error("bug", request_id=self.caller.request_id, error=repr(error))
-        self._stop(wire.internal_error(self.caller.request_id))
+        self._fail(wire.internal_error(self.caller.request_id))
 
-    def _stop(self, error: HelexaError) -> None:
-        if self._task is not None:
-            self._stopped_for = error
-            self._task.cancel()
+    def _left(self) -> None:
+        """The client has gone."""
+        if self.delivery is not None:
+            self.outcome = "cancelled"
+        self._settle()
 
-    async def _run(self) -> None:
-        try:
-            await self._serve()
-        except HelexaError as error:
-            self._fail(error)
-        except asyncio.CancelledError:
-            if self._stopped_for is not None and not self.reply.gone:
-                self._fail(self._stopped_for)
-            elif self.delivery is not None:
-                self.outcome = "cancelled"
-        except Exception:  # the edge of a request: a bug of ours must not leave it hanging
-            self.desk.log.exception("bug", request_id=self.caller.request_id)
-            self._fail(wire.internal_error(self.caller.request_id))
-        finally:
-            self._settle()
+    def _failed(self, error: Exception) -> None:
+        """A step of the chain raised: that ends the request, and must not take the loop along."""
+        if not isinstance(error, HelexaError):
+            self.desk.log.exception("bug", request_id=self.caller.request_id)  # noqa: LOG004  # called from one
+            error = wire.internal_error(self.caller.request_id)
+        elif isinstance(error, _NOT_BY_THIS_MODEL) and self.caller.gateway is None:
+            error = naming(error, self.route, self.desk.node.registry.listings())
+        self._fail(error)
+
+    def _later(self, waiting: Coroutine[Any, Any, T], then: Callable[[T], None]) -> None:
+        """Go on with ``then`` and the result when there is one; what it raises ends us."""
+        self._waiting = Waiting(self.desk.loop.create_task(waiting), then, self._failed)
 
     # ── the way in ──────────────────────────────────────────────────────────────────────────
 
-    async def _serve(self) -> None:
-        if self.way.translate is not None:
-            await self._translate(self.way.translate)
+    def _translate(self, translate: Translate) -> None:
+        """Make chat of it; in a thread if it is long."""
+        args = self.body, self.caller.request_id.removeprefix("req_")
+        if len(self.body) < THREAD_BYTES:
+            self._translated(translate(*args))
+        else:
+            self._later(asyncio.to_thread(translate, *args), self._translated)
+
+    def _translated(self, made: Translation) -> None:
+        self.translation = made
+        self.body = made.body
+        self._read()
+
+    def _read(self) -> None:
+        """Which model is asked, and what in its engine's words; in a thread if that is long."""
         seen = peek(self.body)
         self.show_usage = seen.usage_wanted or self.caller.gateway is not None
         model = self.model = self.desk.node.registry.serving(seen.model)
@@ -148,61 +182,49 @@ class Exchange:
             markers = model.served.facts.think_markers
             self.inline = InlineThinking(markers) if markers is not None else None
         self.as_is = self.translation is None and self.inline is None
-        asked = await self._clean(model)
-        self.streams = asked.stream
-        self._begin(model, asked)
-        prompt, exact = await prompt_tokens(model, asked, self.grant.gate)
-        if exact:
-            await self._room_for_prompt(prompt, prompt + asked.events)  # and for one token more
-        seat = await self._sit(model, prompt, asked.choices)
-        self.times.seated = self.desk.loop.time()
-        if self.answer is not None:
-            self.answer.add_headers(self._queued())
-        self.outcome = "failed"
-        delivery = self.delivery = Delivery(self, model, asked, seat)
-        await delivery.run()
+        if len(self.body) < THREAD_BYTES:
+            self._begin(model, self._clean(model))
+        else:
+            self._later(asyncio.to_thread(self._clean, model), partial(self._begin, model))
 
-    async def _translate(self, translate: Translate) -> None:
-        args = self.body, self.caller.request_id.removeprefix("req_")
-        long = len(self.body) >= THREAD_BYTES
-        made = await asyncio.to_thread(translate, *args) if long else translate(*args)
-        self.translation = made
-        self.body = made.body
-
-    async def _clean(self, model: ServedModel) -> EngineRequest:
-        args = (self.route, self.body, model.served, self.caller.request_id)
-        thinking = self.caller.thinking
+    def _clean(self, model: ServedModel) -> EngineRequest:
+        caller = self.caller
         try:
-            if len(self.body) < THREAD_BYTES:
-                return model.engine.clean(*args, thinking=thinking)
-            return await asyncio.to_thread(model.engine.clean, *args, thinking=thinking)
+            return model.engine.clean(
+                self.route, self.body, model.served, caller.request_id, thinking=caller.thinking
+            )
         except RecursionError as error:  # in the schemas, for example
             raise not_json(error) from None
-        except (UnsupportedOperation, VisionUnsupported) as error:
-            if self.caller.gateway is not None:
-                raise
-            raise naming(error, self.route, self.desk.node.registry.listings()) from None
 
     def _begin(self, model: ServedModel, asked: EngineRequest) -> None:
-        """Note everything that must be let go of again; nothing here waits."""
+        """Note everything that must be let go of again, and see whether the prompt fits."""
         caller, desk = self.caller, self.desk
-        self._running = Running(
-            caller.request_id, caller.attempt, caller.gateway, model.model_id, self.grant, self.cut
-        )
-        desk.node.requests.add(self._running)
+        self.streams = asked.stream
+        desk.node.requests.add(caller.request_id, self.grant)
         model.enter(self)
         self.row = desk.records.open(self._record("queued", _NOTHING))
         if asked.stream:
             commit = desk.commit_s if caller.gateway is None else -1.0
             awake = self._comment if self.translation is None else self.translation.keep_alive
-            form = StreamForm(_SSE + self._echo(), awake, commit, waiting_secs=1.0)
+            form = StreamForm(_SSE + self._echo(), awake, commit)
             self.answer = Answer(self.reply, form, desk.wheel, desk.loop)
+        prompt = uncounted(model, asked, self.grant.gate)
+        if prompt is not None:
+            self._sit(model, asked, prompt)
+        else:
+            self._later(counted(model, asked), partial(self._counted, model, asked))
 
-    async def _room_for_prompt(self, prompt: int, needed: int) -> None:
+    def _counted(self, model: ServedModel, asked: EngineRequest, prompt: int) -> None:
         """A prompt that exceeds the grant waits for a raise like an answer at its edge."""
+        needed = prompt + asked.events  # and one token more
         if self.grant.gate.fits(needed):
+            self._sit(model, asked, prompt)
             return
-        if not await self.room_for(needed):
+        room = self.room_for(needed)
+        self._later(room, partial(self._granted, model, asked, prompt))
+
+    def _granted(self, model: ServedModel, asked: EngineRequest, prompt: int, grew: bool) -> None:
+        if not grew:
             raise RateLimitExceeded(
                 f"The prompt has {prompt} tokens; the budget has room for "
                 f"{self.grant.gate.granted}.",
@@ -210,26 +232,39 @@ class Exchange:
                 prompt_len=prompt,
                 granted=self.grant.gate.granted,
             )
+        self._sit(model, asked, prompt)
 
-    async def _sit(self, model: ServedModel, prompt: int, choices: int) -> Seat:
+    def _sit(self, model: ServedModel, asked: EngineRequest, prompt: int) -> None:
+        """Take a seat and cells, at once or when it is our turn."""
         if self.answer is not None:
             self.answer.accept(self.times.received)
         refusal = model.short_of_memory()
         if refusal is not None:
             raise refusal
         caller = self.caller
-        cells = self.cells_to_begin(model, prompt, choices)
-        ticket = Ticket(
+        self._ticket = ticket = Ticket(  # by position: with names it takes several times as long
             caller.key_id,
-            cells,
+            self.cells_to_begin(model, prompt, asked.choices),
             caller.anonymous,
             caller.deadline_s,
-            seats=choices,
-            priority=caller.priority,
+            asked.choices,
+            caller.priority,
         )
-        self._ticket = ticket
-        self._seat = await model.admission.enter(ticket)
-        return self._seat
+        seat = model.admission.try_enter(ticket)
+        if seat is not None:
+            self._seated(model, asked, seat)
+        else:
+            self._place = place = model.admission.line_up(ticket)
+            self._waiting = Waiting(place, partial(self._seated, model, asked), self._failed)
+
+    def _seated(self, model: ServedModel, asked: EngineRequest, seat: Seat) -> None:
+        self._place, self._seat = None, seat
+        self.times.seated = self.desk.loop.time()
+        if self.answer is not None:
+            self.answer.add_headers(self._queued())
+        self.outcome = "failed"
+        delivery = self.delivery = Delivery(self, model, asked, seat)
+        delivery.start()
 
     def cells_to_begin(self, model: ServedModel, prompt: int, choices: int) -> int:
         """The prompt, which the answers share, and a slice for each of them."""
@@ -253,8 +288,14 @@ class Exchange:
         return out if self.translation is None else self.translation.events(out)
 
     def _fail(self, error: HelexaError) -> None:
-        if self.times.ended:
-            return  # the answer was complete; what its connection did afterwards is nobody's loss
+        """Say it, as a refusal while the status is open and as an event afterwards; and end."""
+        try:
+            if not self.times.ended:  # what happens after a complete answer is nobody's loss
+                self._say(error)
+        finally:
+            self._settle()
+
+    def _say(self, error: HelexaError) -> None:
         self.error = error
         let_frames_go(error)
         if self.delivery is not None:
@@ -324,27 +365,36 @@ class Exchange:
             return
         self.outcome = outcome
         self.times.ended = self.desk.loop.time()
+        state = closing.final_state(outcome)
+        self.billed = self._cost(state)
         if self.row is None:
             return
         if self.delivery is None or self.caller.gateway is None:
             self.row.forget()
             return
-        state = closing.final_state(outcome)
-        record = self._record(state, self._cost(state))
+        record = self._record(state, self.billed)
         self.row.write(record)
         self.desk.node.bus.publish("request_end", {"record": record}, gateway=self.caller.gateway)
 
     def _settle(self) -> None:
-        """Let go of everything; called once, whatever happened."""
+        """Let go of everything, whatever happened; once."""
+        if self._settled:
+            return
+        self._settled = True
+        if self._waiting is not None:
+            self._waiting.drop()
+        if self._place is not None and self._ticket is not None and self.model is not None:
+            self.model.admission.give_up(self._ticket, self._place)
         if self.delivery is not None:
             self.delivery.settle()
         elif self._seat is not None:
             self._seat.leave()
         self.conclude(self.outcome)
-        if self.model is not None and self._running is not None:
-            self.desk.node.requests.remove(self._running)
+        if self.model is not None and self.row is not None:
+            self.desk.node.requests.remove(self.caller.request_id, self.grant)
             self.model.leave(self, self.times.ended)
-        self.billed = self._cost(closing.final_state(self.outcome))
-        self.delivery = self.answer = self._running = None  # all know us: cycles
+        if self.outcome != "complete":  # what it held is known to be thrown away only now
+            self.billed = self._cost(closing.final_state(self.outcome))
+        self.delivery = self.answer = self._waiting = None  # all know us: cycles
         self.body = b""  # nor does anything large wait for the books
         self.desk.books.note(self)

@@ -14,21 +14,24 @@ from helexa.neuron.limits import TEMPLATE_TOKENS, check_prompt, needs_count
 from helexa.neuron.registry.served import ServedModel
 
 
-async def prompt_tokens(
-    model: ServedModel, asked: EngineRequest, gate: GrantGate
-) -> tuple[int, bool]:
-    """Tokens to reserve for the prompt, and whether the count is exact.
+def uncounted(model: ServedModel, asked: EngineRequest, gate: GrantGate) -> int | None:
+    """Tokens to reserve for a prompt that need not be counted; None for one that is to be."""
+    limit = model.limit.input
+    share = min(limit, model.plan.kv_cells // model.plan.slots)
+    most = len(asked.body) + TEMPLATE_TOKENS if asked.most is None else asked.most
+    countable = asked.events or asked.longest is not None
+    if countable and needs_count(most, share, gate.granted, asked.longest):
+        return None
+    return min(most, limit)
+
+
+async def counted(model: ServedModel, asked: EngineRequest) -> int:
+    """Tokens of the prompt, exactly.
 
     Raises:
         ContextLengthExceeded: The prompt, or one of its inputs, is longer than the advertised
             input limit.
     """
-    limit = model.limit.input
-    share = min(limit, model.plan.kv_cells // model.plan.slots)
-    most = len(asked.body) + TEMPLATE_TOKENS if asked.most is None else asked.most
-    countable = asked.events or asked.longest is not None
-    if not countable or not needs_count(most, share, gate.granted, asked.longest):
-        return min(most, limit), False
     try:
         count = await model.count(asked)
     except ContextLengthExceeded:
@@ -38,4 +41,4 @@ async def prompt_tokens(
     if refusal is not None:
         model.rejected_too_long += 1
         raise refusal
-    return count, True
+    return count
