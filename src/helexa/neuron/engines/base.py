@@ -202,8 +202,7 @@ the most tokens they may cost. Returns the clean event, counted by the same mete
 it has not been counted, and goes to ``Cleaner.feed``."""
 
 
-@dataclass(slots=True)
-class EngineRequest:
+class EngineRequest(msgspec.Struct, frozen=True, eq=False):
     """A cleaned request, ready for the engine's HTTP server; always a stream for chat.
 
     Args:

@@ -21,6 +21,11 @@ _NOT_DONE = {
 }
 """Members whose silent absence a client would take for their effect."""
 
+_OLD_FORMS = (("functions", "tools"), ("function_call", "tool_choice"))
+_LOOKED_AT = frozenset(
+    ("modalities", "logprobs", "top_logprobs", "n_probs", *_NOT_DONE, *dict(_OLD_FORMS))
+)
+
 _INSTRUCTS = ("system", "developer")
 
 
@@ -30,6 +35,8 @@ def refuse_what_cannot_be(body: Json) -> None:
     Raises:
         UnsupportedParameter, InvalidRequestBody: With the member's name.
     """
+    if _LOOKED_AT.isdisjoint(body):
+        return
     modalities = body.get("modalities", ["text"])
     if not isinstance(modalities, list):
         raise wrong("modalities", "a list", modalities)
@@ -43,7 +50,7 @@ def refuse_what_cannot_be(body: Json) -> None:
     for name, what in _NOT_DONE.items():
         if name in body:
             raise UnsupportedParameter(f"`{name}` is not supported: {what}.", param=name)
-    for old, new in (("functions", "tools"), ("function_call", "tool_choice")):
+    for old, new in _OLD_FORMS:
         if old in body:
             raise UnsupportedParameter(f"`{old}` is not supported; use `{new}`.", param=old)
 
@@ -77,6 +84,8 @@ def system_to_the_front(body: Json, served: Served) -> None:
     """Merge several or late system and developer messages where the template would refuse or
     lose them, and only there: moving them costs the cached prefix."""
     messages: list[Json] = body["messages"]
+    if len(messages) == 1:
+        return
     late = any(message["role"] in _INSTRUCTS for message in messages[1:])
     if not late or not system_first(served.facts.chat_template or ""):
         return

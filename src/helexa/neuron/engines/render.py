@@ -1,7 +1,8 @@
 """Clean chat as bytes: chunks around raw deltas, the usage chunk, and the plain answer.
 
 Shared by every engine's cleaner. A delta's JSON is spliced, not decoded, between a prefix and a
-suffix that are made once per request.
+suffix that are made once per request; what every answer has is formatted, which costs less than
+collecting it first.
 """
 
 from __future__ import annotations
@@ -17,36 +18,43 @@ DONE = b"data: [DONE]\n\n"
 _encode = msgspec.json.encode
 
 
-def usage_dict(meter: Meter) -> dict[str, Any]:
+def usage_json(meter: Meter) -> bytes:
     """The ``usage`` member; ``estimated`` is said where the engine gave no counts."""
-    return {
-        **({"estimated": True} if meter.estimated else {}),
-        "prompt_tokens": meter.prompt,
-        "completion_tokens": meter.output,
-        "total_tokens": meter.prompt + meter.output,
-        "prompt_tokens_details": {"cached_tokens": meter.cached},
-        "completion_tokens_details": {"reasoning_tokens": meter.reasoning},
-    }
+    return (
+        b'{%b"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d,'
+        b'"prompt_tokens_details":{"cached_tokens":%d},'
+        b'"completion_tokens_details":{"reasoning_tokens":%d}}'
+    ) % (
+        b'"estimated":true,' if meter.estimated else b"",
+        meter.prompt,
+        meter.output,
+        meter.prompt + meter.output,
+        meter.cached,
+        meter.reasoning,
+    )
 
 
-def timings_dict(meter: Meter) -> dict[str, Any]:
+def timings_json(meter: Meter) -> bytes:
     """The ``timings`` member: tokens and milliseconds."""
-    return {
-        "prompt_n": max(0, meter.prompt - meter.cached),
-        "cache_n": meter.cached,
-        "prompt_ms": round(meter.prompt_ms, 3),
-        "predicted_n": meter.output,
-        "predicted_ms": round(meter.predicted_ms, 3),
-    }
+    return b'%b,"predicted_n":%d,"predicted_ms":%d.%03d}' % (
+        prompt_timings_json(meter)[:-1],
+        meter.output,
+        *_thousandths(meter.predicted_ms),
+    )
 
 
-def prompt_timings(meter: Meter) -> dict[str, Any]:
+def prompt_timings_json(meter: Meter) -> bytes:
     """What of the timings is known before the first token."""
-    return {
-        "prompt_n": max(0, meter.prompt - meter.cached),
-        "cache_n": meter.cached,
-        "prompt_ms": round(meter.prompt_ms, 3),
-    }
+    return b'{"prompt_n":%d,"cache_n":%d,"prompt_ms":%d.%03d}' % (
+        max(0, meter.prompt - meter.cached),
+        meter.cached,
+        *_thousandths(meter.prompt_ms),
+    )
+
+
+def _thousandths(ms: float) -> tuple[int, int]:
+    """Whole ones and thousandths: to round and write a float is longer than all the rest."""
+    return divmod(round(ms * 1000), 1000)
 
 
 class Envelope:
@@ -56,10 +64,14 @@ class Envelope:
     def __init__(self, answer_id: str, created: int, model: str, kind: str) -> None:
         self.kind = kind
         self._id = answer_id
-        chunk_kind = kind + ".chunk" if kind == "chat.completion" else kind
-        self._plain = {"id": answer_id, "object": kind, "created": created, "model": model}
-        self._chunk = {**self._plain, "object": chunk_kind}
-        self._open = b"data: " + _encode(self._chunk)[:-1] + b","
+        self._created = created
+        self._model = model
+        self._open = b'data: {"id":%b,"object":"%b","created":%d,"model":%b,' % (
+            _encode(answer_id),
+            b"chat.completion.chunk" if kind == "chat.completion" else kind.encode(),
+            created,
+            _encode(model),
+        )
 
     def call_ids(self, choice: int) -> Callable[[int], str]:
         """Names for calls of one choice that the engine has not named: unique with the request,
@@ -77,17 +89,26 @@ class Envelope:
 
     def usage(self, meter: Meter) -> bytes:
         """The usage chunk."""
-        return self.chunk(
-            {"choices": [], "usage": usage_dict(meter), "timings": timings_dict(meter)}
-        )
+        told = usage_json(meter), timings_json(meter)
+        return self._open + b'"choices":[],"usage":%b,"timings":%b}\n\n' % told
+
+    def role(self, index: int, meter: Meter) -> bytes:
+        """The first chunk of choice ``index``, with what is known of the prompt."""
+        return self._open + (
+            b'"timings":%b,"choices":[{"index":%d,"delta":{"role":"assistant"},'
+            b'"finish_reason":null}]}\n\n'
+        ) % (prompt_timings_json(meter), index)
 
     def whole(self, choices: list[dict[str, Any]], meter: Meter, why: str | None) -> bytes:
         """The plain answer."""
-        body = {
-            **self._plain,
+        body: dict[str, Any] = {
+            "id": self._id,
+            "object": self.kind,
+            "created": self._created,
+            "model": self._model,
             "choices": choices,
-            "usage": usage_dict(meter),
-            "timings": timings_dict(meter),
+            "usage": msgspec.Raw(usage_json(meter)),
+            "timings": msgspec.Raw(timings_json(meter)),
         }
         if why is not None:
             body["helexa"] = {"finish": why}

@@ -6,7 +6,6 @@ with the path of the member; what real clients are known to send is repaired.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -22,7 +21,6 @@ from helexa.wire.bodies import UNREADABLE, not_json
 from helexa.wire.files import file_text
 
 Json = dict[str, Any]
-Check = Callable[[Any], bool]
 
 ROLES = frozenset(("system", "developer", "user", "assistant", "tool"))
 CAPS = ("max_completion_tokens", "max_tokens")
@@ -33,46 +31,37 @@ MOST_STOPS = 256
 
 
 def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return type(value) is int
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _of(kind: str, *types: type) -> tuple[frozenset[type], str]:
+    return frozenset(types), kind
 
 
-def _is_stop(value: Any) -> bool:
-    return isinstance(value, str) or (
-        isinstance(value, list) and all(isinstance(item, str) for item in value)
-    )
-
-
-def _instance(kind: type) -> Check:
-    return lambda value: isinstance(value, kind)
-
-
-_FIELDS: dict[str, tuple[Check, str]] = {
-    "stream": (_instance(bool), "a boolean"),
-    "parallel_tool_calls": (_instance(bool), "a boolean"),
-    "n": (_is_int, "an integer"),
-    "max_tokens": (_is_int, "an integer"),
-    "max_completion_tokens": (_is_int, "an integer"),
-    "top_logprobs": (_is_int, "an integer"),
-    "seed": (_is_int, "an integer"),
-    "top_k": (_is_int, "an integer"),
-    "temperature": (_is_number, "a number"),
-    "top_p": (_is_number, "a number"),
-    "min_p": (_is_number, "a number"),
-    "presence_penalty": (_is_number, "a number"),
-    "frequency_penalty": (_is_number, "a number"),
-    "repeat_penalty": (_is_number, "a number"),
-    "stop": (_is_stop, "a string or a list of strings"),
-    "stream_options": (_instance(dict), "an object"),
-    "chat_template_kwargs": (_instance(dict), "an object"),
-    "response_format": (_instance(dict), "an object"),
-    "logit_bias": (lambda value: isinstance(value, (dict, list)), "an object"),
-    "tools": (_instance(list), "a list"),
-    "reasoning_effort": (_instance(str), "a string"),
+_FIELDS: dict[str, tuple[frozenset[type], str]] = {
+    "stream": _of("a boolean", bool),
+    "parallel_tool_calls": _of("a boolean", bool),
+    "n": _of("an integer", int),
+    "max_tokens": _of("an integer", int),
+    "max_completion_tokens": _of("an integer", int),
+    "top_logprobs": _of("an integer", int),
+    "seed": _of("an integer", int),
+    "top_k": _of("an integer", int),
+    "temperature": _of("a number", int, float),
+    "top_p": _of("a number", int, float),
+    "min_p": _of("a number", int, float),
+    "presence_penalty": _of("a number", int, float),
+    "frequency_penalty": _of("a number", int, float),
+    "repeat_penalty": _of("a number", int, float),
+    "stop": _of("a string or a list of strings", str, list),
+    "stream_options": _of("an object", dict),
+    "chat_template_kwargs": _of("an object", dict),
+    "response_format": _of("an object", dict),
+    "logit_bias": _of("an object", dict, list),
+    "tools": _of("a list", list),
+    "reasoning_effort": _of("a string", str),
 }
+"""The types that a plain member may have; JSON has no subclasses."""
 
 
 def decode(raw: bytes) -> Json:
@@ -94,16 +83,21 @@ def decode(raw: bytes) -> Json:
         raise MissingModelField("The request names no model; set `model`.", param="model")
     if not isinstance(body["model"], str):
         raise wrong("model", "a string", body["model"])
-    for name, (check, kind) in _FIELDS.items():
-        if name in body and not check(body[name]):
-            raise wrong(name, kind, body[name])
-    _check_stops(body)
+    known = _FIELDS.get
+    for name, value in body.items():
+        field = known(name)
+        if field is not None and type(value) not in field[0]:
+            raise wrong(name, field[1], value)
+    if "stop" in body:
+        _check_stops(body)
     return body
 
 
 def _drop_unset(value: Json, *kept: str) -> None:
     """Remove members that are null: some clients write all of a form, and engines want a string
     or nothing."""
+    if None not in value.values():
+        return
     for name in [name for name, said in value.items() if said is None and name not in kept]:
         del value[name]
 
@@ -111,7 +105,9 @@ def _drop_unset(value: Json, *kept: str) -> None:
 def _check_stops(body: Json) -> None:
     """Some clients always send a field of their form, filled in or not; an empty text stands
     everywhere and would end every answer before it began."""
-    stop = body.get("stop")
+    stop = body["stop"]
+    if isinstance(stop, list) and not all(isinstance(text, str) for text in stop):
+        raise wrong("stop", _FIELDS["stop"][1], stop)
     if stop == "" or (isinstance(stop, list) and "" in stop):
         stop = body["stop"] = [text for text in stop if text]
     if isinstance(stop, list) and len(stop) > MOST_STOPS:
@@ -173,8 +169,9 @@ def _check_message(message: Any, path: str, images: Images) -> None:
         raise InvalidRequestBody(
             f"`{path}.role` is {role[:40]!r}; known roles are {known}.", param=path + ".role"
         )
-    _drop_unset(message, "content")
-    _check_texts(message, path, "name", "reasoning_content", "tool_call_id")
+    if len(message) > 2 or "content" not in message:  # else it has a role and that
+        _drop_unset(message, "content")
+        _check_texts(message, path, "name", "reasoning_content", "tool_call_id")
     content = message.get("content")
     if content is None:
         _repair_absent_content(message, path, role)
@@ -323,7 +320,7 @@ def take_cap(body: Json, served: Served, *further: str) -> int:
     cap = served.max_output
     for name in (*CAPS, *further):
         value = body.pop(name, None)
-        if not _is_int(value) or value == -1:
+        if value is None or not _is_int(value) or value == -1:
             continue
         if value < 1:
             raise InvalidRequestBody(f"`{name}` is {value}; it must be at least 1.", param=name)
@@ -347,8 +344,13 @@ def check_tops(body: Json, *names: str) -> None:
             )
 
 
+_OF_THINKING = frozenset(("chat_template_kwargs", "thinking", "reasoning_effort", "reasoning"))
+
+
 def wants_thinking(body: Json) -> bool | None:
     """What the body says about thinking: asked for, asked not to, or nothing."""
+    if _OF_THINKING.isdisjoint(body):
+        return None
     kwargs = body.get("chat_template_kwargs") or {}
     for switch in ("enable_thinking", "thinking"):
         if isinstance(kwargs.get(switch), bool):

@@ -8,7 +8,7 @@ from helexa.neuron.engines.base import Meter
 from helexa.neuron.engines.compatible.chunks import Choice, ChoiceState, Delta, known_finish
 from helexa.neuron.engines.compatible.reader import Delta as Clean
 from helexa.neuron.engines.compatible.reader import MakeReader, Reader
-from helexa.neuron.engines.render import Envelope, finish_chunk, plain_choice, prompt_timings
+from helexa.neuron.engines.render import Envelope, finish_chunk, plain_choice, prompt_timings_json
 from helexa.neuron.engines.request import Json
 
 _END = b',"finish_reason":null}]}\n\n'
@@ -149,7 +149,7 @@ class ChatDialect:
         choice = {"index": state.index, "delta": {"role": "assistant"}, "finish_reason": None}
         members: Json = {"choices": [choice]}
         if meter.prompt_known:
-            members = {"timings": prompt_timings(meter), **members}
+            members = {"timings": msgspec.Raw(prompt_timings_json(meter)), **members}
         return self._envelope.chunk(members)
 
     def finish(self, state: ChoiceState, why: str | None) -> bytes:

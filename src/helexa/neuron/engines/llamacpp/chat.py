@@ -17,7 +17,7 @@ from helexa.neuron.engines.llamacpp.constrain import constrain
 from helexa.neuron.engines.llamacpp.forced import CallReader, Delta, Heads
 from helexa.neuron.engines.llamacpp.sampling import check_sampling
 from helexa.neuron.engines.llamacpp.stream import Choice, ChoiceState, known_finish
-from helexa.neuron.engines.render import Envelope, finish_chunk, plain_choice, prompt_timings
+from helexa.neuron.engines.render import Envelope, finish_chunk, plain_choice
 from helexa.neuron.engines.request import (
     Json,
     check_messages,
@@ -38,11 +38,11 @@ IMAGE_KINDS = ("png", "jpeg", "gif", "bmp")
 """What it decodes by itself; for others it would start a program."""
 
 # Members of llama.cpp's own that would step around the node: slots, caches, caps, raw output.
-_NOT_FOR_CLIENTS = (
+_NOT_FOR_CLIENTS = frozenset((
     "id_slot", "cache_prompt", "n_keep", "n_discard", "n_indent", "t_max_prompt_ms",
     "n_cmpl", "return_tokens", "reasoning_format", "reasoning_in_content", "parse_tool_calls",
     "response_fields", "lora", "preserved_tokens", "__verbose", "sse_ping_interval",
-)  # fmt: skip
+))  # fmt: skip
 
 
 def prepare(body: Json, served: Served, thinking: bool, *, grammars: bool = True) -> Heads | None:
@@ -64,8 +64,8 @@ def prepare(body: Json, served: Served, thinking: bool, *, grammars: bool = True
     system_to_the_front(body, served)
     set_thinking(body, served, thinking)
     heads = constrain(body, served, grammars=grammars)
-    for name in _NOT_FOR_CLIENTS:
-        body.pop(name, None)
+    for name in _NOT_FOR_CLIENTS.intersection(body):
+        del body[name]
     body["max_tokens"] = take_cap(body, served, "n_predict")
     body["stream"] = True
     body["stream_options"] = {"include_usage": True}
@@ -175,8 +175,7 @@ class ChatDialect:
         state.opened = True
         if meter is None or not meter.prompt_known:
             return state.prefix + _ROLE + DELTA_END
-        choice = {"index": state.index, "delta": {"role": "assistant"}, "finish_reason": None}
-        return self._envelope.chunk({"timings": prompt_timings(meter), "choices": [choice]})
+        return self._envelope.role(state.index, meter)
 
     def _unusual(
         self, choice: Choice, raw: bytes, state: ChoiceState, fresh: int, meter: Meter
