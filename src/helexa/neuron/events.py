@@ -36,11 +36,13 @@ _PATIENT_S = 0.05
 _PATIENT: frozenset[EventType] = frozenset(("request_end",))
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class _Event:
     seq: int
     gateway: str | None
-    data: bytes
+    kind: EventType
+    body: dict[str, object]
+    data: bytes = b""  # of what is patient, made when somebody reads it: many at once
 
 
 @dataclass(slots=True, eq=False)
@@ -122,8 +124,10 @@ class Bus:
             gateway: The only gateway that gets it; None is everybody.
         """
         self.seq += 1
-        self._ring.append(_Event(self.seq, gateway, self._encode(kind, body)))
+        event = _Event(self.seq, gateway, kind, body)
+        self._ring.append(event)
         if kind not in _PATIENT:
+            self._told(event)
             self._wake()
         elif not self._waking:
             self._waking = True
@@ -138,13 +142,13 @@ class Bus:
         oldest = self._ring[0].seq if self._ring else self.seq + 1
         if sub.cursor < oldest - 1:
             sub.cursor = self.seq
-            return self._encode("snapshot", self._snapshot())
+            return self._encode(self.seq, "snapshot", self._snapshot())
         missed = self.seq - sub.cursor
         sub.cursor = self.seq
         if not missed:
             return b""
         tail = [self._ring[i] for i in range(len(self._ring) - missed, len(self._ring))]
-        return b"".join(e.data for e in tail if e.gateway is None or e.gateway == sub.gateway)
+        return b"".join([self._told(e) for e in tail if e.gateway in (None, sub.gateway)])
 
     def follows(self, gateway: str | None) -> bool:
         """Whether that gateway listens."""
@@ -162,14 +166,19 @@ class Bus:
             return -1
         return int(seq)
 
-    def _encode(self, kind: str, body: dict[str, object]) -> bytes:
-        payload = {"seq": self.seq, "epoch": self.epoch, "type": kind, **body}
+    def _told(self, event: _Event) -> bytes:
+        if not event.data:
+            event.data, event.body = self._encode(event.seq, event.kind, event.body), {}
+        return event.data
+
+    def _encode(self, seq: int, kind: str, body: dict[str, object]) -> bytes:
+        payload = {"seq": seq, "epoch": self.epoch, "type": kind, **body}
         data = self._encoder.encode(payload)
         if b"null" in data:  # asked first: what nobody has to leave anything out of costs a tenth
             data = self._encoder.encode(self._plain(payload))
         return b"id: %d-%d\nevent: %s\ndata: %s\n\n" % (
             self.epoch,
-            self.seq,
+            seq,
             kind.encode(),
             data,
         )

@@ -48,11 +48,12 @@ class CellLedger:
 
     def fits(self, cells: int, spare: int = 0) -> bool:
         """Whether ``cells`` can be granted now, leaving ``spare`` for those that run."""
-        return self.ever_fits(cells) and cells + spare <= self.free
+        return cells <= self.per_request and cells + spare <= self.free
 
-    def grant(self, request: Hashable, cells: int) -> bool:
-        """Give ``request`` its first cells; False, and nothing changes, when there are too few."""
-        if request in self._held or not self.fits(cells):
+    def grant(self, request: Hashable, cells: int, spare: int = 0) -> bool:
+        """Give ``request`` its first cells and leave ``spare``; False, and nothing changes, when
+        there are too few."""
+        if request in self._held or not self.fits(cells, spare):
             return False
         self._held[request] = cells
         self.used += cells

@@ -176,10 +176,13 @@ class AnswerStream:
 
     def abandon(self) -> None:
         """Nobody reads on: what is held counts as thrown away."""
-        self.discarded += tokens_in(self._held, self.cleaner.meter.output)
+        meter = self.meter
+        if self._held:
+            self.discarded += tokens_in(self._held, meter.output)
         self._held = self._unsent = b""
         self._ahead = 0
-        self._forgive()
+        if self._taken < meter.prompt + meter.output:
+            self._forgive()
 
     def settle_whole(self) -> None:
         """An answer that came in one piece (embeddings, scores) has been fed to the cleaner."""
@@ -318,6 +321,12 @@ def with_other_ends(data: bytes) -> tuple[bytes, bytes]:
 def events_in(events: bytes) -> int:
     """How many whole events; almost always one, and one newline is found fast."""
     return 1 if events.find(b"\n") == len(events) - len(END) else events.count(END)
+
+
+def without_usage(events: bytes) -> bytes:
+    """The last events of a stream for a caller who did not ask for the usage chunk."""
+    kept = [e for e in events.split(b"\n\n") if e and b'"choices":[],"usage"' not in e]
+    return b"".join(event + b"\n\n" for event in kept)
 
 
 def may_cost(event: bytes) -> bool:

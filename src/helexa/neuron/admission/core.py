@@ -77,12 +77,14 @@ class Core:
 
     def seat_at_once(self, ticket: Ticket) -> bool:
         """Seat a newcomer that nobody waits before, if it can be; the usual case, made short."""
-        free = self.seats - self.in_flight
-        beyond = free - ticket.seats >= self.reserved
-        entitled = beyond or (not ticket.anonymous and not self.holds(ticket.principal))
-        if len(self.queue) or not entitled or not self._fits(ticket, free):
+        left = self.seats - self._taken - ticket.seats
+        if len(self.queue) or left < 0:
             return False
-        self._seat(ticket)
+        if left < self.reserved and (ticket.anonymous or self.holds(ticket.principal)):
+            return False
+        if not self.cells.grant(ticket, ticket.cells, self._spare * self._taken):
+            return False
+        self._take(ticket)
         return True
 
     def seat_next(self) -> Ticket | None:
@@ -90,7 +92,8 @@ class Core:
         ticket = self._choose() if len(self.queue) else None
         if ticket is not None:
             self.queue.remove(ticket)
-            self._seat(ticket)
+            self.cells.grant(ticket, ticket.cells)
+            self._take(ticket)
         return ticket
 
     def charge(self, ticket: Ticket, tokens: int) -> None:
@@ -129,8 +132,7 @@ class Core:
         """Whether ``ticket`` could run if it were alone."""
         return ticket.seats <= self.seats and self.cells.ever_fits(ticket.cells)
 
-    def _seat(self, ticket: Ticket) -> None:
-        self.cells.grant(ticket, ticket.cells)
+    def _take(self, ticket: Ticket) -> None:
         self._seated[ticket] = None
         self._taken += ticket.seats
         self._holds[ticket.principal] = self.holds(ticket.principal) + ticket.seats

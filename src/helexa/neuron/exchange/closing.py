@@ -164,6 +164,11 @@ def _line(exchange: Exchange, stamp: str) -> RequestLine:
     )
 
 
+def free_of_charge(billed: Billed) -> Billed:
+    """What we broke before the caller had any of it costs nothing; its tokens are thrown away."""
+    return Billed(0, 0, 0, 0, billed.discarded + billed.output)
+
+
 def final_state(outcome: Outcome) -> RecordState:
     """How a record ends."""
     return _FINAL[outcome]

@@ -23,7 +23,7 @@ from helexa.neuron.exchange.broken import broken_off
 from helexa.neuron.exchange.desk import DEADLINES, Outcome
 from helexa.neuron.limits import check_prompt
 from helexa.neuron.registry.served import ServedModel
-from helexa.neuron.stream import AnswerStream, Step
+from helexa.neuron.stream import AnswerStream, Step, without_usage
 from helexa.relay.attempt import Attempt
 
 if TYPE_CHECKING:
@@ -31,12 +31,6 @@ if TYPE_CHECKING:
 
 CHARGED_TOKENS = 16
 """A seat is charged in steps of so many tokens while it runs: little against a round's quantum."""
-
-
-def without_usage(events: bytes) -> bytes:
-    """The last events of a stream for a caller who did not ask for the usage chunk."""
-    kept = [e for e in events.split(b"\n\n") if e and b'"choices":[],"usage"' not in e]
-    return b"".join(event + b"\n\n" for event in kept)
 
 
 class Delivery:

@@ -59,11 +59,6 @@ _NOTHING = Billed(0, 0, 0, 0, 0)
 _NOT_BY_THIS_MODEL = (UnsupportedOperation, VisionUnsupported)
 
 
-def free_of_charge(billed: Billed) -> Billed:
-    """What we broke before the caller had any of it costs nothing; its tokens are thrown away."""
-    return Billed(0, 0, 0, 0, billed.discarded + billed.output)
-
-
 class Exchange:
     """Runs one request; ``start`` it, and it sees to its own end."""
 
@@ -356,7 +351,7 @@ class Exchange:
             return _NOTHING
         billed = self.delivery.stream.billed()
         if state == "failed" and (self.answer is None or not billed.output):
-            return free_of_charge(billed)
+            return closing.free_of_charge(billed)
         return billed
 
     def conclude(self, outcome: Outcome) -> None:

@@ -25,6 +25,8 @@ from helexa.relay.pool import UpstreamPool
 
 SMOOTHING = 0.3
 LEAST_DECODED = 8
+SAME_RATE = 0.01
+"""A prefill rate that has changed by less is not worth deriving a limit from."""
 
 COUNTS_AT_ONCE = 4
 LONG_BYTES = 256 * 1024
@@ -84,6 +86,8 @@ class ServedModel:
     decode_rate: float = 0.0
     rejected_too_long: int = 0
     last_used: float = 0.0
+    _enough: FreeMemory | None = None  # readings that were above every floor
+    _judged_at: float = 0.0  # the prefill rate that the limit was last derived from
     running: set[Cuttable] = field(default_factory=set)
     slots: Slots = field(init=False)
     prompt_cache_tokens: int = field(init=False)
@@ -171,9 +175,11 @@ class ServedModel:
     def note_prefill(self, tokens: int, seconds: float) -> None:
         """The engine read ``tokens`` uncached tokens; the limit follows its speed."""
         self.prefill.observe(tokens, seconds)
-        if not self.prefill.measured:
+        rate = self.prefill.tok_s
+        if not self.prefill.measured or abs(rate - self._judged_at) <= SAME_RATE * rate:
             return
-        limit = steady(self.limit, self.derive(self.prefill.tok_s))
+        self._judged_at = rate
+        limit = steady(self.limit, self.derive(rate))
         if limit != self.limit:
             self.limit = limit
             self.served = msgspec.structs.replace(self.served, max_output=limit.output)
@@ -187,7 +193,13 @@ class ServedModel:
 
     def short_of_memory(self) -> HelexaError | None:
         """The refusal while a place it uses is below its floor."""
-        return check_memory(self.free_memory())
+        memory = self.free_memory()
+        if memory is self._enough:
+            return None
+        refusal = check_memory(memory)
+        if refusal is None:
+            self._enough = memory
+        return refusal
 
     def servable(self) -> Servable:
         """Whether a minimal request would be accepted now, by the check requests meet."""
