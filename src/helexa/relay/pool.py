@@ -174,10 +174,15 @@ class UpstreamPool:
 
     async def _connect(self, deadline: float) -> UpstreamConnection:
         """A new connection on a place that is counted already."""
-        made, origin = False, self.origin
+        made, origin, begun = False, self.origin, list[UpstreamConnection]()
+
+        def protocol() -> UpstreamConnection:
+            begun.append(self._protocol())
+            return begun[-1]
+
         try:
             async with asyncio.timeout_at(deadline):
-                connection = await self._dial(self._protocol)
+                connection = await self._dial(protocol)
             made = True
         except TimeoutError as error:
             why = silent(origin.host, origin.port, self._connect_secs)
@@ -190,6 +195,8 @@ class UpstreamPool:
         finally:
             if not made:
                 self._forget()
+                for unmade in begun:
+                    unmade.disown()
         self.connected += 1
         self._busy.add(connection)
         return connection

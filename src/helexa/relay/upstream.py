@@ -216,6 +216,12 @@ class UpstreamConnection(asyncio.Protocol):
             self._closed = True
             self._transport.abort()
 
+    def disown(self) -> None:
+        """Whoever connected it has gone before it was made: nobody says that it is lost, and it
+        and its transport know each other."""
+        self._closed = True
+        self._parser = self._transport = self._write = None
+
     def watch(self, now: float) -> float | None:
         """Have the sink look at its deadlines; called by the wheel."""
         if self._closed:
