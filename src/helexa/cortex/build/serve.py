@@ -17,6 +17,7 @@ from helexa.cortex.lifetime import Followed, drain, follow_files, stop_signal
 from helexa.cortex.metrics import watch_lag
 from helexa.cortex.metrics_server import MetricsServer, serve_metrics
 from helexa.cortex.settings import CortexSettings, split_listen
+from helexa.cortex.unfollowed import UnfollowedFile
 from helexa.relay.listener import local_url
 from helexa.relay.process import collect_when_quiet, freeze_heap, raise_descriptor_limit
 
@@ -70,6 +71,7 @@ def _followed(
     return {
         "nodes": NodesFile(path, lambda: again().neurons, rooms.roster),
         "keys": KeysFile(path, lambda: again().entitlements, rooms.keyring, environ),
+        "settings": UnfollowedFile(path, again, gateway.parts.settings, gateway.parts.log),
     }
 
 
