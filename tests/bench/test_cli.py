@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -224,6 +225,82 @@ def test_run_sweeps_and_serves_until_sigterm(bench: Any) -> None:
         process.wait(30)
         process.stdout.close()
         process.stderr.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no prlimit")
+def test_a_disk_that_is_full_costs_runs_their_storing_and_the_pages_nothing(bench: Any) -> None:
+    command = [sys.executable, "-m", "helexa.cli", "bench", "run", "--port", "0"]
+    changes = {"BENCH_BENCH__SWEEP_INTERVAL_SECS": "0.1",
+               "BENCH_BENCH__SAMPLES_PER_VERSION": "100000"}  # fmt: skip
+    process = subprocess.Popen(
+        [*command, "--config", str(bench.config)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | changes,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    no_limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def until_said(words: str) -> None:
+        for line in process.stderr or ():
+            if words in line:
+                return
+        raise AssertionError(f"it has ended without {words!r}")
+
+    try:
+        url = json.loads(process.stdout.readline())["url"]
+        until_said("chat:8 #2")
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, no_limit[1]))
+        until_said("what is stored stays, and the next try is in 0.1 s")
+        with urllib.request.urlopen(f"{url}/api/summary", timeout=90) as answer:
+            assert json.loads(answer.read())[0]["scenario"] == "chat:8"
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, no_limit)
+        until_said("runs due")
+        until_said("chat:8 #")
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_what_is_stored_can_be_read_from_a_disk_without_room(tmp_path: Path) -> None:
+    seed(tmp_path / "bench.sqlite", 1.0)
+    command = [sys.executable, "-B", "-m", "helexa.cli", "bench", "report"]
+    no_room = (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
+    done = subprocess.run(
+        [*command, "--db", str(tmp_path / "bench.sqlite")],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, no_room),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "chat:128" in done.stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+def test_a_report_for_which_there_is_no_room_is_one_message(tmp_path: Path) -> None:
+    seed(tmp_path / "bench.sqlite", 1.0)
+    command = [sys.executable, "-m", "helexa.cli", "bench", "report", "--format", "html"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*command, "--db", str(tmp_path / "bench.sqlite")],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "helexa: what was to be written did not fit: No space left on device; free some space "
+        "and run it again\n"
+    )
 
 
 def test_a_target_that_is_down_is_exit_status_1(bench: Any) -> None:

@@ -21,6 +21,7 @@ from helexa.bench.report.text import Report
 from helexa.bench.scenarios.build import scenarios
 from helexa.bench.settings import BenchSettings
 from helexa.bench.store.reader import Reader
+from helexa.bench.store.schema import StoreError
 from helexa.bench.store.store import Store
 from helexa.bench.sweep.alone import SweepUnderWay, alone
 from helexa.bench.sweep.runner import Outcome, Progress, Sweep
@@ -121,10 +122,23 @@ async def run(
         SettingsError: Something in the settings cannot be used.
     """
     path = settings.database(environ)
-    if progress is not None:
-        targets(settings, environ, version)  # what cannot be measured stops the start
-        scenarios(settings.scenarios)
-        Store(path).close()
+    with contextlib.ExitStack() as kept:
+        if progress is not None:
+            targets(settings, environ, version)  # what cannot be measured stops the start
+            scenarios(settings.scenarios)
+            # While one has it open, reading it makes no files, for which a full disk has no room.
+            kept.enter_context(contextlib.closing(Store(path)))
+        await _serve(settings, environ, announce, version, progress)
+
+
+async def _serve(
+    settings: BenchSettings,
+    environ: Mapping[str, str],
+    announce: Announce,
+    version: str,
+    progress: Progress | None,
+) -> None:
+    path = settings.database(environ)
     listener = await _listen(settings, path, version) if settings.api.enabled else None
     announce({"url": listener.url if listener is not None else None})
     stop = _stop_signal()
@@ -146,12 +160,16 @@ async def _sweep_on(
     if progress is None:
         await asyncio.Event().wait()
         return
+    pause_s = settings.bench.sweep_interval_secs
     while True:
         try:
             await sweep_once(settings, environ, progress, version)
         except SweepUnderWay as error:
             progress.note(str(error))
-        await asyncio.sleep(settings.bench.sweep_interval_secs)
+        except (StoreError, OSError) as error:
+            # What is stored is still worth its pages, and a disk does not stay full.
+            progress.note(f"{error}; what is stored stays, and the next try is in {pause_s:g} s")
+        await asyncio.sleep(pause_s)
 
 
 async def _listen(settings: BenchSettings, path: Path, version: str) -> Listener:

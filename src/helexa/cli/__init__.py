@@ -6,12 +6,16 @@ The functions here are the installed scripts.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import click
+
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def hold_streams() -> None:
@@ -25,11 +29,16 @@ def hold_streams() -> None:
 
 
 def run(command: click.Command, name: str) -> None:
-    """Run an installed script; settings that cannot be used are one message and status 2."""
+    """Run an installed script; settings that cannot be used are one message and status 2, output
+    for which there is no room is one and status 1."""
     hold_streams()
     try:
         command(prog_name=name)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _NO_SPACE:
+            sys.stderr.write(f"{name}: what was to be written did not fit: {error.strerror}; free ")
+            sys.stderr.write("some space and run it again\n")
+            os._exit(1)  # what is left in the buffer of stdout would only be tried again
         from helexa.core.settings_keys import SettingsError
 
         if not isinstance(error, SettingsError):

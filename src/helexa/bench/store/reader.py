@@ -20,8 +20,14 @@ MOST_ROWS = 1000
 NEWEST = 2000
 """Runs that a question looks at; older ones are found by narrowing it."""
 
-_NOT_BESIDE = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
-"""What SQLite answers who cannot make its files beside the database; reading needs them too."""
+_NOT_BESIDE = (
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+)
+"""What SQLite answers who cannot make its files beside the database, since it may not or the disk
+is full; reading needs them too."""
 
 
 _floats = msgspec.json.Decoder(list[float]).decode
@@ -170,13 +176,17 @@ class Reader:
                 held = self._local.held = _Held(connect(self._path, readonly=True))
             rows: list[sqlite3.Row] = held.db.execute(query, values).fetchall()
         except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode & 0xFF in _NOT_BESIDE and not self._log().exists():
+            if error.sqlite_errorcode & 0xFF in _NOT_BESIDE and self._at_rest():
                 return self._ask_at_rest(query, values)
             raise unusable(self._path, error) from error
         return rows
 
-    def _log(self) -> Path:
-        return self._path.with_name(f"{self._path.name}-wal")
+    def _at_rest(self) -> bool:
+        """Nothing of it is outside of the file; SQLite may have made an empty log in vain."""
+        try:
+            return self._path.with_name(f"{self._path.name}-wal").stat().st_size == 0
+        except FileNotFoundError:
+            return True
 
     def _ask_at_rest(self, query: str, values: Any) -> Sequence[sqlite3.Row]:
         """Where this user may not write beside the file, while nobody else has it open.

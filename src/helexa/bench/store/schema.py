@@ -174,7 +174,9 @@ def unusable(path: Path, error: sqlite3.Error) -> StoreError:
     """The words for what SQLite could not do with a file."""
     text = str(error)
     if "full" in text:
-        return StoreError(f"{path}: the disk is full; free some space and start again")
+        return StoreError(f"{path}: the disk is full; free some space")
+    if "I/O" in text:
+        return StoreError(f"{path}: the disk does not do it ({text}): is it full, or failing?")
     if "locked" in text:
         return StoreError(f"{path}: another program holds it; stop that or name another file")
     if "readonly" in text or "unable to open" in text:
