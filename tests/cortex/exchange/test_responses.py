@@ -208,6 +208,26 @@ async def test_an_item_is_referred_to_by_whom_it_belongs_to() -> None:
         assert (got.status, json.loads(got.body)["error"]["param"]) == (400, "input[1]")
 
 
+async def test_what_a_request_refers_to_counts_as_its_own_bytes() -> None:
+    """A small body may name a large item very often."""
+    long = {"type": "message", "role": "user", "id": "msg_long", "content": "x" * 300_000}
+    named = {"type": "item_reference", "id": "msg_long"}
+    async with fleet(speaks, config="[gateway]\nmax_body_mb = 1\n") as (gateway, [node]):
+        first = json.loads((await gateway.ask({"input": [long]}, path=PATH)).body)
+        assert (await gateway.ask({"input": [named] * 3}, path=PATH)).status == 200
+        assert len(node.turns[1].body["messages"]) == 3
+        for ask in (
+            {"input": [named] * 4},
+            {"input": [named] * 3, "previous_response_id": first["id"]},
+        ):
+            got = await gateway.ask(ask, path=PATH)
+            assert (got.status, json.loads(got.body)["error"]["code"]) == (413, "payload_too_large")
+        many = [{"type": "item_reference", "id": f"msg_{n}"} for n in range(5000)]
+        got = await gateway.ask({"input": many}, path=PATH)
+        assert (got.status, json.loads(got.body)["error"]["param"]) == (400, "input")
+        assert len(node.turns) == 2
+
+
 async def test_store_false_keeps_nothing() -> None:
     async with fleet(speaks) as (gateway, _):
         first = json.loads((await gateway.ask({"input": "hi", "store": False}, path=PATH)).body)

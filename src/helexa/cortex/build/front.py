@@ -50,11 +50,12 @@ def make_front(parts: Parts, rooms: Rooms) -> Front:
     keeper = make_keeper(
         settings.responses, ledger_url(parts), parts.log, parts.metrics.responses_lost.inc
     )
-    routes = inference_routes(_responses(ResponsesRoute(keeper, time.time)))
+    most_bytes = settings.gateway.max_body_mb << 20
+    routes = inference_routes(_responses(ResponsesRoute(keeper, time.time, most_bytes)))
     management = management_app(_looks_into(parts, rooms, keeper, routes))
     app = GatewayApp(rooms.desk, AsgiBridge(management, AsgiErrors(parts.log)), routes)
     _collect(parts.metrics, rooms, app)
-    limits = Limits(body_bytes=settings.gateway.max_body_mb * 1024 * 1024)
+    limits = Limits(body_bytes=most_bytes)
     tls, outbox = server_tls(settings), parts.outbox
     listener = Listener(app, parts.wheel, parts.loop, limits, tls, outbox, foresee=app.foresee)
     return Front(app, keeper, listener)

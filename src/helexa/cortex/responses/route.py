@@ -8,14 +8,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 
-from helexa.core.errors import InvalidRequestBody, UnsupportedParameter
+from helexa.core.errors import InvalidRequestBody, PayloadTooLarge, UnsupportedParameter
 from helexa.core.ids import letters
+from helexa.cortex.exchange.desk import THREAD_BYTES
 from helexa.cortex.exchange.route import Asked
 from helexa.cortex.responses.base import Kept, KeptItem, Shelf
 from helexa.cortex.responses.keeper import Keeper
@@ -35,6 +37,8 @@ _PREFIXES = {
     "custom_tool_call": "ctc_",
     "custom_tool_call_output": "ctco_",
 }
+MOST_REFERRED = 4096
+"""Kept items that one input may name, however often each."""
 _BITS = 128  # an id is all that whoever may read a response has to know
 
 
@@ -49,16 +53,19 @@ class ResponsesRoute:
     Args:
         keeper: None where nothing is kept.
         now: Unix seconds.
+        most_bytes: Of a request with all that it refers to.
     """
 
     def __init__(
         self,
         keeper: Keeper | None,
         now: Callable[[], float],
+        most_bytes: int,
         ids: Callable[[str], str] = unguessable,
     ) -> None:
         self._keeper = keeper
         self._now = now
+        self._most_bytes = most_bytes
         self._maker = Maker(ids, now)
 
     def translate(self, asked: Asked) -> Translation | Awaitable[Translation]:
@@ -93,10 +100,16 @@ class ResponsesRoute:
     async def _continued(self, keeper: Keeper, asked: Asked, body: Body) -> Translation:
         """A request that refers to what is kept."""
         previous, items = body.previous_response_id, referred_items(body)
+        wanted = tuple(dict.fromkeys(items))
+        if len(wanted) > MOST_REFERRED:
+            raise InvalidRequestBody(
+                f"`input` refers to {len(wanted)} items; it may refer to {MOST_REFERRED}.",
+                param="input",
+            )
 
         def look(shelf: Shelf, owner: str) -> Found:
             history = shelf.history(owner, previous) if previous is not None else []
-            return history, shelf.named(owner, items) if items else {}
+            return history, shelf.named(owner, wanted) if wanted else {}
 
         history, found = await keeper.ask(asked.principal, look)
         if history is None:
@@ -105,8 +118,18 @@ class ResponsesRoute:
                 "expired; send the whole conversation as `input`.",
                 param="previous_response_id",
             )
+        size = len(asked.body) + sum(map(len, history))
+        size += sum(len(found.get(item, b"")) for item in items)
+        if size > self._most_bytes:
+            raise PayloadTooLarge(
+                f"With what it refers to, the request is larger than {self._most_bytes} bytes."
+            )
         keep = self._keeping(keeper, asked, body, found)
-        return translate_responses(body, self._maker, history=history, found=found, keep=keep)
+
+        def translated() -> Translation:
+            return translate_responses(body, self._maker, history=history, found=found, keep=keep)
+
+        return translated() if size < THREAD_BYTES else await asyncio.to_thread(translated)
 
     def _keeping(
         self, keeper: Keeper, asked: Asked, body: Body, found: dict[str, bytes] | None = None
