@@ -50,6 +50,13 @@ def test_refusals_find_their_class(
     assert type(map_error(status, raw, served)) is expected
 
 
+def test_token_ids_of_another_models_tokenizer_are_told_from_a_wrong_prompt(served: Served) -> None:
+    members = {"code": 400, "message": "Prompt contains invalid tokens"}
+    error = map_error(400, json.dumps({"error": members}).encode(), served)
+    assert type(error) is InvalidRequestBody
+    assert f"none of {served.model_id}. Send text" in error.message
+
+
 def test_overflow_carries_both_figures(served: Served) -> None:
     members = {"code": 400, "message": "x", "type": "exceed_context_size_error"}
     raw = json.dumps({"error": {**members, "n_prompt_tokens": 9000, "n_ctx": 32768}}).encode()

@@ -75,6 +75,11 @@ def map_engine_error(found: EngineError, status: int, served: Served) -> HelexaE
             "the vision capability.",
             param="messages",
         )
+    if "contains invalid tokens" in lowered:
+        return InvalidRequestBody(
+            f"A token id is none of {served.model_id}. Send text, or ids of its own tokenizer: "
+            "those of other models mean something else here."
+        )
     if "load image or audio" in lowered:
         return InvalidRequestBody(
             "An image cannot be decoded: its header is sound, its pixels are not.",
