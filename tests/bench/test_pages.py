@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -22,7 +23,6 @@ pytestmark = [
     pytest.mark.skipif(
         not BUILT.exists() or not (WEB / "node_modules").exists(), reason="not built: make web"
     ),
-    pytest.mark.timeout(180),
     pytest.mark.slow,  # a browser opens every page: ten to twenty seconds
 ]
 
@@ -44,11 +44,13 @@ def served(database: Path) -> Iterator[str]:
 
 def browse(url: str, state: str) -> list[str]:
     """What the browser found wrong."""
-    done = subprocess.run(
-        ["node", "tests/pages.mjs", url, state, "--quick"],
-        cwd=WEB, capture_output=True, text=True, timeout=170, check=False,
-        env={"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp", "CHROMIUM": str(CHROMIUM)},
-    )  # fmt: skip
+    with TemporaryDirectory(prefix="browser-", ignore_cleanup_errors=True) as home:
+        environ = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": home, "TMPDIR": home}
+        done = subprocess.run(
+            ["node", "tests/pages.mjs", url, state, "--quick"],
+            cwd=WEB, capture_output=True, text=True, timeout=280, check=False,
+            env=environ | {"CHROMIUM": str(CHROMIUM)},
+        )  # fmt: skip
     checks = [json.loads(line) for line in done.stdout.splitlines()]
     assert checks, done.stderr
     assert done.returncode in (0, 1), done.stderr

@@ -134,7 +134,7 @@ def test_a_start_says_ready_on_stdout_and_ends_cleanly_when_asked(
         env=environ,
     ) as child:
         assert child.stdout is not None
-        assert select.select([child.stdout], [], [], 20)[0]
+        assert select.select([child.stdout], [], [], 60)[0]
         line = json.loads(child.stdout.readline())
         assert (line["ready"], line["role"]) == (True, role)
         child.send_signal(ending)

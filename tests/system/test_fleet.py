@@ -38,7 +38,7 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
             preexec_fn=end_tidily,  # noqa: PLW1509 - the tests' main thread starts it
         )
     try:
-        ran.wait(170)
+        ran.wait(230)
     finally:
         ran.terminate()  # its nodes end with it, whatever happens to us
         ran.wait(60)
@@ -52,7 +52,6 @@ def held_to_its_bar(figures: dict[str, dict[str, Any]], beginning: str) -> None:
     assert [f for f in found if f["verdict"] != "pass"] == []
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.slow(reason="starts five nodes with engines, and kills one of them")
 def test_equal_nodes_share_distinct_prompts_within_a_tenth(
     figures: dict[str, dict[str, Any]],
@@ -60,28 +59,24 @@ def test_equal_nodes_share_distinct_prompts_within_a_tenth(
     held_to_its_bar(figures, "split")
 
 
-@pytest.mark.timeout(180)
 def test_a_node_that_is_killed_loses_nothing_that_had_not_begun_there(
     figures: dict[str, dict[str, Any]],
 ) -> None:
     held_to_its_bar(figures, "kill -9: lost")
 
 
-@pytest.mark.timeout(180)
 def test_a_stream_whose_node_dies_ends_in_an_error_event(
     figures: dict[str, dict[str, Any]],
 ) -> None:
     held_to_its_bar(figures, "kill -9: streams")
 
 
-@pytest.mark.timeout(180)
 def test_a_node_that_joins_is_used_soon(figures: dict[str, dict[str, Any]]) -> None:
     """Within two seconds on a quiet machine, which the benchmark holds; this one may be busy."""
     (found,) = [figure for name, figure in figures.items() if name.startswith("a new node")]
     assert float(found["value"].split()[0]) <= 20
 
 
-@pytest.mark.timeout(180)
 def test_after_random_cancels_nothing_is_held_anywhere(
     figures: dict[str, dict[str, Any]],
 ) -> None:

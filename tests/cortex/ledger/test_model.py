@@ -347,13 +347,11 @@ def quick_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "AFTER_FAILURE_S", 0.001)
 
 
-@pytest.mark.timeout(180)
 def test_the_ledger_agrees_with_the_nodes_whatever_happens_sqlite(tmp_path: Path) -> None:
     numbers = count()
     check(lambda: f"sqlite://{tmp_path}/{next(numbers)}.db", 25)
 
 
-@pytest.mark.timeout(180)
 def test_the_ledger_agrees_with_the_nodes_whatever_happens_postgres(
     postgres_server: Server,
 ) -> None:
