@@ -86,6 +86,15 @@ def test_the_oldest_leave_when_it_is_too_much(make: Make, clock: Clock) -> None:
     assert 6 <= len(there) <= 9
 
 
+def test_an_id_may_hold_what_a_database_cannot(make: Make, clock: Clock) -> None:
+    shelf = make()
+    item = KeptItem("i\0d", False, b'"x"')
+    shelf.put("me", Kept("r", None, clock(), b"1", (item,)))
+    assert shelf.named("me", ["i\0d"]) == {"i\0d": b'"x"'}
+    for look in (shelf.find, shelf.inputs, shelf.history, shelf.delete):
+        assert not look("me", "r\0")
+
+
 def test_who_keeps_much_pushes_out_nobody_elses(make: Make, clock: Clock) -> None:
     shelf = make(max_bytes=20_000)
     if isinstance(shelf, MemoryShelf):

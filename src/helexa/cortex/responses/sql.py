@@ -84,7 +84,14 @@ class SqlShelf:
     def put(self, owner: str, kept: Kept) -> None:
         """See ``Shelf``; so are all below."""
         items = [
-            (kept.response_id, place, owner, item.item_id, int(item.output), item.body.decode())
+            (
+                kept.response_id,
+                place,
+                owner,
+                _id(item.item_id),
+                int(item.output),
+                item.body.decode(),
+            )
             for place, item in enumerate(kept.items)
         ]
         with self._db.transaction():
@@ -102,7 +109,7 @@ class SqlShelf:
     def find(self, owner: str, response_id: str) -> bytes | None:
         rows = self._db.execute(
             "SELECT body FROM kept_responses WHERE id = ? AND owner = ? AND at >= ?",
-            (response_id, owner, self._oldest()),
+            (_id(response_id), owner, self._oldest()),
         )
         return rows[0][0].encode() if rows else None
 
@@ -110,11 +117,11 @@ class SqlShelf:
         if self.find(owner, response_id) is None:
             return None
         sql = "SELECT body FROM kept_items WHERE response = ? AND output = 0 ORDER BY position"
-        return _bodies(self._db.execute(sql, (response_id,)))
+        return _bodies(self._db.execute(sql, (_id(response_id),)))
 
     def history(self, owner: str, response_id: str) -> list[bytes] | None:
         oldest = self._oldest()
-        given = (response_id, owner, oldest, owner, oldest, LONGEST_CHAIN - 1)
+        given = (_id(response_id), owner, oldest, owner, oldest, LONGEST_CHAIN - 1)
         ends = self._db.execute(_CHAIN_ENDS, given)
         if not ends or ends[0][0] is not None:
             return None  # not there, or it goes on behind what is
@@ -126,7 +133,7 @@ class SqlShelf:
             rows = self._db.execute(
                 "SELECT i.body FROM kept_items i JOIN kept_responses r ON r.id = i.response"
                 " WHERE i.owner = ? AND i.id = ? AND r.at >= ? ORDER BY r.at DESC LIMIT 1",
-                (owner, item_id, self._oldest()),
+                (owner, _id(item_id), self._oldest()),
             )
             if rows:
                 found[item_id] = rows[0][0].encode()
@@ -134,7 +141,7 @@ class SqlShelf:
 
     def delete(self, owner: str, response_id: str) -> bool:
         sql = "DELETE FROM kept_responses WHERE id = ? AND owner = ? AND at >= ? RETURNING id"
-        return bool(self._db.execute(sql, (response_id, owner, self._oldest())))
+        return bool(self._db.execute(sql, (_id(response_id), owner, self._oldest())))
 
     def sweep(self) -> None:
         self._since = 0
@@ -169,6 +176,11 @@ class SqlShelf:
 
     def _oldest(self) -> float:
         return self._now() - self._ttl_s
+
+
+def _id(given: str) -> str:
+    """An id as a client may have chosen it; PostgreSQL's texts hold no NUL."""
+    return given.replace("\0", "\ufffd")
 
 
 def _bodies(rows: list[Row]) -> list[bytes]:
