@@ -41,6 +41,10 @@ function Sides({ dimensions }: { dimensions: Dimensions }) {
             {(found) => (
               <>
                 <Cells found={found} />
+                <p className="quiet">
+                  Figures are medians. A change is the middle of all pairs of a new run and an old one: where few runs
+                  scatter much, it may point another way than they do.
+                </p>
                 {found.alone.length > 0 &&
                   <details>
                     <summary>{found.alone.length} cells are on one side only and are left out</summary>

@@ -59,11 +59,15 @@ function Fine({ cells }: { cells: Cell[] }) {
   const judged = cells.filter((cell) => cell.verdict);
   const unsure = judged.filter((cell) => cell.verdict?.word === "unsure");
   if (!judged.length) return <p className="quiet">There is no build before this one: nothing to compare with yet.</p>;
+  const why = "too few runs, or they scatter too much";
+  if (unsure.length === judged.length) {
+    return <p className="quiet">? No cell can be judged against the build before it yet: {why}.</p>;
+  }
   return (
     <p className="good">
       ✓ Nothing is known to be slower than with the build before it.
       {unsure.length > 0 && (
-        <span className="quiet"> {count(unsure.length)} of {count(judged.length)} cells cannot be judged yet: too few runs, or too small a difference.</span>
+        <span className="quiet"> {count(unsure.length)} of {count(judged.length)} cells cannot be judged yet: {why}.</span>
       )}
     </p>
   );

@@ -34,7 +34,7 @@ function Chosen({ dimensions }: { dimensions: Dimensions }) {
         <Pick label="Figure" value={query.metric} options={dimensions.metrics} onChange={setMetric} show={title} />
         <Pick label="Baseline" all="none" value={baseline} options={dimensions.target.filter((t) => t !== target)} onChange={setBaseline} />
       </div>
-      <Show answer={series} empty={(found) => !found.length && "No good runs of that yet."}>
+      <Show answer={series} empty={(found) => !found.length && "No good run of that has this figure yet."}>
         {(found) => (
           <Drawn series={found} baseline={baseline && other.state === "ready" ? other.value : []} />
         )}

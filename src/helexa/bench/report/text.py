@@ -112,10 +112,11 @@ def _regressions(report: Report) -> list[str]:
     if not judged:
         return ["There is no build before this one: nothing to compare with yet.", ""]
     unsure = sum(verdict.word == "unsure" for verdict in judged)
+    why = "too few runs, or they scatter too much"
+    if unsure == len(judged):
+        return [f"No cell can be judged against the build before it yet: {why}.", ""]
     fine = "No cell is known to be worse than with the build before it."
-    unknown = (
-        f" {unsure} of {len(judged)} cannot be judged yet: too few runs, or too small a shift."
-    )
+    unknown = f" {unsure} of {len(judged)} cannot be judged yet: {why}."
     return [fine + (unknown if unsure else ""), ""]
 
 
