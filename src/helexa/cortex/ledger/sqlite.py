@@ -24,6 +24,15 @@ BUSY_S: Final = 10.0
 _PAGES = 8192  # of the write-ahead log, before they are moved into the file
 
 
+_PRAGMAS = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    f"wal_autocheckpoint = {_PAGES}",
+    "foreign_keys = ON",
+    "temp_store = MEMORY",
+)
+
+
 class SqliteDatabase:
     """A file.
 
@@ -48,15 +57,13 @@ class SqliteDatabase:
                 check_same_thread=False,
                 cached_statements=256,
             )
-            for pragma in (
-                "journal_mode = WAL",
-                "synchronous = FULL",
-                f"wal_autocheckpoint = {_PAGES}",
-                "foreign_keys = ON",
-                "temp_store = MEMORY",
-            ):
-                self._connection.execute(f"PRAGMA {pragma}").fetchall()
         except (OSError, sqlite3.Error) as error:
+            raise _not_opened(path, error) from error
+        try:
+            for pragma in _PRAGMAS:
+                self._connection.execute(f"PRAGMA {pragma}").fetchall()
+        except sqlite3.Error as error:
+            self._connection.close()
             raise _not_opened(path, error) from error
 
     def execute(self, sql: str, params: Sequence[object] = ()) -> list[Row]:
