@@ -115,9 +115,10 @@ class Core:
             del self._seated[ticket]
             self.cells.release(ticket)
             self._taken -= ticket.seats
-            self._holds[ticket.principal] -= ticket.seats
-            if not self._holds[ticket.principal]:
-                del self._holds[ticket.principal]
+            left = self._holds.pop(ticket.principal) - ticket.seats
+            if left:
+                self._holds[ticket.principal] = left
+                return True
         elif not self.queue.remove(ticket):
             return False
         if not self.outstanding(ticket):

@@ -47,7 +47,7 @@ class Queue:
 
     def waiting(self, ticket: Ticket) -> int:
         """How many of the ticket's principal wait."""
-        return len(self._line(ticket))
+        return len(self._line(ticket)) if self._length else 0
 
     def add(self, ticket: Ticket) -> None:
         """Append; the caller has made room."""
@@ -105,4 +105,4 @@ class Queue:
     def _line(self, ticket: Ticket) -> deque[Ticket]:
         if ticket.anonymous:
             return self._anonymous
-        return self._named.get(ticket.principal, deque())
+        return self._named.get(ticket.principal) or deque()

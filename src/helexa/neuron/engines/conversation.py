@@ -21,11 +21,6 @@ _NOT_DONE = {
 }
 """Members whose silent absence a client would take for their effect."""
 
-_OLD_FORMS = (("functions", "tools"), ("function_call", "tool_choice"))
-_LOOKED_AT = frozenset(
-    ("modalities", "logprobs", "top_logprobs", "n_probs", *_NOT_DONE, *dict(_OLD_FORMS))
-)
-
 _INSTRUCTS = ("system", "developer")
 
 
@@ -35,8 +30,6 @@ def refuse_what_cannot_be(body: Json) -> None:
     Raises:
         UnsupportedParameter, InvalidRequestBody: With the member's name.
     """
-    if _LOOKED_AT.isdisjoint(body):
-        return
     modalities = body.get("modalities", ["text"])
     if not isinstance(modalities, list):
         raise wrong("modalities", "a list", modalities)
@@ -50,7 +43,7 @@ def refuse_what_cannot_be(body: Json) -> None:
     for name, what in _NOT_DONE.items():
         if name in body:
             raise UnsupportedParameter(f"`{name}` is not supported: {what}.", param=name)
-    for old, new in _OLD_FORMS:
+    for old, new in (("functions", "tools"), ("function_call", "tool_choice")):
         if old in body:
             raise UnsupportedParameter(f"`{old}` is not supported; use `{new}`.", param=old)
 

@@ -22,6 +22,7 @@ from helexa.core.errors import (
     VisionUnsupported,
 )
 from helexa.neuron.engines.base import Served
+from helexa.neuron.engines.llamacpp.chat import _ORDINARY
 from helexa.neuron.engines.llamacpp.clean import engine_request
 from helexa.neuron.models.template import read_template
 
@@ -44,6 +45,18 @@ def refusal(served: Served, route: str = "chat", /, **body: Any) -> HelexaError:
     with pytest.raises(HelexaError) as refused:
         sent(served, route, **body)
     return refused.value
+
+
+def test_a_request_of_ordinary_members_becomes_what_every_check_would_have_made_of_it(
+    served: Served,
+) -> None:
+    said: dict[str, Any] = dict.fromkeys(("temperature", "top_p", "presence_penalty"), 0.5)
+    said |= {"frequency_penalty": 1, "stream": True, "stream_options": {"include_usage": False}}
+    said |= {"max_tokens": 7, "max_completion_tokens": 5, "seed": 3, "stop": ["x"], "user": "u"}
+    assert {"model", "messages", *said} == _ORDINARY
+    long_way = sent(served, **said, unheard_of=1)
+    assert long_way.pop("unheard_of") == 1
+    assert sent(served, **said) == long_way
 
 
 def image() -> dict[str, Any]:

@@ -44,6 +44,12 @@ _NOT_FOR_CLIENTS = frozenset((
     "response_fields", "lora", "preserved_tokens", "__verbose", "sse_ping_interval",
 ))  # fmt: skip
 
+_ORDINARY = frozenset((
+    "model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens",
+    "temperature", "top_p", "presence_penalty", "frequency_penalty", "seed", "stop", "user",
+))  # fmt: skip
+"""Members that nothing is asked about here beyond their types; most requests have no others."""
+
 
 def prepare(body: Json, served: Served, thinking: bool, *, grammars: bool = True) -> Heads | None:
     """Check and repair a chat request in place, into what llama.cpp answers best.
@@ -55,24 +61,28 @@ def prepare(body: Json, served: Served, thinking: bool, *, grammars: bool = True
         RequestRefused: With the path of what is wrong.
     """
     messages = check_messages(body, served, IMAGE_KINDS)
-    check_tools(body)
-    refuse_what_cannot_be(body)
-    _refuse_logprobs_beside_tools(body)
-    check_sampling(body, served)
+    special = not body.keys() <= _ORDINARY
+    if special:
+        check_tools(body)
+        refuse_what_cannot_be(body)
+        _refuse_logprobs_beside_tools(body)
+        check_sampling(body, served)
     for message in messages:
         repair_message(message, served)
     system_to_the_front(body, served)
     set_thinking(body, served, thinking)
-    heads = constrain(body, served, grammars=grammars)
-    for name in _NOT_FOR_CLIENTS.intersection(body):
-        del body[name]
+    heads = None
+    if special:
+        heads = constrain(body, served, grammars=grammars)
+        for name in _NOT_FOR_CLIENTS.intersection(body):
+            del body[name]
+        if bare_logprobs(body):
+            body["top_logprobs"] = 1  # for 0 it gives none at all, and 20 for none said
     body["max_tokens"] = take_cap(body, served, "n_predict")
     body["stream"] = True
     body["stream_options"] = {"include_usage": True}
     body["return_progress"] = True
     body["timings_per_token"] = True
-    if bare_logprobs(body):
-        body["top_logprobs"] = 1  # for 0 it gives none at all, and 20 for none said
     body["verbose"] = bool(body.get("stop"))  # the last chunk then says which of them ended it
     return heads
 

@@ -30,7 +30,6 @@ from helexa.neuron.engines.llamacpp.grammar import (
 )
 from helexa.neuron.engines.request import Json, wrong
 
-_SHAPING = frozenset(("response_format", "json_schema", "tools", "tool_choice"))
 _MOST_CALLS = 8
 _PLAIN_MARK = re.compile(r"[\[<◁][/\w:▷\]>◁]+")
 _PROMPT_END = re.compile(r"add_generation_prompt(?!.*add_generation_prompt)(.*)", re.DOTALL)
@@ -46,8 +45,6 @@ def constrain(body: Json, served: Served, *, grammars: bool = True) -> Heads | N
         InvalidRequestBody: A schema that cannot be enforced, by the path of its keyword; a
             choice of a tool that is not there.
     """
-    if _SHAPING.isdisjoint(body):
-        return None
     answer = _answer_schema(body)
     names, forced = _choice(body)
     if names is None and answer is not None and body.get("tool_choice") != "none":

@@ -22,7 +22,6 @@ knows about ten samplers, and four breakers unless told."""
 _LEAST_VOCABULARY = 4096
 """Biases that may be given whatever the model's header says; each counts at every token."""
 _LAZY = ("grammar_lazy", "grammar_triggers")
-_LOOKED_AT = frozenset((*_LOOKING_BACK, *_MOST_LISTED, *_LAZY, "grammar"))
 
 
 def check_sampling(body: Json, served: Served) -> None:
@@ -31,8 +30,6 @@ def check_sampling(body: Json, served: Served) -> None:
     Raises:
         InvalidRequestBody, UnsupportedParameter: With the member.
     """
-    if _LOOKED_AT.isdisjoint(body):
-        return
     for name in _LOOKING_BACK:
         # It sets aside memory for as many tokens as it is told to look back to.
         if isinstance(body.get(name), (int, float)):
