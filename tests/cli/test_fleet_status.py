@@ -59,3 +59,15 @@ def test_the_ways_to_a_node_are_said() -> None:
     assert lines({"nodes": [node | ways]})[0] == (
         "n  http://n  healthy, over its Unix socket, over one connection"
     )
+
+
+def test_a_load_that_hangs_is_shown_with_who_waits_behind_it_and_what_cancels_it() -> None:
+    work = {"phase": "loading", "model": "big", "for_s": 90.0, "load_s": 20.0}
+    node = {"name": "n", "endpoint": "http://n", "state": "reachable", "under_way": work}
+    behind = {"model": "big", "node": "n", "for_s": 90.0}
+    waits = {"model": "small", "waiters": 2, "position": 1, "behind": behind}
+    shown = lines({"nodes": [node], "waiting": [waits]})
+    assert "loading big for 90 s, 20 s as a rule (helexa fleet unload big cancels it)" in shown[0]
+    assert any("small" in line and "big on n, for 90 s" in line for line in shown)
+    usual = node | {"under_way": work | {"for_s": 30.0}}
+    assert lines({"nodes": [usual]})[0].endswith("loading big for 30 s")

@@ -1,4 +1,4 @@
-"""The table of models: single-flight loads, shared outcomes, bounded unloads, recovery."""
+"""How models come into the table: single-flight loads, one after the other, shared outcomes."""
 
 from __future__ import annotations
 
@@ -6,140 +6,26 @@ import asyncio
 import gc
 import weakref
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import pytest
+from tests.neuron.registry_rig import FakeLoader, FakeModel, Make, registry_over, settle, spec
 
 from helexa.core.errors import (
-    HelexaError,
     InsufficientVram,
     ModelLoading,
     ModelNotFound,
-    ModelRecovering,
     ServiceUnavailable,
 )
-from helexa.core.fleet import Download, LoadRequest, ModelEntry, ModelLoad, ModelStatus, Shortage
-from helexa.neuron.engines.supervisor import EngineChange
+from helexa.core.fleet import Download, LoadRequest, Shortage
 from helexa.neuron.registry.table import LoadWatch, Registry
 
 pytestmark = pytest.mark.anyio
 
 
-@dataclass(slots=True, weakref_slot=True, eq=False)
-class FakeModel:
-    """A resident that ends when told to."""
-
-    spec: LoadRequest
-    log: list[str]
-    idle: float = 0.0
-
-    def listing(self, status: ModelStatus) -> ModelEntry:
-        return ModelEntry(self.spec.model_id, status, harness="fake")
-
-    def figures(self) -> ModelLoad:
-        return ModelLoad(self.spec.model_id)
-
-    def idle_secs(self, now: float) -> float:
-        return self.idle
-
-    async def finish(self, within_s: float) -> None:
-        self.log.append(f"finish {self.spec.model_id} within {within_s}")
-
-    async def stop(self) -> None:
-        self.log.append(f"stop {self.spec.model_id}")
-
-
-@dataclass(slots=True)
-class FakeLoader:
-    """Loads whose end the test decides."""
-
-    log: list[str] = field(default_factory=list)
-    doors: dict[str, asyncio.Event] = field(default_factory=dict)
-    errors: dict[str, Exception] = field(default_factory=dict)
-    watches: dict[str, LoadWatch] = field(default_factory=dict)
-    fetches: dict[str, asyncio.Event] = field(default_factory=dict)
-    at_once: int = 0
-    most_at_once: int = 0
-
-    def close_door(self, model_id: str) -> asyncio.Event:
-        return self.doors.setdefault(model_id, asyncio.Event())
-
-    async def prepare(
-        self, spec: LoadRequest, watch: LoadWatch
-    ) -> Callable[[], Awaitable[FakeModel]]:
-        if spec.model_id in self.fetches:
-            await self.fetches[spec.model_id].wait()
-        return partial(self.load, spec, watch)
-
-    async def load(self, spec: LoadRequest, watch: LoadWatch) -> FakeModel:
-        self.log.append(f"load {spec.model_id} {spec.quant}")
-        self.watches[spec.model_id] = watch
-        self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
-        try:
-            await asyncio.sleep(0)
-            if spec.model_id in self.doors:
-                await self.doors[spec.model_id].wait()
-            if spec.model_id in self.errors:
-                raise self.errors[spec.model_id]
-        except asyncio.CancelledError:
-            self.log.append(f"cancelled {spec.model_id}")
-            raise
-        finally:
-            self.at_once -= 1
-        return FakeModel(spec, self.log)
-
-
-@dataclass(slots=True)
-class Told:
-    statuses: list[tuple[str, str]] = field(default_factory=list)
-    failures: list[tuple[str, str]] = field(default_factory=list)
-
-    def failed(self, model_id: str, error: HelexaError) -> None:
-        self.failures.append((model_id, error.message))
-
-    def model(self, entry: ModelEntry) -> None:
-        self.statuses.append((entry.id, entry.status))
-
-    def gone(self, model_id: str) -> None:
-        self.statuses.append((model_id, "gone"))
-
-    def progress(
-        self, model_id: str, fraction: float, eta_s: float | None, download: Download | None
-    ) -> None:
-        self.statuses.append((model_id, f"{fraction:.0%}"))
-
-
-Make = Callable[[FakeLoader], tuple[Registry[FakeModel], Told]]
-
-
 @pytest.fixture
 def make() -> Make:
-    def build(loader: FakeLoader) -> tuple[Registry[FakeModel], Told]:
-        told = Told()
-        registry = Registry(
-            loader,
-            on_model=told.model,
-            on_gone=told.gone,
-            on_progress=told.progress,
-            on_failed=told.failed,
-            unload_s=3.0,
-            clock=asyncio.get_running_loop().time,
-        )
-        return registry, told
-
-    return build
-
-
-def spec(model_id: str = "a/b", quant: str | None = None) -> LoadRequest:
-    return LoadRequest(model_id, quant=quant)
-
-
-async def settle() -> None:
-    for _ in range(8):
-        await asyncio.sleep(0)
+    return registry_over
 
 
 async def test_a_model_loads_once_however_many_ask_for_it(make: Make) -> None:
@@ -216,90 +102,6 @@ async def test_an_unknown_model_is_not_found_and_leaves_no_trace(make: Make) -> 
         await registry.unload("a/b")
 
 
-async def test_unload_ends_what_runs_then_the_engine_then_the_entry(make: Make) -> None:
-    loader = FakeLoader()
-    registry, told = make(loader)
-    await registry.load(spec())
-    await registry.unload("a/b")
-    assert loader.log == ["load a/b None", "finish a/b within 3.0", "stop a/b"]
-    assert told.statuses[-2:] == [("a/b", "unloading"), ("a/b", "gone")]
-    assert registry.listings() == []
-
-
-async def test_unload_ends_a_load_under_way_and_its_waiters_hear_of_it(make: Make) -> None:
-    loader = FakeLoader()
-    loader.close_door("a/b")
-    registry, _ = make(loader)
-    waiter = asyncio.create_task(registry.load(spec()))
-    await settle()
-    await registry.unload("a/b")
-    with pytest.raises(ServiceUnavailable, match="unloaded while"):
-        await waiter
-    assert loader.log[-1] == "cancelled a/b"
-
-
-async def test_a_load_during_an_unload_waits_for_it_and_then_loads(make: Make) -> None:
-    loader = FakeLoader()
-    registry, _ = make(loader)
-    await registry.load(spec())
-    unloading = asyncio.create_task(registry.unload("a/b"))
-    await asyncio.sleep(0)
-    assert (await registry.load(spec())).status == "loaded"
-    await unloading
-    assert loader.log[-2:] == ["stop a/b", "load a/b None"]
-    assert registry.serving("a/b") is not None
-
-
-async def test_a_load_with_another_quant_reloads_and_keeps_what_it_does_not_name(
-    make: Make,
-) -> None:
-    loader = FakeLoader()
-    registry, told = make(loader)
-    await registry.load(LoadRequest("a/b", quant="q8_0", source="disk"))
-    await registry.load(spec())
-    assert loader.log == ["load a/b q8_0"]
-    await registry.load(spec(quant="q4_0"))
-    assert loader.log[-1] == "load a/b q4_0"
-    assert registry.serving("a/b").spec.source == "disk"
-    assert ("a/b", "reloading") in told.statuses
-    assert ("a/b", "gone") not in told.statuses
-
-
-async def test_a_dead_engine_makes_the_model_recovering_until_it_is_ready_again(
-    make: Make,
-) -> None:
-    loader = FakeLoader()
-    registry, told = make(loader)
-    await registry.load(spec())
-    watch = loader.watches["a/b"]
-    watch.engine(EngineChange("recovering", 1, "was killed by SIGKILL", retry_in_s=4.0))
-    with pytest.raises(ModelRecovering) as refused:
-        registry.serving("a/b")
-    assert 4 < (refused.value.retry_after_s or 0) <= 5
-    listed = registry.listings()[0]
-    assert (listed.status, listed.servable.reason) == ("recovering", "model_recovering")
-    with pytest.raises(ModelRecovering):
-        await registry.load(spec())
-    watch.engine(EngineChange("recovering", 2, "its file is gone", retry_in_s=8.0))
-    assert registry.listings()[0].servable.detail == "its file is gone"
-    watch.engine(EngineChange("ready", 3))
-    assert registry.serving("a/b") is not None
-    assert told.statuses[-1] == ("a/b", "loaded")
-
-
-async def test_an_engine_that_dies_before_its_load_is_over_is_recovering(make: Make) -> None:
-    loader = FakeLoader()
-    door = loader.close_door("a/b")
-    registry, _ = make(loader)
-    waiter = asyncio.create_task(registry.load(spec()))
-    await settle()
-    loader.watches["a/b"].engine(EngineChange("ready", 1))
-    loader.watches["a/b"].engine(EngineChange("recovering", 1, "died", retry_in_s=1))
-    door.set()
-    await waiter
-    assert registry.listings()[0].status == "recovering"
-
-
 async def test_progress_of_a_load_is_listed_and_told(make: Make) -> None:
     loader = FakeLoader()
     loader.close_door("a/b")
@@ -341,32 +143,6 @@ async def test_a_fetch_that_nobody_wants_any_more_is_cancelled(make: Make) -> No
     assert registry.listings() == []
 
 
-async def test_idle_models_are_unloaded_and_used_ones_are_kept(make: Make) -> None:
-    registry, _ = make(FakeLoader())
-    await registry.load(spec("m/idle"))
-    await registry.load(spec("m/used"))
-    registry.serving("m/idle").idle = 100.0
-    registry.sweep(0)
-    registry.sweep(60)
-    await settle()
-    assert [entry.id for entry in registry.listings()] == ["m/used"]
-
-
-async def test_closing_ends_everything_and_refuses_what_comes_after(make: Make) -> None:
-    loader = FakeLoader()
-    registry, _ = make(loader)
-    await registry.load(spec("m/1"))
-    loader.close_door("m/2")
-    registry.begin(spec("m/2"))
-    await settle()
-    await registry.close(0.5)
-    assert registry.listings() == []
-    assert "stop m/1" in loader.log
-    assert "cancelled m/2" in loader.log
-    with pytest.raises(ServiceUnavailable):
-        registry.begin(spec())
-
-
 async def test_a_failed_load_keeps_nothing_of_how_it_failed() -> None:
     held: weakref.WeakSet[FakeModel] = weakref.WeakSet()
 
@@ -399,3 +175,28 @@ async def test_a_failed_load_keeps_nothing_of_how_it_failed() -> None:
         assert not held
     finally:
         gc.enable()
+
+
+async def test_a_load_behind_another_one_says_so_and_goes_on_when_that_is_cancelled(
+    make: Make,
+) -> None:
+    loader = FakeLoader()
+    registry, _ = make(loader)
+    loader.close_door("hangs")
+    hanging = asyncio.create_task(registry.load(spec("hangs")))
+    await settle()
+    waiting = asyncio.create_task(registry.load(spec("waits")))
+    await settle()
+    with pytest.raises(ModelLoading, match="the load of 'hangs' here comes first, for 0 s so far"):
+        registry.serving("waits")
+    with pytest.raises(ModelLoading) as first:
+        registry.serving("hangs")
+    assert "comes first" not in first.value.message
+    listed = {entry.id: entry.servable.detail for entry in registry.listings()}
+    assert listed["waits"] == "the load of another model on this node has to end first"
+    assert listed["hangs"] is None
+    await registry.unload("hangs")
+    with pytest.raises(ServiceUnavailable, match="unloaded while it was loading"):
+        await hanging
+    assert (await waiting).status == "loaded"
+    assert registry.get("waits").listing().servable.ok

@@ -14,6 +14,8 @@ from helexa.cli.options import endpoint_options, json_option, version_option
 from helexa.cli.table import bar, table
 
 BAR = 20
+OVERDUE_S = 60.0
+"""A load that takes so long, and twice its usual time, may hang."""
 
 
 @click.group(name="fleet", context_settings={"help_option_names": ["-h", "--help"]})
@@ -102,7 +104,7 @@ def plan(
 @json_option
 @version_option
 def unload(model: str, node: str | None, endpoint: str, key: str | None, as_json: bool) -> None:
-    """Unload MODEL; what runs there may finish first.
+    """Unload MODEL; what runs there may finish first. A load under way is cancelled.
 
     Exit status 1 when a node still has it.
     """
@@ -193,11 +195,11 @@ def lines(fleet: dict[str, Any], glyphs: Any = None) -> list[str]:
     if waiting:
         rows = [
             [w["model"], str(w["waiters"]), str(w["position"]), _secs(w.get("eta_s")),
-             _percent(w.get("progress"))]
+             _percent(w.get("progress")), _behind(w.get("behind"))]
             for w in waiting
         ]  # fmt: skip
-        heads = ("waiting for", "requests", "place", "ready in", "done")
-        shown += table(heads, rows, "<>>>>", keep=4)
+        heads = ("waiting for", "requests", "place", "ready in", "done", "behind")
+        shown += table(heads, rows, "<>>>><", keep=4)
     else:
         shown.append("nobody waits for a model")
     for model, wish in fleet.get("wishes", {}).items():
@@ -259,10 +261,19 @@ def _model(name: str, found: dict[str, Any]) -> list[str]:
     ]
 
 
+def _behind(load: dict[str, Any] | None) -> str:
+    """The load that has to end first."""
+    return "" if load is None else f"{load['model']} on {load['node']}, for {load['for_s']:.0f} s"
+
+
 def _doing(work: dict[str, Any]) -> str:
     model, seconds = work.get("model", ""), f"for {work['for_s']:.0f} s"
     if work["phase"] == "loading":
-        return f"loading {model} {seconds}"
+        usual = work.get("load_s") or 0.0
+        if work["for_s"] <= max(OVERDUE_S, 2 * usual):
+            return f"loading {model} {seconds}"
+        longer = f", {usual:.0f} s as a rule" if usual else ""
+        return f"loading {model} {seconds}{longer} (helexa fleet unload {model} cancels it)"
     leaving = work.get("leaving") or ", ".join(work.get("victims", []))
     return f"{leaving} makes room for {model} {seconds}" if model else f"unloading {leaving}"
 

@@ -191,3 +191,33 @@ async def test_a_quant_that_is_not_there_is_a_404_with_the_nodes_words_and_no_se
             assert "take Q8_0" in error["message"]
             assert b"retry-after" not in got.headers
         assert node.calls("/models/load") == 1
+
+
+async def test_who_waits_behind_a_load_that_hangs_is_told_and_cancelling_it_lets_them_go_on() -> (
+    None
+):
+    other = "org/other"
+    both = MODELS + f'[[models]]\nid = "{other}"\nharness = "llamacpp"\n'
+    async with fleet(answers, config=QUICK, models=both) as (gateway, [node]):
+        node.finish_loads = False
+        async with client(gateway.port) as first, client(gateway.port) as second:
+            first.send(request({"model": COLD, "stream": True}))
+            await until(lambda: node.calls("/models/load") == 1)
+            second.send(request({"model": other, "stream": True}))
+            await second.head()
+            said: dict[str, Any] = {}
+            while "reason" not in said:
+                (line,) = await lines_of(second, 1)
+                said = json.loads(line.removeprefix(b": helexa "))
+            assert said["reason"].startswith("another model is being loaded there first, for ")
+            assert COLD not in said["reason"]  # what others ask for is nobody's business
+            waiting = (await gateway.get("/admin/fleet"))["waiting"]
+            (behind,) = [w["behind"] for w in waiting if w["model"] == other]
+            assert (behind["model"], behind["node"]) == (COLD, "n0")
+            order = json.dumps({"model": COLD, "node": "n0"}).encode()
+            assert (await gateway.ask(order, path="/admin/unload")).status == 200
+            await until(lambda: node.calls("/models/load") == 2)
+            node.put(model(other))
+            async with asyncio.timeout(30):
+                while b"data: [DONE]" not in await second.chunk():
+                    pass

@@ -12,7 +12,7 @@ from helexa.cortex.residency.eta import etas
 from helexa.cortex.residency.lane import Work
 from helexa.cortex.residency.learned import Learned
 from helexa.cortex.residency.scheduler import Scheduler
-from helexa.cortex.residency.waiting import Line, Standing, WaitingRoom
+from helexa.cortex.residency.waiting import HeldUp, Line, Standing, WaitingRoom
 from helexa.cortex.residency.world import Demand
 from helexa.cortex.routing.decide import Decision, Wait
 
@@ -55,6 +55,7 @@ class Teller:
             line.ahead, ahead = ahead, ahead + len(line.waiters)
             if self._timed(demand):
                 line.eta_at = times.get(demand.model)
+            line.held_up = self._held_up(demand)
         for line in list(self._room.lines.values()):
             line.count_off()
             lane = self._scheduler.lane_of(line.model)
@@ -65,6 +66,23 @@ class Teller:
             elif line.cold and (lane is not None or line.model not in times):
                 self._as_told(line, now)
             self._refuse_hurried(line, now)
+
+    def _held_up(self, demand: Demand) -> HeldUp | None:
+        """The load that it waits for wherever it could go; the one that began last, where there
+        are several, since nobody knows which ends first."""
+        works, postponed = self._scheduler.works(), self._scheduler.postponed(demand.model)
+        nodes = {option.node for option in demand.options}
+        if postponed is not None and postponed.node is not None:
+            nodes = {postponed.node}
+        found = [
+            HeldUp(node, work.model, work.since, work.load_s)
+            for node in nodes
+            if (work := works.get(node)) is not None
+            and work.phase == "loading"
+            and work.model not in (None, demand.model)
+        ]
+        everywhere = bool(nodes) and len(found) == len(nodes)
+        return max(found, key=lambda held: held.since) if everywhere else None
 
     def _timed(self, demand: Demand) -> bool:
         """Whether anybody knows what a load of it takes."""
@@ -112,6 +130,9 @@ def still_loading(model: str, standing: Standing) -> ModelLoading:
     if files is not None:
         extras["download"] = asdict(files)
         seconds += f"; of its files {files.words()}"
+    if standing.reason is not None:
+        extras["reason"] = standing.reason
+        seconds += f"; {standing.reason}"
     return ModelLoading(
         f"The model {model!r} is not loaded yet: place {standing.position} in line{seconds}.",
         retry_after_s=2.0 if standing.eta_s is None else max(1.0, standing.eta_s),

@@ -7,6 +7,7 @@ import msgspec
 from helexa.cortex.catalogue import profile_of
 from helexa.cortex.profiles import Profiles
 from helexa.cortex.residency.owner import Residency
+from helexa.cortex.residency.waiting import Line
 
 
 def lines(residency: Residency) -> list[dict[str, object]]:
@@ -19,10 +20,18 @@ def lines(residency: Residency) -> list[dict[str, object]]:
             "cold": line.cold,
             "waited_s": round(now - first.since, 1),
             **msgspec.to_builtins(first.standing(now)),
+            **_behind(line, now),
         }
         for line in residency.room.lines.values()
         if (first := next(iter(line.waiters), None)) is not None
     ]
+
+
+def _behind(line: Line, now: float) -> dict[str, object]:
+    held = line.held_up
+    if held is None:
+        return {}
+    return {"behind": {"model": held.model, "node": held.node, "for_s": round(now - held.since, 1)}}
 
 
 def under_way(residency: Residency, node: str) -> dict[str, object] | None:
@@ -30,7 +39,12 @@ def under_way(residency: Residency, node: str) -> dict[str, object] | None:
     work = residency.scheduler.work(node)
     if work is None:
         return None
-    known = {"model": work.model, "leaving": work.leaving, "victims": list(work.victims)}
+    known = {
+        "model": work.model,
+        "leaving": work.leaving,
+        "victims": list(work.victims),
+        "load_s": work.load_s,
+    }
     shown = {name: value for name, value in known.items() if value}
     return {"phase": work.phase, "for_s": round(residency.now() - work.since, 1), **shown}
 

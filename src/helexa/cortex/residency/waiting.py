@@ -22,6 +22,26 @@ MOST = 4096
 """Requests that wait for loads at once; more are refused."""
 
 
+class HeldUp(msgspec.Struct, frozen=True):
+    """A load that has to end before another one begins on its node.
+
+    Args:
+        since: When it began (monotonic seconds).
+        load_s: What it was expected to take.
+    """
+
+    node: str
+    model: str
+    since: float
+    load_s: float
+
+    def words(self, now: float) -> str:
+        """For anybody: other people's models are not named."""
+        told = f"another model is being loaded there first, for {now - self.since:.0f} s so far"
+        overdue = self.load_s and now - self.since > 2 * self.load_s
+        return f"{told}, longer than the {self.load_s:.0f} s it used to take" if overdue else told
+
+
 class Standing(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a waiting request may know.
 
@@ -30,12 +50,14 @@ class Standing(msgspec.Struct, frozen=True, omit_defaults=True):
         eta_s: Seconds until its turn, when that can be told.
         progress: 0 to 1 of the load that it waits for, while one is under way.
         download: The model's files, while that load fetches them.
+        reason: Why its own load has not begun, where another one is in its way.
     """
 
     position: int
     eta_s: float | None = None
     progress: float | None = None
     download: Download | None = None
+    reason: str | None = None
 
 
 @dataclass(slots=True)
@@ -47,6 +69,7 @@ class Line:
         eta_at: When the model will be ready (monotonic seconds).
         cold: The model was not there when the line was formed.
         told: Progress and seconds left as a node last said.
+        held_up: The load that is in the way of this model's.
     """
 
     model: str
@@ -56,6 +79,7 @@ class Line:
     download: Download | None = None
     cold: bool = False
     told: tuple[float | None, float | None] = (None, None)
+    held_up: HeldUp | None = None
     waiters: dict[Waiter, None] = field(default_factory=dict)
     released: int = 0
 
@@ -127,7 +151,8 @@ class Waiter:
         """Its place and when its turn comes."""
         line = self._line
         eta = None if line.eta_at is None else round(max(0.0, line.eta_at - now), 1)
-        return Standing(line.ahead + self.before + 1, eta, line.progress, line.download)
+        reason = None if line.held_up is None else line.held_up.words(now)
+        return Standing(line.ahead + self.before + 1, eta, line.progress, line.download, reason)
 
     async def turn(self) -> None:
         """Wait for it.

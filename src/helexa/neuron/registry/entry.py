@@ -51,6 +51,7 @@ class Entry(Generic[R]):
         outcome: Set once, when the load ended either way; waiters share it.
         gone: Set when nothing of the model is left on the machine.
         replaced: Another entry has taken this one's place in the table.
+        in_line: Its files are here, and the load of another model has to end first.
     """
 
     spec: LoadRequest
@@ -67,6 +68,7 @@ class Entry(Generic[R]):
     work: asyncio.Task[None] | None = None
     ending: asyncio.Task[None] | None = None
     replaced: bool = False
+    in_line: bool = False
 
     @property
     def model_id(self) -> str:
@@ -108,6 +110,8 @@ class Entry(Generic[R]):
         if self.status == "failed" and isinstance(self.error, InsufficientVram):
             reasons["failed"] = "insufficient_vram"
         reason = reasons.get(self.status, f"model_{self.status}".replace("reloading", "loading"))
+        if self.in_line and self.status in ("loading", "reloading"):
+            return reason, "the load of another model on this node has to end first"
         return reason, self.error.message if self.error else None
 
 

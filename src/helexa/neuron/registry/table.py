@@ -97,6 +97,7 @@ class Registry(Generic[R]):
         self._entries: dict[str, Entry[R]] = {}
         self._leaving: set[Entry[R]] = set()
         self._lane = asyncio.Lock()
+        self._in_lane: Entry[R] | None = None
 
     # ── readers ─────────────────────────────────────────────────────────────────────────────
 
@@ -147,7 +148,7 @@ class Registry(Generic[R]):
         if entry.status in ("loading", "reloading"):
             after = entry.eta_s if entry.eta_s is not None else 5.0
             return ModelLoading(
-                f"{name} is loading.",
+                f"{name} is loading{self._held_up(entry)}.",
                 retry_after_s=after,
                 progress=round(entry.progress, 3),
                 eta_s=entry.eta_s,
@@ -161,6 +162,14 @@ class Registry(Generic[R]):
                 f"{name} could not be loaded: {entry.error.message}", retry_after_s=30
             )
         return ServiceUnavailable(f"{name} is being unloaded.", retry_after_s=1)
+
+    def _held_up(self, entry: Entry[R]) -> str:
+        """Why its files are here and its engine has not begun; nothing when it is not so."""
+        first = self._in_lane
+        if not entry.in_line or first is None:
+            return ""
+        so_far = self._clock() - first.started
+        return f"; the load of '{first.model_id}' here comes first, for {so_far:.0f} s so far"
 
     # ── loads ───────────────────────────────────────────────────────────────────────────────
 
@@ -217,9 +226,14 @@ class Registry(Generic[R]):
             if old is not None:
                 await old.gone.wait()
             ready = await self._loader.prepare(entry.spec, watch)
+            entry.in_line = self._lane.locked()
             async with self._lane:
-                entry.started = self._clock()
-                resident = await ready()
+                entry.in_line, self._in_lane = False, entry
+                try:
+                    entry.started = self._clock()
+                    resident = await ready()
+                finally:
+                    self._in_lane = None
         except asyncio.CancelledError:
             self._failed(entry, ServiceUnavailable("It was unloaded while it was loading."))
             raise
