@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Sequence
 from typing import Any
 
 import pytest
-from tests.cortex.ledger.rig import Start, hard, rolling
+from tests.cortex.ledger.rig import START, Start, hard, rolling
 
 from helexa.core.errors import InsufficientQuota, RateLimitExceeded
 from helexa.core.principal import Cap, Principal, Window
@@ -20,6 +20,7 @@ from helexa.cortex.ledger.database import Database
 from helexa.cortex.ledger.leasing import Ask
 from helexa.cortex.ledger.scope import Leased
 from helexa.cortex.ledger.spend import Line
+from helexa.cortex.ledger.verify import verify
 
 pytestmark = pytest.mark.anyio
 
@@ -205,3 +206,32 @@ async def test_whoever_waits_for_a_block_has_the_loop_hand_over_until_the_answer
     timer.join()
     assert seen[0] == "thread"
     assert time.monotonic() - began < 60.0
+
+
+async def test_what_was_booked_while_the_clock_was_wrong_counts_from_when_it_was_set(
+    start: Start, look: Any
+) -> None:
+    rig, who = start(), rolling(1000)
+    rig.clock[0] += 40 * 86_400
+    await rig.take(who, "a", 300)
+    rig.end("a", 300)
+    await rig.book.written()
+    rig.clock[0] = START
+    await rig.take(who, "b", 200)
+    rig.end("b", 200)
+    await rig.book.written()
+    looking_after = asyncio.ensure_future(rig.durable.run(dict))
+    try:
+        async with asyncio.timeout(30):
+            while look(f"SELECT at FROM requests WHERE at > {START + 60} * 1000"):
+                await asyncio.sleep(0.02)
+    finally:
+        looking_after.cancel()
+        await asyncio.wait([looking_after])
+    assert look("SELECT scope, bucket, tokens FROM buckets") == [("key:k", int(START), 500)]
+    assert rig.book.usage(who).spent_tokens == 500
+    proof = await rig.store.read(verify)
+    assert proof.ok, proof.checks
+    rig.clock[0] += 61
+    assert rig.book.usage(who).spent_tokens == 0
+    assert await rig.take(who, "c", 1000) == 1000

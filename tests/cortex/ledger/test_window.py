@@ -37,7 +37,16 @@ def test_spend_leaves_as_whole_buckets_and_not_too_early(
 def test_a_clock_that_steps_back_loses_nothing() -> None:
     cap = CapState(Cap(100, Window("rolling", 60)))
     cap.book(10, 1000.0)
-    cap.book(10, 900.0)
-    assert cap.spent(900.0) == 20
+    cap.book(10, 950.0)
+    assert cap.spent(950.0) == 20
     assert cap.spent(1060.9) == 20
     assert cap.spent(1061.0) == 0
+
+
+def test_what_was_spent_while_the_clock_was_wrong_leaves_a_window_after_it_was_set() -> None:
+    cap = CapState(Cap(100, Window("rolling", 60)))
+    cap.book(10, 90_000.0)
+    cap.book(10, 1010.0)
+    assert cap.buckets == ((1010, 20),)
+    assert cap.spent(1070.9) == 20
+    assert cap.spent(1071.0) == 0

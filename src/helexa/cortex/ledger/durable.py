@@ -28,6 +28,7 @@ from helexa.cortex.ledger.leasing import Ask
 from helexa.cortex.ledger.outbox import FREED, Outbox
 from helexa.cortex.ledger.scope import Account, Leased, Scope
 from helexa.cortex.ledger.store import Store
+from helexa.cortex.ledger.window import AHEAD_S
 
 IDLE_S: Final = 1.0
 """Where other gateways want it too, free tokens that nobody took for so long are given back."""
@@ -75,7 +76,8 @@ class Durable:
         self._asks: list[tuple[Ask, Callable[[Leased | Exception], None]]] = []
         self._asking = False
         self._at = 0
-        self._renewed = self._cleaned = time.monotonic()
+        self._renewed = time.monotonic()
+        self._cleaned = -CLEAN_S  # an earlier life may have had a wrong clock
         self._may_grant_until = self._renewed + lease_s
         self._fenced = False
 
@@ -220,7 +222,10 @@ class Durable:
 
     def _now_ms(self) -> int:
         # A clock that steps back must not put spend into a bucket that leaves sooner.
-        self._at = max(self._at, int(self._now() * 1000))
+        at = int(self._now() * 1000)
+        if at < self._at - AHEAD_S * 1000:  # it was wrong, and has been set
+            self._at, self._cleaned = at, -CLEAN_S
+        self._at = max(self._at, at)
         return self._at
 
     # ── our life ────────────────────────────────────────────────────────────────────────────
@@ -241,7 +246,12 @@ class Durable:
 
     def _forget(self) -> None:
         at = self._now_ms()
-        self._store.submit(lambda db: spend.forget_old_buckets(db, at), _ignore)
+
+        def work(db: Database) -> None:
+            spend.forget_the_future(db, at)
+            spend.forget_old_buckets(db, at)
+
+        self._store.submit(work, _ignore)
 
     def _renew(self, asked: float) -> None:
         life, lease_s = self.life, self._lease_s

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from helexa.cortex.ledger.database import Database, insert, insert_flat
-from helexa.cortex.ledger.window import BUCKETS
+from helexa.cortex.ledger.window import AHEAD_S, BUCKETS, bucket_of
 
 
 class Fenced(Exception):
@@ -223,3 +223,24 @@ def forget_old_buckets(db: Database, at: int) -> None:
         f"- {BUCKETS + 2}",
         (at,),
     )
+
+
+def forget_the_future(db: Database, at: int) -> None:
+    """Let what was booked by a clock that was ahead count from now on: it is spent by now."""
+    late = at + AHEAD_S * 1000
+    db.execute("UPDATE requests SET at = ? WHERE at > ?", (at, late))
+    ahead = f"bucket > (CAST(? AS BIGINT) * {BUCKETS}) / (seconds * 1000)"
+    found = db.execute(
+        "SELECT scope, seconds, CAST(SUM(tokens) AS BIGINT) FROM buckets "  # noqa: S608  # only ``?``
+        f"WHERE {ahead} GROUP BY scope, seconds",
+        (late,),
+    )
+    if found:
+        db.execute(f"DELETE FROM buckets WHERE {ahead}", (late,))  # noqa: S608  # as above
+        insert(
+            db,
+            "INSERT INTO buckets (scope, seconds, bucket, tokens)",
+            [(scope, secs, bucket_of(at, secs), tokens) for scope, secs, tokens in found],
+            "ON CONFLICT (scope, seconds, bucket) "
+            "DO UPDATE SET tokens = buckets.tokens + excluded.tokens",
+        )

@@ -9,6 +9,9 @@ A rolling window is cut into 60 buckets of equal width, numbered by the clock::
 
 Spend of bucket *i* counts until bucket *i + 61* begins: every token of it is then older than
 the window, so the sum is never too small and at most one bucket too large.
+
+A clock that steps back a little books into the latest bucket. One that steps back by more has been
+set, and what was booked meanwhile lies in the future: it counts from now on, for one window.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ from helexa.core.principal import Cap
 from helexa.cortex.ledger.base import WindowUsage
 
 BUCKETS = 60
+AHEAD_S = 60
+"""A clock that has been ahead by more than this was wrong; those of one ledger differ by less."""
 
 
 class CapState:
@@ -114,9 +119,21 @@ class CapState:
         )
 
     def _index(self, now: float) -> int:
-        # A clock that steps back must not split a bucket or order them wrongly.
-        self._latest = max(self._latest, bucket_of(int(now * 1000), self.seconds))
-        return self._latest
+        index = bucket_of(int(now * 1000), self.seconds)
+        if index < self._latest:
+            # A clock that steps back must not split a bucket or order them wrongly.
+            if self._latest <= bucket_of(int(now + AHEAD_S) * 1000, self.seconds):
+                return self._latest
+            self._set_back(index)
+        self._latest = index
+        return index
+
+    def _set_back(self, index: int) -> None:
+        tokens = 0
+        while self._buckets and self._buckets[-1][0] >= index:
+            tokens += self._buckets.pop()[1]
+        if tokens:
+            self._buckets.append([index, tokens])
 
     def _leaves(self, index: int) -> float:
         return (index + BUCKETS + 1) * self.seconds / BUCKETS
