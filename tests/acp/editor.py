@@ -25,6 +25,7 @@ class FakeTerminal:
     output: bytes = b""
     reader: asyncio.Task[None] | None = None
     killed: bool = False
+    limit: int | None = None
 
 
 @dataclass
@@ -92,7 +93,7 @@ class Editor:
             stderr=asyncio.subprocess.STDOUT, stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,
         )  # fmt: skip
-        made = FakeTerminal(process)
+        made = FakeTerminal(process, limit=_.get("output_byte_limit"))
 
         async def read() -> None:
             assert process.stdout is not None
@@ -109,11 +110,13 @@ class Editor:
         self, session_id: str, terminal_id: str, **_: Any
     ) -> schema.TerminalOutputResponse:
         made = self.terminals[terminal_id]
-        status = None
-        if made.process.returncode is not None:
-            status = schema.TerminalExitStatus(exit_code=max(0, made.process.returncode))
+        status, code = None, made.process.returncode
+        if code is not None:
+            gone = {"exit_code": code} if code >= 0 else {"signal": signal.Signals(-code).name}
+            status = schema.TerminalExitStatus(**gone)
+        kept = made.output[-made.limit :] if made.limit else made.output
         return schema.TerminalOutputResponse(
-            output=made.output.decode(), truncated=False, exit_status=status
+            output=kept.decode(), truncated=len(kept) < len(made.output), exit_status=status
         )
 
     async def wait_for_terminal_exit(

@@ -324,3 +324,25 @@ async def test_a_command_ends_with_itself_and_not_with_what_it_leaves_running(
     said = model.asked[1]["messages"][-1]["content"]
     assert "exit status 0" in said
     assert "left running in the background was ended" in said
+
+
+async def test_a_terminal_says_what_was_left_out_and_that_the_user_stopped_it(
+    model: Model, tmp_path: Path, work: Path
+) -> None:
+    model.models[0]["limit"] = {"context": 100_000}
+    model.say(
+        Reply(calls=[("run_command", {"command": "seq 20000"})]),
+        Reply(calls=[("run_command", {"command": "echo up; exec sleep 600"})]),
+        "Stopped.",
+    )
+    async with opened(model.url, tmp_path, work) as session:
+        editor = session.editor
+        running = asyncio.ensure_future(session.prompt("run"))
+        await editor.until(lambda: len(editor.terminals) == 2)
+        await editor.kill_terminal(session.session_id, "t1")
+        await running
+        assert [call["status"] for call in editor.calls().values()] == ["completed", "failed"]
+    counted, stopped = (m["content"] for m in model.asked[2]["messages"] if m["role"] == "tool")
+    assert counted.startswith("(the beginning is left out)")
+    assert counted.endswith("20000\n(exit status 0)")
+    assert stopped.endswith("(stopped by SIGKILL; it had not finished)")

@@ -18,6 +18,7 @@ LONGEST_S = 3600
 _GRACE_S = 2.0
 _SHOW_EVERY_S = 0.3
 _LOOK_EVERY_S = 0.1
+BEGINNING_LEFT_OUT = "(the beginning is left out)\n"
 LEFT_RUNNING = b"\n(what it left running in the background was ended)"
 
 
@@ -93,8 +94,11 @@ async def _in_terminal(command: str, limit_s: float, context: Context) -> Done:
     finally:
         with contextlib.suppress(RpcError):
             await asyncio.shield(editor.ask("terminal/release", terminalId=terminal_id))
-    status = (found.get("exitStatus") or {}).get("exitCode")
-    text = str(found.get("output", ""))
+    ended = found.get("exitStatus") or {}
+    # Whoever stops a command in the editor leaves no status: a signal, or nothing.
+    status = ended.get("exitCode") if ended.get("signal") is None else ended["signal"]
+    head = BEGINNING_LEFT_OUT if found.get("truncated") else ""
+    text = head + str(found.get("output", ""))
     return _done(text, status, limit_s if late else None, [terminal(terminal_id)])
 
 
@@ -139,7 +143,7 @@ class _Output:
 
     @property
     def text(self) -> str:
-        head = "(the beginning is left out)\n" if self._cut else ""
+        head = BEGINNING_LEFT_OUT if self._cut else ""
         return head + self._data.decode("utf-8", "replace")
 
 
@@ -188,10 +192,15 @@ async def _end(process: Any) -> None:
                     await process.wait()
 
 
-def _done(text: str, status: int | None, late: float | None, content: list[Json] | None) -> Done:
+def _done(
+    text: str, status: int | str | None, late: float | None, content: list[Json] | None
+) -> Done:
+    """``status`` is a signal's name, or None, where the command was stopped from outside."""
     if late is not None:
         ending = f"(ended after {late:g} s; it had not finished)"
-    else:
+    elif isinstance(status, int):
         ending = f"(exit status {status})"
+    else:
+        ending = f"(stopped{f' by {status}' if status else ''}; it had not finished)"
     whole = f"{text.rstrip()}\n{ending}".lstrip()
-    return Done.text(whole, content=content, failed=late is not None or bool(status))
+    return Done.text(whole, content=content, failed=late is not None or status != 0)
