@@ -126,6 +126,7 @@ def test_eight_clients_of_a_cold_model_cause_one_load_and_get_eight_answers(swap
 
 def test_the_second_model_is_made_room_for_and_the_first_is_never_a_404(swap: Swap) -> None:
     first, second = swap.models
+    assert swap.ask(first).status_code == 200
     statuses: list[int] = []
     over = threading.Event()
 
@@ -147,7 +148,8 @@ def test_the_second_model_is_made_room_for_and_the_first_is_never_a_404(swap: Sw
 
 
 def test_a_deadline_that_cannot_be_met_is_refused_at_once_with_place_and_time(swap: Swap) -> None:
-    until(lambda: swap.ask(swap.models[0]).status_code == 200)  # its load has been timed twice
+    for model in reversed(swap.models):  # so that the loads of both have been timed
+        assert swap.ask(model).status_code == 200
 
     def soon() -> httpx.Response | None:
         began = time.monotonic()
@@ -233,7 +235,8 @@ def test_fleet_status_shows_nodes_memory_models_and_what_they_are(swap: Swap) ->
 
 
 def test_who_waits_for_a_swap_is_seen_with_place_and_time(swap: Swap) -> None:
-    swap.ask(swap.models[0])
+    for model in reversed(swap.models):  # a time is told once a load has taken one
+        assert swap.ask(model).status_code == 200
     with ThreadPoolExecutor(3) as pool:
         asked = [pool.submit(swap.ask, swap.models[1]) for _ in range(3)]
         (line,) = until(lambda: swap.fleet()["waiting"])
