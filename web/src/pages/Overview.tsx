@@ -13,7 +13,8 @@ export function Overview() {
   const answer = useAnswer<Cell[]>("summary");
   const worse = useAnswer<Verdict[]>("regressions");
   const ways = useAnswer<History[]>("history");
-  const way = useMemo(() => historyOf(ways.state === "ready" ? ways.value : []), [ways]);
+  // Its column stands while it is on its way, so that nothing jumps when it comes.
+  const way = useMemo(() => ways.state === "loading" ? undefined : historyOf(ways.state === "ready" ? ways.value : []), [ways]);
   const [target, setTarget] = useParam("target");
   const [model, setModel] = useParam("model");
   const chosen = <T extends { target: string; model: string }>(all: T[]) =>
@@ -94,12 +95,12 @@ function Worse({ verdict: v }: { verdict: Verdict }) {
   );
 }
 
-function Target({ cells, way }: { cells: Cell[]; way: (cell: Cell) => (number | null)[] }) {
+function Target({ cells, way }: { cells: Cell[]; way: ((cell: Cell) => (number | null)[]) | undefined }) {
   const first = cells[0]!;
   const used = SHOWN.filter((name) => cells.some((cell) => name in cell.metrics));
   const builds = [...new Set([...cells].sort((a, b) => b.first_at - a.first_at).map((cell) => build(cell.build)))];
   const several = builds.length > 1;
-  const drawn = cells.some((cell) => way(cell).length > 1);
+  const drawn = !way || cells.some((cell) => way(cell).length > 1);
   const figures = (cell: Cell) => used.map((name) => {
     const s = cell.metrics[name];
     return s ? <span title={`${figure(s.low)} to ${figure(s.high)}, p95 ${figure(s.p95)}`}>{figure(s.median)}</span> : "";
@@ -118,7 +119,7 @@ function Target({ cells, way }: { cells: Cell[]; way: (cell: Cell) => (number | 
           cells: [
             <Link to={trendOf(cell)}>{cell.scenario}</Link>,
             <Change verdict={cell.verdict} />,
-            ...(drawn ? [<Spark medians={way(cell)} word={tone(cell.verdict)} />] : []),
+            ...(drawn ? [<Spark medians={way?.(cell) ?? []} word={tone(cell.verdict)} />] : []),
             ...(several ? [build(cell.build)] : []),
             ...figures(cell),
             `${cell.ok_runs}${cell.failed_runs ? ` + ${cell.failed_runs} failed` : ""}${cell.refused ? `, ${cell.refused} refused` : ""}`,
