@@ -11,6 +11,7 @@ import pytest
 from helexa.neuron.engines.base import Address, EngineRequest
 from helexa.neuron.engines.http import counting_s
 from helexa.neuron.registry.served import COUNTS_AT_ONCE, LONG_BYTES, ServedModel
+from helexa.neuron.turns import Turns
 
 pytestmark = pytest.mark.anyio
 
@@ -41,9 +42,9 @@ async def test_of_long_prompts_only_a_few_are_counted_at_once_and_short_ones_do_
     model = object.__new__(ServedModel)
     model.engine, model.served = engine, SimpleNamespace()  # type: ignore[assignment]
     model.process = SimpleNamespace(address=Address(port=1))  # type: ignore[assignment]
-    model._counting = asyncio.Semaphore(COUNTS_AT_ONCE)
-    long = [asyncio.create_task(model.count(asking(LONG_BYTES))) for _ in range(9)]
-    short = asyncio.create_task(model.count(asking(3)))
+    model._counting = Turns(COUNTS_AT_ONCE)
+    long = [asyncio.create_task(model.count(asking(LONG_BYTES), "a")) for _ in range(9)]
+    short = asyncio.create_task(model.count(asking(3), "b"))
     async with asyncio.timeout(30):
         while engine.counting < COUNTS_AT_ONCE + 1:
             await asyncio.sleep(0)

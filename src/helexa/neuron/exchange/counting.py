@@ -63,7 +63,7 @@ class Counting:
             asked = self._asked(model)
         else:
             asked = await asyncio.to_thread(self._asked, model)
-        return await model.count(asked)
+        return await model.count(asked, self._caller.key_id)
 
     def _asked(self, model: ServedModel) -> EngineRequest:
         caller, way, body = self._caller, self._way, self._body

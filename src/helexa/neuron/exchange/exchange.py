@@ -207,7 +207,8 @@ class Exchange:
         if prompt is not None:
             self._sit(model, asked, prompt)
         else:
-            self._later(counted(model, asked), partial(self._counted, model, asked))
+            counting = counted(model, asked, self.caller.key_id)
+            self._later(counting, partial(self._counted, model, asked))
 
     def _counted(self, model: ServedModel, asked: EngineRequest, prompt: int) -> None:
         """A prompt that exceeds the grant waits for a raise like an answer at its edge."""

@@ -25,7 +25,7 @@ def uncounted(model: ServedModel, asked: EngineRequest, gate: GrantGate) -> int 
     return min(most, limit)
 
 
-async def counted(model: ServedModel, asked: EngineRequest) -> int:
+async def counted(model: ServedModel, asked: EngineRequest, key_id: str) -> int:
     """Tokens of the prompt, exactly.
 
     Raises:
@@ -33,7 +33,7 @@ async def counted(model: ServedModel, asked: EngineRequest) -> int:
             input limit.
     """
     try:
-        count = await model.count(asked)
+        count = await model.count(asked, key_id)
     except ContextLengthExceeded:
         model.rejected_too_long += 1
         raise

@@ -20,6 +20,7 @@ from helexa.neuron.limits import FreeMemory, PrefillRate, check_memory, servable
 from helexa.neuron.models.facts import ModelFacts
 from helexa.neuron.plan import tokens_in
 from helexa.neuron.slots import Slots
+from helexa.neuron.turns import Turns
 from helexa.neuron.watchdog import Watchdog
 from helexa.relay.pool import UpstreamPool
 
@@ -29,7 +30,7 @@ SAME_RATE = 0.01
 """A prefill rate that has changed by less is not worth deriving a limit from."""
 
 COUNTS_AT_ONCE = 4
-LONG_BYTES = 256 * 1024
+LONG_BYTES = 16 * 1024
 """Counting a longer prompt takes the engine's host a while."""
 
 CUT_SECS = 2.0
@@ -92,7 +93,7 @@ class ServedModel:
     slots: Slots = field(init=False)
     prompt_cache_tokens: int = field(init=False)
     quiet: asyncio.Event = field(default_factory=asyncio.Event)
-    _counting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(COUNTS_AT_ONCE))
+    _counting: Turns = field(default_factory=lambda: Turns(COUNTS_AT_ONCE))
 
     def __post_init__(self) -> None:
         self.slots = Slots(self._busy_slots, asyncio.get_running_loop().time)
@@ -147,16 +148,17 @@ class ServedModel:
             len(asked.body),
         )
 
-    async def count(self, asked: EngineRequest) -> int:
-        """Exact prompt tokens of what will be sent. Of long ones only a few are counted at once:
-        it is done on the cores that the model runs on, and its time is bounded.
+    async def count(self, asked: EngineRequest, key_id: str) -> int:
+        """Exact prompt tokens of what will be sent. Of long ones only a few are counted at once,
+        in turns of those who ask: it is done on the cores that the model runs on, before a seat
+        and a budget, and its time is bounded.
 
         Raises:
             HelexaError: The engine refuses the request.
         """
         if len(asked.body) < LONG_BYTES:
             return await self.engine.count_cleaned(self.address, asked, self.served)
-        async with self._counting:
+        async with self._counting.of(key_id):
             return await self.engine.count_cleaned(self.address, asked, self.served)
 
     async def render(self, body: bytes) -> str:
