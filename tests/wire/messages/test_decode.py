@@ -374,3 +374,31 @@ def test_a_wrong_member_is_refused_with_its_path(members: Any, param: str) -> No
 def test_what_is_no_json_is_refused(raw: bytes) -> None:
     with pytest.raises(InvalidJson):
         decode_messages(raw)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "here"),
+    [
+        ("response_format", {"type": "json_object"}, "`output_config.format`"),
+        ("max_completion_tokens", 5, "`max_tokens`"),
+        ("max_output_tokens", 5, "`max_tokens`"),
+        ("stop", "END", "`stop_sequences`"),
+        ("functions", [{"name": "f"}], "`tools`"),
+        ("n", 2, "/v1/chat/completions"),
+        ("logit_bias", {"5": 1}, "/v1/chat/completions"),
+    ],
+)
+def test_members_of_other_dialects_are_refused_with_their_name_here(
+    name: str, value: Any, here: str
+) -> None:
+    error = refused(**{name: value})
+    assert isinstance(error, UnsupportedParameter)
+    assert error.param == name
+    assert here in error.message
+
+
+def test_a_function_of_chat_is_no_tool_that_only_anthropic_runs() -> None:
+    error = refused(tools=[{"type": "function", "function": {"name": "f", "parameters": {}}}])
+    assert isinstance(error, InvalidRequestBody)
+    assert error.param == "tools[0]"
+    assert "`input_schema`" in error.message

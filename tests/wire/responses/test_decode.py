@@ -341,3 +341,28 @@ def test_history_and_referred_items_stand_before_and_in_the_input() -> None:
     two = msgspec.json.encode({"type": "message", "role": "assistant", "content": "two"})
     request = to_request(body, [one], {"msg_a": two}).request
     assert [m.role for m in request.messages] == ["user", "assistant", "user"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "here"),
+    [
+        ("messages", [{"role": "user", "content": "hi"}], "`input`"),
+        ("response_format", {"type": "json_object"}, "`text.format`"),
+        ("max_tokens", 5, "`max_output_tokens`"),
+        ("max_completion_tokens", 5, "`max_output_tokens`"),
+        ("reasoning_effort", "low", "`reasoning.effort`"),
+        ("functions", [{"name": "f"}], "`tools`"),
+        ("stop", "END", "/v1/chat/completions"),
+        ("n", 2, "/v1/chat/completions"),
+        ("logit_bias", {"5": 1}, "/v1/chat/completions"),
+    ],
+)
+def test_members_of_chat_are_refused_with_their_name_here(name: str, value: Any, here: str) -> None:
+    error = refusal(**{name: value})
+    assert isinstance(error, UnsupportedParameter)
+    assert error.param == name
+    assert here in error.message
+
+
+def test_members_of_chat_that_say_nothing_are_passed_over() -> None:
+    decode(messages=None, response_format=None, stop=[], n=1, logit_bias={}, max_tokens=None)

@@ -146,6 +146,18 @@ class Metadata(msgspec.Struct):
     user_id: str | None = None
 
 
+MOVED = {
+    "response_format": "output_config.format",
+    "max_completion_tokens": "max_tokens",
+    "max_output_tokens": "max_tokens",
+    "stop": "stop_sequences",
+    "functions": "tools",
+    "n": None,
+    "logit_bias": None,
+}
+"""Members of other dialects, and what they are called here."""
+
+
 class Body(msgspec.Struct):
     """The request. ``output_format`` is what ``output_config.format`` was called in its beta."""
 
@@ -167,3 +179,10 @@ class Body(msgspec.Struct):
     thread: msgspec.Raw = msgspec.Raw()
     mcp_servers: msgspec.Raw = msgspec.Raw()
     container: msgspec.Raw = msgspec.Raw()
+    response_format: msgspec.Raw = msgspec.Raw()
+    max_completion_tokens: msgspec.Raw = msgspec.Raw()
+    max_output_tokens: msgspec.Raw = msgspec.Raw()
+    stop: msgspec.Raw = msgspec.Raw()
+    functions: msgspec.Raw = msgspec.Raw()
+    n: msgspec.Raw = msgspec.Raw()
+    logit_bias: msgspec.Raw = msgspec.Raw()

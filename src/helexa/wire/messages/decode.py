@@ -26,6 +26,7 @@ from helexa.wire.bodies import UNREADABLE, not_json
 from helexa.wire.messages import body as wire
 from helexa.wire.messages.defined import defined_tool, run_by_clients
 from helexa.wire.messages.turns import read_turns
+from helexa.wire.moved import refuse_moved
 from helexa.wire.peek import wrong_type
 from helexa.wire.places import Placed, message_names
 
@@ -70,6 +71,7 @@ def decode_messages(raw: bytes) -> Asked:
     body = _read(raw)
     _refuse_threads(body)
     _refuse_servers(body)
+    refuse_moved(body, wire.MOVED)
     given = _tools(body.tools or ())
     tools = tuple(given.values())
     turns = read_turns(body)
@@ -176,6 +178,12 @@ def _tool(tool: wire.ToolBody, path: str) -> Tool | None:
         raise UnsupportedParameter(
             f"`{path}` (mcp_toolset) is of an MCP server, and none is called from here: send the "
             "server's tools as your own.",
+            param=path,
+        )
+    if kind == "function":
+        raise InvalidRequestBody(
+            f"`{path}` is a function as other dialects write it; here a tool has a `name`, a "
+            "`description` and an `input_schema`.",
             param=path,
         )
     if kind != "custom" and not run_by_clients(kind):

@@ -97,6 +97,20 @@ class ReasoningBody(msgspec.Struct):
     generate_summary: str | None = None
 
 
+MOVED = {
+    "messages": "input",
+    "response_format": "text.format",
+    "max_tokens": "max_output_tokens",
+    "max_completion_tokens": "max_output_tokens",
+    "reasoning_effort": "reasoning.effort",
+    "functions": "tools",
+    "stop": None,
+    "n": None,
+    "logit_bias": None,
+}
+"""Members of chat completions, and what they are called here."""
+
+
 class Body(msgspec.Struct, kw_only=True):
     """``POST /v1/responses``. Null is unset."""
 
@@ -129,3 +143,12 @@ class Body(msgspec.Struct, kw_only=True):
     user: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
+    messages: msgspec.Raw = msgspec.Raw()
+    response_format: msgspec.Raw = msgspec.Raw()
+    max_tokens: msgspec.Raw = msgspec.Raw()
+    max_completion_tokens: msgspec.Raw = msgspec.Raw()
+    reasoning_effort: msgspec.Raw = msgspec.Raw()
+    functions: msgspec.Raw = msgspec.Raw()
+    stop: msgspec.Raw = msgspec.Raw()
+    n: msgspec.Raw = msgspec.Raw()
+    logit_bias: msgspec.Raw = msgspec.Raw()

@@ -15,9 +15,10 @@ import msgspec
 from helexa.core.chat import ChatRequest, Message, Reasoning, ResponseFormat, Sampling, Text
 from helexa.core.errors import InvalidRequestBody, UnsupportedParameter
 from helexa.wire.bodies import UNREADABLE, not_json
+from helexa.wire.moved import refuse_moved
 from helexa.wire.peek import wrong_type
 from helexa.wire.places import Placed, message_names
-from helexa.wire.responses.body import Body, Item, ToolBody
+from helexa.wire.responses.body import MOVED, Body, Item, ToolBody
 from helexa.wire.responses.tools import Names, Offered, read_choice, read_tools
 from helexa.wire.responses.turns import read_items
 
@@ -70,6 +71,7 @@ def read_body(raw: bytes) -> Body:
 
 
 def _refuse(body: Body) -> None:
+    refuse_moved(body, MOVED)
     if body.background:
         raise UnsupportedParameter(
             "Responses are not made in the background here; leave `background` out.",
