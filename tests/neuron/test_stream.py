@@ -257,6 +257,8 @@ LAST_HELD = b'data: {"choices":[{"delta":{},"finish_reason":"stop","token_ids":[
 )  # fmt: skip
 def test_only_deltas_cost(raw: bytes, costs: bool) -> None:
     assert may_cost(raw) is costs
+    blanks = raw.replace(b":", b": ").replace(b",", b", ").replace(b"{}", b"{ }")
+    assert may_cost(blanks) is costs  # as many a server's JSON has them
 
 
 @given(

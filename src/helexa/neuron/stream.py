@@ -12,6 +12,7 @@ one piece; near one they are taken singly, so that a cut falls between two token
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -29,6 +30,12 @@ END = b"\n\n"
 _OTHER_END = b"\r\n\r\n"
 """Some servers end their lines as HTTP does (the standard of server-sent events allows it)."""
 _PREDICTED = b'"predicted_n":'
+# Some engines write blanks between the parts of their JSON.
+_DELTA, _NOTHING = re.compile(rb'"delta"\s*:\s*\{'), re.compile(rb'"delta"\s*:\s*\{\s*\}')
+_TEXT, _NO_TEXT = re.compile(rb'"text"\s*:\s*"'), re.compile(rb'"text"\s*:\s*""')
+_IDS = re.compile(rb'"token_ids"\s*:\s*\[')
+_UNFINISHED = re.compile(rb'"finish_reason"\s*:\s*null')
+_FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
 _INDEX, _FIRST = b'"index":', b'"index":0,'
 
 
@@ -335,10 +342,10 @@ def may_cost(event: bytes) -> bool:
     Progress, usage, ``[DONE]`` and a closing chunk without text do not; an empty chunk in the
     middle does where the engine says which tokens it holds back.
     """
-    if b'"delta":{' in event:
-        held = b'"token_ids":[' in event and b'"finish_reason":null' in event
-        return held or b'"delta":{}' not in event
-    return b'"text":"' in event and not (b'"text":""' in event and b'"finish_reason":"' in event)
+    if _DELTA.search(event):
+        held = _IDS.search(event) and _UNFINISHED.search(event)
+        return bool(held) or not _NOTHING.search(event)
+    return bool(_TEXT.search(event)) and not (_NO_TEXT.search(event) and _FINISHED.search(event))
 
 
 def tokens_in(events: bytes, before: int) -> int:
