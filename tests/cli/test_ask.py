@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from tests.cli.served import served
 
-from helexa.cli.ask import ask_command
+from helexa.cli.ask import _Waiting, ask_command
 
 MODELS = {
     "data": [
@@ -127,3 +128,22 @@ def test_an_answer_that_breaks_is_status_1_behind_what_had_come(
 def test_an_answer_that_was_cut_says_why(gateway: Gateway) -> None:
     gateway.answer = 200, event("Hel", "length", helexa={"finish": "budget"}) + DONE
     assert ask(gateway, "Hi").stderr == "cut: budget\n"
+
+
+def test_nothing_of_a_wait_is_left_beside_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    shown = Terminal()
+    monkeypatch.setattr("sys.stderr", shown)
+    waiting = _Waiting()
+    waiting.show(b'{"position": 1, "eta_s": 23.0}')
+    first = "waiting for the model, place 1, ready in about 23 s"
+    assert shown.getvalue() == f"{first}\r"
+    waiting.show(b'{"position": 1}')
+    waiting.clear()
+    waiting.clear()
+    second = "waiting for the model, place 1"
+    expected = [first, " " * len(first), second, " " * len(second), ""]
+    assert shown.getvalue().split("\r") == expected

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shlex
 import subprocess
 import sys
+from typing import Any, cast
 
 import pytest
 
+from helexa.cli import run as start
 from helexa.cli.app import COMMANDS
 
 HEAVY = [
@@ -111,3 +114,21 @@ def test_streams_that_a_parent_has_closed_are_held_open() -> None:
     )
     shell = f"exec {shlex.quote(sys.executable)} -c {shlex.quote(script)} <&- >&- 2>&-"
     assert subprocess.run(["/bin/sh", "-c", shell], check=False).returncode == 7
+
+
+@pytest.mark.parametrize(
+    ("terminal", "plain"),
+    [
+        ({"NO_COLOR": ""}, {}),
+        ({"NO_COLOR": "1"}, {"color": False}),
+        ({"TERM": "dumb"}, {"color": False}),
+    ],
+    ids=["any", "NO_COLOR", "dumb"],
+)
+def test_colours_are_left_out_for_who_does_not_want_them(
+    terminal: dict[str, str], plain: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(os, "environ", {"TERM": "xterm", **terminal})
+    start(cast("Any", lambda **given: told.append(given)), "helexa")
+    assert told == [{"prog_name": "helexa", **plain}]

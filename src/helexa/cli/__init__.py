@@ -32,8 +32,11 @@ def run(command: click.Command, name: str) -> None:
     """Run an installed script; settings that cannot be used are one message and status 2, output
     for which there is no room is one and status 1."""
     hold_streams()
+    if os.environ.get("TERM") == "dumb":
+        os.environ.setdefault("NO_COLOR", "1")  # one name for it: for the log, and for children
+    plain = {"color": False} if os.environ.get("NO_COLOR") else {}  # see https://no-color.org
     try:
-        command(prog_name=name)
+        command(prog_name=name, **plain)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _NO_SPACE:
             sys.stderr.write(f"{name}: what was to be written did not fit: {error.strerror}; free ")

@@ -131,13 +131,16 @@ def _say(endpoint: str, key: str | None, body: dict[str, Any], *, quiet: bool = 
         click.ClickException: It was refused, or broke off; the message is the gateway's.
     """
     answer = Answer()
+    waiting = _Waiting()
     try:
-        for chunk in _chunks(endpoint, key, body):
+        for chunk in _chunks(endpoint, key, body, waiting):
             added = answer.take(chunk)
             if not quiet:
+                waiting.clear()
                 click.echo(added, nl=False)
                 sys.stdout.flush()
     finally:
+        waiting.clear()
         if answer.text and not quiet:
             click.echo()
     if answer.finish == "length" and not quiet:
@@ -145,7 +148,9 @@ def _say(endpoint: str, key: str | None, body: dict[str, Any], *, quiet: bool = 
     return answer
 
 
-def _chunks(endpoint: str, key: str | None, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _chunks(
+    endpoint: str, key: str | None, body: dict[str, Any], waiting: _Waiting
+) -> Iterator[dict[str, Any]]:
     from helexa.cli.door import refusal
     from helexa.cli.remote import lines_of
 
@@ -156,7 +161,7 @@ def _chunks(endpoint: str, key: str | None, body: dict[str, Any]) -> Iterator[di
             raise click.ClickException(refusal(status, b"".join(lines)))
         for line in lines:
             if line.startswith(b": helexa "):
-                _wait(line[9:])
+                waiting.show(line[9:])
             elif line.startswith(b"data: [DONE]"):
                 return
             elif line.startswith(b"data: "):
@@ -167,15 +172,29 @@ def _chunks(endpoint: str, key: str | None, body: dict[str, Any]) -> Iterator[di
     raise click.ClickException("The answer broke off; the gateway's log says why.")
 
 
-def _wait(comment: bytes) -> None:
-    """On a terminal, how long a request for a cold model waits still."""
-    told = json.loads(comment)
-    if sys.stderr.isatty() and "position" in told:
+class _Waiting:
+    """On a terminal, how long a request for a cold model waits still: one line, gone after it."""
+
+    def __init__(self) -> None:
+        self._length = 0
+
+    def show(self, comment: bytes) -> None:
+        """What the gateway said, in place of what stood there."""
+        told = json.loads(comment)
+        if not sys.stderr.isatty() or "position" not in told:
+            return
         eta = told.get("eta_s")
         words = "" if eta is None else f", ready in about {eta:.0f} s"
-        click.echo(
-            f"\x1b[Kwaiting for the model, place {told['position']}{words}\r", err=True, nl=False
-        )
+        line = f"waiting for the model, place {told['position']}{words}"
+        self.clear()
+        self._length = len(line)
+        click.echo(f"{line}\r", err=True, nl=False)
+
+    def clear(self) -> None:
+        """Write blanks over it, which every terminal understands; idempotent."""
+        if self._length:
+            click.echo(" " * self._length + "\r", err=True, nl=False)
+            self._length = 0
 
 
 def _took(answer: Answer) -> str:

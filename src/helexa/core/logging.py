@@ -298,7 +298,7 @@ def _writer(stream: TextIO) -> Callable[[bytes], object]:
 def _console() -> Render:
     from structlog.dev import ConsoleRenderer  # noqa: PLC0415 - only a terminal pays for it
 
-    renderer = ConsoleRenderer(colors=True, pad_event_to=28)
+    renderer = ConsoleRenderer(colors=not os.environ.get("NO_COLOR"), pad_event_to=28)
 
     def render(line: dict[str, Any]) -> bytes:
         shown = {"timestamp": line.pop("ts"), **line}
