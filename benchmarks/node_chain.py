@@ -213,7 +213,7 @@ def run(batches: int) -> Report:
     each = next(hot for name, hot, _ in costs if name == "other tokens") / (TOKENS - 1)
     rows.append(["… each of them", f"{each:.2f}", ""])
     once = [cost for cost in costs if cost[0] != "other tokens"]
-    hot, cold = (sum(cost[column] for cost in once) for column in (1, 2))
+    hot, cold = sum(cost[1] for cost in once), sum(cost[2] for cost in once)
     rows.append(["begin and end together", f"{hot:.1f}", f"{cold:.1f}"])
     title = "CPU µs of the thread per streamed request, lower quartiles"
     found.tables.append(TableData(title, ["", "hot", "cold"], rows))

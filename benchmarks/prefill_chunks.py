@@ -97,7 +97,7 @@ class Engine:
         slots = Slots(self._running, time.monotonic, PATIENCE_S, quiet_after_s)
         await self.read(tokens, 0)
         began = time.perf_counter()
-        slots.leave("it", 1, gone.set)
+        slots.leave("it", 1, lambda _seen: gone.set())
         await gone.wait()
         return time.perf_counter() - began
 
