@@ -366,35 +366,6 @@ def wants_thinking(body: Json) -> bool | None:
     return effort not in ("none", "minimal") if isinstance(effort, str) else None
 
 
-def check_prompt(body: Json) -> None:
-    """Check a text completion in place: one prompt, as text or token ids.
-
-    Raises:
-        RequestRefused: With the path of what is wrong.
-    """
-    prompt = body.get("prompt")
-    if prompt is None:
-        raise InvalidRequestBody("The request has no `prompt`.", param="prompt")
-    if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], (str, list)):
-        prompt = body["prompt"] = prompt[0]
-    tokens = isinstance(prompt, list) and all(type(token) is int for token in prompt)
-    if not isinstance(prompt, str) and not tokens:
-        if isinstance(prompt, list):
-            raise UnsupportedParameter("Send one `prompt` per request.", param="prompt")
-        raise wrong("prompt", "a string", prompt)
-    check_tops(body, "logprobs", "n_probs")
-    if body.pop("echo", False):
-        raise UnsupportedParameter("`echo` is not supported.", param="echo")
-    if body.pop("suffix", None):
-        raise UnsupportedParameter("`suffix` is not supported.", param="suffix")
-    best = body.pop("best_of", 1)
-    if best != body.get("n", 1) and best != 1:
-        raise UnsupportedParameter(
-            f"`best_of` is {best!r}; answers are not compared here. Ask for them all with `n`.",
-            param="best_of",
-        )
-
-
 def set_thinking(body: Json, served: Served, asked: bool) -> None:
     """Set the template's switch, if it has one: off unless somebody asks for it."""
     switch = served.facts.thinking_variable

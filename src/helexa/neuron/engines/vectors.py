@@ -21,6 +21,7 @@ from helexa.core.errors import (
     UpstreamConnectionError,
 )
 from helexa.neuron.engines.base import Meter, Served
+from helexa.neuron.engines.prompts import check_token_ids
 from helexa.neuron.engines.request import Json, wrong
 
 Amend = Callable[[dict[str, Any]], None]
@@ -65,6 +66,9 @@ def prepare_embeddings(body: Json, served: Served) -> Prepared:
         raise InvalidRequestBody("`input` is empty.", param="input")
     if isinstance(given, list):
         _check_batch(given)
+    for path, item in inputs_of(given):
+        if isinstance(item, list):
+            check_token_ids(item, path)
     sizes = [_most_tokens(item) for _, item in inputs_of(given)]
     return Prepared(_amend_embeddings(body, served), sum(sizes), max(sizes))
 

@@ -108,6 +108,11 @@ def test_what_would_hold_up_everybody_elses_tokens_is_refused(
     assert f"`{param}`" in error.message
 
 
+def test_a_token_id_that_nobody_has_is_refused(served: Served) -> None:
+    assert sent(served, "completions", prompt=[5, 6])["prompt"] == [5, 6]
+    assert refusal(served, "completions", prompt=[5, 2**40]).param == "prompt"
+
+
 @pytest.mark.parametrize("piece", ["[", '"', "[^", '"\\', "{1,", "{1", "#["])
 def test_what_a_grammar_never_closes_is_read_once(served: Served, piece: str) -> None:
     """And not again from every bracket on, for hours."""

@@ -149,6 +149,13 @@ async def test_an_empty_input_is_named(embedder: Case) -> None:
     assert refused.value.param == "input[1]"
 
 
+async def test_a_token_id_that_nobody_has_is_no_other_token(embedder: Case) -> None:
+    for given, path in (([5, 2**40], "input"), ([[5], [2**32 + 5]], "input[1]"), ([-1], "input")):
+        with pytest.raises(InvalidRequestBody, match="no such") as refused:
+            embedder.clean("embeddings", {"input": given})
+        assert refused.value.param == path
+
+
 async def test_more_inputs_than_fit_in_memory_are_refused(embedder: Case) -> None:
     embedder.clean("embeddings", {"input": ["a"] * 2048})
     embedder.clean("embeddings", {"input": [5] * 3000})  # one text

@@ -15,10 +15,10 @@ from helexa.neuron.engines.conversation import (
     repair_message,
     system_to_the_front,
 )
+from helexa.neuron.engines.prompts import check_prompt
 from helexa.neuron.engines.request import (
     Json,
     check_messages,
-    check_prompt,
     check_tools,
     set_thinking,
     take_cap,

@@ -9,8 +9,9 @@ import msgspec
 from helexa.neuron.engines.base import Meter, Served
 from helexa.neuron.engines.llamacpp.sampling import check_sampling
 from helexa.neuron.engines.llamacpp.stream import Choice, ChoiceState, known_finish
+from helexa.neuron.engines.prompts import check_prompt
 from helexa.neuron.engines.render import Envelope
-from helexa.neuron.engines.request import Json, check_prompt, take_cap
+from helexa.neuron.engines.request import Json, take_cap
 
 # As in chat, and what the chat route of llama.cpp sets itself.
 _NOT_FOR_CLIENTS = (
