@@ -16,7 +16,8 @@ from helexa.acp.protocol.updates import Kind
 from helexa.acp.tools.base import Context, Done, Json, Prepared, ToolTrouble
 from helexa.core.chat import Image, Part, Text
 
-START_S = 15.0
+START_S = 60.0
+"""Some are downloaded when they are started for the first time."""
 CALL_S = 300.0
 """A call may take as long, and a server that is asked over HTTP may be silent as long."""
 _HTTP_S = 30.0
