@@ -6,21 +6,8 @@ import asyncio
 from typing import cast
 
 import pytest
-from tests.relay.rig import (
-    ERROR,
-    KEEP_ALIVE,
-    SSE,
-    SSE_HEAD,
-    Proxy,
-    Serve,
-    client,
-    form,
-    get,
-    pool_for,
-    read_request,
-    serving,
-    upstream,
-)
+from tests.relay.proxy import ERROR, KEEP_ALIVE, SSE, SSE_HEAD, Proxy, form
+from tests.relay.rig import Serve, client, get, pool_for, read_request, serving, upstream
 from tests.relay.test_wheel import TICK, FakeLoop, made
 
 from helexa.relay.answer import Answer

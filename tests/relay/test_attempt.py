@@ -7,9 +7,9 @@ import contextlib
 import socket
 
 import pytest
+from tests.relay.proxy import SSE_HEAD
 from tests.relay.rig import (
     HOST,
-    SSE_HEAD,
     WAYS,
     Serve,
     answering,

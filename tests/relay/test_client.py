@@ -6,16 +6,8 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from tests.relay.rig import (
-    HOST,
-    SSE_HEAD,
-    Echo,
-    answering,
-    read_request,
-    serving,
-    until,
-    upstream,
-)
+from tests.relay.proxy import SSE_HEAD
+from tests.relay.rig import HOST, Echo, answering, read_request, serving, until, upstream
 
 from helexa.core.errors import UpstreamConnectionError, UpstreamTimeout
 from helexa.relay.client import KeptClient, parse_url, request_json, stream

@@ -9,15 +9,12 @@ import random
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.relay.proxy import KEEP_ALIVE, SSE_HEAD, Proxy, form
 from tests.relay.rig import (
-    KEEP_ALIVE,
-    SSE_HEAD,
     WAYS,
-    Proxy,
     Serve,
     client,
     descriptors,
-    form,
     get,
     pooled,
     post,

@@ -9,17 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.relay.rig import (
-    SSE_HEAD,
-    Proxy,
-    answering,
-    client,
-    get,
-    pool_for,
-    post,
-    serving,
-    upstream,
-)
+from tests.relay.proxy import SSE_HEAD, Proxy
+from tests.relay.rig import answering, client, get, pool_for, post, serving, upstream
 
 from helexa.relay.attempt import Attempt
 from helexa.relay.reply import Reply
