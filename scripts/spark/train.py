@@ -32,14 +32,16 @@ from optim import Adam, Muon
 
 LENGTHS = (64, 128, 192, 256, 384, 512, 768, 1024)
 TOKENS_PER_BATCH = 8192
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""Ids (B, T), positions that count, their targets."""
 
 
 def bucket(length: int) -> int:
     return next(limit for limit in LENGTHS if length <= limit)
 
 
-def batches(seed: int, stage: str) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Yield (ids (B, T), positions that count, their targets), one length bucket a batch."""
+def batches(seed: int, stage: str) -> Iterator[Batch]:
+    """Yield batches, one length bucket each."""
     rng = random.Random(seed)
     waiting: dict[int, list[Example]] = {length: [] for length in LENGTHS}
     while True:
@@ -53,7 +55,7 @@ def batches(seed: int, stage: str) -> Iterator[tuple[torch.Tensor, torch.Tensor,
             waiting[length] = []
 
 
-def collate(items: list[Example], length: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def collate(items: list[Example], length: int) -> Batch:
     ids = torch.zeros(len(items), length, dtype=torch.long)
     wanted = torch.zeros(len(items), length, dtype=torch.bool)
     for row, item in enumerate(items):
@@ -120,6 +122,115 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
+class Training:
+    """The model, what its optimisers know, and how far it is; kept in ``out/last.pt``.
+
+    The weights that are trained are kept in float32 (``masters``); the model computes with copies
+    of them in bfloat16.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.file = out / "last.pt"
+        self.model = Spark()
+        self.masters = {n: weight.detach().clone() for n, weight in self.model.named_parameters()}
+        hidden = [n for n, w in self.masters.items() if w.dim() == 2 and "embed" not in n]
+        self.muon = Muon({n: self.masters[n] for n in hidden})
+        self.adam = Adam({n: weight for n, weight in self.masters.items() if n not in hidden})
+        self.step = self.tokens = 0
+        if self.file.exists():
+            self._resume()
+        self.model.to(torch.bfloat16)
+        self.weights = dict(self.model.named_parameters())
+        self._spread()
+
+    def _resume(self) -> None:
+        state = torch.load(self.file)
+        for name, weight in state["model"].items():
+            self.masters[name].copy_(weight)
+        self.muon.load(state["muon"])
+        self.adam.load(state["adam"])
+        self.step, self.tokens = state["step"], state["tokens"]
+
+    def save(self) -> None:
+        """Keep it, in place of what was kept before."""
+        state = {"model": self.masters, "muon": self.muon.state, "adam": self.adam.state}
+        made = self.file.with_suffix(".tmp")
+        torch.save(state | {"step": self.step, "tokens": self.tokens}, made)
+        made.rename(self.file)
+
+    def _spread(self) -> None:
+        with torch.no_grad():
+            for name, weight in self.weights.items():
+                weight.copy_(self.masters[name])
+
+    def learn(self, batch: Batch, scale: float) -> tuple[float, float]:
+        """One step on a batch; its loss, and the share of tokens that were right."""
+        ids, positions, targets = batch
+        logits = self.model.logits(self.model(ids).flatten(0, 1)[positions]).float()
+        loss = F.cross_entropy(logits, targets)
+        loss.backward()
+        grads = {n: w.grad.float() for n, w in self.weights.items() if w.grad is not None}
+        self.muon.step(grads, 0.02 * scale)
+        self.adam.step(grads, 0.003 * scale)
+        self.model.zero_grad(set_to_none=True)
+        self._spread()
+        self.step += 1
+        self.tokens += ids.numel()
+        if self.step % 20 == 0:
+            ctypes.CDLL("libc.so.6").malloc_trim(0)  # batches of many sizes fragment the heap
+        return float(loss.detach()), float((logits.argmax(-1) == targets).float().mean())
+
+
+class Told:
+    """What is printed every fifty steps."""
+
+    def __init__(self) -> None:
+        self.loss = self.right = 0.0
+        self.pause()
+
+    def pause(self) -> None:
+        """The speed is measured anew: something else than training has taken time."""
+        self.seen, self.mark = 0, time.monotonic()
+
+    def step(self, training: Training, loss: float, right: float, size: int, scale: float) -> None:
+        """One more step has been made."""
+        self.loss, self.right, self.seen = self.loss + loss, self.right + right, self.seen + size
+        if training.step % 50 == 0:
+            speed = self.seen / (time.monotonic() - self.mark)
+            print(f"{time.strftime('%H:%M:%S')} step {training.step} "
+                  f"tokens {training.tokens / 1e6:.2f}M loss {self.loss / 50:.4f} "
+                  f"right {self.right / 50:.4f} lr {scale:.2f} {speed:.0f} tok/s",
+                  flush=True)  # fmt: skip
+            self.loss = self.right = 0.0
+            self.pause()
+
+
+def examine(training: Training, out: Path, elapsed: float) -> None:
+    """Keep the model, and add its scores to the curve."""
+    training.save()
+    scores = evaluate(training.model, seed=training.step, count=24)
+    line = {"step": training.step, "tokens": training.tokens, "seconds": round(elapsed)}
+    with (out / "curve.jsonl").open("a") as curve:
+        curve.write(json.dumps(line | {"scores": scores}) + "\n")
+    print(json.dumps(scores), flush=True)
+
+
+def train(training: Training, queue: Any, options: argparse.Namespace) -> None:
+    """Learn from the queue until the time is over."""
+    begin = last_eval = time.monotonic()
+    told = Told()
+    while (elapsed := time.monotonic() - begin) < options.minutes * 60:
+        ids, positions, targets = (torch.from_numpy(part) for part in queue.get())
+        scale = rate(elapsed, training.step, options.minutes * 60, options.decay_minutes * 60)
+        scale *= options.peak
+        loss, right = training.learn((ids, positions, targets), scale)
+        told.step(training, loss, right, ids.numel(), scale)
+        if time.monotonic() - last_eval > options.eval_minutes * 60:
+            examine(training, options.out, elapsed)
+            last_eval = time.monotonic()
+            told.pause()
+
+
 def main() -> None:
     options = parse()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -127,72 +238,14 @@ def main() -> None:
     torch.manual_seed(options.seed)
     Layer.forward = torch.compile(Layer.forward, dynamic=False)  # type: ignore[method-assign]
     torch._dynamo.config.cache_size_limit = 64
-    model = Spark()
-    masters = {name: weight.detach().clone() for name, weight in model.named_parameters()}
-    hidden = [n for n, w in masters.items() if w.dim() == 2 and "embed" not in n]
-    muon = Muon({name: masters[name] for name in hidden})
-    adam = Adam({name: weight for name, weight in masters.items() if name not in hidden})
-    state_file, step, tokens = options.out / "last.pt", 0, 0
-    if state_file.exists():
-        state = torch.load(state_file)
-        for name, weight in state["model"].items():
-            masters[name].copy_(weight)
-        muon.load(state["muon"])
-        adam.load(state["adam"])
-        step, tokens = state["step"], state["tokens"]
-    model.to(torch.bfloat16)
-    weights = dict(model.named_parameters())
+    training = Training(options.out)
     queue: Any = mp.Queue(maxsize=12)
-    feeder = mp.Process(target=feed, args=(queue, options.seed + step, options.stage), daemon=True)
+    seed = options.seed + training.step
+    feeder = mp.Process(target=feed, args=(queue, seed, options.stage), daemon=True)
     feeder.start()
-
-    def spread() -> None:
-        with torch.no_grad():
-            for name, weight in weights.items():
-                weight.copy_(masters[name])
-
-    def save() -> None:
-        state = {"model": masters, "muon": muon.state, "adam": adam.state}
-        torch.save(state | {"step": step, "tokens": tokens}, state_file.with_suffix(".tmp"))
-        state_file.with_suffix(".tmp").rename(state_file)
-
-    spread()
-    begin = last_eval = time.monotonic()
-    loss_sum, right_sum, seen, mark = 0.0, 0.0, 0, time.monotonic()
-    while (elapsed := time.monotonic() - begin) < options.minutes * 60:
-        ids, positions, targets = (torch.from_numpy(part) for part in queue.get())
-        logits = model.logits(model(ids).flatten(0, 1)[positions]).float()
-        loss = F.cross_entropy(logits, targets)
-        loss.backward()
-        scale = rate(elapsed, step, options.minutes * 60, options.decay_minutes * 60)
-        grads = {n: w.grad.float() for n, w in weights.items() if w.grad is not None}
-        scale *= options.peak
-        muon.step(grads, 0.02 * scale)
-        adam.step(grads, 0.003 * scale)
-        model.zero_grad(set_to_none=True)
-        spread()
-        step, tokens, seen = step + 1, tokens + ids.numel(), seen + ids.numel()
-        loss_sum += float(loss.detach())
-        right_sum += float((logits.argmax(-1) == targets).float().mean())
-        if step % 20 == 0:
-            ctypes.CDLL("libc.so.6").malloc_trim(0)  # batches of many sizes fragment the heap
-        if step % 50 == 0:
-            speed = seen / (time.monotonic() - mark)
-            print(f"{time.strftime('%H:%M:%S')} step {step} tokens {tokens / 1e6:.2f}M "
-                  f"loss {loss_sum / 50:.4f} right {right_sum / 50:.4f} lr {scale:.2f} "
-                  f"{speed:.0f} tok/s", flush=True)  # fmt: skip
-            loss_sum, right_sum, seen, mark = 0.0, 0.0, 0, time.monotonic()
-        if time.monotonic() - last_eval > options.eval_minutes * 60:
-            save()
-            scores = evaluate(model, seed=step, count=24)
-            line = {"step": step, "tokens": tokens, "seconds": round(elapsed), "scores": scores}
-            with (options.out / "curve.jsonl").open("a") as curve:
-                curve.write(json.dumps(line) + "\n")
-            print(json.dumps(scores), flush=True)
-            last_eval = mark = time.monotonic()
-            seen = 0
-    save()
-    print(json.dumps(evaluate(model, seed=0, count=50)), flush=True)
+    train(training, queue, options)
+    training.save()
+    print(json.dumps(evaluate(training.model, seed=0, count=50)), flush=True)
     feeder.terminate()
 
 
