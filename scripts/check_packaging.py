@@ -42,7 +42,12 @@ def check_units(folder: Path) -> list[str]:
         said = [line for line in done.stderr.splitlines() if unit.name in line]
         if done.returncode or said:
             problems.append(f"{unit.name}: {'; '.join(said) or done.stderr.strip()}")
-        required = ("StateDirectory=", "TimeoutStartSec=", "StartLimitBurst=", "Restart=on-failure")
+        required = (
+            "StateDirectory=",
+            "TimeoutStartSec=",
+            "StartLimitIntervalSec=",
+            "Restart=on-failure",
+        )
         problems += [f"{unit.name}: {key} is missing" for key in required if key not in text]
     return problems
 
