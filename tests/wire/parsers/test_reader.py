@@ -130,7 +130,7 @@ def test_a_function_without_the_tags_around_it_is_a_call() -> None:
         "<function=weather>\n<parameter=city>\nParis\n</parameter>\n",
         tagged("<function=weather>\nno parameter\n</function>"),
         "</tool_call> alone, and <tool_cal and a < b <",
-        tagged('{"name": "x", "arguments": {"a": ' + "[" * 100_000 + "]" * 100_000 + "}}"),
+        tagged('{"name": "x", "arguments": {"a": ' + "[" * 50_000 + "]" * 50_000 + "}}"),
         "<function=",
         "<tool_call>",
     ],
