@@ -8,8 +8,6 @@ may travel on as they are, framing and all, ``forward`` is offered them first (s
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
 from collections.abc import Callable
 from enum import Enum
 from math import inf
@@ -17,6 +15,7 @@ from typing import Any, Protocol
 
 import httptools
 
+from helexa.relay.acks import InternetSocket, delay_acks, internet_socket
 from helexa.relay.outbox import Outbox
 from helexa.relay.plainly import whole_answer
 
@@ -24,9 +23,6 @@ Headers = list[tuple[bytes, bytes]]
 _COPIED = 65_536  # a body below this travels in one write with its head
 _MOST_HEAD = 262_144  # bytes of an answer before its body, interim answers included
 Forward = Callable[[bytes], float]
-
-_QUICKACK = getattr(socket, "TCP_QUICKACK", None)  # of Linux
-_INTERNET = frozenset((socket.AF_INET, socket.AF_INET6))
 
 
 class Failure(Enum):
@@ -137,7 +133,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._on_idle = on_idle
         self._outbox = outbox
         self._delays_acks = delay_acks
-        self._internet: tuple[int, int, int, int] | None = None  # family, type, protocol, number
+        self._internet: InternetSocket | None = None
         self._boxed = -1
         self._transport: Any = None
         self._write: Any = None
@@ -237,9 +233,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._write = transport.write  # type: ignore[attr-defined]  # bound once: for every request
         # It holds us until the connection is lost, so not before there is one.
         self._parser = httptools.HttpResponseParser(self)
-        sock = transport.get_extra_info("socket") if self._delays_acks else None
-        if sock is not None and sock.family in _INTERNET:
-            self._internet = (int(sock.family), int(sock.type), sock.proto, sock.fileno())
+        if self._delays_acks:
+            self._internet = internet_socket(transport)
 
     def data_received(self, data: bytes) -> None:
         forward = self.forward
@@ -340,22 +335,6 @@ class UpstreamConnection(asyncio.Protocol):
         if sink is not None:
             sink.on_failure(failure)
 
-    def _delay_acks(self) -> None:
-        """Have the kernel acknowledge every second of many small pieces instead of each.
-
-        Linux sends an acknowledgement with each read while it takes a connection for one-way.
-        Where a piece comes alone for 40 ms it goes back to that by itself (tcp(7)).
-        """
-        if self._internet is None or _QUICKACK is None or self._closed:
-            return
-        # What the transport gives out for its socket takes five times as long for this.
-        with contextlib.suppress(OSError):  # broken just now: its end says so
-            sock = socket.SocketType(*self._internet)
-            try:
-                sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 0)
-            finally:
-                sock.detach()  # the descriptor is the transport's
-
     # ── httptools ───────────────────────────────────────────────────────────────────────────
 
     def on_message_begin(self) -> None:
@@ -386,8 +365,8 @@ class UpstreamConnection(asyncio.Protocol):
         if status in (204, 304):
             self._length = True
         self._keep = self._parser.should_keep_alive()
-        if self._chunked and self._delays_acks:
-            self._delay_acks()
+        if self._chunked and self._internet is not None and not self._closed:
+            delay_acks(self._internet)
         if self._sink is not None:
             self._sink.on_response(status, self._headers)
 
