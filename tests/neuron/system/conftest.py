@@ -41,8 +41,10 @@ def alive(pid: int) -> bool:
 
 
 def end_with_tests() -> None:
-    """In the child: a node does not outlive a test run that was killed."""
+    """In the child: a node does not outlive a test run that was killed, and hears a hang-up also
+    where the run does not (``nohup``)."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @dataclass
