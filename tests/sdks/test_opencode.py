@@ -20,9 +20,12 @@ from helexa.cli.app import helexa
 from helexa.core.errors import ContextLengthExceeded
 from helexa.wire import errors as wire
 
-pytestmark = [pytest.mark.sdks, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.sdks, pytest.mark.timeout(600)]
 
 TITLE = "You are a title generator"
+MOST_TRIES = 4
+"""opencode gives up on a model that calls one tool three times, and a model as small as ours
+does so now and then."""
 
 
 @pytest.fixture(scope="module")
@@ -64,16 +67,19 @@ def test_a_headless_session_calls_a_tool_with_the_file_we_wrote(
     asked = ["client-config", "opencode", "--endpoint", stack.url, "--key", "sk-open"]
     written = CliRunner().invoke(helexa, [*asked, "--output", str(project / "opencode.json")])
     assert written.exit_code == 0, written.output
-    done = subprocess.run(
-        [opencode, "run", "--format", "json", "Read a.txt"],
-        cwd=project,
-        env=environment(project),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=270,
-        check=False,
-    )
+    for _ in range(MOST_TRIES):
+        done = subprocess.run(
+            [opencode, "run", "--format", "json", "Read a.txt"],
+            cwd=project,
+            env=environment(project),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        if "doom_loop" not in done.stderr:
+            break
     assert done.returncode == 0, done.stdout + done.stderr
     found = events(done.stdout)
     kinds = [event["type"] for event in found]
