@@ -1,11 +1,15 @@
 """A tool call and back: the model asks, we run, the model answers from the result."""
 
 import json
+import os
 from typing import Any
 
 from openai import OpenAI
 
-client = OpenAI()  # reads OPENAI_BASE_URL and OPENAI_API_KEY
+client = OpenAI(
+    base_url=os.environ.get("OPENAI_BASE_URL", "http://127.0.0.1:31313/v1"),
+    api_key=os.environ.get("OPENAI_API_KEY", "any"),
+)
 TOOLS: list[Any] = [
     {
         "type": "function",
