@@ -99,9 +99,6 @@ class Told:
         self.statuses.append((model_id, f"{fraction:.0%}"))
 
 
-Make = Callable[[FakeLoader], tuple[Registry[FakeModel], Told]]
-
-
 def registry_over(loader: FakeLoader) -> tuple[Registry[FakeModel], Told]:
     """A registry, and what it will have told."""
     told = Told()

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from tests.neuron.registry_rig import FakeLoader, FakeModel, Make, registry_over, settle, spec
+from tests.neuron.registry_rig import FakeLoader, FakeModel, registry_over, settle, spec
 
 from helexa.core.errors import (
     InsufficientVram,
@@ -23,15 +23,10 @@ from helexa.neuron.registry.table import LoadWatch, Registry
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def make() -> Make:
-    return registry_over
-
-
-async def test_a_model_loads_once_however_many_ask_for_it(make: Make) -> None:
+async def test_a_model_loads_once_however_many_ask_for_it() -> None:
     loader = FakeLoader()
     door = loader.close_door("a/b")
-    registry, told = make(loader)
+    registry, told = registry_over(loader)
     waiters = [asyncio.create_task(registry.load(spec())) for _ in range(5)]
     await settle()
     with pytest.raises(ModelLoading):
@@ -43,10 +38,10 @@ async def test_a_model_loads_once_however_many_ask_for_it(make: Make) -> None:
     assert registry.serving("a/b").spec == spec()
 
 
-async def test_a_waiter_that_leaves_does_not_end_the_load(make: Make) -> None:
+async def test_a_waiter_that_leaves_does_not_end_the_load() -> None:
     loader = FakeLoader()
     door = loader.close_door("a/b")
-    registry, _ = make(loader)
+    registry, _ = registry_over(loader)
     waiter = asyncio.create_task(registry.load(spec()))
     await settle()
     waiter.cancel()
@@ -55,18 +50,18 @@ async def test_a_waiter_that_leaves_does_not_end_the_load(make: Make) -> None:
     assert loader.log == ["load a/b None"]
 
 
-async def test_loads_of_different_models_run_one_after_the_other(make: Make) -> None:
+async def test_loads_of_different_models_run_one_after_the_other() -> None:
     loader = FakeLoader()
-    registry, _ = make(loader)
+    registry, _ = registry_over(loader)
     await asyncio.gather(*(registry.load(spec(f"m/{i}")) for i in range(4)))
     assert loader.most_at_once == 1
 
 
-async def test_every_waiter_gets_the_reason_of_a_failed_load_and_it_is_kept(make: Make) -> None:
+async def test_every_waiter_gets_the_reason_of_a_failed_load_and_it_is_kept() -> None:
     figures: dict[str, Any] = {"needed_mb": 9, "usable_mb": 4, "free_mb": 5, "device": 0}
     error = InsufficientVram("needs 9 MiB, 5 are free", nearest={}, **figures)
     loader = FakeLoader(errors={"a/b": error})
-    registry, told = make(loader)
+    registry, told = registry_over(loader)
     results = await asyncio.gather(
         registry.load(spec()), registry.load(spec()), return_exceptions=True
     )
@@ -82,16 +77,16 @@ async def test_every_waiter_gets_the_reason_of_a_failed_load_and_it_is_kept(make
     assert told.statuses[-1] == ("a/b", "loaded")
 
 
-async def test_a_bug_in_a_load_fails_the_load_and_nothing_else(make: Make) -> None:
+async def test_a_bug_in_a_load_fails_the_load_and_nothing_else() -> None:
     loader = FakeLoader(errors={"a/b": ZeroDivisionError("oops")})
-    registry, _ = make(loader)
+    registry, _ = registry_over(loader)
     with pytest.raises(Exception, match="oops"):
         await registry.load(spec())
     assert registry.listings()[0].status == "failed"
 
 
-async def test_an_unknown_model_is_not_found_and_leaves_no_trace(make: Make) -> None:
-    registry, told = make(FakeLoader(errors={"a/b": ModelNotFound("no such model")}))
+async def test_an_unknown_model_is_not_found_and_leaves_no_trace() -> None:
+    registry, told = registry_over(FakeLoader(errors={"a/b": ModelNotFound("no such model")}))
     with pytest.raises(ModelNotFound):
         await registry.load(spec())
     assert told.failures == [("a/b", "no such model")]
@@ -102,10 +97,10 @@ async def test_an_unknown_model_is_not_found_and_leaves_no_trace(make: Make) -> 
         await registry.unload("a/b")
 
 
-async def test_progress_of_a_load_is_listed_and_told(make: Make) -> None:
+async def test_progress_of_a_load_is_listed_and_told() -> None:
     loader = FakeLoader()
     loader.close_door("a/b")
-    registry, told = make(loader)
+    registry, told = registry_over(loader)
     entry = registry.begin(spec())
     await settle()
     loader.watches["a/b"].progress(0.5, 12.0, Download(50, 100, 10.0, "m.gguf"))
@@ -120,10 +115,10 @@ async def test_progress_of_a_load_is_listed_and_told(make: Make) -> None:
     await registry.unload("a/b")
 
 
-async def test_a_model_whose_files_are_fetched_keeps_no_other_from_loading(make: Make) -> None:
+async def test_a_model_whose_files_are_fetched_keeps_no_other_from_loading() -> None:
     loader = FakeLoader()
     loader.fetches["m/far"] = asyncio.Event()
-    registry, _ = make(loader)
+    registry, _ = registry_over(loader)
     far = registry.begin(spec("m/far"))
     await settle()
     await registry.load(spec("m/near"))
@@ -133,10 +128,10 @@ async def test_a_model_whose_files_are_fetched_keeps_no_other_from_loading(make:
     assert loader.most_at_once == 1
 
 
-async def test_a_fetch_that_nobody_wants_any_more_is_cancelled(make: Make) -> None:
+async def test_a_fetch_that_nobody_wants_any_more_is_cancelled() -> None:
     loader = FakeLoader()
     loader.fetches["m/far"] = asyncio.Event()
-    registry, _ = make(loader)
+    registry, _ = registry_over(loader)
     registry.begin(spec("m/far"))
     await settle()
     await registry.unload("m/far")
@@ -177,11 +172,9 @@ async def test_a_failed_load_keeps_nothing_of_how_it_failed() -> None:
         gc.enable()
 
 
-async def test_a_load_behind_another_one_says_so_and_goes_on_when_that_is_cancelled(
-    make: Make,
-) -> None:
+async def test_a_load_behind_another_one_says_so_and_goes_on_when_that_is_cancelled() -> None:
     loader = FakeLoader()
-    registry, _ = make(loader)
+    registry, _ = registry_over(loader)
     loader.close_door("hangs")
     hanging = asyncio.create_task(registry.load(spec("hangs")))
     await settle()

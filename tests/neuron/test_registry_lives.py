@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.neuron.registry_rig import FakeLoader, Make, registry_over, settle, spec
+from tests.neuron.registry_rig import FakeLoader, registry_over, settle, spec
 
 from helexa.core.errors import (
     ModelRecovering,
@@ -17,14 +17,9 @@ from helexa.neuron.engines.supervisor import EngineChange
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def make() -> Make:
-    return registry_over
-
-
-async def test_unload_ends_what_runs_then_the_engine_then_the_entry(make: Make) -> None:
+async def test_unload_ends_what_runs_then_the_engine_then_the_entry() -> None:
     loader = FakeLoader()
-    registry, told = make(loader)
+    registry, told = registry_over(loader)
     await registry.load(spec())
     await registry.unload("a/b")
     assert loader.log == ["load a/b None", "finish a/b within 3.0", "stop a/b"]
@@ -32,10 +27,10 @@ async def test_unload_ends_what_runs_then_the_engine_then_the_entry(make: Make) 
     assert registry.listings() == []
 
 
-async def test_unload_ends_a_load_under_way_and_its_waiters_hear_of_it(make: Make) -> None:
+async def test_unload_ends_a_load_under_way_and_its_waiters_hear_of_it() -> None:
     loader = FakeLoader()
     loader.close_door("a/b")
-    registry, _ = make(loader)
+    registry, _ = registry_over(loader)
     waiter = asyncio.create_task(registry.load(spec()))
     await settle()
     await registry.unload("a/b")
@@ -44,9 +39,9 @@ async def test_unload_ends_a_load_under_way_and_its_waiters_hear_of_it(make: Mak
     assert loader.log[-1] == "cancelled a/b"
 
 
-async def test_a_load_during_an_unload_waits_for_it_and_then_loads(make: Make) -> None:
+async def test_a_load_during_an_unload_waits_for_it_and_then_loads() -> None:
     loader = FakeLoader()
-    registry, _ = make(loader)
+    registry, _ = registry_over(loader)
     await registry.load(spec())
     unloading = asyncio.create_task(registry.unload("a/b"))
     await asyncio.sleep(0)
@@ -56,11 +51,9 @@ async def test_a_load_during_an_unload_waits_for_it_and_then_loads(make: Make) -
     assert registry.serving("a/b") is not None
 
 
-async def test_a_load_with_another_quant_reloads_and_keeps_what_it_does_not_name(
-    make: Make,
-) -> None:
+async def test_a_load_with_another_quant_reloads_and_keeps_what_it_does_not_name() -> None:
     loader = FakeLoader()
-    registry, told = make(loader)
+    registry, told = registry_over(loader)
     await registry.load(LoadRequest("a/b", quant="q8_0", source="disk"))
     await registry.load(spec())
     assert loader.log == ["load a/b q8_0"]
@@ -71,11 +64,9 @@ async def test_a_load_with_another_quant_reloads_and_keeps_what_it_does_not_name
     assert ("a/b", "gone") not in told.statuses
 
 
-async def test_a_dead_engine_makes_the_model_recovering_until_it_is_ready_again(
-    make: Make,
-) -> None:
+async def test_a_dead_engine_makes_the_model_recovering_until_it_is_ready_again() -> None:
     loader = FakeLoader()
-    registry, told = make(loader)
+    registry, told = registry_over(loader)
     await registry.load(spec())
     watch = loader.watches["a/b"]
     watch.engine(EngineChange("recovering", 1, "was killed by SIGKILL", retry_in_s=4.0))
@@ -93,10 +84,10 @@ async def test_a_dead_engine_makes_the_model_recovering_until_it_is_ready_again(
     assert told.statuses[-1] == ("a/b", "loaded")
 
 
-async def test_an_engine_that_dies_before_its_load_is_over_is_recovering(make: Make) -> None:
+async def test_an_engine_that_dies_before_its_load_is_over_is_recovering() -> None:
     loader = FakeLoader()
     door = loader.close_door("a/b")
-    registry, _ = make(loader)
+    registry, _ = registry_over(loader)
     waiter = asyncio.create_task(registry.load(spec()))
     await settle()
     loader.watches["a/b"].engine(EngineChange("ready", 1))
@@ -106,8 +97,8 @@ async def test_an_engine_that_dies_before_its_load_is_over_is_recovering(make: M
     assert registry.listings()[0].status == "recovering"
 
 
-async def test_idle_models_are_unloaded_and_used_ones_are_kept(make: Make) -> None:
-    registry, _ = make(FakeLoader())
+async def test_idle_models_are_unloaded_and_used_ones_are_kept() -> None:
+    registry, _ = registry_over(FakeLoader())
     await registry.load(spec("m/idle"))
     await registry.load(spec("m/used"))
     registry.serving("m/idle").idle = 100.0
@@ -117,9 +108,9 @@ async def test_idle_models_are_unloaded_and_used_ones_are_kept(make: Make) -> No
     assert [entry.id for entry in registry.listings()] == ["m/used"]
 
 
-async def test_closing_ends_everything_and_refuses_what_comes_after(make: Make) -> None:
+async def test_closing_ends_everything_and_refuses_what_comes_after() -> None:
     loader = FakeLoader()
-    registry, _ = make(loader)
+    registry, _ = registry_over(loader)
     await registry.load(spec("m/1"))
     loader.close_door("m/2")
     registry.begin(spec("m/2"))

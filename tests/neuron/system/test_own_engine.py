@@ -176,14 +176,20 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_
 """
 
 
-def test_a_server_with_other_line_ends_and_no_counts_is_served_and_its_usage_called_estimated(
-    start_node: Any, h: Any, tmp_path: Path
-) -> None:
+def odd_node(start_node: Any, h: Any, tmp_path: Path) -> Any:
+    """A node whose engine is ``ODD``, loaded."""
     program = tmp_path / "odd.py"
     program.write_text(ODD)
     command = json.dumps([sys.executable, str(program), "{port}"])
     node = start_node(f"[engines.command.odd]\ncommand = {command}\nmodels = ['{h.SPARK}']\n")
     node.load()
+    return node
+
+
+def test_a_server_with_other_line_ends_and_no_counts_is_served_and_its_usage_called_estimated(
+    start_node: Any, h: Any, tmp_path: Path
+) -> None:
+    node = odd_node(start_node, h, tmp_path)
     answer = node.post("/v1/chat/completions", h.chat()).json()
     assert answer["choices"][0]["message"]["content"] == "one two three"
     assert answer["choices"][0]["finish_reason"] == "stop"
@@ -203,11 +209,7 @@ def test_a_server_with_other_line_ends_and_no_counts_is_served_and_its_usage_cal
 def test_an_engine_that_breaks_off_and_serves_on_is_not_called_restarting(
     start_node: Any, h: Any, tmp_path: Path
 ) -> None:
-    program = tmp_path / "odd.py"
-    program.write_text(ODD)
-    command = json.dumps([sys.executable, str(program), "{port}"])
-    node = start_node(f"[engines.command.odd]\ncommand = {command}\nmodels = ['{h.SPARK}']\n")
-    node.load()
+    node = odd_node(start_node, h, tmp_path)
     for said in ("half", "nothing"):
         refused = node.post("/v1/chat/completions", h.chat(said))
         error = refused.json()["error"]
