@@ -9,8 +9,9 @@ import socket
 import pytest
 from tests.relay.rig import HEAD, answering, ask, attempt_on, pool_for, until, upstream
 
-from helexa.relay.pool import ConnectFailed, UpstreamPool
+from helexa.relay.pool import ConnectFailed, Origin, UpstreamPool
 from helexa.relay.upstream import Failure, Headers, Sink, UpstreamConnection
+from helexa.relay.wheel import Wheel
 
 pytestmark = pytest.mark.anyio
 
@@ -246,3 +247,12 @@ async def test_streamed_answers_are_acknowledged_late_where_that_was_asked_for(
         await until(lambda: connection._sink is None)
         assert seen == [0 if delayed else 1]
         pool.close()
+
+
+def test_a_place_that_speaks_tls_is_never_asked_without() -> None:
+    loop = asyncio.new_event_loop()
+    try:
+        with pytest.raises(ValueError, match="TLS"):
+            UpstreamPool(Origin("127.0.0.1", 1, tls=True), Wheel(loop), loop)
+    finally:
+        loop.close()

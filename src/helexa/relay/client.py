@@ -8,7 +8,6 @@ calls the same origin twice a second for months, over the pool of the relayed pa
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from urllib.parse import urlsplit
@@ -19,6 +18,7 @@ from helexa.core.errors import UpstreamConnectionError, UpstreamFailed, Upstream
 from helexa.relay.attempt import Attempt, Deadlines
 from helexa.relay.http1 import header_block
 from helexa.relay.pool import Origin, UpstreamPool
+from helexa.relay.tcp import connect_tcp
 from helexa.relay.unix import connect_unix
 from helexa.relay.unreached import Unreached, silent, unreached
 from helexa.relay.upstream import Failure, Headers, Sink, UpstreamConnection
@@ -153,16 +153,8 @@ async def _open(
         context = tls
         if origin.tls and tls is None:  # reads every root certificate: milliseconds
             context = await asyncio.to_thread(ssl.create_default_context)
-        try:
-            _, connection = await loop.create_connection(
-                _fresh,
-                origin.host,
-                origin.port,
-                ssl=context if origin.tls else None,
-                server_hostname=origin.host if origin.tls else None,
-            )
-        except UnicodeError as error:
-            raise socket.gaierror(socket.EAI_NONAME, "it is no host name") from error
+        secured = context if origin.tls else None
+        connection = await connect_tcp(loop, _fresh, origin.host, origin.port, secured)
     inbox = _Inbox(connection, max_body)
     connection.send(head, body or b"", inbox)
     return connection, inbox

@@ -16,6 +16,7 @@ import msgspec
 
 from helexa.relay.multiplex import P
 from helexa.relay.outbox import Outbox
+from helexa.relay.tcp import connect_tcp
 from helexa.relay.trunk import Dial
 from helexa.relay.unix import connect_unix
 from helexa.relay.unreached import Unreached, silent, unreached
@@ -66,6 +67,7 @@ class UpstreamPool:
         outbox: Requests leave through it; None sends them at once.
         delay_acks: Streamed answers may be acknowledged late. Only for servers that send small
             pieces without waiting for that (``TCP_NODELAY``), as nodes do.
+        tls: Needed where the origin speaks TLS, and nobody else dials.
         dial: Makes the connections in its place; see ``dial``.
     """
 
@@ -83,6 +85,8 @@ class UpstreamPool:
         delay_acks: bool = False,
         dial: Dial | None = None,
     ) -> None:
+        if origin.tls and tls is None and dial is None:
+            raise ValueError(f"{origin} needs a context for TLS")
         self.origin = origin
         self.open = 0
         self.connected = 0
@@ -187,7 +191,7 @@ class UpstreamPool:
         except TimeoutError as error:
             why = silent(origin.host, origin.port, self._connect_secs)
             raise ConnectFailed(Failure.TIMEOUT_CONNECT, why.whole, why) from error
-        except (OSError, UnicodeError) as error:  # UnicodeError: no valid host name
+        except OSError as error:
             if origin.uds is not None:
                 raise ConnectFailed(Failure.CONNECT, str(error)) from error
             why = unreached(error, origin.host, origin.port)
@@ -205,7 +209,7 @@ class UpstreamPool:
         """Connect ``protocol`` to the origin; the pool knows nothing of it.
 
         Raises:
-            OSError, UnicodeError: No connection; the latter when it is no valid host name.
+            OSError: No connection.
         """
         made = await self._by_shortcut(protocol)
         return await self._by_address(protocol) if made is None else made
@@ -229,15 +233,9 @@ class UpstreamPool:
         origin = self.origin
         if origin.uds is not None:
             _, made = await connect_unix(self._loop, protocol, origin.uds)
-        else:
-            _, made = await self._loop.create_connection(
-                protocol,
-                origin.host,
-                origin.port,
-                ssl=self._tls if origin.tls else None,
-                server_hostname=origin.host if origin.tls else None,
-            )
-        return made
+            return made
+        tls = self._tls if origin.tls else None
+        return await connect_tcp(self._loop, protocol, origin.host, origin.port, tls)
 
     def _protocol(self) -> UpstreamConnection:
         return UpstreamConnection(self._returned, self._outbox, delay_acks=self._delay_acks)

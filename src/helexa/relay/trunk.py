@@ -208,7 +208,7 @@ class Trunk:
             self._fail(f"each request has a connection of its own: {error}")
         except TimeoutError:
             self._fail(f"no multiplexed connection: no answer in {_OPEN_SECS:g} s")
-        except (OSError, UnicodeError) as error:
+        except OSError as error:
             self._fail(f"no multiplexed connection: {error}")
         else:
             self.renew()  # one that has run out of numbers

@@ -36,7 +36,7 @@ def unreached(error: OSError | UnicodeError, host: str, port: int) -> Unreached:
     Args:
         error: ``UnicodeError`` is a host name that is none.
     """
-    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    where = _where(host, port)
     if isinstance(error, ssl.SSLCertVerificationError):
         return _distrusted(error, where)
     if isinstance(error, ssl.SSLError):
@@ -58,12 +58,16 @@ def unreached(error: OSError | UnicodeError, host: str, port: int) -> Unreached:
 
 def silent(host: str, port: int, secs: float) -> Unreached:
     """Words for a connection that was neither made nor refused within ``secs`` seconds."""
-    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    where = _where(host, port)
     return Unreached(
         "no connection in time",
         f"no connection to {where} within {secs:g} s: is the machine on, is this its address, "
         "and does every firewall let the port through?",
     )
+
+
+def _where(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _distrusted(error: ssl.SSLCertVerificationError, where: str) -> Unreached:
