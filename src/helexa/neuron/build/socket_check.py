@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 from collections.abc import Mapping
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 from helexa.neuron.hardware.driver import Fault
@@ -15,7 +16,6 @@ from helexa.relay.unix import LONGEST_PATH
 
 _SECS = 2.0
 _MOST = 65_536  # bytes of an answer
-_ASKED = b"GET /version HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
 _WITHOUT = "A gateway on this machine would take the network."
 _ELSEWHERE = "or set state_dir in neuron.toml to another folder"
 
@@ -66,14 +66,13 @@ def _asked(path: Path) -> tuple[str, Fault | None]:
 
 def _version(asking: socket.socket) -> str | None:
     """The package's version that the other side tells; None when it is no node."""
-    got = b""
+    connection = HTTPConnection("localhost")
+    connection.sock = asking
     try:
-        asking.sendall(_ASKED)
-        while len(got) < _MOST and (piece := asking.recv(_MOST)):
-            got += piece
-        told = json.loads(got.partition(b"\r\n\r\n")[2])
+        connection.request("GET", "/version")
+        told = json.loads(connection.getresponse().read(_MOST))
         return str(told["package_version"])
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, HTTPException, ValueError, LookupError, TypeError):
         return None
 
 
