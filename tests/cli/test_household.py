@@ -122,6 +122,17 @@ def test_a_port_that_is_taken_is_named_with_the_option_that_changes_it(
     assert not diary.exists()
 
 
+def test_all_ports_that_are_taken_are_named_at_once(start: Start) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as one,
+        socket.create_server(("127.0.0.1", 0)) as other,
+    ):
+        child = start(one.getsockname()[1], other.getsockname()[1], 0)
+        _, words = child.communicate(timeout=60)
+    assert "pass --port" in words
+    assert "pass --neuron-port" in words
+
+
 def test_a_port_that_is_given_twice_is_wrong_usage(start: Start, diary: Path) -> None:
     child = start(41999, 41999, 0)
     _, words = child.communicate(timeout=60)

@@ -105,13 +105,14 @@ class Household:
         places = self._places
         if twice := _given_twice(places):
             raise Failed(f"port {twice} is given twice; each needs its own", WRONG_CONFIGURATION)
-        for bind in (
+        binds = (
             Bind(HOST, places.port, "--port"),
             Bind(HOST, places.neuron_port, "--neuron-port"),
             Bind(HOST, places.metrics_port, "--metrics-port"),
-        ):
-            if refusal := refused(bind):
-                raise Failed(refusal, COULD_NOT_START)
+        )
+        # All at once: beside a second household all three are taken.
+        if refusals := list(filter(None, map(refused, binds))):
+            raise Failed("\n".join(refusals), COULD_NOT_START)
         state = _usable(self._state_dir())
         self._write("models.toml", models_toml(places))
         neuron = self._ready("neuron", neuron_toml(places, state))

@@ -1,7 +1,7 @@
 """Paths of the client API, as clients put them together from a base URL and a route.
 
 Some bring ``/v1`` themselves although the base URL ends in it (Anthropic's), some put a slash
-between a base URL that ends in one and a route that begins with one.
+between a base URL that ends in one and a route that begins with one, or one behind the route.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ _PREFIX = re.compile("^/+(?:v1/+)+")
 
 
 def client_path(path: str) -> str:
-    """The path that was meant: ``/v1/v1/messages`` and ``//v1//messages`` are ``/v1/messages``.
-    Paths without the prefix are not touched."""
-    return _PREFIX.sub("/v1/", path)
+    """The path that was meant: ``/v1/v1/messages``, ``//v1//messages`` and ``/v1/messages/`` are
+    ``/v1/messages``. Paths without the prefix are not touched."""
+    meant = _PREFIX.sub("/v1/", path)
+    return meant.rstrip("/") if meant.startswith("/v1/") else meant
