@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 from hypothesis import strategies as st
 
@@ -21,6 +22,8 @@ TEXTS = st.text(max_size=12) | st.sampled_from(
 
 GRANTS = st.none() | st.integers(12, 120)
 CELLS = st.integers(11, 60) | st.just(10**9)
+READS = st.lists(st.integers(1, 4), max_size=40)
+"""How many chunks each read of a connection brings."""
 
 
 def framed(payload: bytes) -> bytes:
@@ -63,14 +66,14 @@ class Way:
             splicer=self.asked.splice,
         )
 
-    def take(self, payload: bytes) -> tuple[object, ...]:
-        """What a chunk came to."""
+    def take(self, *payloads: bytes) -> tuple[object, ...]:
+        """What the chunks of one read came to."""
         out = b""
         if self.short:
-            out = self.stream.splice(framed(payload))
-            self.spliced += bool(out)
+            out = self.stream.splice(b"".join(map(framed, payloads)))
+            self.spliced += len(payloads) if out else 0
         if not out:
-            step = self.stream.push(payload)
+            step = self.stream.push(b"".join(payloads))
             out = step.out
             if step.edge == "grant":
                 self.stream.gate.raise_to((self.stream.gate.granted or 0) + 100)
@@ -89,9 +92,14 @@ def chunk_of(draw: st.DrawFn, one: bytes, more: bytes) -> bytes:
     return one if draw(st.integers(0, 9)) else one + more
 
 
-def same_on_both(long: Way, short: Way, chunks: Iterable[bytes]) -> None:
-    """Hold the short way against the long one, chunk by chunk, and at the end."""
-    for chunk in chunks:
-        assert short.take(chunk) == long.take(chunk)
+def same_on_both(long: Way, short: Way, chunks: Iterable[bytes], read: Iterable[int] = ()) -> None:
+    """Hold the short way against the long one, read by read, and at the end.
+
+    Args:
+        read: How many chunks each read brings; one, when there is no more to say.
+    """
+    left, sizes = iter(chunks), iter(read)
+    while together := tuple(islice(left, next(sizes, 1))):
+        assert short.take(*together) == long.take(*together)
     assert short.stream.cut("length", "drain") == long.stream.cut("length", "drain")
     assert short.stream.billed() == long.stream.billed()

@@ -198,8 +198,8 @@ class Cleaner(Protocol):
 
 Splice = Callable[[bytes, int], bytes]
 """A cleaner's short way for the usual case: takes bytes that begin an HTTP chunk, as they came, and
-the most tokens they may cost. Returns the clean event, counted by the same meter, or nothing: then
-it has not been counted, and goes to ``Cleaner.feed``."""
+the most tokens they may cost. Returns the clean events, counted by the same meter, or nothing: then
+nothing has been counted, and they go to ``Cleaner.feed``."""
 
 
 class EngineRequest(msgspec.Struct, frozen=True, eq=False):

@@ -13,6 +13,7 @@ from tests.neuron.engines.specimens import SMALL, served_by
 from tests.neuron.engines.ways import (
     CELLS,
     GRANTS,
+    READS,
     TEXTS,
     Way,
     chunk_of,
@@ -93,17 +94,18 @@ def answers(draw: st.DrawFn) -> list[bytes]:
 
 @given(
     answers(),
+    READS,
     GRANTS,
     CELLS,
     st.sampled_from([{}, {"n": 2}, {"logprobs": True}]),
 )
 @settings(max_examples=100, deadline=None)
 def test_the_short_way_is_the_long_way(
-    chunks: list[bytes], granted: int | None, cells: int, more: dict[str, Any]
+    chunks: list[bytes], read: list[int], granted: int | None, cells: int, more: dict[str, Any]
 ) -> None:
     long = Way(request(**more), False, granted, cells)
     short = Way(request(**more), True, granted, cells)
-    same_on_both(long, short, chunks)
+    same_on_both(long, short, chunks, read)
 
 
 @pytest.mark.parametrize("kind", ["content", "reasoning"])

@@ -17,6 +17,7 @@ from tests.neuron.engines.specimens import GGUF, served_by
 from tests.neuron.engines.ways import (
     CELLS,
     GRANTS,
+    READS,
     TEXTS,
     Way,
     chunk_of,
@@ -100,17 +101,18 @@ def answers(draw: st.DrawFn) -> list[bytes]:
 
 @given(
     answers(),
+    READS,
     GRANTS,
     CELLS,
     st.sampled_from([{}, {"n": 2}, {"logprobs": True}, {"stop": ["x"]}]),
 )
 @settings(max_examples=150, deadline=None)
 def test_the_short_way_is_the_long_way(
-    chunks: list[bytes], granted: int | None, cells: int, more: dict[str, Any]
+    chunks: list[bytes], read: list[int], granted: int | None, cells: int, more: dict[str, Any]
 ) -> None:
     long = a_way(False, granted, cells, more)
     short = a_way(True, granted, cells, more)
-    same_on_both(long, short, chunks)
+    same_on_both(long, short, chunks, read)
 
 
 @pytest.mark.parametrize("kind", ["content", "reasoning_content"])
@@ -122,6 +124,20 @@ def test_nearly_all_of_an_answer_goes_the_short_way(kind: str, text: str) -> Non
     assert way.spliced >= 198
     assert way.stream.billed().output == 201
     assert way.stream.billed().reasoning == (0 if kind == "content" else 201)
+
+
+def test_what_was_read_at_once_is_taken_at_once_or_not_at_all() -> None:
+    way = a_way(True)
+    for chunk in (*BEGIN, event({"content": "a"}, 2)):
+        way.take(chunk)
+    way.take(*(event({"content": "b"}, said) for said in (3, 4, 6)))
+    way.take(event({"reasoning_content": "c"}, 7), event({"content": "d"}, 8))
+    assert way.spliced == 6
+    before = str(way.cleaner.meter)
+    odd = event({"reasoning_content": "e"}, 9), event({}, 10), event({"content": "f"}, 11)
+    assert way.stream.splice(b"".join(map(framed, odd))) == b""
+    assert str(way.cleaner.meter) == before
+    assert way.stream.billed().output == 8
 
 
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
