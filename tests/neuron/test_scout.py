@@ -19,6 +19,7 @@ from helexa.core.fleet import LoadRequest
 from helexa.neuron.engines.base import Engine, Host, Plan, Verdict
 from helexa.neuron.engines.llamacpp.engine import LlamaCpp
 from helexa.neuron.engines.supervisor import SupervisorSettings
+from helexa.neuron.metrics import NeuronMetrics
 from helexa.neuron.models.facts import ModelFacts
 from helexa.neuron.models.inspect import inspect
 from helexa.neuron.registry.experience import Experience
@@ -228,6 +229,7 @@ def test_a_load_that_cannot_work_is_refused_before_its_download(
         supervision=SupervisorSettings(),
         state_dir=tmp_path,
         clock=time.monotonic,
+        metrics=NeuronMetrics("n"),
     )
     with pytest.raises(ServiceUnavailable if host is CPU else InsufficientVram):
         asyncio.run(loader.prepare(LoadRequest("org/m"), Nobody()))
@@ -253,6 +255,7 @@ def test_a_load_that_fails_behind_its_engines_start_leaves_no_process(
         supervision=SupervisorSettings(),
         state_dir=tmp_path,
         clock=time.monotonic,
+        metrics=NeuronMetrics("n"),
     )
 
     async def load() -> None:

@@ -31,13 +31,15 @@ class NeuronMetrics:
         self.registry = registry = Registry("neuron_")
         gauge = registry.gauge
         self.of_requests = RequestFamilies(
-            registry, gap="Mean gap between tokens of one answer.", load="Loading the model."
+            registry,
+            gap="Mean gap between tokens of one answer.",
+            load="From a model's files to serving it.",
         )
         self.of_models = ModelFamilies(registry)
         self.of_devices = DeviceFamilies(registry)
         self.kv_used = gauge("model_kv_used_tokens", "KV cells granted.", *AT)
         self.discarded = self.of_requests.discarded
-        self.engine_restarts = registry.counter("engine_restarts_total", "Engines that died.", *AT)
+        self._deaths = registry.counter("engine_restarts_total", "Engines that died.", *AT)
         self.open_requests = gauge("open_requests", "Requests on the node.").labels()
         self.records_lost = gauge(
             "request_records_lost_total", "Finished records given up before a gateway took them."
@@ -50,7 +52,12 @@ class NeuronMetrics:
         bundle = self._models.get(model_id)
         if bundle is None:
             bundle = self._models[model_id] = RequestMetrics(self.of_requests, model_id, self._node)
+            self._deaths.labels(model_id, self._node)  # a rise can only be seen from 0
         return bundle
+
+    def engine_died(self, model_id: str) -> None:
+        """Count a death of the engine behind a model; it is started again."""
+        self._deaths.labels(model_id, self._node).inc()
 
     def collect(
         self,

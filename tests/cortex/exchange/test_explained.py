@@ -72,6 +72,39 @@ async def test_an_answer_that_was_whole_says_where_and_what_it_cost(body: Any) -
         assert spent <= told["ms"]["total"] + 12 + 1  # the node's queue is its own word
 
 
+async def test_an_answer_that_came_whole_was_decoded_for_as_long_as_its_engine_says() -> None:
+    async def computes(turn: Turn) -> None:
+        await asyncio.sleep(0.2)
+        turn.plain({**PLAIN, "timings": {"prompt_ms": 40.0, "predicted_n": 2,
+                                         "predicted_ms": 150.0}})  # fmt: skip
+
+    async with fleet(computes, config=KEYED) as (gateway, _):
+        await gateway.ask({}, x_request_id="whole", **AS_A)
+        ms = (await explained(gateway, "whole"))["ms"]
+        assert ms["decode"] == 150.0
+        assert ms["prefill"] == pytest.approx(ms["first_byte"] - 150.0, abs=1.0)
+        assert ms["first_token"] <= ms["total"] - 150.0
+        seen = gateway.metric("cortex_time_to_first_token_seconds_sum", node="n0")
+        assert seen == pytest.approx(ms["first_token"] / 1000, abs=0.001)
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/messages/count_tokens"])
+async def test_an_answer_without_a_token_had_no_first_one(path: str) -> None:
+    async def reads(turn: Turn) -> None:
+        used = {"usage": {"prompt_tokens": 3, "total_tokens": 3}} if "embed" in path else {}
+        turn.plain({"input_tokens": 3, **used})
+
+    async with fleet(reads, config=KEYED) as (gateway, _):
+        got = await gateway.ask({}, path=path, x_request_id="read", **AS_A)
+        assert got.status == 200
+        told = await explained(gateway, "read")
+        assert told["ms"]["first_byte"] > 0
+        assert not told["ms"].keys() & {"prefill", "decode", "first_token"}
+        at = {"model": MODEL, "node": "n0"}
+        assert gateway.metric("cortex_requests_total", **at) == 1
+        assert gateway.metric("cortex_time_to_first_token_seconds_count", **at) == 0
+
+
 @pytest.mark.parametrize("body", [{}, {"stream": True}])
 async def test_a_cut_answer_says_why(body: Any) -> None:
     async with fleet(cuts, config=KEYED) as (gateway, _):

@@ -12,9 +12,19 @@ from typing import Any
 import httpx
 
 
+def metric(node: Any, name: str) -> float:
+    """What the node's only model has of a metric."""
+    lines = node.client.get("/metrics").text.splitlines()
+    (line,) = [line for line in lines if line.startswith(f"{name}{{")]
+    return float(line.rpartition(" ")[2])
+
+
 def test_an_engine_killed_while_idle_comes_back_by_itself(start_node: Any, h: Any) -> None:
     node = start_node()
     node.load()
+    assert metric(node, "neuron_load_seconds_count") == 1
+    assert metric(node, "neuron_load_seconds_sum") > 0
+    assert metric(node, "neuron_engine_restarts_total") == 0
     (engine,) = node.engines()
     os.kill(engine, signal.SIGKILL)
     # It may be back before we have looked.
@@ -34,6 +44,8 @@ def test_an_engine_killed_while_idle_comes_back_by_itself(start_node: Any, h: An
     h.until(lambda: len(told()) == 4)  # the log is written by a thread
     assert [line["status"] for line in told()] == ["loading", "loaded", "recovering", "loaded"]
     assert told()[2]["reason"].startswith("the engine was killed by SIGKILL (out of memory?)")
+    assert metric(node, "neuron_engine_restarts_total") == 1
+    assert metric(node, "neuron_load_seconds_count") == 1  # nobody asked for this one
 
 
 def test_an_engine_killed_while_streaming_ends_the_stream_with_an_error_event(

@@ -251,15 +251,26 @@ def _finish_stream(exchange: Exchange, stream: StreamRelay, node: str) -> Helexa
 
 
 def _finish_plain(exchange: Exchange, attempt: Attempt) -> None:
-    body, times = attempt.body, exchange.times
+    body = attempt.body
     exchange.usage, exchange.timings, exchange.cut = plain_end(body)
-    times.first = times.last = times.first_byte  # it came whole: nobody saw it being decoded
+    _decoded(exchange)
     if exchange.translation is not None:
         body = exchange.translation.plain(body)
     if exchange.watcher is not None:
         exchange.watcher.response(body)
     lines = head_lines(exchange, _JSON) + answer_lines(exchange, attempt)
     exchange.reply.send(200, lines, body)
+
+
+def _decoded(exchange: Exchange) -> None:
+    """When the tokens of an answer that came whole were made: nobody here saw it, but its engine
+    says how long it took. A count, a vector and a ranking have none."""
+    usage, timings, times = exchange.usage, exchange.timings, exchange.times
+    if usage is None or not usage.completion:
+        return
+    decode_s = 0.0 if timings is None else timings.predicted_ms / 1000
+    times.last = times.first_byte
+    times.first = max(times.placed, times.last - decode_s)
 
 
 # ── the next candidate ──────────────────────────────────────────────────────────────────────────

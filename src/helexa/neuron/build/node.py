@@ -103,6 +103,7 @@ def _loader(parts: Parts, scout: Scout) -> ModelLoader:
         supervision=SupervisorSettings(start_deadline_s=parts.settings.life.load_secs),
         state_dir=parts.folder,
         clock=parts.loop.time,
+        metrics=parts.metrics,
     )
 
 

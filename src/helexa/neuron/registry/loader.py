@@ -27,6 +27,7 @@ from helexa.neuron.engines.supervisor import (
     EngineSpec,
     SupervisorSettings,
 )
+from helexa.neuron.metrics import NeuronMetrics
 from helexa.neuron.models.facts import ModelFacts
 from helexa.neuron.registry.experience import Experience
 from helexa.neuron.registry.scout import Found, Scout, lesson_key
@@ -71,6 +72,7 @@ class ModelLoader:
     supervision: SupervisorSettings
     state_dir: Path
     clock: Callable[[], float]
+    metrics: NeuronMetrics
 
     async def prepare(
         self, spec: LoadRequest, watch: LoadWatch
@@ -137,6 +139,8 @@ class ModelLoader:
         model: ServedModel | None = None
 
         def changed(change: EngineChange) -> None:
+            if change.state == "recovering":
+                self.metrics.engine_died(spec.model_id)
             if model is not None and change.state == "ready" and change.address is not None:
                 model.reconnect(change.address)
             watch.engine(change)
@@ -156,7 +160,8 @@ class ModelLoader:
         try:
             address = await process.start()
             memory = await self._measured(process, plan)
-            self._learn(key, plan, memory, self.clock() - started)
+            took_s = self.clock() - started
+            self._learn(key, plan, memory, took_s)
             lesson = self.experience.of(key)
             model = self.assemble(
                 Running(
@@ -174,6 +179,7 @@ class ModelLoader:
         except BaseException:
             await _stopped(process)
             raise
+        self.metrics.model(spec.model_id).load.observe(took_s)
         return model
 
     async def _measured(self, process: EngineProcess, plan: Plan) -> int:
