@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -292,6 +293,7 @@ def pool_for(
     connect_secs: float = 3.0,
     delay_acks: bool = False,
     dial: Dial | None = None,
+    lost_secs: float = 30.0,
 ) -> UpstreamPool:
     loop = asyncio.get_running_loop()
     return UpstreamPool(
@@ -303,6 +305,7 @@ def pool_for(
         connect_secs=connect_secs,
         delay_acks=delay_acks,
         dial=dial,
+        lost_secs=lost_secs,
     )
 
 
@@ -364,6 +367,17 @@ async def ask(attempt: Attempt, body: bytes = b"{}") -> Attempt:
     async with asyncio.timeout(30):
         await attempt.run(HEAD % len(body), body)
     return attempt
+
+
+_DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)  # BPF: return 0, no byte of the packet passes
+
+
+def vanish(sock: socket.socket) -> ctypes.Array[ctypes.c_char]:
+    """From now on this end hears nothing and says nothing, as behind a cut cable."""
+    code = ctypes.create_string_buffer(_DROP_ALL)
+    program = struct.pack("HL", 1, ctypes.addressof(code))
+    sock.setsockopt(socket.SOL_SOCKET, 26, program)  # SO_ATTACH_FILTER
+    return code
 
 
 def descriptors() -> int:

@@ -9,6 +9,7 @@ import socket
 import pytest
 from tests.relay.proxy import SSE_HEAD
 from tests.relay.rig import (
+    HEAD,
     HOST,
     WAYS,
     Serve,
@@ -25,6 +26,7 @@ from tests.relay.rig import (
 
 from helexa.relay.attempt import Attempt, Deadlines
 from helexa.relay.upstream import Failure
+from helexa.relay.wheel import Wheel
 
 pytestmark = pytest.mark.anyio
 
@@ -238,6 +240,33 @@ async def test_a_request_that_is_not_taken_times_out() -> None:
     async with upstream(serve) as port:
         attempt = await ask(attempt_on(pool_for(port), SHORT), b"x" * 30_000_000)
         assert attempt.failure is Failure.TIMEOUT_SEND
+
+
+async def test_a_request_that_is_taken_slowly_is_not_given_up_while_it_moves() -> None:
+    """Asked at times of our own: sixty seconds of a slow line pass at once."""
+    turn, ended = asyncio.Event(), asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await turn.wait()
+        await reader.readexactly(10_000_000)
+        await ended.wait()
+
+    async with upstream(serve) as port:
+        wheel = Wheel(asyncio.get_running_loop(), 600.0)  # it does not look by itself
+        attempt = attempt_on(pool_for(port), Deadlines(send=30.0), wheel=wheel)
+        attempt.start(HEAD % 40_000_000, b"x" * 40_000_000, lambda: None)
+        await until(lambda: attempt.connected_at)
+        connection, began = attempt._connection, attempt.connected_at
+        assert connection is not None
+        assert attempt.watch(began + 29) is not None
+        stood = connection.unsent
+        turn.set()
+        await until(lambda: connection.unsent < stood)
+        assert attempt.watch(began + 31) is not None
+        assert attempt.watch(began + 60) is not None
+        assert attempt.failure is None
+        ended.set()
+        attempt.drop()
 
 
 async def test_a_long_answer_has_no_total_deadline() -> None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import socket
-import struct
 import sys
 
 import pytest
-from tests.relay.rig import GET, Echo, client, get, post, serving, until
+from tests.relay.rig import GET, Echo, client, get, post, serving, until, vanish
 from tests.relay.test_server import QUICK
 
 from helexa.relay.http1 import Limits
@@ -155,17 +153,6 @@ async def read_slowly(port: int, size: int) -> bool:
         writer.close()
         await writer.wait_closed()
     return got >= size
-
-
-_DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)  # BPF: return 0, no byte of the packet passes
-
-
-def vanish(sock: socket.socket) -> ctypes.Array[ctypes.c_char]:
-    """From now on the client's kernel hears nothing and says nothing, as behind a cut cable."""
-    code = ctypes.create_string_buffer(_DROP_ALL)
-    program = struct.pack("HL", 1, ctypes.addressof(code))
-    sock.setsockopt(socket.SOL_SOCKET, 26, program)  # SO_ATTACH_FILTER
-    return code
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel is asked as Linux is")

@@ -75,6 +75,7 @@ class Attempt(Sink):
         "_size",
         "_stopped",
         "_streaming",
+        "_unsent",
         "_wheel",
         "bytes_in",
         "connected_at",
@@ -116,6 +117,7 @@ class Attempt(Sink):
         self._paused = False
         self._stopped = False
         self._streaming = False
+        self._unsent = 0
         self._last = 0.0
         self.connected_at = self.first_at = 0.0
         self.bytes_in = 0
@@ -244,13 +246,19 @@ class Attempt(Sink):
             return None
         if self._paused:
             return now + self._deadlines.shortest
+        lost_secs = self._pool.lost_secs
         if self.bytes_in:
             self._last = max(self._last, connection.heard)
             due, failure = self._deadlines.between_bytes, Failure.TIMEOUT_BETWEEN
-        elif connection.unsent:
+        elif unsent := connection.unsent:
+            if unsent != self._unsent:  # a long request on a slow line is no stalled one
+                self._unsent, self._last = unsent, now
             due, failure = self._deadlines.send, Failure.TIMEOUT_SEND
         else:
             due, failure = self._deadlines.first_byte, Failure.TIMEOUT_FIRST
+        if self._last + lost_secs <= now and connection.vanished(lost_secs):
+            self._give_up(Failure.RESET)
+            return None
         if self._last + due > now:
             return min(self._last + due, now + self._deadlines.shortest)
         self._give_up(failure)

@@ -12,6 +12,8 @@ from http import HTTPStatus
 
 import msgspec
 
+from helexa.relay.vanished import LOST_SECS
+
 
 class Limits(msgspec.Struct, frozen=True):
     """Bounds of the server side; sizes in bytes, times in seconds.
@@ -26,7 +28,7 @@ class Limits(msgspec.Struct, frozen=True):
     body_secs: float = 30.0
     keep_alive_secs: float = 75.0
     stall_secs: float = 300.0
-    lost_secs: float = 30.0
+    lost_secs: float = LOST_SECS
     write_high_water: int = 65_536
     pipeline: int = 16
 

@@ -21,6 +21,7 @@ from helexa.relay.trunk import Dial
 from helexa.relay.unix import connect_unix
 from helexa.relay.unreached import Unreached, silent, unreached
 from helexa.relay.upstream import Failure, UpstreamConnection
+from helexa.relay.vanished import LOST_SECS
 from helexa.relay.wheel import Wheel
 
 
@@ -69,6 +70,7 @@ class UpstreamPool:
             pieces without waiting for that (``TCP_NODELAY``), as nodes do.
         tls: Needed where the origin speaks TLS, and nobody else dials.
         dial: Makes the connections in its place; see ``dial``.
+        lost_secs: An origin that acknowledges nothing for so long has vanished.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class UpstreamPool:
         outbox: Outbox | None = None,
         delay_acks: bool = False,
         dial: Dial | None = None,
+        lost_secs: float = LOST_SECS,
     ) -> None:
         if origin.tls and tls is None and dial is None:
             raise ValueError(f"{origin} needs a context for TLS")
@@ -102,6 +105,7 @@ class UpstreamPool:
         self._outbox = outbox
         self._delay_acks = delay_acks
         self._dial = dial or self.dial
+        self.lost_secs = lost_secs
         self.shortcut: str | None = None
         self._shortcut_lost: Callable[[OSError], object] = lambda _error: None
         self._outdated: set[UpstreamConnection] = set()  # busy ones of another way
@@ -235,7 +239,9 @@ class UpstreamPool:
             _, made = await connect_unix(self._loop, protocol, origin.uds)
             return made
         tls = self._tls if origin.tls else None
-        return await connect_tcp(self._loop, protocol, origin.host, origin.port, tls)
+        return await connect_tcp(
+            self._loop, protocol, origin.host, origin.port, tls, self.lost_secs
+        )
 
     def _protocol(self) -> UpstreamConnection:
         return UpstreamConnection(self._returned, self._outbox, delay_acks=self._delay_acks)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from helexa.relay.multiplex import PATH, TOKEN, Multiplex, P
+from helexa.relay.vanished import LOST_SECS
 from helexa.relay.wheel import Wheel
 
 _OPEN_SECS = 3.0
@@ -131,7 +132,7 @@ class Trunk:
         wheel: Wheel,
         loop: asyncio.AbstractEventLoop,
         *,
-        lost_secs: float = 30.0,
+        lost_secs: float = LOST_SECS,
         stall_secs: float = 300.0,
         said: Callable[[str], object] = lambda _what: None,
         route: Callable[[], object] = lambda: None,

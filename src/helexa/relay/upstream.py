@@ -18,6 +18,7 @@ import httptools
 from helexa.relay.acks import InternetSocket, delay_acks, internet_socket
 from helexa.relay.outbox import Outbox
 from helexa.relay.plainly import whole_answer
+from helexa.relay.vanished import lost
 
 Headers = list[tuple[bytes, bytes]]
 _COPIED = 65_536  # a body below this travels in one write with its head
@@ -166,6 +167,10 @@ class UpstreamConnection(asyncio.Protocol):
     def unsent(self) -> int:
         """Bytes of the request that the kernel has not taken yet."""
         return self._left()
+
+    def vanished(self, secs: float) -> bool:
+        """Nothing of what was sent has been acknowledged for so long."""
+        return not self._closed and lost(self._transport.get_extra_info("socket"), secs)
 
     def _left(self) -> int:
         if self._outbox is not None and self._boxed == self._outbox.turn:

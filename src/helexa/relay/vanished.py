@@ -1,4 +1,4 @@
-"""Whether a client is still there, asked of the kernel: one that vanished says no goodbye.
+"""Whether the other side is still there, asked of the kernel: who vanished says no goodbye.
 
 ::
 
@@ -17,24 +17,27 @@ import struct
 import sys
 from typing import Any
 
+LOST_SECS = 30.0
+"""Without any acknowledgement for so long, nobody is there."""
+
 _LINUX = sys.platform == "linux"
 _PROBES = 3
 _LEFT = frozenset((7, 8))  # tcp_info's state: CLOSE, CLOSE_WAIT
 _INFO = struct.Struct("=3xB20xI28xI")  # tcpi_probes, tcpi_unacked, tcpi_last_ack_recv (ms)
 
 
-def probe_idle(listening: socket.socket, secs: float) -> None:
-    """Have the kernel probe accepted connections that are quiet, and end them after ``secs``.
+def probe_idle(sock: socket.socket, secs: float) -> None:
+    """Have the kernel probe a connection while it is quiet, and end it after ``secs`` unanswered.
 
-    Linux copies the options to whatever the socket accepts.
+    Of a socket that listens, Linux copies the options to whatever it accepts.
     """
-    if _LINUX and listening.family in {socket.AF_INET, socket.AF_INET6}:
+    if _LINUX and sock.family in {socket.AF_INET, socket.AF_INET6}:
         every = max(1, int(secs / (_PROBES + 1)))
         with contextlib.suppress(OSError):
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, every)
-            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, every)
-            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _PROBES)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, every)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, every)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _PROBES)
 
 
 def _tcp(sock: Any) -> bool:
