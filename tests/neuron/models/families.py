@@ -116,6 +116,69 @@ NEMOTRON_H = {
     "mamba_head_dim": 64, "ssm_state_size": 128, "n_groups": 8, "conv_kernel": 4,
     "max_position_embeddings": 8192, "vocab_size": 131072, "time_step_limit": [0.0, float("inf")],
 }  # fmt: skip
+LFM2_1_2B = {
+    "architectures": ["Lfm2ForCausalLM"], "model_type": "lfm2", "hidden_size": 2048,
+    "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8,
+    "full_attn_idxs": [2, 5, 8, 10, 12, 14], "conv_L_cache": 3,
+    "max_position_embeddings": 128000, "vocab_size": 65536,
+}  # fmt: skip
+BAMBA_9B = {
+    "architectures": ["BambaForCausalLM"], "model_type": "bamba", "hidden_size": 4096,
+    "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+    "attn_layer_indices": [9, 18, 27], "mamba_n_heads": 128, "mamba_d_head": 64,
+    "mamba_d_state": 128, "mamba_n_groups": 1, "mamba_d_conv": 4,
+    "max_position_embeddings": 262144, "vocab_size": 128256,
+}  # fmt: skip
+JAMBA_V0_1 = {
+    "architectures": ["JambaForCausalLM"], "model_type": "jamba", "hidden_size": 4096,
+    "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+    "attn_layer_period": 8, "attn_layer_offset": 4, "mamba_d_state": 16, "mamba_d_conv": 4,
+    "mamba_expand": 2, "max_position_embeddings": 262144, "vocab_size": 65536,
+}  # fmt: skip
+MINIMAX_TEXT_01 = {
+    "architectures": ["MiniMaxText01ForCausalLM"], "model_type": "minimax_text_01",
+    "hidden_size": 6144, "num_hidden_layers": 80, "num_attention_heads": 64, "head_dim": 128,
+    "num_key_value_heads": 8, "attn_type_list": ([0] * 7 + [1]) * 10,
+    "max_position_embeddings": 10240000, "vocab_size": 200064,
+}  # fmt: skip
+KIMI_LINEAR_48B = {
+    "architectures": ["KimiLinearForCausalLM"], "model_type": "kimi_linear", "hidden_size": 2304,
+    "num_hidden_layers": 27, "num_attention_heads": 32, "num_key_value_heads": 32,
+    "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128,
+    "linear_attn_config": {"full_attn_layers": [4, 8, 12, 16, 20, 24, 27], "head_dim": 128,
+                           "num_heads": 32, "short_conv_kernel_size": 4},
+    "model_max_length": 1048576, "max_position_embeddings": 1048576, "vocab_size": 163840,
+}  # fmt: skip
+FALCON_7B = {
+    "architectures": ["FalconForCausalLM"], "model_type": "falcon", "hidden_size": 4544,
+    "num_hidden_layers": 32, "num_attention_heads": 71, "num_kv_heads": 71, "multi_query": True,
+    "new_decoder_architecture": False, "max_position_embeddings": 2048, "vocab_size": 65024,
+}  # fmt: skip
+FALCON_MAMBA_7B = {
+    "architectures": ["FalconMambaForCausalLM"], "model_type": "falcon_mamba",
+    "hidden_size": 4096, "num_hidden_layers": 64, "state_size": 16, "conv_kernel": 4,
+    "intermediate_size": 8192, "vocab_size": 65024, "max_position_embeddings": 8192,
+}  # fmt: skip
+FALCON_H1_1_5B = {
+    "architectures": ["FalconH1ForCausalLM"], "model_type": "falcon_h1", "hidden_size": 2048,
+    "num_hidden_layers": 24, "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 128,
+    "mamba_d_ssm": 3072, "mamba_d_state": 256, "mamba_n_groups": 1, "mamba_d_conv": 4,
+    "max_position_embeddings": 131072, "vocab_size": 65537,
+}  # fmt: skip
+EXAONE_4_32B = {
+    "architectures": ["Exaone4ForCausalLM"], "model_type": "exaone4", "hidden_size": 5120,
+    "num_hidden_layers": 64, "num_attention_heads": 40, "num_key_value_heads": 8, "head_dim": 128,
+    "sliding_window": 4096, "sliding_window_pattern": "LLLG",
+    "max_position_embeddings": 131072, "vocab_size": 102400,
+}  # fmt: skip
+LLAMA_4_SCOUT = {
+    "architectures": ["Llama4ForConditionalGeneration"], "model_type": "llama4",
+    "text_config": {"model_type": "llama4_text", "hidden_size": 5120, "num_hidden_layers": 48,
+                    "num_attention_heads": 40, "num_key_value_heads": 8, "head_dim": 128,
+                    "attention_chunk_size": 8192, "max_position_embeddings": 10485760,
+                    "vocab_size": 202048},
+    "vision_config": {"hidden_size": 1408}, "torch_dtype": "bfloat16",
+}  # fmt: skip
 
 
 def write_folder(folder: Path, config: object, /, **files: object) -> Path:

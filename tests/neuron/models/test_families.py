@@ -38,6 +38,16 @@ def facts(folder: Path, config: object, /, **files: object) -> ModelFacts:
         (known.QWEN2_5_VL_7B, 28, 28 * 2 * 4 * 128, 128_000),
         (known.QWEN2_5_OMNI, 28, 28 * 2 * 4 * 128, 32_768),
         (known.NEMOTRON_H, 8, 2 * 2 * 8 * 128, 8_192),
+        (known.LFM2_1_2B, 16, 6 * 2 * 8 * 64, 128_000),
+        (known.BAMBA_9B, 32, 3 * 2 * 8 * 128, 262_144),
+        (known.JAMBA_V0_1, 32, 4 * 2 * 8 * 128, 262_144),
+        (known.MINIMAX_TEXT_01, 80, 10 * 2 * 8 * 128, 10_240_000),
+        (known.KIMI_LINEAR_48B, 27, 7 * (512 + 64), 1_048_576),
+        (known.FALCON_7B, 32, 32 * 2 * 1 * 64, 2_048),
+        (known.FALCON_MAMBA_7B, 64, 0, 8_192),
+        (known.FALCON_H1_1_5B, 24, 24 * 2 * 2 * 128, 131_072),
+        (known.EXAONE_4_32B, 64, 16 * 2 * 8 * 128, 131_072),
+        (known.LLAMA_4_SCOUT, 48, 12 * 2 * 8 * 128, 10_485_760),
         (known.BGE_SMALL, 12, 0, 512),
         (known.GTE_RERANKER, 22, 0, 8_192),
     ],
@@ -56,6 +66,8 @@ def test_layers_cells_and_context_are_those_of_the_model(
         (known.MISTRAL_7B_V0_1, 32, 4096),
         (known.GEMMA3_4B, 29, 1024),
         (known.GPT_OSS_20B, 12, 128),
+        (known.EXAONE_4_32B, 48, 4096),
+        (known.LLAMA_4_SCOUT, 36, 8192),
         (known.QWEN2_5_7B, 0, None),
         (known.LLAMA_3_1_8B, 0, None),
         (dict(known.QWEN2_5_7B, use_sliding_window=True, max_window_layers=20), 8, 131_072),
@@ -204,6 +216,14 @@ def test_states_of_linear_layers_are_counted_once_for_a_sequence(tmp_path: Path)
     assert facts(tmp_path, known.QWEN3_NEXT_80B).state_bytes == 4 * 36 * delta
     mamba = 3 * (8192 + 2 * 8 * 128) + 128 * 8192
     assert facts(tmp_path / "b", known.NEMOTRON_H).state_bytes == 4 * 4 * mamba
+    expanded = 3 * 8192 + 16 * 8192
+    assert facts(tmp_path / "c", known.JAMBA_V0_1).state_bytes == 4 * 28 * expanded
+    assert facts(tmp_path / "d", known.LFM2_1_2B).state_bytes == 4 * 10 * 2 * 2048
+    both = 3 * (3072 + 2 * 256) + 256 * 3072
+    assert facts(tmp_path / "e", known.FALCON_H1_1_5B).state_bytes == 4 * 24 * both
+    kimi = 32 * 128 * 128 + 3 * 3 * 32 * 128
+    assert facts(tmp_path / "f", known.KIMI_LINEAR_48B).state_bytes == 4 * 20 * kimi
+    assert facts(tmp_path / "g", known.MINIMAX_TEXT_01).state_bytes == 4 * 70 * 64 * 128 * 128
 
 
 def test_reasoning_and_how_hard_come_from_the_template(tmp_path: Path) -> None:

@@ -166,7 +166,8 @@ def _state_bytes(config: Config, kinds: list[str], hidden: int) -> int:
     count = kinds.count("state") + kinds.count("both")
     if not count:
         return 0
-    return _F32 * count * max(_delta(config), _conv(config, hidden), _mamba(config, hidden))
+    known = _delta(config) or _linear(config) or _conv(config, hidden)
+    return _F32 * count * (known or _mamba(config, hidden))
 
 
 def _delta(config: Config) -> int:
@@ -175,6 +176,17 @@ def _delta(config: Config) -> int:
     key, value = config.whole("linear_key_head_dim"), config.whole("linear_value_head_dim")
     kernel = config.whole("linear_conv_kernel_dim")
     return values * key * value + max(0, kernel - 1) * (2 * keys * key + values * value)
+
+
+def _linear(config: Config) -> int:
+    """Linear attention in shapes of its own (Kimi), or in those of the other layers (MiniMax)."""
+    own = config.section("linear_attn_config")
+    if heads := own.whole("num_heads"):
+        dim, kernel = own.whole("head_dim"), own.whole("short_conv_kernel_size")
+        return heads * dim * dim + max(0, kernel - 1) * 3 * heads * dim
+    if "attn_type_list" not in config.members:
+        return 0
+    return config.whole("num_attention_heads") * config.whole("head_dim") ** 2
 
 
 def _conv(config: Config, hidden: int) -> int:
