@@ -43,3 +43,9 @@ def id_source(seed: int | None = None) -> IdSource:
         return prefix + ready.pop()
 
     return make
+
+
+def shown_id(given: str | None, ids: IdSource) -> str:
+    """What a request is called in its answer and in the log: as its client calls it, at most 128
+    characters of it, or a name of ours."""
+    return given[:128] if given else ids("req_")

@@ -11,10 +11,11 @@ from helexa.core.errors import (
     PayloadTooLarge,
     RequestTimeout,
 )
+from helexa.core.ids import shown_id
 from helexa.core.logging import Logger
 from helexa.cortex.exchange.desk import Desk
 from helexa.cortex.exchange.exchange import Exchange
-from helexa.cortex.exchange.lines import CORS
+from helexa.cortex.exchange.lines import CORS, id_lines
 from helexa.cortex.exchange.route import Route, inference_routes
 from helexa.cortex.exchange.sender import sender_of
 from helexa.relay.asgi import AsgiBridge
@@ -87,12 +88,15 @@ class GatewayApp:
         """Header lines and body for what is no acceptable HTTP request."""
         kind = _ERRORS.get(error.code)
         dialect = wire.dialect_of(error.url, error.headers)
+        given = error.headers.get(b"x-request-id")
+        shown = shown_id(None if given is None else given.decode("latin-1"), self._desk.ids)
         if kind is not None:
-            rendered = wire.render(kind(error.message), dialect)
+            rendered = wire.render(kind(error.message), dialect, shown)
         else:
-            rendered = wire.route_error(error.status, "invalid_request", error.message, dialect)
-        cors = CORS if b"origin" in error.headers else b""
-        return rendered.lines + cors, rendered.body
+            code = "invalid_request"
+            rendered = wire.route_error(error.status, code, error.message, dialect, shown)
+        lines = rendered.lines + id_lines(shown, dialect)
+        return lines + (CORS if b"origin" in error.headers else b""), rendered.body
 
     def flush(self) -> None:
         """Book every ended exchange now."""

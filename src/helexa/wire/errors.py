@@ -164,12 +164,15 @@ def event(error: HelexaError, dialect: Dialect, request_id: str | None = None) -
     return b"data: " + data + b"\n\n"
 
 
-def route_error(status: int, code: str, message: str, dialect: Dialect) -> Rendered:
+def route_error(
+    status: int, code: str, message: str, dialect: Dialect, request_id: str | None = None
+) -> Rendered:
     """The envelope for a path or method that does not exist (404, 405)."""
     openai, anthropic = _ROUTE_TYPES.get(status, ("invalid_request_error",) * 2)
     inner: dict[str, object] = {"message": _calm(message), "code": code}
     if dialect == "anthropic":
-        body = _encode({"type": "error", "error": {"type": anthropic, **inner}, "request_id": None})
+        error = {"type": anthropic, **inner}
+        body = _encode({"type": "error", "error": error, "request_id": _calm_id(request_id)})
     else:
         body = _encode({"error": {"type": openai, "param": None, **inner}})
     return Rendered(status, (_JSON,), body)
@@ -215,8 +218,12 @@ def _envelope(error: HelexaError, dialect: Dialect, request_id: str | None) -> d
     inner |= _extras(error)
     if dialect == "openai":
         return {"error": inner}
-    shown = request_id if request_id and _LETTERS_ONLY.fullmatch(request_id) else None
-    return {"type": "error", "error": inner, "request_id": shown}
+    return {"type": "error", "error": inner, "request_id": _calm_id(request_id)}
+
+
+def _calm_id(request_id: str | None) -> str | None:
+    """An id that a body may carry; one with digits is in the header only."""
+    return request_id if request_id and _LETTERS_ONLY.fullmatch(request_id) else None
 
 
 def _openai(error: HelexaError) -> dict[str, object]:

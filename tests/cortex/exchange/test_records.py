@@ -154,10 +154,10 @@ async def test_large_bodies_are_read_off_the_loop_and_relayed_whole() -> None:
 async def test_a_body_beyond_the_bound_is_413() -> None:
     async with fleet(answers, config="[gateway]\nmax_body_mb = 1\n") as (gateway, _):
         async with client(gateway.port) as raw:
-            head = f"POST {CHAT} HTTP/1.1\r\nhost: a\r\ncontent-length: 2000000\r\n\r\n"
-            raw.send(head.encode())
+            head = f"POST {CHAT} HTTP/1.1\r\nhost: a\r\nx-request-id: mine\r\n"
+            raw.send(f"{head}content-length: 2000000\r\n\r\n".encode())
             got = await raw.answer()
-        assert got.status == 413
+        assert (got.status, got.header("x-request-id")) == (413, "mine")
         assert json.loads(got.body)["error"]["code"] == "payload_too_large"
 
 

@@ -258,6 +258,17 @@ async def test_who_asks_at_the_wrong_place_is_told_the_right_one(path: str, word
         assert words in found.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/none", "/v1/nothing", "/v1/responses"])
+async def test_every_answer_says_what_its_request_is_called(path: str) -> None:
+    async with gateway() as g:
+        assert (await g.get(path, x_request_id="mine")).headers["x-request-id"] == "mine"
+        ours = await g.get(path, **ANTHROPIC)
+        assert ours.headers["x-request-id"].startswith("req_")
+        assert ours.headers["request-id"] == ours.headers["x-request-id"]
+        if ours.status_code != 200:
+            assert ours.json()["request_id"] == ours.headers["request-id"]
+
+
 async def test_a_bug_names_the_request_and_hides_the_rest(
     fake_node: Starter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,6 +302,10 @@ async def test_cors_is_open_for_clients_and_closed_for_administration(fake_node:
         flight = await g.ask("OPTIONS", "/v1/chat/completions", **ask, **wanted)
         assert flight.status_code == 200
         assert "x-stainless-os" in flight.headers["access-control-allow-headers"]
+        private = {"access_control_request_private_network": "true"}
+        flight = await g.ask("OPTIONS", "/v1/chat/completions", **ask, **wanted, **private)
+        assert flight.status_code == 200
+        assert flight.headers["access-control-allow-private-network"] == "true"
         for path in ("/admin/fleet", "/ui"):
             closed = await g.ask("OPTIONS", path, **ask)
             assert closed.status_code >= 400

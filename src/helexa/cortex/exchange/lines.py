@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from helexa.cortex.exchange.limits import limit_lines
 from helexa.cortex.exchange.route import EXPOSED
 from helexa.relay.attempt import Attempt
+from helexa.wire.errors import Dialect
 
 if TYPE_CHECKING:
     from helexa.cortex.exchange.exchange import Exchange
@@ -18,9 +19,7 @@ CORS = b"access-control-allow-origin: *\r\naccess-control-expose-headers: %b\r\n
 
 def head_lines(exchange: Exchange, lines: bytes) -> bytes:
     """``lines`` and those that every answer carries, a refusal too."""
-    lines += b"x-request-id: %b\r\n" % exchange.shown_id.encode("latin-1")
-    if exchange.route.dialect == "anthropic":
-        lines += b"request-id: %b\r\n" % exchange.shown_id.encode("latin-1")
+    lines += id_lines(exchange.shown_id, exchange.route.dialect)
     if exchange.translation is not None:
         lines += exchange.translation.lines
     if b"origin" in exchange.head.headers:
@@ -29,6 +28,13 @@ def head_lines(exchange: Exchange, lines: bytes) -> bytes:
     if sender is not None and sender.limited:
         lines += limit_lines(exchange.principal, desk.seats, desk.ledger, lines)
     return lines
+
+
+def id_lines(shown_id: str, dialect: Dialect) -> bytes:
+    """What the request is called, under the names by which its client's SDK looks for it."""
+    value = shown_id.encode("latin-1")
+    lines = b"x-request-id: %b\r\n" % value
+    return lines + b"request-id: %b\r\n" % value if dialect == "anthropic" else lines
 
 
 def answer_lines(exchange: Exchange, attempt: Attempt | None) -> bytes:

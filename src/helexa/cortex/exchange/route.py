@@ -26,6 +26,7 @@ EXPOSED = (
     "x-helexa-left-out",
     "server-timing",
     "retry-after",
+    "x-should-retry",
     *(
         f"x-ratelimit-{what}-{of}"
         for of in ("requests", "tokens")

@@ -18,17 +18,21 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from helexa.core.errors import HelexaError
+from helexa.core.ids import IdSource, shown_id
 from helexa.cortex.exchange.route import EXPOSED
 from helexa.cortex.routes.admin import AdminRoutes
 from helexa.cortex.routes.client import ClientRoutes
 from helexa.cortex.routes.deps import ManagementDeps
-from helexa.cortex.routes.respond import no_route, refusal
+from helexa.cortex.routes.respond import dialect_of, no_route, refusal
 from helexa.cortex.routes.responses import ResponseRoutes
 from helexa.relay.asgi import ClientLeft
 from helexa.wire import errors as wire
 from helexa.wire.paths import client_path
 
 CLOSED = ("/admin", "/ui")
+Lines = list[tuple[bytes, bytes]]
+_PRIVATE = b"access-control-request-private-network"
+_ALLOWED: Lines = [(b"access-control-allow-private-network", b"true")]
 
 
 class ClientCors:
@@ -45,8 +49,37 @@ class ClientCors:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        closed = scope["type"] != "http" or is_closed(scope["path"])
-        await (self._app if closed else self._open)(scope, receive, send)
+        if scope["type"] != "http" or is_closed(scope["path"]):
+            await self._app(scope, receive, send)
+            return
+        # Before it lets a public page ask a private address a browser may want to hear that this
+        # was meant. Starlette knows that from some version on, and refuses unless it is told to.
+        left = [line for line in scope["headers"] if line[0] != _PRIVATE]
+        meant = len(left) < len(scope["headers"])
+        scope = {**scope, "headers": left}
+        await self._open(scope, receive, _with(send, _ALLOWED) if meant else send)
+
+
+class RequestIds:
+    """Names every request in the headers of its answer, a refusal too: by what its client calls
+    it, or by a name of ours."""
+
+    def __init__(self, app: ASGIApp, ids: IdSource) -> None:
+        self._app = app
+        self._ids = ids
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        shown = shown_id(request.headers.get("x-request-id"), self._ids)
+        scope.setdefault("state", {})["request_id"] = shown
+        value = shown.encode("latin-1")
+        lines = [(b"x-request-id", value)]
+        if dialect_of(request) == "anthropic":
+            lines.append((b"request-id", value))
+        await self._app(scope, receive, _with(send, lines))
 
 
 class Bugs:
@@ -88,6 +121,17 @@ class ClientPaths:
         await self._app(scope, receive, send)
 
 
+def _with(send: Send, lines: Lines) -> Send:
+    """``send`` whose answers carry these header lines as well."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], *lines]
+        await send(message)
+
+    return sending
+
+
 def is_closed(path: str) -> bool:
     """Whether a path is none of a web page's business."""
     return any(path == prefix or path.startswith(f"{prefix}/") for prefix in CLOSED)
@@ -107,7 +151,7 @@ def management_app(deps: ManagementDeps) -> Starlette:
         return no_route(request, http.status_code, allow)
 
     def bug(request: Request, error: Exception) -> Response:
-        request_id = request.headers.get("x-request-id") or deps.ids("req_")
+        request_id = request.state.request_id
         if not isinstance(error, ClientLeft):
             deps.log.error("bug", request_id=request_id, path=request.url.path, error=repr(error))
         return refusal(request, wire.internal_error(request_id))
@@ -118,7 +162,12 @@ def management_app(deps: ManagementDeps) -> Starlette:
             *ResponseRoutes(deps.keys, deps.keeper).routes(),
             *AdminRoutes(deps).routes(),
         ],
-        middleware=[Middleware(ClientPaths), Middleware(ClientCors), Middleware(Bugs, answer=bug)],
+        middleware=[
+            Middleware(ClientPaths),
+            Middleware(RequestIds, ids=deps.ids),
+            Middleware(ClientCors),
+            Middleware(Bugs, answer=bug),
+        ],
         exception_handlers={HelexaError: refused, HTTPException: missing},
     )
     app.router.redirect_slashes = False

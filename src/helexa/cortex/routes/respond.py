@@ -50,8 +50,7 @@ def dialect_of(request: Request) -> wire.Dialect:
 
 def refusal(request: Request, error: HelexaError) -> Response:
     """An error of the tree."""
-    shown = request.headers.get("x-request-id")
-    return rendered(wire.render(error, dialect_of(request), shown))
+    return rendered(wire.render(error, dialect_of(request), request.state.request_id))
 
 
 def no_route(request: Request, status: int, allow: str | None = None) -> Response:
@@ -62,7 +61,7 @@ def no_route(request: Request, status: int, allow: str | None = None) -> Respons
         code, words = "method_not_allowed", f"{method} is not possible on {path}{instead}."
     else:
         code, words = "not_found", f"There is no {method} {path} here. {_elsewhere(path)}"
-    response = rendered(wire.route_error(status, code, words, dialect_of(request)))
+    response = _nowhere(request, status, code, words)
     if allow:
         response.headers["allow"] = allow
     return response
@@ -81,7 +80,12 @@ def _elsewhere(path: str) -> str:
 
 def missing(request: Request, words: str) -> Response:
     """404 on a path that there is, for what it should name."""
-    return rendered(wire.route_error(404, "not_found", words, dialect_of(request)))
+    return _nowhere(request, 404, "not_found", words)
+
+
+def _nowhere(request: Request, status: int, code: str, words: str) -> Response:
+    dialect, shown = dialect_of(request), request.state.request_id
+    return rendered(wire.route_error(status, code, words, dialect, shown))
 
 
 def no_request(request: Request) -> Response:
