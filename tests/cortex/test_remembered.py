@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from helexa.core.errors import InsufficientVram
@@ -40,6 +41,15 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert read(path, LOG) == MEMORY
     assert [file.name for file in path.parent.iterdir()] == ["fleet.json"]
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_a_newer_helexa_wrote_besides_costs_no_node(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.json"
+    write(path, MEMORY)
+    newer = msgspec.json.decode(path.read_bytes())
+    newer["more"] = newer["nodes"][0]["weight"] = newer["loads"][0]["spread"] = 2
+    path.write_bytes(msgspec.json.encode(newer))
+    assert read(path, LOG) == MEMORY
 
 
 def test_a_file_that_cannot_be_read_is_put_aside(tmp_path: Path) -> None:

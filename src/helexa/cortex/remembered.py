@@ -43,6 +43,15 @@ class Memory(msgspec.Struct, frozen=True):
     loads: tuple[Lesson, ...] = ()
 
 
+class _Node(NeuronSettings, frozen=True, forbid_unknown_fields=False):
+    """As a newer helexa may have written it: a gateway that goes back loses no node."""
+
+
+class _Written(msgspec.Struct, frozen=True):
+    nodes: tuple[_Node, ...] = ()
+    loads: tuple[Lesson, ...] = ()
+
+
 def place(ledger_url: str, port: int, environ: Mapping[str, str]) -> Path | None:
     """Where the file is: beside an SQLite ledger, which has one gateway; else in the state
     directory under the gateway's port; nowhere with a ledger that keeps nothing."""
@@ -120,7 +129,7 @@ def read(path: Path | None, log: Logger) -> Memory:
     if path is None:
         return Memory()
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Memory, dec_hook=_path)
+        found = msgspec.json.decode(path.read_bytes(), type=_Written, dec_hook=_path)
     except FileNotFoundError:
         return Memory()
     except (OSError, *UNREADABLE) as error:
@@ -128,6 +137,8 @@ def read(path: Path | None, log: Logger) -> Memory:
         with suppress(OSError):  # where nothing can be written it stays what it is
             path.replace(path.with_suffix(".unreadable"))
         return Memory()
+    nodes = (NeuronSettings(**msgspec.structs.asdict(node)) for node in found.nodes)
+    return Memory(tuple(nodes), found.loads)
 
 
 def write(path: Path, memory: Memory) -> None:

@@ -14,9 +14,11 @@ import pytest
 
 from helexa.core.errors import ServiceUnavailable
 from helexa.core.settings import SettingsError
+from helexa.cortex.ledger import lives
 from helexa.cortex.ledger.database import Conflict, Database, LedgerUnavailable, connect
-from helexa.cortex.ledger.schema import Step
+from helexa.cortex.ledger.schema import Step, version_of
 from helexa.cortex.ledger.store import Store
+from helexa.cortex.ledger.tables import STEPS
 
 pytestmark = pytest.mark.anyio
 
@@ -127,3 +129,32 @@ async def test_closing_finishes_what_was_asked_for(url: str) -> None:
 async def test_a_ledger_of_a_newer_helexa_stops_the_start(store: Store, url: str) -> None:
     with pytest.raises(SettingsError, match="a newer helexa has used it"):
         Store(url, asyncio.get_running_loop(), [])
+
+
+async def test_no_newer_helexa_changes_the_tables_under_gateways_that_serve_from_them(
+    url: str,
+) -> None:
+    loop, newer = asyncio.get_running_loop(), [*STEPS, NAMES]
+    older = Store(url, loop)
+    life = await older.write(lambda db: lives.begin(db, "db-host-31313", 1, 3600.0))
+    words = r"an older helexa.*db-host-31313\. Stop them first; .*count for \d+ s yet"
+    with pytest.raises(LedgerUnavailable, match=words):
+        Store(url, loop, newer)
+    assert await older.read(version_of) == len(STEPS)  # and it serves on
+    await older.write(lambda db: lives.end(db, life.life, life.life, 1, away=False))
+    await older.close()
+    store = Store(url, loop, newer)
+    assert await store.read(version_of) == len(newer)
+    await store.close()
+
+
+async def test_a_gateway_that_is_alone_by_its_lock_waits_for_no_lease_of_its_dead(
+    url: str,
+) -> None:
+    loop = asyncio.get_running_loop()
+    older = Store(url, loop)
+    await older.write(lambda db: lives.begin(db, "killed", 1, 3600.0))
+    await older.close()
+    store = Store(url, loop, [*STEPS, NAMES], alone=True)
+    assert await store.read(version_of) == len(STEPS) + 1
+    await store.close()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+from hashlib import sha256
 
 import pytest
 from tests.cortex.responses.conftest import Clock, Make
 
+from helexa.cortex.ledger.schema import version_of
 from helexa.cortex.responses.base import Kept, KeptItem
 from helexa.cortex.responses.memory import MemoryShelf
+from helexa.cortex.responses.sql import RESPONSES, STEPS, SqlShelf
 
 
 def kept(name: str, clock: Clock, previous: str | None = None, size: int = 0) -> Kept:
@@ -124,6 +127,37 @@ def test_what_lasts_is_there_after_a_restart(make: Make, clock: Clock) -> None:
     shelf.put("me", kept("a", clock))
     shelf.close()
     assert make().find("me", "a") == b'"body"'
+
+
+def test_a_shelf_that_does_not_say_its_version_is_of_the_first_one(
+    make: Make, clock: Clock
+) -> None:
+    shelf = make()
+    if isinstance(shelf, MemoryShelf):
+        pytest.skip("memory does not last")
+    assert isinstance(shelf, SqlShelf)
+    shelf.put("me", kept("a", clock))
+    shelf._db.execute("DROP TABLE kept_steps")
+    again = make()
+    assert isinstance(again, SqlShelf)
+    assert again.find("me", "a") == b'"body"'
+    assert version_of(again._db, RESPONSES) == len(STEPS)
+
+
+def test_a_shelf_of_a_newer_helexa_is_left_alone(make: Make, clock: Clock) -> None:
+    shelf = make()
+    if isinstance(shelf, MemoryShelf):
+        pytest.skip("memory does not last")
+    assert isinstance(shelf, SqlShelf)
+    shelf._db.execute("INSERT INTO kept_steps (version, name, at) VALUES (9, 'newer', 0)")
+    with pytest.raises(OSError, match=r"^the store of responses has version 9, .* a newer helexa"):
+        make()
+
+
+def test_a_step_that_shelves_have_been_through_is_never_changed() -> None:
+    """As with the ledger's: whoever adds one adds its checksum."""
+    texts = ["\n".join((step.name, *step.sql)) for step in STEPS]
+    assert [sha256(text.encode()).hexdigest()[:16] for text in texts] == ["1a720c0de462ba23"]
 
 
 def test_several_gateways_may_open_one_shelf_at_once(make: Make, clock: Clock) -> None:

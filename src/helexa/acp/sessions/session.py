@@ -11,6 +11,7 @@ from helexa.core.chat import Message, Text
 
 Json = dict[str, Any]
 VERSION = 1
+"""Of what is written; a new one where an older helexa would misread it."""
 _TITLE_LENGTH = 60
 
 
@@ -24,6 +25,7 @@ class Saved(msgspec.Struct, omit_defaults=True):
         remembered: What the user always or never allows, by ``permission.memory_key``.
         used: Tokens in the window after the last answer.
         spent_usd: None until something had a price.
+        version: As it was read; 1 where the file does not say.
     """
 
     id: str
@@ -43,7 +45,7 @@ class Saved(msgspec.Struct, omit_defaults=True):
     prompt_tokens: int = 0
     output_tokens: int = 0
     spent_usd: float | None = None
-    version: int = VERSION
+    version: int = 1
 
 
 def record(log: list[Json], update: Json) -> None:

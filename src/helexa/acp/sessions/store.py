@@ -26,10 +26,14 @@ class Head(msgspec.Struct):
     title: str | None = None
     updated_at: str = ""
     roots: list[str] = []
-    version: int = VERSION
+
+
+class _Form(msgspec.Struct):
+    version: int = 1
 
 
 _head = msgspec.json.Decoder(Head).decode
+_form = msgspec.json.Decoder(_Form).decode
 
 
 class NoSession(Exception):
@@ -60,6 +64,7 @@ class SessionStore:
         """
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = self._path(session.id)
+        session.version = VERSION
         beside = path.with_suffix(f".{os.getpid()}.tmp")
         with beside.open("wb") as out:
             out.write(_encode(session))
@@ -74,14 +79,17 @@ class SessionStore:
             NoSession: There is none, or its file is of no use.
         """
         try:
-            session = _decode(self._path(session_id).read_bytes())
+            data = self._path(session_id).read_bytes()
+            if _form(data).version > VERSION:  # first: the rest may have another form
+                raise NoSession(
+                    f"the session {session_id!r} was written by a newer helexa; "
+                    "use that one, or begin a new session"
+                )
+            return _decode(data)
         except FileNotFoundError:
             raise NoSession(f"there is no session {session_id!r}") from None
         except (OSError, *UNREADABLE) as error:
             raise NoSession(f"the session {session_id!r} cannot be read: {error}") from error
-        if session.version > VERSION:
-            raise NoSession(f"the session {session_id!r} was written by a newer helexa")
-        return session
 
     def delete(self, session_id: str) -> None:
         """Forget one; it may be gone already."""

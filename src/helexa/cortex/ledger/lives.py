@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from helexa.cortex.ledger.database import Database
+from helexa.cortex.ledger.database import Database, LedgerUnavailable
 from helexa.cortex.ledger.spend import INSERT, ONCE, Fenced, Line, spend, sums_of
 
 
@@ -31,6 +31,27 @@ class Life(NamedTuple):
     epoch: int
     lease_until: float
     ended: bool = False
+
+
+def none_may_serve(db: Database) -> None:
+    """Refuse to change the tables under those who go on with them as they were.
+
+    Raises:
+        LedgerUnavailable: Some gateway's lease has not run out.
+    """
+    now = db.now()
+    living = db.execute(
+        "SELECT gateway, lease_until FROM lives WHERE state = 'live' AND lease_until > ? "
+        "ORDER BY gateway",
+        (now,),
+    )
+    if living:
+        names = ", ".join(sorted({str(name) for name, _ in living}))
+        left = max(float(until) for _, until in living) - now
+        raise LedgerUnavailable(
+            f"the ledger has the tables of an older helexa, and gateways that serve from it: "
+            f"{names}. Stop them first; those that were killed count for {left:.0f} s yet"
+        )
 
 
 def begin(db: Database, gateway: str, epoch: int, lease_s: float) -> Life:

@@ -95,7 +95,8 @@ class OpenLedger:
         if url != MEMORY:
             if url.startswith("sqlite:"):
                 self._lock = hold_alone(sqlite_path(url))
-            store = self.store = Store(url, asyncio.get_running_loop())
+            alone = self._lock is not None
+            store = self.store = Store(url, asyncio.get_running_loop(), alone=alone)
             self.life, ahead, named = store.at_once(
                 lambda db: (
                     lives.begin(db, gateway, epoch, lease_s),

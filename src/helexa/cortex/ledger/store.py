@@ -24,6 +24,7 @@ from typing import Any, Final, TypeVar
 from helexa.core.errors import ServiceUnavailable
 from helexa.core.settings import SettingsError
 from helexa.cortex.handover import Handover
+from helexa.cortex.ledger import lives
 from helexa.cortex.ledger.database import Database, LedgerUnavailable, connect
 from helexa.cortex.ledger.schema import Step, migrate
 from helexa.cortex.ledger.tables import STEPS
@@ -116,19 +117,25 @@ class Store:
         url: See ``database``.
         loop: Where outcomes are delivered.
         steps: The schema.
+        alone: Nobody else uses the ledger, whatever it says.
 
     Raises:
         SettingsError: The url is none of ours, or a newer helexa has used the ledger.
-        LedgerUnavailable: It cannot be opened.
+        LedgerUnavailable: It cannot be opened, or gateways of an older helexa serve from it.
     """
 
     def __init__(
-        self, url: str, loop: asyncio.AbstractEventLoop, steps: Sequence[Step] = STEPS
+        self,
+        url: str,
+        loop: asyncio.AbstractEventLoop,
+        steps: Sequence[Step] = STEPS,
+        *,
+        alone: bool = False,
     ) -> None:
         self._url = url
         self._db = connect(url)
         try:
-            migrate(self._db, steps)
+            migrate(self._db, steps, None if alone else lives.none_may_serve)
         except BaseException:
             self._db.close()
             raise

@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from helexa.cortex.ledger.database import Database, Row, insert
+from helexa.core.settings import SettingsError
+from helexa.cortex.ledger.database import Database, LedgerUnavailable, Row, insert
+from helexa.cortex.ledger.schema import Kind, Step, migrate
 from helexa.cortex.responses.base import LONGEST_CHAIN, Kept
 
-_TABLES: Final = (
+_FIRST: Final = (
     """
     CREATE TABLE IF NOT EXISTS kept_responses (
       id TEXT PRIMARY KEY,
@@ -37,6 +39,11 @@ _TABLES: Final = (
     "CREATE INDEX IF NOT EXISTS kept_responses_at ON kept_responses (at)",
     "CREATE INDEX IF NOT EXISTS kept_items_id ON kept_items (owner, id)",
 )
+"""Made where they are missing: at first, tables did not say which version they are of."""
+
+STEPS: Final = (Step("kept responses and items", _FIRST),)
+"""Added to at the end, never changed."""
+RESPONSES: Final = Kind("the store of responses", "kept_steps")
 _CHAIN: Final = """
 WITH RECURSIVE chain (id, previous, depth) AS (
   SELECT id, previous, 0 FROM kept_responses WHERE id = ? AND owner = ? AND at >= ?
@@ -50,7 +57,6 @@ _CHAIN_ITEMS: Final = (
     + "SELECT i.body FROM chain c JOIN kept_items i ON i.response = c.id"
     + " ORDER BY c.depth DESC, i.position"
 )
-_LOCK = 7_310_003  # any number: whoever makes the tables in PostgreSQL holds it
 _BATCH = 256
 _FULL = 0.9  # what is left when the oldest had to go, so that it is not every time
 
@@ -64,7 +70,7 @@ class SqlShelf:
         max_bytes: Of all bodies together.
 
     Raises:
-        OSError: The tables cannot be made.
+        OSError: The tables cannot be made, or are of a newer helexa.
     """
 
     def __init__(
@@ -75,11 +81,11 @@ class SqlShelf:
         self._ttl_s = ttl_s
         self._max_bytes = max_bytes
         self._since = 0  # bytes put since the last sweep
-        with db.transaction():
-            if db.dialect == "postgres":
-                db.execute("SELECT pg_advisory_xact_lock(?)", (_LOCK,))
-            for sql in _TABLES:
-                db.execute(sql)
+        try:
+            migrate(db, STEPS, kind=RESPONSES)
+        except SettingsError as error:  # no gateway ends for want of it
+            db.close()
+            raise LedgerUnavailable(str(error)) from error
 
     def put(self, owner: str, kept: Kept) -> None:
         """See ``Shelf``; so are all below."""
