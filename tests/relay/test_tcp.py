@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from aiohappyeyeballs import AddrInfoType
 from tests.relay.rig import answering, ask, attempt_on, pool_for, read_request, upstream, vanish
 
 from helexa.relay.attempt import Attempt
-from helexa.relay.tcp import Address, connect_tcp, first_to_answer
+from helexa.relay.tcp import connect_tcp, first_to_answer
 from helexa.relay.upstream import Failure
 
 pytestmark = pytest.mark.anyio
@@ -22,8 +23,8 @@ pytestmark = pytest.mark.anyio
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 
-def at(host: str, port: int) -> Address:
-    return socket.AF_INET, (host, port)
+def at(host: str, port: int) -> AddrInfoType:
+    return socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port)
 
 
 @contextmanager
@@ -59,9 +60,8 @@ async def test_what_stood_in_the_way_at_every_address_is_told() -> None:
     loop = asyncio.get_running_loop()
     with pytest.raises(ConnectionRefusedError):
         await first_to_answer(loop, [at("127.0.0.1", 1)])
-    with pytest.raises(OSError, match=r"127\.0\.0\.1.*127\.0\.0\.2") as told:
+    with pytest.raises(ConnectionRefusedError, match=r"127\.0\.0\.1.*127\.0\.0\.2"):
         await first_to_answer(loop, [at("127.0.0.1", 1), at("127.0.0.2", 1)])
-    assert str(told.value).count("[Errno 111]") == 2
 
 
 async def test_pieces_leave_at_once_over_a_connection_that_was_raced_for() -> None:
