@@ -130,6 +130,13 @@ class CortexMetrics:
         key.spend_prompt.value += prompt
         key.spend_completion.value += completion
 
+    def heard(self, node: str, record: RequestRecord) -> None:
+        """Count the tokens of a request of which only its node knew them."""
+        at = self.placement(record.model, node)
+        at.prompt_tokens.inc(record.prompt)
+        at.completion_tokens.inc(record.output)
+        at.cached_tokens.inc(record.cached)
+
     def recorded(self, record: RequestRecord, *, billed: bool = True) -> None:
         """Count what nobody had of an attempt, by its node's final record.
 

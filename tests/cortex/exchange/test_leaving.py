@@ -68,6 +68,8 @@ async def test_the_node_is_dropped_at_once_and_its_record_is_billed(stream: bool
         used = await gateway.get("/v1/usage", **SK_A)
         assert (used["spent_tokens"], used["open_tokens"]) == (8, 0)
         assert gateway.metric("cortex_spend_tokens_total", key="acme") == 8
+        assert gateway.metric("cortex_prompt_tokens_total", model=MODEL, node="n0") == 7
+        assert gateway.metric("cortex_completion_tokens_total", model=MODEL, node="n0") == 1
         assert gateway.metric("cortex_discarded_tokens_total") == 2
         assert gateway.metric("cortex_wasted_tokens_total", reason="cancelled") == 8
         assert gateway.metric("cortex_open_streams") == 0

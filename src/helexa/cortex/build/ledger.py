@@ -71,12 +71,16 @@ def make_settler(
         if not billed:
             observers.discarded(record)
 
+    def heard(node: str, record: RequestRecord) -> None:
+        parts.metrics.heard(node, record)
+        observers.heard(record)
+
     return Settler(
         kept.book,
         fleet.api,
         lambda: (node.name for node in fleet.snapshot().nodes),
         booked=parts.metrics.spent,
-        heard=observers.heard,
+        heard=heard,
         counted=counted,
         slice_tokens=parts.settings.ledger.slice_tokens,
         lease_s=parts.settings.ledger.lease_secs,

@@ -50,7 +50,7 @@ class Settler:
         api: A node's management routes by name; None for a node that is gone.
         nodes: Names of the nodes that there are.
         booked: Told of every settlement that was made here (for metrics).
-        heard: Told of the records that such settlements go by.
+        heard: Told of the records that such settlements go by, and of their nodes.
         counted: Told of every record once, and whether it is what was billed.
         gateway: Our name; records of other gateways are none of our business.
         epoch: Our life; records of an earlier one are settled by recovery, not here.
@@ -63,7 +63,7 @@ class Settler:
         nodes: Callable[[], Iterable[str]],
         *,
         booked: Booked,
-        heard: Callable[[RequestRecord], object],
+        heard: Callable[[str, RequestRecord], object],
         counted: Counted,
         slice_tokens: int,
         lease_s: float,
@@ -172,7 +172,7 @@ class Settler:
             self._counted(record, False)
             self._mail.to(node).acks[key] = None
             return
-        self._heard(record)
+        self._heard(node, record)
         usage = Usage(record.prompt, record.output, record.cached, record.reasoning)
         settled = self.settle(node, record.request_id, record.attempt, usage, record.model)
         if settled is not None:
