@@ -11,7 +11,9 @@ from tests.bench.made import run
 
 from helexa.bench.api.app import Questions, bench_app
 from helexa.bench.api.shapes import Compared, Dimensions, HealthAnswer, Page
+from helexa.bench.build import report
 from helexa.bench.report.answers import CellAnswer, Curve, History, Series
+from helexa.bench.report.text import to_markdown
 from helexa.bench.row import Run
 from helexa.bench.settings import ApiSettings, BenchSettings
 from helexa.bench.stats.verdict import Verdict
@@ -208,6 +210,28 @@ def test_a_database_that_comes_later_is_found(tmp_path: Path) -> None:
         assert len(client.get("/api/summary").json()) == 1
 
 
+def test_pages_that_are_built_while_their_server_runs_are_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("helexa.bench.api.app.files", lambda _package: tmp_path)
+    with TestClient(bench_app(Questions(tmp_path / "none", BenchSettings(), "1"))) as client:
+        assert "make web" in client.get("/").text
+        assert client.get("/assets/index-abc.js").status_code == 404
+        (tmp_path / "web" / "assets").mkdir(parents=True)
+        (tmp_path / "web" / "index.html").write_text("<title>built</title>")
+        (tmp_path / "web" / "assets" / "index-abc.js").write_text("export {}")
+        page, asset = client.get("/trends"), client.get("/assets/index-abc.js")
+        assert "built" in page.text
+        assert "default-src 'self'" in page.headers["content-security-policy"]
+        assert asset.headers["content-type"].startswith("text/javascript")
+        assert "immutable" in asset.headers["cache-control"]
+        gone = client.get("/assets/index-old.js")  # the name that a page of the build before has
+        assert gone.status_code == 404
+        assert "immutable" not in gone.headers.get("cache-control", "")
+        assert client.get("/assets/../index.html").text == page.text
+        assert client.get("/assets/%2e%2e/index.html").status_code == 404
+
+
 def test_every_page_is_the_same_document_so_that_deep_links_work(client: TestClient) -> None:
     assert client.get("/").status_code == 200
     assert client.get("/trends/beast").text == client.get("/").text
@@ -250,6 +274,42 @@ def test_what_does_not_work_at_all_any_more_is_a_regression(tmp_path: Path) -> N
         client.get("/api/compare?a=1.0%2Baaa&b=1.1%2Bbbb").json()["cells"],
     ):
         assert [(v["word"], v["scenario"]) for v in answer] == [("broken", "chat:128")]
+
+
+def test_what_goes_on_failing_is_told_build_after_build(tmp_path: Path) -> None:
+    path = tmp_path / "bench.sqlite"
+    store = Store(path)
+    store.add_many(run(1.0 + i, build="1.0+aaa") for i in range(5))
+    for at, build in ((9.0, "1.1+bbb"), (19.0, "1.2+ccc")):
+        store.add(run(at, build=build, first=None, rate=None, ok=False, error="gone"))
+    store.close()
+    client = TestClient(bench_app(Questions(path, BenchSettings(), "1")))
+    assert client.get("/api/regressions").json() == []  # no news
+    assert client.get("/api/summary").json()[0]["dead"]
+    (line,) = get(client, "/api/series?metric=decode_rate", list[Series])
+    assert [point.label for point in line.points] == ["1.0+aaa"]
+    assert [build.label for build in line.failed] == ["1.1+bbb", "1.2+ccc"]
+    told = to_markdown(report(path))
+    assert "## Failing\n\n- beast · m · chat:128: every run fails with 1.2+ccc\n" in told
+    assert "**failing** every run fails" in told
+    assert "No cell is known to be worse" not in told
+    assert "cannot be judged" not in told
+    assert "nothing to compare with" not in told
+
+
+def test_answers_that_are_left_out_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "bench.sqlite"
+    store = Store(path)
+    store.add_many(
+        run(float(i), target="old" if i < 5 else "new", scenario="capability:rhyme")
+        for i in range(60)
+    )
+    store.close()
+    client = TestClient(bench_app(Questions(path, BenchSettings(), "1")))
+    page = get(client, "/api/capability", Page)
+    assert (page.count, len(page.runs)) == (60, 50)
+    page = get(client, "/api/capability?target=old", Page)
+    assert (page.count, len(page.runs)) == (5, 5)
 
 
 def test_a_build_that_was_only_refused_is_not_called_broken(tmp_path: Path) -> None:

@@ -12,6 +12,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from tests.bench.made import run
+
+from helexa.bench.row import Run
+from helexa.bench.store.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 WEB = ROOT / "web"
@@ -57,12 +61,38 @@ def browse(url: str, state: str) -> list[str]:
     return [f"{c['check']}: {c['detail']}" for c in checks if not c["ok"]]
 
 
+def failing() -> Iterator[Run]:
+    """A scenario that broke two builds ago, one that never worked, and many answers."""
+    for at, build in enumerate(("1.0+a", "1.1+b", "1.2+c")):
+        yield from (run(at * 100.0 + i, build=build) for i in range(3))
+        yield from (
+            run(
+                at * 100.0 + i, build=build, scenario="tools", ok=at == 0,
+                error="boom" if at else "", first=None if at else 100.0, rate=None if at else 50.0,
+            )
+            for i in range(3)
+        )  # fmt: skip
+    yield run(1.0, target="other", scenario="concurrency:2", first=None, ok=False, error="boom")
+    for i in range(60):
+        target = "old" if i < 10 else "new"
+        yield run(float(i), target=target, scenario="capability:rhyme", artifact=f"says {target}")
+
+
 def test_every_page_shows_its_figures_without_errors_and_is_accessible(tmp_path: Path) -> None:
     database = tmp_path / "bench.sqlite"
     script = ROOT / "scripts" / "bench_seed.py"
     subprocess.run([sys.executable, str(script), str(database), "--runs", "1500"], check=True)
     with served(database) as url:
         assert browse(url, "seeded") == []
+
+
+def test_what_does_not_work_is_said_on_every_page_that_shows_it(tmp_path: Path) -> None:
+    database = tmp_path / "bench.sqlite"
+    store = Store(database)
+    store.add_many(failing())
+    store.close()
+    with served(database) as url:
+        assert browse(url, "failing") == []
 
 
 def test_an_empty_database_is_said_in_words_on_every_page(tmp_path: Path) -> None:

@@ -182,6 +182,15 @@ def test_runs_are_filtered_sorted_and_paged(path: Path) -> None:
     assert len(reader.runs(RunFilter(), limit=5, offset=19)[1]) == 2
 
 
+def test_runs_without_a_figure_are_sorted_behind_those_that_have_it(path: Path) -> None:
+    store = Store(path)
+    store.add_many([run(1.0, first=None, ok=False), run(2.0, first=9.0), run(3.0, first=5.0)])
+    store.close()
+    for descending, wanted in ((True, [9.0, 5.0, None]), (False, [5.0, 9.0, None])):
+        _, page = Reader(path).runs(RunFilter(), sort="first_token_ms", descending=descending)
+        assert [one.result.first_token_ms for one in page] == wanted
+
+
 def test_a_sort_key_from_a_client_is_never_sql(path: Path) -> None:
     Store(path).close()
     assert Reader(path).runs(RunFilter(), sort="at; DROP TABLE runs")[0] == 0

@@ -16,6 +16,8 @@ export interface Cell {
   engine: string; quant: string; first_at: number; last_at: number;
   ok_runs: number; failed_runs: number; primary: string;
   metrics: Record<string, Summary>; verdict?: Verdict; refused?: number; requests?: number;
+  /** Every run failed, and not because the target was full. */
+  dead?: boolean;
 }
 
 export interface Point { x: number; label: string; n: number; median: number; low: number; high: number; at?: number }
@@ -23,6 +25,8 @@ export interface Point { x: number; label: string; n: number; median: number; lo
 export interface Series {
   target: string; hardware: string; model: string; scenario: string; metric: string;
   higher_is_better: boolean; points: Point[];
+  /** Builds of which every run failed. */
+  failed?: { label: string; at: number }[];
 }
 
 export interface History { target: string; model: string; scenario: string; medians: (number | null)[] }
@@ -69,6 +73,8 @@ export function url(path: string, query: Query = {}): string {
 
 const RENEW_MS = 60_000;
 const RETRY_MS = 5_000;
+/** A machine that has vanished refuses nothing: the browser alone would wait for many minutes. */
+const DEADLINE_MS = 30_000;
 
 /**
  * Ask the API; asks again when the question changes, every minute while somebody looks, and soon
@@ -89,7 +95,10 @@ export function useAnswer<T>(path: string | null, query: Query = {}): Answer<T> 
       clearTimeout(timer);
       if (document.hidden || asking) return;
       asking = true;
-      const [found, text] = await ask<T>(asked, gone.signal);
+      const late = new AbortController();
+      const deadline = window.setTimeout(() => late.abort(`no answer within ${DEADLINE_MS / 1000} s`), DEADLINE_MS);
+      const [found, text] = await ask<T>(asked, AbortSignal.any([gone.signal, late.signal]));
+      clearTimeout(deadline);
       asking = false;
       if (gone.signal.aborted) return;
       const same = found.state === "ready" && text === last && !lost;

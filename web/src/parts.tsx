@@ -1,6 +1,6 @@
 // Small parts that pages share.
 import { Fragment, useId, type MouseEvent, type ReactNode } from "react";
-import type { Answer, Verdict } from "./api";
+import type { Answer, Cell, Verdict } from "./api";
 import { go } from "./router";
 import { ago, date, figure, percent } from "./words";
 
@@ -82,6 +82,16 @@ export function inShort(verdict: Verdict | undefined, whole = false): { mark: st
   return { mark: MARKS[verdict.word], words: `${verdict.word}${change}` };
 }
 
+/** That nothing of a cell works, which is no news: it is not what its build broke. */
+export const stillFailing = (cell: Cell): boolean => Boolean(cell.dead) && cell.verdict?.word !== "broken";
+
+/** The same of a cell, whose runs may all have failed without being a change. */
+export function ofCell(cell: Cell): { mark: string; words: string; tone: string } {
+  if (stillFailing(cell)) return { mark: MARKS.broken, words: "every run fails", tone: "slower" };
+  const { mark, words } = inShort(cell.verdict);
+  return { mark, words, tone: mark ? tone(cell.verdict) : "quiet" };
+}
+
 /** How to colour it. */
 export const tone = (verdict: Verdict | undefined): string =>
   !verdict ? "quiet" : verdict.word === "broken" ? "slower" : verdict.word;
@@ -98,6 +108,13 @@ export function Change({ verdict, whole = false }: { verdict: Verdict | undefine
       {mark && <><span aria-hidden="true">{mark}</span> </>}{words}
     </span>
   );
+}
+
+/** Where a cell stands. */
+export function Standing({ cell }: { cell: Cell }) {
+  if (!stillFailing(cell)) return <Change verdict={cell.verdict} />;
+  const { mark, words, tone } = ofCell(cell);
+  return <span className={`change ${tone}`}><span aria-hidden="true">{mark}</span> {words}</span>;
 }
 
 /** A moment, in UTC as everywhere here; the reader's own time on pointing at it. */
@@ -122,6 +139,8 @@ const LONG = 24;
 export function Table({ caption, head, rows }: { caption: ReactNode; head: Head[]; rows: Row[] }) {
   const id = useId();
   const columns = head.map((one): Titled => (typeof one === "string" ? { title: one } : one));
+  const wide = (title: ReactNode) => typeof title === "string" && title.split(" ").some((word) => word.length > LONG);
+  const ofHead = (column: Titled) => [column.number && "number", wide(column.title) && "wide"].filter(Boolean).join(" ");
   const kind = (cell: ReactNode, i: number) =>
     columns[i]?.number ? "number" : typeof cell === "string" && cell.length > LONG ? "long" : undefined;
   return (
@@ -132,7 +151,7 @@ export function Table({ caption, head, rows }: { caption: ReactNode; head: Head[
           <thead>
             <tr>
               {columns.map((column, i) => (
-                <th key={i} scope="col" aria-sort={column.sort} className={column.number ? "number" : undefined}>{column.title}</th>
+                <th key={i} scope="col" aria-sort={column.sort} className={ofHead(column) || undefined}>{column.title}</th>
               ))}
             </tr>
           </thead>

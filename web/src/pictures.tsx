@@ -1,6 +1,6 @@
 // Small pictures that stand in a table's cell or take a table's place.
 import type { Cell, History, Verdict } from "./api";
-import { Link, inShort, tone } from "./parts";
+import { Link, ofCell, tone } from "./parts";
 import { apart, figure, worse } from "./words";
 
 const WIDE = 96, HIGH = 22, PAD = 4;
@@ -50,7 +50,7 @@ export function ChangeMap({ cells, to }: { cells: Cell[]; to: (cell: Cell) => st
     const key = `${cell.target} ${cell.model}`;
     rows.set(key, [...(rows.get(key) ?? []), cell]);
   }
-  const changed = [...rows].filter(([, row]) => row.some((cell) => cell.verdict && cell.verdict.word !== "same"));
+  const changed = [...rows].filter(([, row]) => row.some((cell) => cell.dead || (cell.verdict && cell.verdict.word !== "same")));
   const shown = rows.size > ALL_ROWS ? changed : [...rows];
   if (!shown.length) return null;
   return (
@@ -80,11 +80,11 @@ export function ChangeMap({ cells, to }: { cells: Cell[]; to: (cell: Cell) => st
 
 function Square({ cell, to }: { cell: Cell | undefined; to: (cell: Cell) => string }) {
   if (!cell) return <td />;
-  const { mark, words } = inShort(cell.verdict);
+  const { mark, words, tone } = ofCell(cell);
   const change = cell.verdict && ["slower", "faster"].includes(cell.verdict.word)
     ? ` ${Math.round(Math.abs(cell.verdict.change) * 100)} %` : "";
   return (
-    <td className={mark ? tone(cell.verdict) : "quiet"}>
+    <td className={tone}>
       <Link to={to(cell)} title={words}>
         <span aria-hidden="true">{mark || "·"}{change}</span>
         <span className="hidden">{`${apart(cell.target)}, ${apart(cell.model)}, ${cell.scenario}: ${words}`}</span>

@@ -46,6 +46,11 @@ export function ago(at: number, now: number): string {
 /** Builds are told apart by their ends: 0.1.0+38d816a… → 0.1.0+38d816a */
 export const build = (name: string): string => name.replace(/\+([0-9a-f]{7})[0-9a-f]+/, "+$1");
 
+const MOST_CHARACTERS = 24;
+/** As much of a name as fits below an axis: its two ends. */
+export const short = (name: string): string =>
+  name.length <= MOST_CHARACTERS ? name : `${name.slice(0, MOST_CHARACTERS / 2)}…${name.slice(1 - MOST_CHARACTERS / 2)}`;
+
 /** A name inside a sentence, which may be in a script that runs the other way and must not turn what follows. */
 export const apart = (name: string): string => `\u2068${name}\u2069`;
 

@@ -1,6 +1,6 @@
 // Every page in a real browser: what it shows, how fast, its errors, its accessibility.
 //
-//   node tests/pages.mjs BASE_URL seeded|empty|broken [--shots FOLDER] [--quick]
+//   node tests/pages.mjs BASE_URL seeded|empty|broken|failing [--shots FOLDER] [--quick]
 //
 // Prints one line of JSON per check; exit status 1 when one failed.
 import { mkdirSync, readFileSync } from "node:fs";
@@ -48,6 +48,10 @@ async function settled(page) {
   );
 }
 
+async function until(holds) {
+  for (const end = Date.now() + 60_000; !holds() && Date.now() < end;) await new Promise((after) => setTimeout(after, 20));
+}
+
 async function accessible(page, name) {
   await page.evaluate(axe);
   const found = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ["violations"] }));
@@ -56,7 +60,7 @@ async function accessible(page, name) {
 }
 
 const looks = quick ? [["light", 1280]] : [["light", 1280], ["dark", 1280], ["light", 390], ["dark", 390]];
-for (const [path, title] of Object.entries(PAGES)) {
+for (const [path, title] of state === "failing" ? [] : Object.entries(PAGES)) {
   for (const [colorScheme, width] of looks) {
     const name = `${title} ${colorScheme} ${width}`;
     const { page, trouble, close } = await open(path, { colorScheme, viewport: { width, height: 900 } });
@@ -90,6 +94,10 @@ if (state === "seeded") {
   check("a cell's way over builds is drawn and told", (await page.locator("svg.spark").first().getAttribute("aria-label"))?.startsWith("over "));
   await page.click(".notice.bad a[href^='/trends']");
   await settled(page);
+  check("the page may load nothing from elsewhere", await page.evaluate(() => new Promise((tell) => {
+    document.addEventListener("securitypolicyviolation", () => tell(true));
+    fetch("http://127.0.0.1:1/").catch(() => setTimeout(tell, 20_000, false));
+  })));
   check("a regression leads to its trend", page.url().includes("/trends?target=cellar"), page.url());
   check("a trend is drawn", (await page.locator("canvas").count()) > 0);
   await page.hover(".u-over");
@@ -100,6 +108,9 @@ if (state === "seeded") {
   await page.selectOption("select >> nth=4", "vllm");
   await page.waitForSelector("text=baseline, measured otherwise");
   check("a baseline is marked as one", true);
+  await page.selectOption("select >> nth=0", "");
+  await page.waitForFunction(() => document.querySelectorAll("figure:first-of-type .swatch").length === 4);
+  check("a baseline is marked as one among all targets", (await page.locator("figure >> nth=0").locator(".swatch.dashed").count()) === 1);
   await page.goBack();
   await settled(page);
   check("back leads back", (await page.textContent("h1")) === "Overview");
@@ -111,6 +122,15 @@ if (state === "seeded") {
   check("failed runs are found", (await page.locator("td >> text=failed").count()) > 0);
   await page.click("button[aria-label^='show run']");
   check("a run shows its raw row", (await page.textContent("td pre"))?.includes("finish reason"));
+  const linked = page.url();
+  await page.reload();
+  await settled(page);
+  check("a raw row can be linked to", (await page.textContent("td pre"))?.includes("finish reason"), linked);
+  await page.goto(`${base}/runs?run=1`);
+  await page.waitForSelector("pre#raw");
+  check("also when it is on another page", (await page.textContent("main"))?.includes("Run 1, which is not on this page"));
+  await page.goto(linked);
+  await settled(page);
   await page.click("button[aria-label='sort by first token (ms)']");
   await page.waitForFunction(() => location.search.includes("sort=first_token_ms"));
   check("sorting is in the address", true);
@@ -123,6 +143,16 @@ if (state === "seeded") {
   await settled(page);
   check("a link to what is gone says so", (await page.textContent("main"))?.includes("Nothing was measured that fits"));
   check("and what it asks for", (await page.textContent("select >> nth=0"))?.includes("ghost (not there)"));
+
+  await page.goto(`${base}/compare?a=ghost`);
+  await settled(page);
+  check("a comparison with what is gone is not one with something else", (await page.textContent(".notice"))?.includes("no runs of"));
+  check("and says what it asks for", (await page.textContent("select >> nth=1"))?.includes("ghost (not there)"));
+
+  await page.goto(`${base}/trends?target=shelf&scenario=structured&model=Qwen/Qwen3-8B`);
+  await settled(page);
+  check("a build that broke is in its trend", (await page.textContent("figure"))?.includes("every run failed"));
+  check("and told of to who cannot see it", (await page.getAttribute("figure [role=img]", "aria-label"))?.includes("every run failed"));
 
   await page.goto(base);
   await settled(page);
@@ -147,8 +177,42 @@ if (state === "seeded") {
   await cut.page.clock.fastForward(61_000);
   await cut.page.waitForSelector("[role=alert]");
   check("figures stay when the bench goes, and are said to be old", (await cut.page.locator("table").count()) > 0);
+  await cut.page.unroute("**/api/**");
+  await cut.page.clock.fastForward(6_000);
+  await cut.page.waitForFunction(() => !document.querySelector("[role=alert]"));
+  let asked = 0;
+  await cut.page.route("**/api/**", () => { asked += 1; });
+  await cut.page.clock.fastForward(61_000);
+  await until(() => asked > 0);
+  await cut.page.clock.fastForward(31_000);
+  await cut.page.waitForSelector("[role=alert]");
+  check("a bench that takes questions and never answers is one that is away", true);
   await cut.close();
 
+}
+
+if (state === "failing") {
+  const { page, trouble, close } = await open("/");
+  const words = await page.textContent(".notice.bad");
+  check("what fails and failed before is named first", words?.includes("every run fails with 1.2") && words?.includes("none was good with 1.1"), words);
+  check("and found in the map", (await page.locator(".map td.slower").count()) === 2);
+  check("and in its row", (await page.textContent("tr .change.slower"))?.includes("every run fails"));
+  await accessible(page, "a page of failures");
+  await page.click(".notice.bad a");
+  await settled(page);
+  check("it leads to why", (await page.textContent("td .failed"))?.includes("boom"));
+  await page.goto(`${base}/concurrency`);
+  await settled(page);
+  check("no good run is no curve, and no knee", (await page.locator("canvas").count()) === 0
+    && (await page.textContent("table"))?.includes("no good run"));
+  await page.goto(`${base}/answers`);
+  await settled(page);
+  check("answers that are left out are counted", (await page.textContent(".notice"))?.includes("newest 50 of 60"));
+  await page.selectOption("select >> nth=1", "old");
+  await page.waitForFunction(() => [...document.querySelectorAll("article")].every((one) => one.textContent.includes("old")));
+  check("and shown when they are asked for", (await page.locator("article").count()) === 10);
+  check("a failing store logs no errors", !trouble.length, trouble.join("; "));
+  await close();
 }
 
 if (state === "seeded" && !quick) {  // a bar of time: for a machine that does nothing else

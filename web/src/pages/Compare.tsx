@@ -25,19 +25,20 @@ function Sides({ dimensions }: { dimensions: Dimensions }) {
   const updated = cells.state === "ready" && !targets
     ? cells.value.filter((cell) => cell.verdict).sort((x, y) => y.first_at - x.first_at)[0]?.verdict
     : undefined;
-  const left = options.includes(a) ? a : updated?.old_build ?? options[1] ?? "";
-  const right = options.includes(b) ? b : updated?.new_build ?? options[0] ?? "";
+  const left = a || updated?.old_build || options[1] || "";
+  const right = b || updated?.new_build || options[0] || "";
+  const other = (value: string) => { setA(""); setB(""); setWhat(value); };
   const answer = useAnswer<Compared>(left && right && cells.state !== "loading" ? "compare" : null, { a: left, b: right });
   return (
     <>
       <div className="filters">
-        <Pick label="Compare" value={what || "builds"} options={["builds", "targets"]} onChange={setWhat} />
+        <Pick label="Compare" value={what || "builds"} options={["builds", "targets"]} onChange={other} />
         <Pick label="Before" value={left} options={options} onChange={setA} show={build} />
         <Pick label="After" value={right} options={options} onChange={setB} show={build} />
       </div>
       {!left || !right
         ? <div className="notice"><p>There is only one {targets ? "target" : "build"} so far: nothing to compare with.</p></div>
-        : <Show answer={answer} empty={(c) => !c.cells.length && `They have no cell in common${targets ? "." : ": choose two builds of one target."}`}>
+        : <Show answer={answer} empty={(c) => !c.cells.length && nothing(c, targets)}>
             {(found) => (
               <>
                 <Cells found={found} />
@@ -57,6 +58,13 @@ function Sides({ dimensions }: { dimensions: Dimensions }) {
           </Show>}
     </>
   );
+}
+
+/** Why two sides have nothing to compare; a link may name what is not in the store. */
+function nothing({ a, b, alone }: Compared, targets: boolean): string {
+  const gone = [...new Set([a, b])].filter((name) => !alone.some((cell) => (targets ? cell.target : cell.build) === name));
+  if (gone.length) return `There are no runs of ${gone.map((name) => apart(build(name))).join(" and ")}.`;
+  return `They have no cell in common${targets ? "." : ": choose two builds of one target."}`;
 }
 
 /** The change that fills a bar: the largest there is, within bounds, so that one outlier flattens nothing. */

@@ -4,14 +4,14 @@ import { useAnswer, type Curve } from "../api";
 import { Chart, MOST, MOST_CHARTS, byModel, colours, type Line } from "../chart";
 import { Pick, Rest, Show, Table } from "../parts";
 import { useParam } from "../router";
-import { build } from "../words";
+import { apart, build } from "../words";
 import { distinct } from "./Overview";
 
 export function Concurrency() {
   return (
     <Curves path="concurrency" xTitle="streams at once" rate="all streams"
       empty="No concurrency runs yet: give [scenarios] concurrency_levels in the settings."
-      comesTo={(curve) => curve.knee === undefined ? "below the first level" : `${curve.knee} streams`}
+      comesTo={(curve) => !curve.first_token_ms.length ? NONE : curve.knee === undefined ? "below the first level" : `${curve.knee} streams`}
       head="knee (no refusals, first token ≤ 2 × the lightest)" />
   );
 }
@@ -20,11 +20,13 @@ export function Scaling() {
   return (
     <Curves path="scaling" xTitle="prompt tokens" rate="one stream"
       empty="No chat runs yet: give [scenarios] prompt_sizes in the settings."
-      comesTo={(curve) => curve.flatness === undefined ? "one size only"
+      comesTo={(curve) => !curve.rate.length ? NONE : curve.flatness === undefined ? "one size only"
         : `${((1 - 2 ** curve.flatness) * 100).toFixed(1)} % of the rate lost per doubling`}
       head="flatness of decoding" />
   );
 }
+
+const NONE = "no good run";
 
 interface Words { xTitle: string; rate: string; head: string; comesTo: (curve: Curve) => string }
 
@@ -88,5 +90,6 @@ function Drawn({ curves, figure, title, unit, xTitle, colour }: {
     })),
     [curves, figure, colour],
   );
-  return <Chart title={title} unit={unit} xTitle={xTitle} lines={lines} logarithmic />;
+  if (lines.every((line) => !line.points.length)) return <div className="notice"><p>{title}: {NONE} yet.</p></div>;
+  return <Chart title={title} whole={`${apart(curves[0]!.model)}: ${title}`} unit={unit} xTitle={xTitle} lines={lines} logarithmic />;
 }

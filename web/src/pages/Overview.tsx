@@ -1,7 +1,7 @@
 // The newest figures of every cell, and what changed with the build.
 import { useMemo, type ReactNode } from "react";
 import { useAnswer, type Cell, type History, type Verdict } from "../api";
-import { Change, Link, Pick, Show, Table, When, tone } from "../parts";
+import { Link, Pick, Show, Standing, Table, When, ofCell, stillFailing } from "../parts";
 import { ChangeMap, Spark, historyOf } from "../pictures";
 import { useParam } from "../router";
 import { apart, build, count, figure, joined, percent, title } from "../words";
@@ -31,8 +31,11 @@ export function Overview() {
               </div>
               {chosen(cells).length === 0
                 ? <div className="notice"><p>Nothing was measured that fits.</p></div>
-                : <Regressions worse={chosen(found)} cells={chosen(cells)} />}
-              {chosen(cells).some((cell) => cell.verdict) && <ChangeMap cells={chosen(cells)} to={trendOf} />}
+                : <>
+                    <Failing cells={chosen(cells).filter(stillFailing)} />
+                    <Regressions worse={chosen(found)} cells={chosen(cells)} />
+                  </>}
+              {chosen(cells).some((cell) => cell.verdict || cell.dead) && <ChangeMap cells={chosen(cells)} to={trendOf} />}
               {distinct(chosen(cells), "target").map((name) => (
                 <Target key={name} cells={chosen(cells).filter((cell) => cell.target === name)} way={way} />
               ))}
@@ -43,6 +46,26 @@ export function Overview() {
     </Show>
   );
 }
+
+/** What does not work, and did not with the build before either: no verdict on a change says so. */
+function Failing({ cells }: { cells: Cell[] }) {
+  if (!cells.length) return null;
+  return (
+    <section className="notice bad" aria-label="Failing">
+      <h2>No run of these is good</h2>
+      <ul>{cells.slice(0, MOST).map((cell) => (
+        <li key={`${cell.target} ${cell.model} ${cell.scenario}`}>
+          <Link to={failures(cell)}>{joined(cell.target, cell.model, cell.scenario)}</Link>: every run fails with {build(cell.build)}
+          {cell.verdict && `, and none was good with ${build(cell.verdict.old_build)}`}
+        </li>
+      ))}</ul>
+      {cells.length > MOST && <p>and {cells.length - MOST} more, marked below</p>}
+    </section>
+  );
+}
+
+const failures = ({ target, model, scenario }: Record<"target" | "model" | "scenario", string>): string =>
+  `/runs?${new URLSearchParams({ target, model, scenario, ok: "false" })}`;
 
 function Regressions({ worse, cells }: { worse: Verdict[]; cells: Cell[] }) {
   if (!worse.length) return <Fine cells={cells} />;
@@ -57,8 +80,9 @@ function Regressions({ worse, cells }: { worse: Verdict[]; cells: Cell[] }) {
 
 /** How much is known, when nothing is known to be worse. */
 function Fine({ cells }: { cells: Cell[] }) {
-  const judged = cells.filter((cell) => cell.verdict);
+  const judged = cells.filter((cell) => cell.verdict && !stillFailing(cell));
   const unsure = judged.filter((cell) => cell.verdict?.word === "unsure");
+  if (!judged.length && cells.some((cell) => cell.verdict)) return null;
   if (!judged.length) return <p className="quiet">There is no build before this one: nothing to compare with yet.</p>;
   const why = "too few runs, or they scatter too much";
   if (unsure.length === judged.length) {
@@ -76,10 +100,9 @@ function Fine({ cells }: { cells: Cell[] }) {
 
 function Worse({ verdict: v }: { verdict: Verdict }) {
   if (v.word === "broken") {
-    const failed = new URLSearchParams({ target: v.target, model: v.model, scenario: v.scenario, ok: "false" });
     return (
       <>
-        <Link to={`/runs?${failed}`}>{joined(v.target, v.model, v.scenario)}</Link>
+        <Link to={failures(v)}>{joined(v.target, v.model, v.scenario)}</Link>
         : every run fails with {build(v.new_build)}; it worked with {build(v.old_build)}
       </>
     );
@@ -118,8 +141,8 @@ function Target({ cells, way }: { cells: Cell[]; way: ((cell: Cell) => (number |
           group: cell.model === cells[i - 1]?.model ? undefined : cell.model,
           cells: [
             <Link to={trendOf(cell)}>{cell.scenario}</Link>,
-            <Change verdict={cell.verdict} />,
-            ...(drawn ? [<Spark medians={way?.(cell) ?? []} word={tone(cell.verdict)} />] : []),
+            <Standing cell={cell} />,
+            ...(drawn ? [<Spark medians={way?.(cell) ?? []} word={ofCell(cell).tone} />] : []),
             ...(several ? [build(cell.build)] : []),
             ...figures(cell),
             `${cell.ok_runs}${cell.failed_runs ? ` + ${cell.failed_runs} failed` : ""}${cell.refused ? `, ${cell.refused} refused` : ""}`,

@@ -1,11 +1,12 @@
 // Every run: filtered, sorted, paged, and each with its raw row.
-import { useState } from "react";
 import { url, useAnswer, type Dimensions, type Page, type Run } from "../api";
 import { Pick, Show, Table, When } from "../parts";
 import { useParam } from "../router";
 import { build, count, figure } from "../words";
 
 const PAGE = 50;
+/** Of one answer, the same as MOST_ROWS of helexa.bench.store.reader. */
+const MOST_ROWS = 1000;
 const AFTER_OUTCOME = "first_token_ms";
 const FIGURES = new Set(["first_token_ms", "decode_rate", "total_ms"]);
 const SORTS: [string, string][] = [
@@ -34,13 +35,14 @@ function Filtered({ dimensions }: { dimensions: Dimensions }) {
   const at = Number(offset) || 0;
   const query = { target, model, scenario, build: ofBuild, ok: outcome, sort, order };
   const answer = useAnswer<Page>("runs", { ...query, limit: String(PAGE), offset: at ? String(at) : undefined });
-  const chosen = (set: (value: string) => void) => (value: string) => { setOffset(""); set(value); };
+  const [open, setOpen] = useParam("run");
+  const leave = (to = "") => { setOpen(""); setOffset(to); };
+  const chosen = (set: (value: string) => void) => (value: string) => { leave(); set(value); };
   const sortBy = (name: string) => {
-    setOffset("");
+    leave();
     if ((sort || "at") === name) setOrder(order === "asc" ? "" : "asc");
     else setSort(name === "at" ? "" : name);
   };
-  const [open, setOpen] = useState<number>();
   const arrow = (name: string) => (sort || "at") === name ? (order === "asc" ? " ↑" : " ↓") : "";
   return (
     <>
@@ -55,6 +57,7 @@ function Filtered({ dimensions }: { dimensions: Dimensions }) {
       <Show answer={answer} empty={(page) => !page.runs.length && "No run fits."}>
         {(page) => (
           <>
+            {open && !page.runs.some((run) => String(run.id) === open) && <Elsewhere id={open} />}
             <Table caption={`Runs ${count(at + 1)} to ${count(at + page.runs.length)} of ${page.count === 2000 ? "the newest 2,000" : count(page.count)}`}
               head={[...SORTS.flatMap(([name, words]) => [...(name === AFTER_OUTCOME ? ["outcome"] : []), {
                 title: (
@@ -66,13 +69,13 @@ function Filtered({ dimensions }: { dimensions: Dimensions }) {
               }]), "build", "row"]}
               rows={page.runs.map((run) => ({
                 key: String(run.id),
-                cells: [...cells(run), <Opener run={run} open={open === run.id} onOpen={setOpen} />],
-                detail: open === run.id && <pre tabIndex={0} id="raw" aria-label={`run ${run.id}`}>{JSON.stringify(run, null, 1)}</pre>,
+                cells: [...cells(run), <Opener run={run} open={open === String(run.id)} onOpen={setOpen} />],
+                detail: open === String(run.id) && <Raw run={run} />,
               }))} />
             <p className="pages">
-              <button disabled={at === 0} onClick={() => setOffset(at > PAGE ? String(at - PAGE) : "")}>Newer</button>
-              <button disabled={at + PAGE >= page.count} onClick={() => setOffset(String(at + PAGE))}>Older</button>
-              <a href={url("runs", { ...query, limit: "1000" })} download="runs.json">Download as JSON</a>
+              <button disabled={at === 0} onClick={() => leave(at > PAGE ? String(at - PAGE) : "")}>Newer</button>
+              <button disabled={at + PAGE >= page.count} onClick={() => leave(String(at + PAGE))}>Older</button>
+              <a href={url("runs", { ...query, limit: String(MOST_ROWS) })} download="runs.json">Download {page.count > MOST_ROWS && `the first ${count(MOST_ROWS)} `}as JSON</a>
             </p>
           </>
         )}
@@ -95,9 +98,19 @@ function Failed({ why }: { why: string }) {
   return <span className="failed"><span className="change slower"><span aria-hidden="true">✗</span> failed</span>{why && `: ${why}`}</span>;
 }
 
-function Opener({ run, open, onOpen }: { run: Run; open: boolean; onOpen: (id: number | undefined) => void }) {
+function Raw({ run }: { run: Run }) {
+  return <pre tabIndex={0} id="raw" role="group" aria-label={`run ${run.id}`}>{JSON.stringify(run, null, 1)}</pre>;
+}
+
+/** A run that somebody has linked to, and that newer ones have pushed off the page since. */
+function Elsewhere({ id }: { id: string }) {
+  const answer = useAnswer<Run>(`runs/${encodeURIComponent(id)}`);
+  return <Show answer={answer}>{(run) => <><p className="caption">Run {run.id}, which is not on this page</p><Raw run={run} /></>}</Show>;
+}
+
+function Opener({ run, open, onOpen }: { run: Run; open: boolean; onOpen: (id: string) => void }) {
   return (
     <button aria-expanded={open} aria-controls={open ? "raw" : undefined} aria-label={`${open ? "hide" : "show"} run ${run.id}`}
-      onClick={() => onOpen(open ? undefined : run.id)}>{open ? "hide" : "show"}</button>
+      onClick={() => onOpen(open ? "" : String(run.id))}>{open ? "hide" : "show"}</button>
   );
 }

@@ -1,6 +1,6 @@
 // What loading costs.
 import { useAnswer, type Cell } from "../api";
-import { Change, Show, Table } from "../parts";
+import { Show, Standing, Table } from "../parts";
 import { build, figure } from "../words";
 
 export function Swap() {
@@ -21,7 +21,7 @@ export function Swap() {
                 cells: [cell.model, cell.scenario,
                   load ? `${figure(load.median / 1000)} (${figure(load.low / 1000)} to ${figure(load.high / 1000)})` : "no good run",
                   <span className="bar" aria-hidden="true" style={{ width: `${((load?.median ?? 0) / longest) * 8}em` }} />,
-                  <Change verdict={cell.verdict} />, figure(cell.metrics["first_token_ms"]?.median), build(cell.build)],
+                  <Standing cell={cell} />, figure(cell.metrics["first_token_ms"]?.median), build(cell.build)],
               };
             })} />
         );

@@ -34,9 +34,15 @@ function Chosen({ dimensions }: { dimensions: Dimensions }) {
         <Pick label="Figure" value={query.metric} options={dimensions.metrics} onChange={setMetric} show={title} />
         <Pick label="Baseline" all="none" value={baseline} options={dimensions.target.filter((t) => t !== target)} onChange={setBaseline} />
       </div>
-      <Show answer={series} empty={(found) => !found.length && "No good run of that has this figure yet."}>
+      <Show answer={series} empty={(found) => !found.some((line) => target || line.target !== baseline) && "No good run of that has this figure yet."}>
         {(found) => (
-          <Drawn series={found} baseline={baseline && other.state === "ready" ? other.value : []} />
+          <>
+            {baseline && other.state === "error" && <div className="notice" role="alert"><p>The baseline is not drawn: {other.message}</p></div>}
+            {baseline && other.state === "ready" && !other.late && !other.value.length &&
+              <p className="notice">No good run of the baseline {apart(baseline)} has this figure.</p>}
+            <Drawn series={found.filter((line) => target || line.target !== baseline)}
+              baseline={baseline && other.state === "ready" ? other.value : []} />
+          </>
         )}
       </Show>
     </>
@@ -66,21 +72,26 @@ function Drawn({ series, baseline }: { series: Series[]; baseline: Series[] }) {
 
 interface Drawing { model: string; lines: Line[]; all: number }
 
+/** Every build of a line, good or not. */
+const builds = (line: Series): { label: string; at?: number }[] => [...line.points, ...(line.failed ?? [])];
+
 /** Builds in the order in which they were first measured, the same for all lines of all charts. */
 function toCharts(series: Series[], baseline: Series[]): Drawing[] {
   const first = new Map<string, number>();
   for (const line of [...series, ...baseline]) {
-    for (const point of line.points) {
+    for (const point of builds(line)) {
       first.set(point.label, Math.min(point.at ?? 0, first.get(point.label) ?? Infinity));
     }
   }
   const order = new Map([...first].sort((a, b) => a[1] - b[1]).map(([label], i) => [label, i]));
   const colour = colours([...series, ...baseline]);
+  const placed = <T extends { label: string }>(point: T) => ({ ...point, x: order.get(point.label) ?? 0, label: build(point.label) });
   const line = (from: Series, other: boolean): Line => ({
     name: from.target,
     colour: colour(from.target),
     baseline: other,
-    points: from.points.map((point) => ({ ...point, x: order.get(point.label) ?? 0, label: build(point.label) })),
+    points: from.points.map((point) => placed(point)),
+    failed: (from.failed ?? []).map((point) => placed(point)),
   });
   return byModel(series).map(([model, found]) => {
     const drawn = new Set(found.map((s) => s.target));

@@ -16,7 +16,7 @@ import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute, Route
 from starlette.staticfiles import StaticFiles
 
 from helexa.bench.api.pages import NOT_BUILT
@@ -30,7 +30,16 @@ from helexa.bench.store.reader import Lines, Reader, RunFilter
 from helexa.bench.store.schema import StoreError
 
 HISTORY_BUILDS, SERIES_BUILDS, MOST_BUILDS = 12, 50, 500
+PROBE_ANSWERS = 50
 MOST_ID = (1 << 63) - 1  # SQLite's
+PAGE_HEADERS = {
+    "cache-control": "no-cache",
+    "content-security-policy": "default-src 'self'; img-src 'self' data:; "
+    "object-src 'none'; base-uri 'none'",
+    "x-content-type-options": "nosniff",
+}
+ASSET_HEADERS = {"cache-control": "public, max-age=31536000, immutable"}
+"""An asset's name has its content's digest in it."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -131,17 +140,19 @@ class Questions:
         return answers.summary(cells, show_host=self._show_host)
 
     def capability(self, query: dict[str, str]) -> Page:
-        """Texts of capability probes, newest first."""
+        """Texts of capability probes, newest first: some of each probe, and how many there are."""
         wanted = _only(query, "target", "model", "scenario")
         names = [s for s in self.reader.dimensions()["scenario"] if s.startswith("capability:")]
         if "scenario" in wanted:
             names = [name for name in names if name == wanted["scenario"]]
-        found = []
+        found, count = [], 0
         for name in names:
             where = RunFilter(wanted.get("target", ""), wanted.get("model", ""), name)
-            found += self.reader.runs(where, limit=50)[1]
+            there, newest = self.reader.runs(where, limit=PROBE_ANSWERS)
+            found += newest
+            count += there
         found.sort(key=lambda run: -run.at)
-        return Page(len(found), [shown(run, show_host=self._show_host) for run in found])
+        return Page(count, [shown(run, show_host=self._show_host) for run in found])
 
     def regressions(self, _query: dict[str, str]) -> list[Verdict]:
         """What has become slower."""
@@ -206,12 +217,18 @@ def _pages() -> list[BaseRoute]:
     async def page(_request: Request) -> Response:
         if not index.is_file():
             return HTMLResponse(NOT_BUILT)
-        return FileResponse(index, headers={"cache-control": "no-cache"})
+        return FileResponse(index, headers=PAGE_HEADERS)
 
-    routes: list[BaseRoute] = []
-    if (folder / "assets").is_dir():
-        routes.append(Mount("/assets", StaticFiles(directory=folder / "assets")))
-    return [*routes, Route("/{rest:path}", page)]
+    async def asset(request: Request) -> Response:
+        # Looked for when it is asked for: pages may be built while their server runs.
+        if not (folder / "assets").is_dir():
+            return _error(404, "not_found", "the pages are not built")
+        static = StaticFiles(directory=folder / "assets")
+        answer = await static.get_response(request.path_params["rest"], request.scope)
+        answer.headers.update(ASSET_HEADERS)
+        return answer
+
+    return [Route("/assets/{rest:path}", asset), Route("/{rest:path}", page)]
 
 
 def _json(status: int, value: object) -> Response:

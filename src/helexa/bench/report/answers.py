@@ -20,7 +20,12 @@ from helexa.bench.store.reader import ALL, Lines
 
 
 class CellAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A cell with its medians; ``verdict`` against the build before it."""
+    """A cell with its medians.
+
+    Args:
+        verdict: Against the build before it.
+        dead: Every run failed, and not because the target was full.
+    """
 
     target: str
     hardware: str
@@ -39,6 +44,12 @@ class CellAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     verdict: Verdict | None = None
     refused: int = 0
     requests: int = 0
+    dead: bool = False
+
+    @property
+    def still_failing(self) -> bool:
+        """Every run fails, which is no news: it is not what this build broke."""
+        return self.dead and (self.verdict is None or self.verdict.word != "broken")
 
 
 class Point(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -53,7 +64,14 @@ class Point(msgspec.Struct, frozen=True, omit_defaults=True):
     at: float = 0.0
 
 
-class Series(msgspec.Struct, frozen=True):
+class Failed(msgspec.Struct, frozen=True):
+    """A build of which every run failed, so that it has no point."""
+
+    label: str
+    at: float
+
+
+class Series(msgspec.Struct, frozen=True, omit_defaults=True):
     """One line of a chart."""
 
     target: str
@@ -63,6 +81,7 @@ class Series(msgspec.Struct, frozen=True):
     metric: str
     higher_is_better: bool
     points: tuple[Point, ...]
+    failed: tuple[Failed, ...] = ()
 
 
 class History(msgspec.Struct, frozen=True):
@@ -115,6 +134,7 @@ def answer(cell: Cell, verdict: Verdict | None = None, *, show_host: bool = Fals
         verdict=verdict,
         refused=cell.refused,
         requests=cell.requests,
+        dead=cell.dead,
     )
 
 
@@ -216,7 +236,8 @@ def series(cells: Iterable[Cell], metric: str, *, show_host: bool = False) -> li
         if kept:
             shown = hardware(group[-1], show_host=show_host)
             better = metric in HIGHER_IS_BETTER
-            lines.append(Series(target, shown, model, scenario, metric, better, kept))
+            failed = tuple(Failed(cell.build, cell.first_at) for cell in group if cell.dead)
+            lines.append(Series(target, shown, model, scenario, metric, better, kept, failed))
     return lines
 
 

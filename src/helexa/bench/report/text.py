@@ -40,6 +40,7 @@ def to_json(report: Report) -> str:
 def to_markdown(report: Report) -> str:
     """For people and pull requests."""
     lines = ["# helexa bench", "", f"{_date(report.made_at)}. Medians with 95 % intervals.", ""]
+    lines += _failing(report)
     lines += _regressions(report)
     for target, cells in _by_target(report.cells).items():
         lines += [f"## {target}", "", f"{cells[0].hardware}, {_builds(cells)}", ""]
@@ -65,8 +66,11 @@ def to_html(report: Report) -> str:
     return _HTML.format(body="\n".join(body))
 
 
-def change(verdict: Verdict | None) -> str:
-    """A verdict in a few signs: what changed, and whether that is believed."""
+def change(cell: CellAnswer) -> str:
+    """A cell's verdict in a few signs: what changed, and whether that is believed."""
+    if cell.still_failing:
+        return "**failing** every run fails"
+    verdict = cell.verdict
     if verdict is None:
         return "new"
     if verdict.word == "broken":
@@ -104,11 +108,25 @@ def verdict_line(verdict: Verdict) -> str:
     )
 
 
+def _failing(report: Report) -> list[str]:
+    """What does not work and did not before either: no verdict on a change would say so."""
+    lines = [
+        f"- {cell.target} · {cell.model} · {cell.scenario}: every run fails with {cell.build}"
+        for cell in report.cells
+        if cell.still_failing
+    ]
+    return ["## Failing", "", *lines, ""] if lines else []
+
+
 def _regressions(report: Report) -> list[str]:
     if report.regressions:
         found = (f"- {verdict_line(v)}" for v in report.regressions)
         return ["## Worse than before", "", *found, ""]
-    judged = [cell.verdict for cell in report.cells if cell.verdict is not None]
+    judged = [
+        cell.verdict for cell in report.cells if cell.verdict is not None and not cell.still_failing
+    ]
+    if not judged and any(cell.verdict for cell in report.cells):
+        return []  # all of it is failing, which has been said
     if not judged:
         return ["There is no build before this one: nothing to compare with yet.", ""]
     unsure = sum(verdict.word == "unsure" for verdict in judged)
@@ -150,7 +168,7 @@ def _cell_row(cell: CellAnswer, metrics: Sequence[str], *, with_build: bool) -> 
     runs = f"{cell.ok_runs}" + (f" (+{cell.failed_runs} failed)" if cell.failed_runs else "")
     figures = [_figure(cell.metrics.get(name)) for name in metrics]
     named = [cell.build] if with_build else []
-    return _row([cell.model, cell.scenario, *named, *figures, runs, change(cell.verdict)])
+    return _row([cell.model, cell.scenario, *named, *figures, runs, change(cell)])
 
 
 def _figure(summary: Summary | None) -> str:
@@ -163,17 +181,20 @@ def _figure(summary: Summary | None) -> str:
 
 def _curves(report: Report) -> list[str]:
     lines: list[str] = []
-    lines += [
-        f"- {curve.target} · {curve.model}: concurrency knee at "
-        + ("less than the first level" if curve.knee is None else f"{curve.knee} streams")
-        for curve in report.concurrency
-    ]
+    lines += [f"- {curve.target} · {curve.model}: {_knee(curve)}" for curve in report.concurrency]
     lines += [
         f"- {curve.target} · {curve.model}: {_flat(curve.flatness)}"
         for curve in report.scaling
         if curve.flatness is not None
     ]
     return ["## Curves", "", *lines, ""] if lines else []
+
+
+def _knee(curve: Curve) -> str:
+    if not curve.first_token_ms:
+        return "no good run at any concurrency"
+    level = "less than the first level" if curve.knee is None else f"{curve.knee} streams"
+    return f"concurrency knee at {level}"
 
 
 def _flat(slope: float) -> str:

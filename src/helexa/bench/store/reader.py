@@ -151,7 +151,8 @@ class Reader:
         newest = (
             f"SELECT id, {by} AS sorted FROM runs WHERE {clause} ORDER BY at DESC LIMIT {NEWEST}"  # noqa: S608
         )
-        ids = self._ask(f"SELECT id FROM ({newest}) ORDER BY sorted {order}, id {order}", values)  # noqa: S608
+        placed = f"sorted IS NULL, sorted {order}, id {order}"  # without a figure: last, either way
+        ids = self._ask(f"SELECT id FROM ({newest}) ORDER BY {placed}", values)  # noqa: S608
         page = [row[0] for row in ids[offset : offset + min(limit, MOST_ROWS)]]
         marks = ", ".join("?" * len(page))
         rows = self._ask(f"SELECT * FROM runs WHERE id IN ({marks})", page)  # noqa: S608
