@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -108,6 +111,35 @@ def test_a_service_manager_is_told_when_we_serve(
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         outcome(fine, capfd)
         assert manager.recv(100) == b"READY=1"
+
+
+@pytest.mark.parametrize("role", ["cortex", "neuron"])
+def test_a_service_manager_is_asked_for_as_much_time_as_a_drain_may_take(
+    role: str, tmp_path: Path
+) -> None:
+    settings = {
+        "cortex": "[gateway]\nlisten = '127.0.0.1:0'\nmetrics_listen = '127.0.0.1:0'\n"
+        "drain_secs = 600\n[ledger]\nurl = 'memory:'\n",
+        "neuron": f"port = 0\nstate_dir = '{tmp_path}/state'\n[life]\ndrain_secs = 600\n",
+    }
+    (tmp_path / "role.toml").write_text(settings[role])
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(60)
+        service = subprocess.Popen(
+            [sys.executable, "-m", "helexa.cli", role, "--config", str(tmp_path / "role.toml")],
+            env=os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify")},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            assert manager.recv(100) == b"READY=1"
+            service.terminate()
+            assert manager.recv(100) == b"STOPPING=1\nEXTEND_TIMEOUT_USEC=630000000"
+            assert service.wait(60) == 0
+        finally:
+            service.kill()
+            service.wait()
 
 
 def test_only_the_port_of_an_address_is_replaced() -> None:

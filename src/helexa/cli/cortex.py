@@ -50,7 +50,13 @@ def serve_command(
         from helexa.cortex.settings import DEFAULT_PATH
 
         path = config or DEFAULT_PATH
-        return run(settings, announce=announce, path=path, again=lambda: load().value)
+        return run(
+            settings,
+            announce=announce,
+            path=path,
+            again=lambda: load().value,
+            ending=serve.say_ending,
+        )
 
     application = serve.Application("cortex", load, _binds, run)
     if check:

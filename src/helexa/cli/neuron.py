@@ -82,6 +82,7 @@ def _binds(settings: NeuronSettings) -> list[Any]:
 def _run(
     settings: NeuronSettings, announce: Callable[[dict[str, object]], None]
 ) -> Coroutine[Any, Any, None]:
+    from helexa.cli.serve import say_ending
     from helexa.neuron.build import run
 
-    return run(settings, announce=announce)
+    return run(settings, announce=announce, ending=say_ending)

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -28,6 +29,9 @@ T = TypeVar("T")
 WRONG_CONFIGURATION = 2
 COULD_NOT_START = 3
 CRASHED = 1
+
+AFTER_DRAIN_S = 30.0
+"""Beyond the drain itself: what is cut says goodbye, engines end, and what is kept is written."""
 
 
 class Bind(NamedTuple):
@@ -76,12 +80,22 @@ def print_ready(fields: dict[str, object]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def notify_systemd(address: str) -> None:
-    """Tell a service manager (``Type=notify``) that we serve; see sd_notify(3)."""
+def say_ending(secs: float) -> None:
+    """Tell a service manager that we end and may take ``secs``: it would kill us in the middle of
+    a drain that is set to be longer than its own patience (``TimeoutStopSec=``)."""
+    patience = round((secs + AFTER_DRAIN_S) * 1e6)
+    with contextlib.suppress(OSError):
+        notify_systemd(
+            os.environ.get("NOTIFY_SOCKET", ""), f"STOPPING=1\nEXTEND_TIMEOUT_USEC={patience}"
+        )
+
+
+def notify_systemd(address: str, state: str = "READY=1") -> None:
+    """Tell a service manager (``Type=notify``) how we are; see sd_notify(3)."""
     if address:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifier:
             notifier.connect(address.replace("@", "\0", 1) if address[0] == "@" else address)
-            notifier.send(b"READY=1")
+            notifier.send(state.encode())
 
 
 def serve(application: Application, log_level: str) -> None:

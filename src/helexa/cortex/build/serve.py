@@ -30,6 +30,7 @@ async def run(
     announce: Announce,
     path: Path | None = None,
     again: Callable[[], CortexSettings] | None = None,
+    ending: Callable[[float], None] = lambda _: None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return.
 
@@ -37,6 +38,7 @@ async def run(
         announce: Called once with the members of the ready line.
         path: Where the settings came from; its nodes and keys are followed while we run.
         again: Reads them anew; blocking.
+        ending: Told when the drain begins, with the most that it takes (seconds).
 
     Raises:
         OSError: An address is taken or not ours.
@@ -57,6 +59,7 @@ async def run(
         metrics_url = f"{local_url(host, exporter.port)}/metrics"
         announce({"url": gateway.front.listener.url, "metrics_url": metrics_url})
         await stop.wait()
+        ending(settings.gateway.drain_secs)
         await drain(gateway.front.listener, gateway.front.app, settings.gateway.drain_secs)
         for task in tasks:
             task.cancel()

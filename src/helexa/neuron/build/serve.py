@@ -109,11 +109,17 @@ async def warn_of(parts: Parts, host: str, log: Logger) -> None:
         log.warning("ended an engine of an earlier life", model=orphan.model, pid=orphan.pid)
 
 
-async def run(settings: NeuronSettings, *, announce: Announce) -> None:
+async def run(
+    settings: NeuronSettings,
+    *,
+    announce: Announce,
+    ending: Callable[[float], None] = lambda _: None,
+) -> None:
     """Serve until SIGTERM or SIGINT, then drain within bounds and leave nothing behind.
 
     Args:
         announce: Told once that the node serves, with its ``url``.
+        ending: Told when the drain begins, with the most that it takes (seconds).
 
     Raises:
         OSError: The port is taken.
@@ -146,6 +152,7 @@ async def run(settings: NeuronSettings, *, announce: Announce) -> None:
         await stop.wait()
     finally:
         log.info("draining")
+        ending(settings.life.drain_secs)
         for task in background:
             task.cancel()
         await shut_down(node, listener, bridge, settings)
