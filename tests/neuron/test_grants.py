@@ -144,3 +144,13 @@ async def test_a_gateway_that_says_nothing_is_waited_for_and_its_no_is_taken() -
     await asyncio.sleep(0)
     grant.raise_to(11)
     assert await late
+
+
+@pytest.mark.anyio
+async def test_all_who_wait_at_the_edge_of_one_grant_hear_a_no() -> None:
+    grant = Grant(GrantGate(10))
+    grant.gate.take(10)
+    waiting = [asyncio.create_task(grant.room_for(1, wait_s=0.01, patient_s=60.0)) for _ in "ab"]
+    await asyncio.sleep(0)
+    grant.raise_to(10)
+    assert await asyncio.wait_for(asyncio.gather(*waiting), 30) == [False, False]

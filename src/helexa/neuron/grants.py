@@ -89,14 +89,15 @@ class Grant:
 
     gate: GrantGate
     _bell: asyncio.Event | None = None  # few requests come to their edge
-    _refused: bool = False
+    _refusals: int = 0
 
     def raise_to(self, granted: int) -> bool:
         """As ``GrantGate.raise_to``, and wakes whoever waits at the edge; the grant as it stands
         is the gateway's word that there is no more."""
         grew = self.gate.raise_to(granted)
-        self._refused = not grew and granted == self.gate.granted
-        if self._bell is not None and (grew or self._refused):
+        refused = not grew and granted == self.gate.granted
+        self._refusals += refused
+        if self._bell is not None and (grew or refused):
             self._bell.set()
         return grew
 
@@ -109,7 +110,7 @@ class Grant:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + max(wait_s, patient_s)
         bell = self._bell = self._bell or asyncio.Event()
-        self._refused = False
+        refusals = self._refusals  # several may wait, for one prompt each: all hear a no
         while not self.gate.fits(tokens):
             bell.clear()
             remaining = deadline - loop.time()
@@ -120,7 +121,7 @@ class Grant:
                     await bell.wait()
             except TimeoutError:
                 return self.gate.fits(tokens)
-            if self._refused:
-                self._refused = False
+            if self._refusals != refusals:
+                refusals = self._refusals
                 deadline = min(deadline, loop.time() + wait_s)
         return True

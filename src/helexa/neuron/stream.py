@@ -105,6 +105,11 @@ class AnswerStream:
         self.meter = self.cleaner.meter
 
     @property
+    def accepted(self) -> bool:
+        """The engine has accepted the prompt."""
+        return self.meter.prompt_known
+
+    @property
     def blocked(self) -> bool:
         """Events wait for the grant to grow."""
         return bool(self._held or self._unsent)

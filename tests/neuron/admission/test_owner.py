@@ -309,3 +309,34 @@ async def test_random_cancels_lose_no_seat_and_no_cell() -> None:
     assert refused > 100
     figures = admission.figures("m")
     assert (figures.in_flight, figures.queue_depth, figures.kv_used_tokens) == (0, 0, 0)
+
+
+async def test_what_has_begun_takes_its_turn_and_is_never_refused_for_want_of_room() -> None:
+    admission = make(max_queue_depth=1, max_wait_secs=0.01, max_per_principal=1)
+    seat = await admission.enter(Ticket("a", 10))
+    begun = admission.line_up(Ticket("b", 10, begun=True))
+    another = admission.line_up(Ticket("b", 10, begun=True))
+    with pytest.raises(Overloaded):
+        await entering(admission, "c")
+    await asyncio.sleep(0.05)  # longer than others may wait
+    assert admission.figures("m").queue_depth == 2
+    admission.close(going_away("m"))
+    seat.leave()
+    (await begun).leave()
+    (await another).leave()
+    assert admission.try_enter(Ticket("b", 10, begun=True)) is not None
+
+
+async def test_one_more_seat_is_had_only_where_nobody_waits_and_refuses_nobody() -> None:
+    admission = make(3, reserve_seats=1, max_per_principal=2)
+    first = await admission.enter(Ticket("a", 10))
+    assert admission.try_more(Ticket("a", 10, begun=True)) is not None
+    assert admission.try_more(Ticket("a", 10, begun=True)) is None  # as many as one key may have
+    first.leave()
+    other = await admission.enter(Ticket("b", 600))
+    waiting = entering(admission, "c", cells=500)
+    await settle()
+    assert admission.try_more(Ticket("a", 10, begun=True)) is None
+    assert admission.figures("m").rejected_principal == 0
+    other.leave()
+    (await waiting).leave()

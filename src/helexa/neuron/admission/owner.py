@@ -63,7 +63,11 @@ class Seat:
 @dataclass(slots=True)
 class _Waiter:
     future: asyncio.Future[Seat]
-    deadline: asyncio.TimerHandle
+    deadline: asyncio.TimerHandle | None  # none for whoever waits as long as it takes
+
+    def stop_clock(self) -> None:
+        if self.deadline is not None:
+            self.deadline.cancel()
 
 
 class Admission:
@@ -113,6 +117,17 @@ class Admission:
             HelexaError: As ``enter`` does before it waits.
         """
         self._refuse_at_once(ticket)
+        if not self.core.seat_at_once(ticket):
+            return None
+        self._tell()
+        return self._seated(ticket)
+
+    def try_more(self, ticket: Ticket) -> Seat | None:
+        """One more seat for an answer that has one, if nobody waits for it; never refuses."""
+        ticket.arrived = self._clock()
+        most = self._settings.max_per_principal
+        if most and self.core.outstanding(ticket) >= most:
+            return None
         if not self.core.seat_at_once(ticket):
             return None
         self._tell()
@@ -172,7 +187,8 @@ class Admission:
         """Refuse all that wait and all that come, with ``error`` (an unload, a drain)."""
         self._closed = error
         for ticket in list(self._waiters):
-            self._fail(ticket, error)
+            if not ticket.begun:  # what has begun may end
+                self._fail(ticket, error)
 
     def reopen(self) -> None:
         """Take requests again (a drain was called off)."""
@@ -227,7 +243,9 @@ class Admission:
         if ticket.max_wait_s is not None:
             longest = min(longest, ticket.max_wait_s)
         future: asyncio.Future[Seat] = loop.create_future()
-        deadline = loop.call_later(max(0.0, longest), self._expire, ticket)
+        deadline = None
+        if not ticket.begun:
+            deadline = loop.call_later(max(0.0, longest), self._expire, ticket)
         self._waiters[ticket] = _Waiter(future, deadline)
         return future
 
@@ -253,7 +271,7 @@ class Admission:
         waiter = self._waiters.pop(ticket, None)
         if waiter is None:
             return None
-        waiter.deadline.cancel()
+        waiter.stop_clock()
         self.core.drop(ticket)
         self._seat_all()
         return waiter
@@ -262,7 +280,7 @@ class Admission:
         """Seat everyone who waits and can be."""
         while (ticket := self.core.seat_next()) is not None:
             waiter = self._waiters.pop(ticket)
-            waiter.deadline.cancel()
+            waiter.stop_clock()
             if waiter.future.done():  # who waited was cancelled and has not run since
                 self.core.drop(ticket)
             else:
@@ -278,12 +296,12 @@ class Admission:
     def _refuse_at_once(self, ticket: Ticket) -> None:
         """Whatever can be refused without waiting is refused here, before anything is held."""
         ticket.arrived = self._clock()
-        if self._closed is not None:
+        if self._closed is not None and not ticket.begun:
             raise self._closed.with_traceback(None)  # else it grows with each that it refuses
         if not self.core.ever_fits(ticket):
             raise self._never(ticket)
         most = self._settings.max_per_principal
-        if most and self.core.outstanding(ticket) >= most:
+        if most and not ticket.begun and self.core.outstanding(ticket) >= most:
             self.refusals.principal += 1
             raise RateLimitExceeded(
                 f"{ticket.principal} has {most} requests here already, the most one key may "
@@ -294,7 +312,7 @@ class Admission:
     def _make_room(self, ticket: Ticket) -> None:
         """A full queue refuses the newcomer, or whoever takes more than a fair share of it."""
         queue = self.core.queue
-        if len(queue) <= queue.depth:
+        if len(queue) <= queue.depth or ticket.begun:
             return
         queue.remove(ticket)
         victim = queue.victim(ticket)

@@ -73,14 +73,17 @@ class Queue:
 
         The newest anonymous ticket; else the newest of a lower priority; else the newest of the
         principal of the same priority with most waiting, if that principal would still have as
-        many as the newcomer's. So nobody fills a queue for others.
+        many as the newcomer's. So nobody fills a queue for others. Who has begun stays.
         """
         if newcomer.anonymous:
             return None
-        if self._anonymous:
-            return self._anonymous[-1]
-        lowest = min((line[-1].priority for line in self._named.values()), default=0)
-        last = [line for line in self._named.values() if line[-1].priority == lowest]
+        for ticket in reversed(self._anonymous):
+            if not ticket.begun:
+                return ticket
+        lines = [[t for t in line if not t.begun] for line in self._named.values()]
+        lines = [line for line in lines if line]
+        lowest = min((line[-1].priority for line in lines), default=0)
+        last = [line for line in lines if line[-1].priority == lowest]
         longest = max(last, key=len, default=None)
         if longest is None or lowest > newcomer.priority:
             return None

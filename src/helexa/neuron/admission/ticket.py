@@ -18,6 +18,8 @@ class Ticket:
         max_wait_s: The caller's own deadline; only ever shortens the configured wait.
         seats: Slots of the engine it takes at once: one for each answer (``n``).
         priority: Of its principal; the higher is seated first, whoever's turn it is.
+        begun: Of an answer that has begun: it takes its turn, however long that is, and is not
+            refused for want of room. There are no more of these than answers that were seated.
         arrived: When it came (the owner's clock).
         passed: How often another was seated because this one's cells or seats were not free.
     """
@@ -28,6 +30,7 @@ class Ticket:
     max_wait_s: float | None = None
     seats: int = 1
     priority: int = 0
+    begun: bool = False
     arrived: float = 0.0
     passed: int = 0
 

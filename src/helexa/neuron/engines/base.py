@@ -19,10 +19,10 @@ the way out; the ``Cleaner`` is also the meter. Clean chat, the only thing nodes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -202,6 +202,32 @@ the most tokens they may cost. Returns the clean events, counted by the same met
 nothing has been counted, and they go to ``Cleaner.feed``."""
 
 
+class Frame(Protocol):
+    """What the answers to several prompts are put together in, as one answer."""
+
+    def chunk(self, members: dict[str, Any]) -> bytes:
+        """One event with further members."""
+
+    def usage(self, meter: Meter) -> bytes:
+        """The usage chunk."""
+
+    def whole(self, choices: Sequence[Any], meter: Meter, why: str | None) -> bytes:
+        """The plain answer."""
+
+
+class Several(msgspec.Struct, frozen=True, eq=False):
+    """The prompts of one text completion.
+
+    Args:
+        requests: One for each, with choices that are numbered on from prompt to prompt.
+        sizes: Tokens of each; known before the first is admitted.
+    """
+
+    requests: tuple[EngineRequest, ...]
+    frame: Frame
+    sizes: tuple[int, ...] = ()
+
+
 class EngineRequest(msgspec.Struct, frozen=True, eq=False):
     """A cleaned request, ready for the engine's HTTP server; always a stream for chat.
 
@@ -214,6 +240,7 @@ class EngineRequest(msgspec.Struct, frozen=True, eq=False):
             the body. ``UNCOUNTED`` where bytes say nothing (images).
         longest: The same of the longest single input, where there are several.
         splice: The cleaner's short way, if it has one for this request.
+        several: The client has sent several prompts; this is the request of the first.
     """
 
     method: str
@@ -227,6 +254,12 @@ class EngineRequest(msgspec.Struct, frozen=True, eq=False):
     most: int | None = None
     longest: int | None = None
     splice: Splice | None = None
+    several: Several | None = None
+
+    @property
+    def prompts(self) -> int:
+        """Tokens of several prompts together."""
+        return 0 if self.several is None else sum(self.several.sizes)
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ collecting it first.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -99,7 +99,7 @@ class Envelope:
             b'"finish_reason":null}]}\n\n'
         ) % (prompt_timings_json(meter), index)
 
-    def whole(self, choices: list[dict[str, Any]], meter: Meter, why: str | None) -> bytes:
+    def whole(self, choices: Sequence[Any], meter: Meter, why: str | None) -> bytes:
         """The plain answer."""
         body: dict[str, Any] = {
             "id": self._id,

@@ -27,7 +27,7 @@ from helexa.neuron.stream import AnswerStream, Step, without_usage
 from helexa.relay.attempt import Attempt
 
 if TYPE_CHECKING:
-    from helexa.neuron.exchange.exchange import Exchange
+    from helexa.neuron.exchange.asker import Asker
 
 CHARGED_TOKENS = 16
 """A seat is charged in steps of so many tokens while it runs: little against a round's quantum."""
@@ -37,7 +37,7 @@ class Delivery:
     """The answer to one seated request; its seat is given up when the engine's slot is free.
 
     Args:
-        exchange: The request it answers.
+        exchange: The request it answers, or a prompt of it.
         seat: Its right to run, charged as tokens come.
     """
 
@@ -61,7 +61,7 @@ class Delivery:
     )
 
     def __init__(
-        self, exchange: Exchange, model: ServedModel, asked: EngineRequest, seat: Seat
+        self, exchange: Asker, model: ServedModel, asked: EngineRequest, seat: Seat
     ) -> None:
         desk = exchange.desk
         self._exchange = exchange
@@ -111,7 +111,7 @@ class Delivery:
         if not self._broke_off:
             self._model.slots.free(self)
         if self._edge is None or self._exchange.times.ended:
-            self._exchange.answered()
+            self._exchange.answered(self)
 
     def close(self, finish: str, why: str) -> None:
         """Cut the answer here and let go of the engine."""
@@ -339,7 +339,7 @@ class Delivery:
         if error is not None:
             self._exchange.broken(error)
         elif self._open and self._edge is None and self.attempt.ended:
-            self._exchange.answered()
+            self._exchange.answered(self)
 
     # ── the end ─────────────────────────────────────────────────────────────────────────────
 

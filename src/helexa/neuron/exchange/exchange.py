@@ -8,7 +8,7 @@
 A chain of plain calls, each made by the event that allows it: the request is whole, the engine has
 answered. What has to wait (a large body cleaned in a thread, a prompt that is counted, a seat) goes
 on later and joins the chain again, see ``_later``.
-Everything that is held (record, seat, cells, connection) is let go in ``_settle``, whatever ends
+Everything that is held (record, seat, cells, connection) is let go in ``settle``, whatever ends
 the chain: an answer, an error, a client that leaves. What happens between the seat and the last
 word is a ``Delivery``.
 """
@@ -32,12 +32,13 @@ from helexa.core.fleet import RecordState, RequestRecord
 from helexa.neuron.admission import Seat, Ticket
 from helexa.neuron.engines.base import EngineRequest
 from helexa.neuron.exchange import closing
+from helexa.neuron.exchange.batch import Batch
 from helexa.neuron.exchange.caller import Caller
 from helexa.neuron.exchange.delivery import Delivery
 from helexa.neuron.exchange.desk import THREAD_BYTES, Desk, Outcome, Row, Times
 from helexa.neuron.exchange.elsewhere import naming
-from helexa.neuron.exchange.length import counted, uncounted
-from helexa.neuron.exchange.waiting import Waiting
+from helexa.neuron.exchange.length import counted, sized, uncounted
+from helexa.neuron.exchange.waiting import Waiting, keep_alive
 from helexa.neuron.exchange.way import Translate, Way
 from helexa.neuron.grants import PATIENT_S, Grant, GrantGate
 from helexa.neuron.registry.served import ServedModel
@@ -79,7 +80,7 @@ class Exchange:
         self.error: HelexaError | None = None
         self.reply = reply
         self.answer: Answer | None = None
-        self.delivery: Delivery | None = None
+        self.delivery: Delivery | Batch | None = None
         self.row: Row | None = None
         self.billed = _NOTHING  # known at the end
         self.show_usage = True
@@ -101,21 +102,21 @@ class Exchange:
             else:
                 self._read()
         except Exception as error:  # noqa: BLE001  # the edge
-            self._failed(error)
+            self.failed(error)
 
-    def answered(self) -> None:
+    def answered(self, delivery: Delivery) -> None:
         """The engine's answer has ended, well or not; the delivery says so."""
         try:
-            if self.delivery is None or self.delivery.finish():
-                self._settle()
+            if self.delivery is None or delivery.finish():
+                self.settle()
             else:
-                self._later(self.delivery.why(), self._fail)
+                self._later(delivery.why(), self._fail)
         except Exception as error:  # noqa: BLE001  # the edge
-            self._failed(error)
+            self.failed(error)
 
     def cut(self, why: str) -> None:
         """End the answer now: cleanly if the engine runs for it, else as a refusal."""
-        if self.delivery is not None and self.delivery.stream.cleaner.meter.prompt_known:
+        if self.delivery is not None and self.delivery.stream.accepted:
             self.delivery.close("length", why)
         else:
             self._fail(
@@ -136,9 +137,9 @@ class Exchange:
         """The client has gone."""
         if self.delivery is not None:
             self.outcome = "cancelled"
-        self._settle()
+        self.settle()
 
-    def _failed(self, error: Exception) -> None:
+    def failed(self, error: Exception) -> None:
         """A step of the chain raised: that ends the request, and must not take the loop along."""
         if not isinstance(error, HelexaError):
             self.desk.log.exception("bug", request_id=self.caller.request_id)  # noqa: LOG004  # called from one
@@ -149,7 +150,7 @@ class Exchange:
 
     def _later(self, waiting: Coroutine[Any, Any, T], then: Callable[[T], None]) -> None:
         """Go on with ``then`` and the result when there is one; what it raises ends us."""
-        self._waiting = Waiting(self.desk.loop.create_task(waiting), then, self._failed)
+        self._waiting = Waiting(self.desk.loop.create_task(waiting), then, self.failed)
 
     # ── the way in ──────────────────────────────────────────────────────────────────────────
 
@@ -204,7 +205,10 @@ class Exchange:
             form = StreamForm(_SSE + self._echo(), awake, commit)
             self.answer = Answer(self.reply, form, desk.wheel, desk.loop)
         prompt = uncounted(model, asked, self.grant.gate)
-        if prompt is not None:
+        if asked.several is not None:
+            sizing = sized(model, asked, self.grant.gate, self.caller.key_id)
+            self._later(sizing, lambda sized: self._counted(model, sized, sized.prompts))
+        elif prompt is not None:
             self._sit(model, asked, prompt)
         else:
             counting = counted(model, asked, self.caller.key_id)
@@ -238,6 +242,8 @@ class Exchange:
         if refusal is not None:
             raise refusal
         caller = self.caller
+        if asked.several is not None:
+            prompt = asked.several.sizes[0]
         self._ticket = ticket = Ticket(  # by position: with names it takes several times as long
             caller.key_id,
             self.cells_to_begin(model, prompt, asked.choices),
@@ -251,7 +257,7 @@ class Exchange:
             self._seated(model, asked, seat)
         else:
             self._place = place = model.admission.line_up(ticket)
-            self._waiting = Waiting(place, partial(self._seated, model, asked), self._failed)
+            self._waiting = Waiting(place, partial(self._seated, model, asked), self.failed)
 
     def _seated(self, model: ServedModel, asked: EngineRequest, seat: Seat) -> None:
         self._place, self._seat = None, seat
@@ -259,8 +265,11 @@ class Exchange:
         if self.answer is not None:
             self.answer.add_headers(self._queued())
         self.outcome = "failed"
-        delivery = self.delivery = Delivery(self, model, asked, seat)
-        delivery.start()
+        if asked.several is None:
+            self.delivery = Delivery(self, model, asked, seat)
+        else:
+            self.delivery = Batch(self, model, asked.several, seat)
+        self.delivery.start()
 
     def cells_to_begin(self, model: ServedModel, prompt: int, choices: int) -> int:
         """The prompt, which the answers share, and a slice for each of them."""
@@ -289,7 +298,7 @@ class Exchange:
             if not self.times.ended:  # what happens after a complete answer is nobody's loss
                 self._say(error)
         finally:
-            self._settle()
+            self.settle()
 
     def _say(self, error: HelexaError) -> None:
         self.error = error
@@ -314,13 +323,9 @@ class Exchange:
 
     def _comment(self) -> bytes:
         """A keep-alive, which tells a waiting caller its place."""
-        standing = None
-        if self.model is not None and self._ticket is not None:
-            standing = self.model.admission.standing(self._ticket)
-        if standing is None:
-            return b": keep-alive\n\n"
-        eta = b"" if standing.eta_s is None else b", about %d s" % max(1, round(standing.eta_s))
-        return b": keep-alive, place %d in the queue%b\n\n" % (standing.place, eta)
+        if self.model is None or self._ticket is None:
+            return keep_alive(None)
+        return keep_alive(self.model.admission.standing(self._ticket))
 
     def _queued(self) -> bytes:
         waited = round((self.times.seated - self.times.received) * 1000)
@@ -372,7 +377,7 @@ class Exchange:
         self.row.write(record)
         self.desk.node.bus.publish("request_end", {"record": record}, gateway=self.caller.gateway)
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Let go of everything, whatever happened; once."""
         if self._settled:
             return

@@ -7,6 +7,8 @@ inputs (embeddings, rerank) each has to fit the limit, and all together the gran
 
 from __future__ import annotations
 
+import msgspec
+
 from helexa.core.errors import ContextLengthExceeded
 from helexa.neuron.engines.base import EngineRequest
 from helexa.neuron.grants import GrantGate
@@ -42,3 +44,28 @@ async def counted(model: ServedModel, asked: EngineRequest, key_id: str) -> int:
         model.rejected_too_long += 1
         raise refusal
     return count
+
+
+async def sized(
+    model: ServedModel, asked: EngineRequest, gate: GrantGate, key_id: str
+) -> EngineRequest:
+    """The request with the size of each of its several prompts. Where there is a grant they are
+    counted: what a loose bound keeps for the last prompt is lacking in the answer to the first.
+
+    Raises:
+        ContextLengthExceeded: One of them is too long; ``param`` says which.
+    """
+    if asked.several is None:
+        return asked
+    sizes: list[int] = []
+    for index, request in enumerate(asked.several.requests):
+        size = uncounted(model, request, gate) if gate.granted is None else None
+        if size is None:
+            try:
+                size = await counted(model, request, key_id)
+            except ContextLengthExceeded as error:
+                error.param = f"prompt[{index}]"
+                raise
+        sizes.append(size)
+    several = msgspec.structs.replace(asked.several, sizes=tuple(sizes))
+    return msgspec.structs.replace(asked, several=several)

@@ -1,4 +1,4 @@
-"""What a chain of calls waits for, and what it goes on with."""
+"""What a chain of calls waits for, what it goes on with, and what is said meanwhile."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from helexa.core.errors import ServiceUnavailable
+from helexa.neuron.admission.ticket import Standing
 
 T = TypeVar("T")
 
@@ -48,3 +49,11 @@ class Waiting(Generic[T]):
             self._failed(ServiceUnavailable("The node is shutting down.", retry_after_s=5))
         except Exception as error:  # noqa: BLE001  # the edge
             self._failed(error)
+
+
+def keep_alive(standing: Standing | None) -> bytes:
+    """A comment for a reader who waits, with its place in the queue if it has one."""
+    if standing is None:
+        return b": keep-alive\n\n"
+    eta = b"" if standing.eta_s is None else b", about %d s" % max(1, round(standing.eta_s))
+    return b": keep-alive, place %d in the queue%b\n\n" % (standing.place, eta)

@@ -127,7 +127,7 @@ def test_conversations_are_repaired_as_for_any_engine(served: Served) -> None:
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "chat",
          VisionUnsupported),
         ({**USER, "functions": []}, "chat", UnsupportedParameter),
-        ({"prompt": ["a", "b"]}, "completions", UnsupportedParameter),
+        ({"prompt": ["a", 1]}, "completions", InvalidRequestBody),
         ({"prompt": "a", "echo": True}, "completions", UnsupportedParameter),
         ({"input": ""}, "embeddings", InvalidRequestBody),
         ({"query": "a", "documents": ["b"]}, "rerank", UnsupportedOperation),

@@ -168,7 +168,20 @@ def test_legacy_prompts_are_texts_or_tokens(served: Served) -> None:
     assert refusal(served, "completions").param == "prompt"
     assert refusal(served, "completions", prompt="a", logprobs=True).param == "logprobs"
     assert sent(served, "completions", prompt="a", logprobs=2)["logprobs"] == 2
-    assert isinstance(refusal(served, "completions", prompt=["a", "b"]), UnsupportedParameter)
+
+
+def test_several_legacy_prompts_are_a_request_each_with_choices_numbered_on(
+    served: Served,
+) -> None:
+    body = {"model": "org/model", "prompt": ["a", "b", "c"], "n": 2, "max_tokens": 3}
+    asked = engine_request("completions", json.dumps(body).encode(), served, "abc", created=1)
+    assert asked.several is not None
+    sent_each = [json.loads(request.body) for request in asked.several.requests]
+    assert [each.pop("prompt") for each in sent_each] == ["a", "b", "c"]
+    assert sent_each[0] == sent_each[1] == sent_each[2]
+    last = asked.several.requests[2]
+    assert last.choices == 2
+    assert b'"index":4' in last.cleaner.close("length", "budget")
 
 
 @pytest.mark.parametrize("name", ["logprobs", "n_probs"])

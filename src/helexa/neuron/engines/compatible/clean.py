@@ -19,6 +19,7 @@ from helexa.neuron.engines.compatible.stream import Dialect, StreamCleaner, gues
 from helexa.neuron.engines.compatible.tally import Tally
 from helexa.neuron.engines.compatible.text import TextDialect
 from helexa.neuron.engines.images import any_image
+from helexa.neuron.engines.prompts import requests_of, take_prompts
 from helexa.neuron.engines.render import Envelope
 from helexa.neuron.engines.request import Json, decode
 
@@ -71,12 +72,17 @@ class Cleaning(msgspec.Struct, frozen=True):
     def _text(self, body: Json, served: Served, request_id: str) -> EngineRequest:
         _must(served, "complete text")
         stream, choices = bool(body.get("stream", False)), body.get("n", 1)
+        prompts = take_prompts(body)
         prepare_text(body, served, self.habits)
         envelope = Envelope(
             f"cmpl-{request_id}", self.created(), served.model_id, "text_completion"
         )
-        dialect = TextDialect(envelope, not stream)
-        return self._streamed("completions", body, served, envelope, dialect, stream, choices)
+
+        def make(body: Json, first: int) -> EngineRequest:
+            dialect = TextDialect(envelope, not stream, first)
+            return self._streamed("completions", body, served, envelope, dialect, stream, choices)
+
+        return requests_of(body, prompts, envelope, make)
 
     def _streamed(
         self,

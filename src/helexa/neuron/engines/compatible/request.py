@@ -15,7 +15,6 @@ from helexa.neuron.engines.conversation import (
     repair_message,
     system_to_the_front,
 )
-from helexa.neuron.engines.prompts import check_prompt
 from helexa.neuron.engines.request import (
     Json,
     check_messages,
@@ -56,12 +55,11 @@ def prepare_chat(body: Json, served: Served, thinking: bool, habits: Habits) -> 
 
 
 def prepare_text(body: Json, served: Served, habits: Habits) -> None:
-    """A text completion: one prompt, as text or token ids.
+    """A text completion, all but its prompts.
 
     Raises:
         RequestRefused: With the path of what is wrong.
     """
-    check_prompt(body)
     _finish(body, served, habits)
 
 

@@ -15,11 +15,12 @@ _COLUMNS = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
 
 
 class TextDialect:
-    """Text chunks. ``keep`` collects them for a plain answer."""
+    """Text chunks. ``keep`` collects them for a plain answer, ``first`` is the first number."""
 
-    def __init__(self, envelope: Envelope, keep: bool) -> None:
+    def __init__(self, envelope: Envelope, keep: bool, first: int = 0) -> None:
         self._envelope = envelope
         self._keep = keep
+        self._first = first
 
     def prefix(self, index: int) -> bytes:  # noqa: ARG002
         """Unused: text is rendered whole."""
@@ -49,7 +50,8 @@ class TextDialect:
     def _chunk(self, state: ChoiceState, text: str, logprobs: Any, **more: Any) -> bytes:
         """A chunk; ``more`` are its further members."""
         finish = state.finish if not text else None
-        choice = {"index": state.index, "text": text, "logprobs": logprobs, "finish_reason": finish}
+        choice = {"index": self._first + state.index, "text": text, "logprobs": logprobs,
+                  "finish_reason": finish}  # fmt: skip
         return self._envelope.chunk({"choices": [choice], **more})
 
     def finish(self, state: ChoiceState, why: str | None) -> bytes:
@@ -59,7 +61,7 @@ class TextDialect:
     def whole(self, state: ChoiceState) -> dict[str, object]:
         """The choice of a plain answer."""
         return {
-            "index": state.index,
+            "index": self._first + state.index,
             "text": "".join(state.texts),
             "logprobs": _joined(state.logprobs),
             "finish_reason": state.finish or "stop",

@@ -11,6 +11,7 @@ from helexa.neuron.engines.images import any_image
 from helexa.neuron.engines.llamacpp import chat, text
 from helexa.neuron.engines.llamacpp.splice import Splicer
 from helexa.neuron.engines.llamacpp.stream import StreamCleaner
+from helexa.neuron.engines.prompts import requests_of, take_prompts
 from helexa.neuron.engines.render import Envelope
 from helexa.neuron.engines.request import Json, decode
 
@@ -94,11 +95,16 @@ def _text(body: Json, served: Served, request_id: str, created: int) -> EngineRe
     stream = bool(body.get("stream", False))
     choices = body.get("n", 1)
     bare = body.get("logprobs") == 0
+    prompts = take_prompts(body)
     text.prepare(body, served)
     envelope = Envelope(f"cmpl-{request_id}", created, served.model_id, "text_completion")
-    dialect = text.TextDialect(envelope, keep=not stream, bare=bare)
-    cleaner = StreamCleaner(envelope, dialect, served)
-    encoded = msgspec.json.encode(body)
-    return EngineRequest(
-        "POST", "/v1/completions", encoded, cleaner, stream=stream, choices=choices
-    )
+
+    def make(body: Json, first: int) -> EngineRequest:
+        dialect = text.TextDialect(envelope, keep=not stream, bare=bare, first=first)
+        cleaner = StreamCleaner(envelope, dialect, served)
+        encoded = msgspec.json.encode(body)
+        return EngineRequest(
+            "POST", "/v1/completions", encoded, cleaner, stream=stream, choices=choices
+        )
+
+    return requests_of(body, prompts, envelope, make)

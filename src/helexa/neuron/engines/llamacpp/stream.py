@@ -13,6 +13,7 @@ from typing import Protocol
 
 import msgspec
 
+from helexa.core.errors import HelexaError, InvalidRequestBody
 from helexa.neuron.engines.base import Meter, Served
 from helexa.neuron.engines.cleaner import EndingCleaner, Endings
 from helexa.neuron.engines.llamacpp.errors import EngineError, map_engine_error
@@ -180,6 +181,8 @@ class StreamCleaner(EndingCleaner[ChoiceState]):
             told = chunk.timings, chunk.verbose
             out = b"".join([self._choice(choice, *told) for choice in choices])
         if chunk.usage is not None:
+            if not chunk.usage.prompt_tokens:
+                return self._fail(_empty())
             self._usage(chunk.usage, chunk.timings)
         return out
 
@@ -224,6 +227,12 @@ class StreamCleaner(EndingCleaner[ChoiceState]):
         if timings is not None:
             meter.prompt_ms = timings.prompt_ms
             meter.predicted_ms = max(meter.predicted_ms, timings.predicted_ms)
+
+
+def _empty() -> HelexaError:
+    return InvalidRequestBody(
+        "`prompt` is empty, and this model begins with no token of its own.", param="prompt"
+    )
 
 
 def known_finish(reason: str, state: ChoiceState) -> str:

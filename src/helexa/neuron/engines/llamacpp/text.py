@@ -9,7 +9,6 @@ import msgspec
 from helexa.neuron.engines.base import Meter, Served
 from helexa.neuron.engines.llamacpp.sampling import check_sampling
 from helexa.neuron.engines.llamacpp.stream import Choice, ChoiceState, known_finish
-from helexa.neuron.engines.prompts import check_prompt
 from helexa.neuron.engines.render import Envelope
 from helexa.neuron.engines.request import Json, take_cap
 
@@ -22,12 +21,11 @@ _NOT_FOR_CLIENTS = (
 
 
 def prepare(body: Json, served: Served) -> None:
-    """Check a text completion in place.
+    """Check a text completion in place, all but its prompts.
 
     Raises:
         RequestRefused: With the path of what is wrong.
     """
-    check_prompt(body)
     check_sampling(body, served)
     for name in _NOT_FOR_CLIENTS:
         body.pop(name, None)
@@ -46,12 +44,16 @@ class TextDialect:
     Args:
         keep: Collect the texts for a plain answer.
         bare: Log probabilities leave without those of other tokens.
+        first: The number of the first choice.
     """
 
-    def __init__(self, envelope: Envelope, keep: bool, *, bare: bool = False) -> None:
+    def __init__(
+        self, envelope: Envelope, keep: bool, *, bare: bool = False, first: int = 0
+    ) -> None:
         self._envelope = envelope
         self._keep = keep
         self._bare = bare
+        self._first = first
         self._offsets: dict[int, int] = {}
 
     def prefix(self, index: int) -> bytes:  # noqa: ARG002
@@ -83,7 +85,8 @@ class TextDialect:
     def _chunk(
         self, state: ChoiceState, text: str, logprobs: Any, finish: str | None, why: str | None
     ) -> bytes:
-        choice = {"index": state.index, "text": text, "logprobs": logprobs, "finish_reason": finish}
+        choice = {"index": self._first + state.index, "text": text, "logprobs": logprobs,
+                  "finish_reason": finish}  # fmt: skip
         members: dict[str, Any] = {"choices": [choice]}
         if why is not None:
             members["helexa"] = {"finish": why}
@@ -96,7 +99,7 @@ class TextDialect:
     def whole(self, state: ChoiceState) -> dict[str, object]:
         """The choice of a plain answer."""
         return {
-            "index": state.index,
+            "index": self._first + state.index,
             "text": "".join(state.texts),
             "logprobs": self._columns(state.logprobs, 0),
             "finish_reason": state.finish or "stop",
