@@ -106,7 +106,7 @@ def test_a_gateway_that_wants_a_key_is_told_of_with_the_way_to_give_one(gateway:
     gateway.listed = 401, b'{"error": {"message": "No API key was given."}}'
     done = ask(gateway, "Hi")
     assert done.exit_code == 1
-    assert "No API key was given. Give a key that may with --key or in HELEXA_KEY." in done.stderr
+    assert "No API key was given. Pass a key that may with --key or in HELEXA_KEY." in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,17 @@ def test_help_imports_nothing_that_serves(arguments: list[str]) -> None:
     assert set(done.stderr.split()).isdisjoint(HEAVY)
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"), [(["stats"], "status"), (["fleet", "stats"], "status"), (["doc"], "doctor")]
+)
+def test_an_unknown_command_is_told_the_one_that_was_probably_meant(
+    typed: list[str], meant: str
+) -> None:
+    done = run(*typed)
+    assert done.returncode == 2
+    assert f"No such command {typed[-1]!r}. Did you mean '{meant}'?" in done.stderr
+
+
 def cpu(*command: str) -> float:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, *command], capture_output=True, check=True)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import stat
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -68,6 +71,22 @@ def test_zed_claude_code_and_qwen_code_read_json(stack: Stack) -> None:
     assert claude["env"]["ANTHROPIC_AUTH_TOKEN"] == "sk-open"
     qwen = json.loads(text(stack, "qwen-code"))
     assert qwen["security"]["auth"]["baseUrl"] == f"{stack.url}/v1"
+
+
+def test_editors_are_told_how_to_start_the_agent(stack: Stack) -> None:
+    zed = json.loads(text(stack, "zed"))["agent_servers"]["helexa"]
+    jetbrains = json.loads(text(stack, "jetbrains"))["agent_servers"]["helexa"]
+    assert zed.pop("type") == "custom"
+    assert jetbrains["env"].pop("HELEXA_ACP_API_KEY") == "sk-open"
+    assert zed == jetbrains
+    assert "sk-open" not in text(stack, "zed")
+    asked = subprocess.run(
+        [sys.executable, "-m", "helexa.cli", *zed["args"], "--doctor"],
+        env=os.environ | zed["env"] | {"HELEXA_ACP_API_KEY": "sk-open"},
+        capture_output=True, text=True, timeout=90, check=False,
+    )  # fmt: skip
+    assert asked.returncode == 0, asked.stdout + asked.stderr
+    assert f"would use environment:{SPARK}" in asked.stdout
 
 
 def test_aider_gets_its_settings_and_its_limits(stack: Stack) -> None:

@@ -114,8 +114,8 @@ class Catalogue:
             return self.choices[0]
         why = "; ".join(f"{name}: {reason}" for name, reason in self.down.items())
         raise NoModel(
-            f"no endpoint has a model{f' ({why})' if why else ''}; start one with `helexa up`, or "
-            "name one in the settings (see `helexa acp --doctor`)"
+            f"no endpoint has a model{f' ({why})' if why else ''}; start a gateway with "
+            "`helexa up`, or name another endpoint in the settings or in HELEXA_ACP_BASE_URL"
         )
 
     def find(self, selector: str) -> Choice:

@@ -92,7 +92,8 @@ def lines(found: Diagnosis) -> list[str]:
     """For people."""
     out = [f"settings: {found.settings}"]
     for one in found.endpoints:
-        state = f"{len(one.models)} models: {', '.join(one.models[:8])}" if one.models else ""
+        count = "1 model" if len(one.models) == 1 else f"{len(one.models)} models"
+        state = f"{count}: {', '.join(one.models[:8])}" if one.models else ""
         state = "; ".join(words for words in (one.trouble, state) if words) or "no models"
         mark = "!" if one.trouble else "✓"
         out.append(f"{mark} {one.endpoint}  {one.base_url} ({one.wire})  {state}")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import click
 
 from helexa.cli.options import endpoint_options, version_option
-from helexa.cli.recipes import KEY_VARIABLE, RECIPES, Model, Setup
+from helexa.cli.recipes import RECIPES, Model, Setup
 
 
 @click.command(name="client-config")
@@ -36,7 +37,7 @@ def client_config_command(
         _write(output, text, private=recipe.keeps_key and key is not None)
     note = f"goes to: {recipe.goes_to}"
     if key and not recipe.keeps_key:
-        note += f"; it reads the key from {KEY_VARIABLE}"
+        note += f"; it reads the key from {recipe.reads_key}"
     click.echo(note, err=True)
 
 
@@ -49,7 +50,8 @@ def _setup(endpoint: str, key: str | None, wanted: str | None) -> Setup:
         raise click.ClickException(f"{wanted!r} is not listed; the models are: {known}")
     first = found or next((e for e in listed if e.get("loaded")), listed[0])
     models = [Model.of(entry) for entry in listed]
-    return Setup(_base(endpoint), key, models, Model.of(first))
+    program = shutil.which("helexa") or "helexa"
+    return Setup(_base(endpoint), key, models, Model.of(first), program)
 
 
 def listed_models(endpoint: str, key: str | None) -> list[dict[str, Any]]:

@@ -139,8 +139,8 @@ def _there(body: dict[str, str], endpoint: str, key: str | None) -> Outlook:
         ) from error
     if status in (404, 405):
         raise click.ClickException(
-            f"{endpoint} does not foretell loads: it is no node, or an older one. Name a node's "
-            "own address, such as http://host:13131."
+            f"{endpoint} cannot say what would load there: it is not a node, or an older one. Name "
+            "a node's own address, such as http://host:13131."
         )
     if status != 200:
         raise click.ClickException(refusal(status, answer))

@@ -62,7 +62,7 @@ def refusal(status: int, answer: bytes) -> str:
     except (ValueError, KeyError, TypeError):
         message = f"The gateway answered with status {status}."
     if status in (401, 403):
-        message += " Give a key that may with --key or in HELEXA_KEY."
+        message += " Pass a key that may with --key or in HELEXA_KEY."
     return message
 
 

@@ -63,7 +63,8 @@ def load(
         click.echo(json.dumps(done))
     else:
         where = f" on {done['node']}" if done.get("node") else ""
-        click.echo(f"{done['model']}: {done['status']}{where}")
+        state = "loaded already" if done["status"] == "present" else done["status"]
+        click.echo(f"{done['model']}: {state}{where}")
 
 
 @fleet_group.command()

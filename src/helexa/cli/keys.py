@@ -302,6 +302,6 @@ def _print_secret(made: dict[str, Any], as_json: bool, what: str) -> None:
         click.echo(json.dumps(made))
         return
     dead = " It has expired already." if made.get("state") == "expired" else ""
-    said = f"{made['key_id']} of {made['account_id']} {what}; its secret is shown only now:{dead}"
+    said = f"{made['key_id']} of {made['account_id']} {what}.{dead} Its secret is shown only now:"
     click.echo(said, err=True)
     click.echo(made["secret"])

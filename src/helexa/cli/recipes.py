@@ -53,12 +53,14 @@ class Setup:
         key: Given by whoever asks; None where the gateway wants none.
         models: All that can chat.
         model: The one to begin with; one of ``models``.
+        program: Path of ``helexa`` here, for editors that start ``helexa acp``.
     """
 
     base: str
     key: str | None
     models: Sequence[Model]
     model: Model
+    program: str = "helexa"
 
     @property
     def url(self) -> str:
@@ -121,7 +123,7 @@ def codex(setup: Setup) -> str:
 
 
 def zed(setup: Setup) -> str:
-    """Members of Zed's ``settings.json``; the key goes into its settings or ``HELEXA_API_KEY``."""
+    """Members of Zed's ``settings.json``: the models for its own agent, and ours."""
     available = [
         {
             "name": model.id,
@@ -143,8 +145,23 @@ def zed(setup: Setup) -> str:
         {
             "language_models": {"openai_compatible": {"helexa": provider}},
             "agent": {"default_model": default},
+            "agent_servers": {"helexa": {"type": "custom", **_acp(setup)}},
         }
     )
+
+
+def jetbrains(setup: Setup) -> str:
+    """``acp.json`` of JetBrains' AI Assistant, where a key stands among the variables."""
+    server = _acp(setup)
+    if setup.key:
+        server["env"]["HELEXA_ACP_API_KEY"] = setup.key
+    return _json({"agent_servers": {"helexa": server}})
+
+
+def _acp(setup: Setup) -> Json:
+    """How an editor starts ``helexa acp``."""
+    env = {"HELEXA_ACP_BASE_URL": setup.url, "HELEXA_ACP_MODEL": setup.model.id}
+    return {"command": setup.program, "args": ["acp"], "env": env}
 
 
 def claude_code(setup: Setup) -> str:
@@ -297,17 +314,24 @@ class Recipe:
         goes_to: Where it belongs, for the note that goes with it.
         write: Makes its text.
         keeps_key: The key itself is written, so the file is its owner's only.
+        reads_key: Else the variables that it is read from.
     """
 
     goes_to: str
     write: Callable[[Setup], str]
     keeps_key: bool = False
+    reads_key: str = KEY_VARIABLE
 
 
 RECIPES: dict[str, Recipe] = {
     "opencode": Recipe("opencode.json of the project, or ~/.config/opencode/", opencode),
     "codex": Recipe("~/.codex/config.toml", codex),
-    "zed": Recipe("~/.config/zed/settings.json, merged into it", zed),
+    "zed": Recipe(
+        "~/.config/zed/settings.json, merged into it",
+        zed,
+        reads_key="HELEXA_API_KEY for Zed's own agent and HELEXA_ACP_API_KEY for helexa's",
+    ),
+    "jetbrains": Recipe("~/.jetbrains/acp.json, merged into it", jetbrains, keeps_key=True),
     "claude-code": Recipe("~/.claude/settings.json, merged into it", claude_code, keeps_key=True),
     "aider": Recipe(".aider.conf.yml of the project", aider, keeps_key=True),
     "aider-models": Recipe(".aider.model.metadata.json of the project", aider_models),

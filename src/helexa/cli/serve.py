@@ -111,19 +111,22 @@ def serve(application: Application, log_level: str) -> None:
     raise SystemExit(status)
 
 
-def say_whether_it_would_start(application: Application, check: Callable[[Any], str]) -> None:
+def say_whether_it_would_start(
+    application: Application, check: Callable[[Any], tuple[str, list[str]]]
+) -> None:
     """Print what the settings set up, or why they cannot be used, and leave.
 
     Args:
-        check: Returns the former; raises ``SettingsError``.
+        check: Returns the former, and what would not stop a start but is hardly meant; raises
+            ``SettingsError``.
     """
     try:
         loaded = application.load()
-        found = check(loaded.value)
+        found, doubts = check(loaded.value)
     except SettingsError as error:
         click.echo(f"helexa {application.role}: {error}", err=True)
         raise SystemExit(WRONG_CONFIGURATION) from None
-    for warning in loaded.warnings:
+    for warning in (*loaded.warnings, *doubts):
         click.echo(f"helexa {application.role}: {warning}", err=True)
     click.echo(f"{loaded.path or 'defaults'}: good; {found}")
 

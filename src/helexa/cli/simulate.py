@@ -79,7 +79,9 @@ def simulate_command(
     try:
         spec = fleets.read(fleet) if fleet is not None else fleets.FleetSpec()
         asked = list(traces.read(_lines(trace)))
-    except (SettingsError, traces.TraceError, OSError) as error:
+    except OSError as error:
+        raise click.UsageError(f"{error.filename}: {error.strerror}") from error
+    except (SettingsError, traces.TraceError) as error:
         raise click.UsageError(str(error)) from error
     wanted = POLICIES if "all" in policies else tuple(dict.fromkeys(policies))
     found = {name: _simulate(name, spec, asked, after, seed) for name in wanted}

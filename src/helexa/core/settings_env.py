@@ -44,6 +44,16 @@ def table_from_environ(
     return table, unknown
 
 
+def blamed(message: str, where: str, environ: Mapping[str, str], prefix: str) -> str:
+    """``message`` about a key of the file ``where``; of the variable, if one has set that key."""
+    for name in environ:
+        if name.startswith(prefix):
+            key = f"{where}: {name.removeprefix(prefix).lower().replace('__', '.')}:"
+            if message.startswith(key):
+                return f"{name} in the environment:{message.removeprefix(key)}"
+    return message
+
+
 def parse_value(text: str) -> object:
     """``text`` as JSON, else as a TOML value, else itself."""
     try:

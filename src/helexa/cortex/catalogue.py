@@ -70,7 +70,8 @@ def obstacle(profile: Profile, fleet: FleetSnapshot) -> str | None:
         return f"no node that it may run on has the engine {harness!r}"
     if not any(_large_enough(profile, node) for node in known):
         each = f" of {profile.min_device_vram_mb} MiB" if profile.min_device_vram_mb else ""
-        return f"it wants {profile.min_devices} devices{each}; no node that it may run on has them"
+        devices = "1 device" if profile.min_devices == 1 else f"{profile.min_devices} devices"
+        return f"it wants {devices}{each}; no node that it may run on has that"
     return None
 
 

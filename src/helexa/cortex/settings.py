@@ -15,6 +15,7 @@ import msgspec
 
 from helexa.core.fleet_secret import FleetSettings
 from helexa.core.settings import Loaded, SettingsError, load
+from helexa.core.settings_env import blamed
 from helexa.cortex.entitlements import Count, EntitlementSettings, Positive, check_entitlements
 
 DEFAULT_PATH = Path("/etc/cortex/cortex.toml")
@@ -190,7 +191,11 @@ def load_settings(
         environ=environ,
     )
     settings = loaded.value
-    check(settings, str(loaded.path or default_path))
+    where = str(loaded.path or default_path)
+    try:
+        check(settings, where)
+    except SettingsError as error:
+        raise SettingsError(blamed(str(error), where, environ, PREFIX)) from error
     models = settings.models_config
     if models is not None and not models.is_absolute() and loaded.path is not None:
         settings = msgspec.structs.replace(settings, models_config=loaded.path.parent / models)

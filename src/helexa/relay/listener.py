@@ -15,6 +15,9 @@ from helexa.relay.unix import bound_unix
 from helexa.relay.vanished import probe_idle
 from helexa.relay.wheel import Wheel
 
+_NO_PASSPHRASE = ""
+"""For a key that is encrypted: refused, where OpenSSL would ask the terminal and wait."""
+
 
 class Tls:
     """A certificate that can be renewed while it serves.
@@ -29,7 +32,7 @@ class Tls:
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         self.context.set_alpn_protocols(["http/1.1"])
         self._seen = self._stamps()
-        self.context.load_cert_chain(cert, key)
+        self.context.load_cert_chain(cert, key, _NO_PASSPHRASE)
 
     def _stamps(self) -> tuple[tuple[int, int], ...]:
         stats = [path.stat() for path in (self._cert, self._key)]
@@ -45,8 +48,10 @@ class Tls:
         if stamps == self._seen:
             return False
         # A context whose load failed half-way would serve a torn pair: try on another one first.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self._cert, self._key)
-        self.context.load_cert_chain(self._cert, self._key)
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+            self._cert, self._key, _NO_PASSPHRASE
+        )
+        self.context.load_cert_chain(self._cert, self._key, _NO_PASSPHRASE)
         self._seen = stamps
         return True
 

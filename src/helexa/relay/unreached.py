@@ -15,6 +15,7 @@ import msgspec
 _EXPIRED = 10  # X509_V_ERR_CERT_HAS_EXPIRED
 _OTHER_NAME = frozenset((62, 64))  # X509_V_ERR_HOSTNAME_MISMATCH, _IP_ADDRESS_MISMATCH
 _NO_WAY = frozenset((errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN))
+_LOOPBACK = ("127.", "[::1]", "localhost:")
 _NUMBERED = re.compile(r"\[Errno (\d+)\]")
 
 
@@ -88,10 +89,12 @@ def _no_connection(error: OSError, where: str) -> Unreached:
     numbers = _numbers(error)
     said = error.strerror or str(error) or type(error).__name__
     if numbers and numbers <= {errno.ECONNREFUSED}:
+        elsewhere = ", is this its port, and does it listen on more than 127.0.0.1"
+        if where.startswith(_LOOPBACK):
+            elsewhere = ", and is this its port"
         return Unreached(
             "nothing listens at its port",
-            f"nothing listens at {where} (connection refused): is it running, is this its port, "
-            "and does it listen on more than 127.0.0.1?",
+            f"nothing listens at {where} (connection refused): is it running{elsewhere}?",
         )
     if numbers and numbers <= _NO_WAY:
         return Unreached(

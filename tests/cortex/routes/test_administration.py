@@ -21,6 +21,7 @@ from tests.cortex.routes.test_management import (
 )
 
 from helexa.core.principal import ANONYMOUS
+from helexa.cortex.profiles import Profile, Profiles
 
 pytestmark = pytest.mark.anyio
 
@@ -145,6 +146,23 @@ async def test_models_are_loaded_and_unloaded_and_nodes_drained(fake_node: Start
         assert "Node n0" in failed.json()["error"]["message"]
 
 
+async def test_a_load_or_unload_that_cannot_be_says_what_stands_against_it(
+    fake_node: Starter,
+) -> None:
+    async with fake_node() as node, gateway(node) as g:
+        pinned = Profile("org/far", "llamacpp", pinned_on=("nowhere",))
+        g.deps.profiles.current = Profiles((pinned,))
+        load = await g.ask("POST", "/admin/load", {"model": "org/far"})
+        assert "it is pinned on nowhere" in load.json()["error"]["message"]
+        for order, words in (
+            ({"model": "m"}, "No node has the model 'm'."),
+            ({"model": "m", "node": "n0"}, "The node 'n0' does not have the model 'm'."),
+            ({"model": "m", "node": "far"}, "There is no node called 'far'."),
+        ):
+            unload = await g.ask("POST", "/admin/unload", order)
+            assert unload.json()["error"]["message"] == words
+
+
 async def test_a_load_that_is_under_way_already_is_waited_for(
     fake_node: Starter, model: Model
 ) -> None:
@@ -185,6 +203,8 @@ async def test_a_node_is_added_with_its_own_authority_and_a_name_that_can_be_wri
         added = await g.ask("POST", "/admin/nodes", order)
         assert added.status_code == 201
         assert [n.ca for n in g.deps.roster.added()] == [Path("/etc/far/ca.pem")]
+        same = await g.ask("POST", "/admin/nodes", {"name": "far", "endpoint": "http://one:1"})
+        assert same.json()["error"]["message"] == "name: there are two neurons called 'far'."
         for name in ("a\r\nx-other: 1", " a", ""):
             refused = await g.ask("POST", "/admin/nodes", {**order, "name": name})
             assert (refused.status_code, "name" in refused.text) == (400, True)

@@ -154,7 +154,7 @@ def test_a_known_model_that_nobody_can_run_is_unavailable_not_missing() -> None:
         ({"pinned_on": ("attic", "cellar")}, "pinned on attic, cellar, and this fleet has no such"),
         ({"harness": "vllm"}, "no node that it may run on has the engine 'vllm'"),
         ({"min_devices": 2}, "it wants 2 devices;"),
-        ({"min_device_vram_mb": 24_000, "pinned_on": ("one",)}, "1 devices of 24000 MiB"),
+        ({"min_device_vram_mb": 24_000, "pinned_on": ("one",)}, "1 device of 24000 MiB"),
     ],
 )
 def test_what_the_catalogue_demands_and_no_node_has_is_said(

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from helexa.core import build_info
-from helexa.core.settings import SettingsError
 from helexa.cortex.app import AsgiErrors, GatewayApp
 from helexa.cortex.build.ledger import ledger_url
 from helexa.cortex.build.parts import Parts
 from helexa.cortex.build.rooms import Rooms
+from helexa.cortex.build.tls import server_tls
 from helexa.cortex.exchange.route import CHAT, CHAT_COUNT, Route, inference_routes
 from helexa.cortex.fleet_metrics import derived_gauges, waiting_gauge
 from helexa.cortex.metrics import CortexMetrics
@@ -20,11 +20,10 @@ from helexa.cortex.responses.keeper import Keeper
 from helexa.cortex.responses.route import ResponsesRoute
 from helexa.cortex.routes.deps import ManagementDeps
 from helexa.cortex.routes.management import management_app
-from helexa.cortex.settings import CortexSettings
 from helexa.cortex.usage import UsageBook
 from helexa.relay.asgi import AsgiBridge
 from helexa.relay.http1 import Limits
-from helexa.relay.listener import Listener, Tls
+from helexa.relay.listener import Listener
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,20 +112,3 @@ def _collect(metrics: CortexMetrics, rooms: Rooms, app: GatewayApp) -> None:
         lambda: metrics.open_streams.set(app.streaming),
     ):
         metrics.registry.before_collect(update)
-
-
-def server_tls(settings: CortexSettings) -> Tls | None:
-    """What the API is served with; None without TLS.
-
-    Raises:
-        SettingsError: The files cannot be used.
-    """
-    cert, key = settings.gateway.tls_cert, settings.gateway.tls_key
-    if cert is None or key is None:
-        return None
-    try:
-        return Tls(cert, key)
-    except OSError as error:  # also what ssl raises for a file that holds neither
-        raise SettingsError(
-            f"gateway.tls_cert and gateway.tls_key: {cert} with {key} cannot be used: {error}"
-        ) from error

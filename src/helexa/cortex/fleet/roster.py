@@ -123,7 +123,9 @@ class Roster:
                 check_neurons([*self._nodes.values(), node], "neurons")
                 self._open(node)
             except SettingsError as error:
-                raise InvalidRequestBody(f"{error}.") from error
+                # It is an order, and no line of a file.
+                said = str(error).removeprefix(f"neurons: neurons[{len(self._nodes)}].")
+                raise InvalidRequestBody(f"{said}.") from error
         self._said("added", node.name)
 
     async def remove(self, name: str) -> bool:

@@ -12,6 +12,7 @@ Statements are written once, with ``?`` for parameters, ``BIGINT``, ``DOUBLE PRE
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache
@@ -132,11 +133,14 @@ def connect(url: str) -> Database:
     return PostgresDatabase(url)
 
 
+NO_DRIVER = "ledger.url: PostgreSQL needs its driver; run: pip install 'helexa[postgres]'"
+
+
 def check_url(url: str) -> None:
     """Refuse what is no ledger of ours, without opening anything.
 
     Raises:
-        SettingsError: The url is none of ours.
+        SettingsError: The url is none of ours, or its driver is not installed.
     """
     if urlsplit(url).scheme not in ("sqlite", "postgresql", "postgres"):
         raise SettingsError(
@@ -145,6 +149,8 @@ def check_url(url: str) -> None:
         )
     if urlsplit(url).scheme == "sqlite":
         sqlite_path(url)
+    elif importlib.util.find_spec("psycopg") is None:
+        raise SettingsError(NO_DRIVER)
 
 
 def sqlite_path(url: str) -> str:

@@ -7,7 +7,14 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from helexa.core.settings import SettingsError
-from helexa.cortex.ledger.database import Conflict, Dialect, LedgerUnavailable, Row, masked
+from helexa.cortex.ledger.database import (
+    NO_DRIVER,
+    Conflict,
+    Dialect,
+    LedgerUnavailable,
+    Row,
+    masked,
+)
 
 if TYPE_CHECKING:
     import psycopg
@@ -54,9 +61,7 @@ class PostgresDatabase:
         try:
             import psycopg  # noqa: PLC0415  # an extra
         except ImportError as error:
-            raise SettingsError(
-                "ledger.url: PostgreSQL needs its driver; install helexa[postgres]"
-            ) from error
+            raise SettingsError(NO_DRIVER) from error
         self._driver = psycopg
         self._url = url
         self._shown = masked(url)

@@ -144,7 +144,8 @@ class FleetRoutes:
             return reply({"model": model, "node": order.node, "status": status}, code)
         decision = decide(model, self._deps.profiles.current, self._deps.fleet.snapshot())
         if isinstance(decision, Refuse):
-            raise _without_a_node(model, decision.error)
+            known = profile_of(self._deps.profiles.current, model) is not None
+            raise decision.error if known else _without_a_node(model, decision.error)
         if isinstance(decision, Serve):
             return reply({"model": model, "status": "present"})
         if order.wait is False:
@@ -157,13 +158,16 @@ class FleetRoutes:
     async def unload(self, request: Request) -> Response:
         order = await body_as(request, UnloadOrder)
         model = resolve(self._deps.profiles.current, order.model)
+        if order.node is not None:
+            self._node(order.node)
         nodes = [
             node.name
             for node in self._deps.fleet.snapshot().reachable
             if model in node.models and order.node in (None, node.name)
         ]
         if not nodes:
-            raise ModelNotFound(f"The model {model!r} is not on any such node.", param="model")
+            who = "No node has" if order.node is None else f"The node {order.node!r} does not have"
+            raise ModelNotFound(f"{who} the model {model!r}.", param="model")
         calls = (self._call(node, "/models/unload", {"model_id": model}) for node in nodes)
         done = await asyncio.gather(*calls, return_exceptions=True)
         errors = [error for error in done if error is not None]

@@ -22,6 +22,8 @@ from helexa.neuron.engines.vllm.engine import Vllm
 from helexa.neuron.hardware import Hardware
 from helexa.neuron.settings import LlamaCppSettings, NeuronSettings
 
+BUILT_IN = (LlamaCpp.name, Vllm.name)
+
 
 def harnesses(settings: NeuronSettings, environ: Mapping[str, str]) -> list[str]:
     """What this node can run models with: what is installed, and what was found."""
@@ -56,7 +58,7 @@ def command_engines(settings: NeuronSettings, environ: Mapping[str, str]) -> dic
     Raises:
         SettingsError: One of them cannot be used.
     """
-    for name in set(settings.engines.command) & {LlamaCpp.name, Vllm.name}:
+    for name in set(settings.engines.command) & set(BUILT_IN):
         raise SettingsError(
             f"engines.command.{name} has the name of a built-in engine; give it another"
         )

@@ -71,10 +71,11 @@ def _source(scheme: str, given: SourceSettings, log: Logger, environ: Mapping[st
 def _folder(scheme: str, endpoint: str) -> Path:
     """A folder of models; one that is not there yet may be mounted later, if its path is whole."""
     folder = Path(endpoint.removeprefix("file://")).expanduser()
+    hub = f"https://{endpoint.rpartition('://')[2]}"
     if not folder.is_absolute() and not folder.is_dir():
         raise SettingsError(
             f"sources.{scheme}.endpoint: {endpoint!r} is no folder; write the URL of a hub, such "
-            f"as https://{endpoint}, or the whole path of a folder"
+            f"as {hub}, or the whole path of a folder"
         )
     return folder
 
