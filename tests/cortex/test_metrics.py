@@ -10,9 +10,10 @@ from tests.cortex.exchange.rig import answers, fleet
 from tests.relay.rig import until
 
 from helexa.core.metrics import exposition
-from helexa.cortex.metrics import CortexMetrics, watch_lag
+from helexa.cortex.metrics import CortexMetrics
 from helexa.cortex.metrics_server import serve_metrics
 from helexa.relay import books
+from helexa.relay.process import watch_lag
 
 CONTRACT = frozenset(
     """

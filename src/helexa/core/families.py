@@ -14,9 +14,11 @@ from helexa.core.metrics import (
     DURATION_BUCKETS,
     FIRST_TOKEN_BUCKETS,
     GAP_BUCKETS,
+    LAG_BUCKETS,
     RATE_BUCKETS,
     Family,
     Gauge,
+    Histogram,
     Registry,
 )
 
@@ -142,6 +144,13 @@ def show_memory(registry: Registry) -> None:
     """Export how much memory this process has, read when somebody asks."""
     gauge = registry.gauge("process_resident_memory_bytes", "Resident memory.").labels()
     registry.before_collect(lambda: gauge.set(resident_bytes()))
+
+
+def loop_lag(registry: Registry) -> Histogram:
+    """How late the process's event loop is, which delays every stream; in seconds."""
+    return registry.histogram(
+        "event_loop_lag_seconds", "How late a timer fired.", bounds=LAG_BUCKETS
+    ).labels()
 
 
 def resident_bytes() -> int:

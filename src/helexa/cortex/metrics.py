@@ -6,9 +6,7 @@ plain slots.
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import Callable
 
 from helexa.core.families import (
     AT,
@@ -16,10 +14,11 @@ from helexa.core.families import (
     ModelFamilies,
     RequestFamilies,
     RequestMetrics,
+    loop_lag,
     show_memory,
 )
 from helexa.core.fleet import RequestRecord
-from helexa.core.metrics import LAG_BUCKETS, Registry
+from helexa.core.metrics import Registry
 from helexa.cortex.ledger.base import Settled
 
 NONE = "none"
@@ -94,9 +93,7 @@ class CortexMetrics:
         self.open_streams = gauge("open_streams", "Streamed answers being relayed.").labels()
         show_memory(registry)
         self.fds = gauge("process_open_fds", "Open file descriptors.").labels()
-        self.lag = registry.histogram(
-            "event_loop_lag_seconds", "How late a timer fired.", bounds=LAG_BUCKETS
-        ).labels()
+        self.lag = loop_lag(registry)
         self.log_drops = counter("log_dropped_total", "Log lines dropped.").labels()
         self.catalogue_failures = counter(
             "catalogue_reload_failures_total", "Changed catalogues that were refused."
@@ -160,12 +157,3 @@ def open_descriptors() -> int:
         return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names are enough
     except OSError:
         return 0
-
-
-async def watch_lag(observe: Callable[[float], object], every_s: float = 0.25) -> None:
-    """Report how late the loop is, until cancelled."""
-    loop = asyncio.get_running_loop()
-    while True:
-        due = loop.time() + every_s
-        await asyncio.sleep(every_s)
-        observe(max(0.0, loop.time() - due))

@@ -12,6 +12,7 @@ from helexa.core.families import (
     ModelFamilies,
     RequestFamilies,
     RequestMetrics,
+    loop_lag,
     show,
     show_memory,
 )
@@ -45,6 +46,7 @@ class NeuronMetrics:
             "request_records_lost_total", "Finished records given up before a gateway took them."
         ).labels()
         show_memory(registry)
+        self.lag = loop_lag(registry)
         self._models: dict[str, RequestMetrics] = {}
 
     def model(self, model_id: str) -> RequestMetrics:

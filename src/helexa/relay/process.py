@@ -75,3 +75,12 @@ class LoopLag:
         self.last = max(0.0, self._loop.time() - self._due)
         self._worst = max(self._worst, self.last)
         self.start()
+
+
+async def watch_lag(observe: Callable[[float], object], every_s: float = 0.25) -> None:
+    """Report how late the loop is, until cancelled."""
+    loop = asyncio.get_running_loop()
+    while True:
+        due = loop.time() + every_s
+        await asyncio.sleep(every_s)
+        observe(max(0.0, loop.time() - due))

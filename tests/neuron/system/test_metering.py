@@ -257,3 +257,5 @@ def test_metrics_count_what_was_billed(node: Any, h: Any) -> None:
     assert f'neuron_requests_total{{model="{h.SPARK}"' in text
     assert "neuron_discarded_tokens_total" in text
     assert "neuron_process_resident_memory_bytes" in text
+    idle = "neuron_event_loop_lag_seconds_count 0\n"
+    h.until(lambda: idle not in node.client.get("/metrics").text)

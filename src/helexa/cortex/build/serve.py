@@ -14,12 +14,16 @@ from helexa.cortex.exchange.reconcile import Reconciler
 from helexa.cortex.fleet.roster import NodesFile
 from helexa.cortex.keys.file import KeysFile
 from helexa.cortex.lifetime import Followed, drain, follow_files, stop_signal
-from helexa.cortex.metrics import watch_lag
 from helexa.cortex.metrics_server import MetricsServer, serve_metrics
 from helexa.cortex.settings import CortexSettings, split_listen
 from helexa.cortex.unfollowed import UnfollowedFile
 from helexa.relay.listener import local_url
-from helexa.relay.process import collect_when_quiet, freeze_heap, raise_descriptor_limit
+from helexa.relay.process import (
+    collect_when_quiet,
+    freeze_heap,
+    raise_descriptor_limit,
+    watch_lag,
+)
 
 Announce = Callable[[dict[str, object]], None]
 

@@ -26,7 +26,12 @@ from helexa.relay.asgi import AsgiBridge
 from helexa.relay.http1 import Limits
 from helexa.relay.listener import Listener
 from helexa.relay.multiplex import VERSION
-from helexa.relay.process import collect_when_quiet, freeze_heap, raise_descriptor_limit
+from helexa.relay.process import (
+    collect_when_quiet,
+    freeze_heap,
+    raise_descriptor_limit,
+    watch_lag,
+)
 from helexa.relay.request import Request
 from helexa.wire import errors as wire
 
@@ -86,6 +91,7 @@ def look_after(node: Node[ServedModel], parts: Parts, log: Logger) -> list[async
         "tend": lambda: tend(node, parts.changes, life.idle_ttl_secs),
         "devices": lambda: tell_devices(node.bus, devices),
         "records": lambda: keep(parts.records.sync),
+        "lag": lambda: watch_lag(parts.metrics.lag.observe),
         "collect": lambda: collect_when_quiet(lambda: len(node.requests)),
         "forget": lambda: forget(lambda: parts.records.expire(life.record_secs), log),
     }
