@@ -157,6 +157,28 @@ async def test_a_window_that_is_new_counts_what_was_spent_in_it_before(start: St
     assert await rig.take(both, "c", 500) == 15
 
 
+async def test_a_window_that_is_new_counts_its_oldest_bucket_whole(start: Start) -> None:
+    rig = start()
+    await rig.take(Principal("acme", "k"), "a", 1)
+    rig.end("a", 70)
+    await rig.book.written()
+    rig.clock[0] += 60.5  # of a window of a minute; its buckets last a second
+    assert await rig.take(rolling(100), "b", 500) == 30
+
+
+async def test_what_was_spent_before_there_was_a_cap_binds_it_once_and_not_for_ever(
+    start: Start,
+) -> None:
+    rig = start()
+    await rig.take(Principal("acme", "k"), "a", 1)
+    rig.end("a", 70)  # the store has not heard of it when the key is given a cap
+    assert await rig.take(hard(100), "b", 500) == 30
+    rig.end("b", 10)
+    await rig.book.written()
+    assert await rig.take(hard(100), "c", 500) == 20
+    assert rig.book.usage(hard(100)).spent_tokens == 80
+
+
 async def test_uncapped_keys_are_granted_at_once_and_their_spend_is_written(
     start: Start, look: Any
 ) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 import pytest
-from tests.cortex.ledger.rig import LEASE_S, Start, hard
+from tests.cortex.ledger.rig import LEASE_S, START, Start, hard
 
 from helexa.core.fleet import RequestRecord
 from helexa.core.logging import get_logger
@@ -16,7 +16,7 @@ from helexa.cortex.ledger import lives, opening
 from helexa.cortex.ledger.base import Settlement
 from helexa.cortex.ledger.durable import Durable
 from helexa.cortex.ledger.estate import Estate
-from helexa.cortex.ledger.spend import Line
+from helexa.cortex.ledger.spend import Fenced, Line
 from helexa.cortex.ledger.verify import verify
 
 pytestmark = pytest.mark.anyio
@@ -139,6 +139,39 @@ async def test_only_an_expired_lease_is_taken_over_and_its_owner_writes_no_more(
     assert waiting.exception() is not None
     assert one.lost == [True]
     assert await one.store.write(lambda db: lives.renew(db, one.life.life, LEASE_S)) is False
+
+
+async def test_a_life_is_settled_and_ended_by_its_keeper_alone(start: Start, look: Any) -> None:
+    dead, keeper, other = start("one"), start("two"), start("three")
+    await dead.take(hard(1000), "a", 300)
+    life = dead.life.life
+    await keeper.store.write(
+        lambda db: lives.adopt(db, keeper.life.life, None, LEASE_S, alone=True, grace_s=None)
+    )
+    line = Line("a", 1, life, "settled", int(START * 1000), "acme", "k", "n", "m", 300, prompt=70)
+    with pytest.raises(Fenced):
+        await other.store.write(lambda db: lives.settle_dead(db, other.life.life, life, line))
+    with pytest.raises(Fenced):
+        await other.store.write(lambda db: lives.end(db, other.life.life, life, 0, away=False))
+    assert (look("SELECT * FROM requests"), len(look("SELECT * FROM blocks"))) == ([], 1)
+    assert await keeper.store.write(lambda db: lives.settle_dead(db, keeper.life.life, life, line))
+    await keeper.store.write(lambda db: lives.end(db, keeper.life.life, life, 0, away=False))
+    with pytest.raises(Fenced):  # an ended life is nobody's
+        await keeper.store.write(lambda db: lives.settle_dead(db, keeper.life.life, life, line))
+
+
+async def test_a_gateway_whose_life_was_taken_over_stops_though_it_has_nothing_to_write(
+    start: Start,
+) -> None:
+    one, two = start("one"), start("two")
+    await two.store.write(
+        lambda db: lives.adopt(db, two.life.life, None, LEASE_S, alone=True, grace_s=None)
+    )
+    one.durable._renew(0.0)
+    async with asyncio.timeout(30):
+        while not one.lost:
+            await asyncio.sleep(0.01)
+    assert one.durable.may_grant() is not one.durable.shared
 
 
 async def test_what_looks_after_our_life_is_begun_anew_when_it_fails_and_its_lease_renewed(

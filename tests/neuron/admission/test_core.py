@@ -44,6 +44,18 @@ def test_the_reserved_seat_is_for_a_principal_that_holds_none() -> None:
     assert seat_all(core) == [other]
 
 
+def test_whoever_takes_the_reserved_seat_passes_nobody_that_may_not_have_it() -> None:
+    core = make(seats=2, reserve=1)
+    ask(core, "a")
+    seat_all(core)
+    waiting = ask(core, "a")
+    for name in range(MOST_PASSED + 3):
+        newcomer = ask(core, f"newcomer {name}")
+        assert seat_all(core) == [newcomer]
+        core.drop(newcomer)
+    assert waiting.passed == 0
+
+
 def test_a_single_seat_is_not_reserved() -> None:
     core = make(seats=1, reserve=1)
     ticket = ask(core, "a")
@@ -175,6 +187,13 @@ def test_several_seats_at_once_do_not_reach_into_the_reserve() -> None:
     assert core.seat_at_once(Ticket("a", 10))
     assert not core.seat_at_once(Ticket("a", 10, seats=3))
     assert core.seat_at_once(Ticket("a", 10, seats=2))
+
+
+def test_only_those_that_no_longer_fit_are_hopeless_when_cells_became_fewer() -> None:
+    core = make(seats=1, cells=100)
+    tickets = [ask(core, name, cells) for name, cells in (("a", 50), ("b", 51), ("c", 10))]
+    core.cells.resize(50, 50)
+    assert core.hopeless() == [tickets[1]]
 
 
 def test_a_request_for_more_seats_than_there_are_is_hopeless() -> None:
