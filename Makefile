@@ -9,10 +9,11 @@
 #   make conformance  every engine through the same tests, and the table of it in the docs
 #   make soak    the long runs that do not fit the suite
 #   make bench   the figures of docs/figures.md, printed
+#   make dist    wheel and source distribution, with the pages of the bench (needs Node 20 or newer)
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo up test check soak bench reference web clean sdks conformance engines vllm-env
+.PHONY: demo up test check soak bench reference web dist clean sdks conformance engines vllm-env
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -108,6 +109,9 @@ bench: $(VENV)/.installed-dev
 # The pages of the bench, into the package; needs Node 20 or newer.
 web: web/node_modules/.installed
 	cd web && npm run --silent build
+
+dist: web $(VENV)/.installed-dev
+	$(BIN)/python -m hatchling build -d dist
 
 web/node_modules/.installed: web/package.json web/package-lock.json
 	cd web && npm install --no-save --no-audit --no-fund --loglevel=error

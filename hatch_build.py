@@ -3,6 +3,8 @@
 ``HELEXA_BUILD_SHA`` overrides what git says, for builds from an exported tree. Without git and
 without the variable the build still succeeds and the commit reads ``unknown``. Editable installs
 get no file: ``helexa.core.build_info`` asks git when the process starts.
+
+The pages of the bench are built, not committed; what is made without them is warned of.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 UNKNOWN = "unknown"
+PAGES = "src/helexa/bench/web"
+MEND = "`make dist` builds them first, with Node 20 or newer"
 
 
 def describe(root: Path) -> tuple[str, bool]:
@@ -56,6 +60,8 @@ class BuildInfoHook(BuildHookInterface[Any]):
         """Called by hatchling before each target; ``version`` is ``editable`` or ``standard``."""
         if version == "editable":
             return
+        if not (Path(self.root) / PAGES / "index.html").is_file():
+            self.app.display_warning(f"without the pages of the bench ({PAGES}): {MEND}")
         sha, dirty = describe(Path(self.root))
         known = sha != UNKNOWN
         epoch = int(os.environ.get("SOURCE_DATE_EPOCH", "") or time.time())

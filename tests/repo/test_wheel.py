@@ -21,17 +21,24 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory, scratch: Path) -> zipfile.ZipFile:
+def made(tmp_path_factory: pytest.TempPathFactory, scratch: Path) -> tuple[zipfile.ZipFile, str]:
+    """A wheel, and what was said while it was made."""
     folder = tmp_path_factory.mktemp("dist")
     given = {"HELEXA_BUILD_SHA": COMMIT, "SOURCE_DATE_EPOCH": "1700000000", "TMPDIR": str(scratch)}
-    subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
         cwd=ROOT,
         env=os.environ | given,
         capture_output=True,
+        text=True,
         check=True,
     )
-    return zipfile.ZipFile(next(folder.glob("helexa-*.whl")))
+    return zipfile.ZipFile(next(folder.glob("helexa-*.whl"))), done.stderr
+
+
+@pytest.fixture(scope="module")
+def wheel(made: tuple[zipfile.ZipFile, str]) -> zipfile.ZipFile:
+    return made[0]
 
 
 def test_a_wheel_knows_its_commit_and_its_time(wheel: zipfile.ZipFile) -> None:
@@ -64,6 +71,15 @@ def test_a_wheel_carries_the_package_its_model_and_its_licence_and_nothing_else(
 def test_the_built_in_model_stays_small(wheel: zipfile.ZipFile) -> None:
     model = [i.file_size for i in wheel.infolist() if i.filename.startswith("helexa/spark/model/")]
     assert sum(model) <= 12 * MIB
+
+
+def test_a_wheel_without_the_pages_of_the_bench_is_warned_of_and_one_with_them_carries_them(
+    made: tuple[zipfile.ZipFile, str],
+) -> None:
+    wheel, said = made
+    built = (ROOT / "src/helexa/bench/web/index.html").is_file()
+    assert ("helexa/bench/web/index.html" in wheel.namelist()) == built
+    assert ("without the pages of the bench" in said) != built
 
 
 def test_every_command_is_installed(wheel: zipfile.ZipFile) -> None:

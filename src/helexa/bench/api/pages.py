@@ -6,7 +6,7 @@ NOT_BUILT = """<!doctype html><html lang="en"><meta charset="utf-8">
 color-scheme:light dark}code{background:#8882;padding:.1em .3em}</style>
 <h1>helexa bench</h1>
 <p>The API is served: try <a href="/api/summary">/api/summary</a>.</p>
-<p>This is a source installation, so its pages are not built yet. With Node 20 or newer:</p>
+<p>The pages are not built in this installation. In a checkout of helexa, with Node 20 or newer:</p>
 <pre><code>make web</code></pre>
-<p>and load this page again. Installed wheels carry the pages.</p></html>
+<p>and load this page again. <code>make dist</code> makes a wheel that carries them.</p></html>
 """
