@@ -12,8 +12,10 @@ from tests.cortex.ledger.rig import LEASE_S, START, Start, hard
 
 from helexa.core.fleet import RequestRecord
 from helexa.core.logging import get_logger
+from helexa.core.principal import Cap, Principal
 from helexa.cortex.ledger import lives, opening
 from helexa.cortex.ledger.base import Settlement
+from helexa.cortex.ledger.database import Database
 from helexa.cortex.ledger.durable import Durable
 from helexa.cortex.ledger.estate import Estate
 from helexa.cortex.ledger.spend import Fenced, Line
@@ -158,6 +160,57 @@ async def test_a_life_is_settled_and_ended_by_its_keeper_alone(start: Start, loo
     await keeper.store.write(lambda db: lives.end(db, keeper.life.life, life, 0, away=False))
     with pytest.raises(Fenced):  # an ended life is nobody's
         await keeper.store.write(lambda db: lives.settle_dead(db, keeper.life.life, life, line))
+
+
+@pytest.mark.parametrize(("keys", "accounts"), [(200, 150), (150, 200)])
+async def test_a_dead_gateways_request_is_billed_no_more_than_its_tightest_block_holds(
+    start: Start, look: Any, keys: int, accounts: int
+) -> None:
+    dead, keeper = start("one"), start("two")
+    life, own = dead.life.life, keeper.life.life
+    await dead.take(Principal("acme", "k", (Cap(1000),), account_caps=(Cap(1000),)), "a", 300)
+
+    def settle(db: Database) -> Line | None:
+        lives.adopt(db, own, None, LEASE_S, alone=True, grace_s=None)
+        for scope, tokens in (("key:k", keys), ("account:acme", accounts)):
+            db.execute("UPDATE blocks SET tokens = ? WHERE scope = ?", (tokens, scope))
+        line = Line("a", 1, life, "settled", int(START * 1000), "acme", "k", "n", "m", 300)
+        return lives.settle_dead(db, own, life, line._replace(prompt=170, completion=100))
+
+    line = await keeper.store.write(settle)
+    assert line is not None
+    assert (line.prompt, line.completion, line.overrun) == (150, 0, 120)
+    assert look("SELECT spent, requests, prompt, completion FROM scopes") == [(150, 1, 150, 0)] * 2
+    left = dict(look("SELECT scope, tokens FROM blocks"))
+    assert left == {"key:k": keys - 150, "account:acme": accounts - 150}
+
+
+async def test_a_life_is_left_alone_until_a_grace_after_its_lease(start: Start) -> None:
+    one, two = start("one"), start("two")
+
+    def taken(ago_s: float) -> Awaitable[bool]:
+        def adopt(db: Database) -> bool:
+            db.execute("UPDATE lives SET kept_until = ? WHERE life = ?",
+                       (db.now() - ago_s, one.life.life))  # fmt: skip
+            return bool(lives.adopt(db, two.life.life, "two", LEASE_S, alone=False, grace_s=100))
+
+        return two.store.write(adopt)
+
+    assert [await taken(ago_s) for ago_s in (-50, 50, 150)] == [False, False, True]
+
+
+async def test_whoever_keeps_a_dead_gateways_life_renews_its_lease_with_its_own(
+    start: Start,
+) -> None:
+    one, two, three = start("one"), start("two"), start("three")
+
+    def kept(db: Database) -> list[lives.Life]:
+        lives.adopt(db, two.life.life, "one", LEASE_S, alone=False, grace_s=None)
+        db.execute("UPDATE lives SET kept_until = 0 WHERE life = ?", (one.life.life,))
+        assert lives.renew(db, two.life.life, LEASE_S)
+        return lives.adopt(db, three.life.life, "three", LEASE_S, alone=False, grace_s=0)
+
+    assert await two.store.write(kept) == []
 
 
 async def test_a_gateway_whose_life_was_taken_over_stops_though_it_has_nothing_to_write(
