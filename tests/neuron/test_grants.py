@@ -154,3 +154,12 @@ async def test_all_who_wait_at_the_edge_of_one_grant_hear_a_no() -> None:
     await asyncio.sleep(0)
     grant.raise_to(10)
     assert await asyncio.wait_for(asyncio.gather(*waiting), 30) == [False, False]
+
+
+@pytest.mark.anyio
+async def test_a_raise_that_is_not_enough_is_all_there_is() -> None:
+    grant = Grant(GrantGate(10))
+    waiting = asyncio.create_task(grant.room_for(30, wait_s=0.01, patient_s=60.0))
+    await asyncio.sleep(0)
+    grant.raise_to(20)
+    assert not await asyncio.wait_for(waiting, 30)

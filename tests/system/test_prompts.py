@@ -180,6 +180,27 @@ def test_a_client_that_leaves_cancels_all_prompts_and_pays_for_what_was_computed
     assert 0 < spent < 200 * 200
 
 
+def test_an_echo_is_the_prompt_before_its_answer_plain_and_streamed(stack: Stack) -> None:
+    texts = ["house \u2603 garden", "Repeat: tree"]
+    plain = answer(stack, asked(texts, n=2))
+    found = answer(stack, asked(texts, n=2, echo=True))
+    for choice, without in zip(found["choices"], plain["choices"], strict=True):
+        assert choice["text"] == texts[choice["index"] // 2] + without["text"]
+    assert found["usage"]["total_tokens"] == plain["usage"]["total_tokens"]
+    streamed = events(post(stack, asked(texts, n=2, echo=True, stream=True)).text)
+    said = ["".join(c["text"] for e in streamed for c in e["choices"] if c["index"] == i)
+            for i in range(4)]  # fmt: skip
+    assert said == [c["text"] for c in found["choices"]]
+
+
+@pytest.mark.parametrize(("prompt", "more"), [("a", {"logprobs": 0}), ([5, 6], {})])
+def test_an_echo_that_would_not_be_true_is_refused_by_name(
+    stack: Stack, prompt: Any, more: Json
+) -> None:
+    error = refused(stack, asked(prompt, echo=True, **more))
+    assert (error["code"], error["param"]) == ("unsupported_parameter", "echo")
+
+
 def test_langchains_way_of_asking_is_served(stack: Stack) -> None:
     """It sends lists of twenty prompts, by default."""
     found = answer(stack, asked([f"Repeat: {n}" for n in range(20)], n=1, logit_bias=None))

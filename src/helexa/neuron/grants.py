@@ -89,20 +89,21 @@ class Grant:
 
     gate: GrantGate
     _bell: asyncio.Event | None = None  # few requests come to their edge
-    _refusals: int = 0
+    _answers: int = 0
 
     def raise_to(self, granted: int) -> bool:
         """As ``GrantGate.raise_to``, and wakes whoever waits at the edge; the grant as it stands
         is the gateway's word that there is no more."""
         grew = self.gate.raise_to(granted)
-        refused = not grew and granted == self.gate.granted
-        self._refusals += refused
-        if self._bell is not None and (grew or refused):
-            self._bell.set()
+        if grew or granted == self.gate.granted:
+            self._answers += 1
+            if self._bell is not None:
+                self._bell.set()
         return grew
 
     async def room_for(self, tokens: int, wait_s: float, patient_s: float = 0.0) -> bool:
-        """Wait until ``tokens`` more fit, at most ``wait_s`` seconds behind the gateway's no.
+        """Wait until ``tokens`` more fit, at most ``wait_s`` seconds behind the gateway's word,
+        which raises the grant as far as there is room, or not at all.
 
         Args:
             patient_s: So long where it has not said any.
@@ -110,7 +111,7 @@ class Grant:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + max(wait_s, patient_s)
         bell = self._bell = self._bell or asyncio.Event()
-        refusals = self._refusals  # several may wait, for one prompt each: all hear a no
+        answers = self._answers  # several may wait, for a prompt each: all hear it
         while not self.gate.fits(tokens):
             bell.clear()
             remaining = deadline - loop.time()
@@ -121,7 +122,7 @@ class Grant:
                     await bell.wait()
             except TimeoutError:
                 return self.gate.fits(tokens)
-            if self._refusals != refusals:
-                refusals = self._refusals
+            if self._answers != answers:
+                answers = self._answers
                 deadline = min(deadline, loop.time() + wait_s)
         return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -26,8 +26,20 @@ def check_token_ids(ids: list[int], path: str) -> None:
                                  param=path)  # fmt: skip
 
 
-def take_prompts(body: Json) -> list[str | list[int]]:
-    """Check a text completion, and take its prompts out of it: each text, or token ids.
+class Prompts(NamedTuple):
+    """What a text completion asks to be completed.
+
+    Args:
+        items: Each a text, or token ids.
+        echo: Answers begin with their prompt; all are texts then.
+    """
+
+    items: list[str | list[int]]
+    echo: bool = False
+
+
+def take_prompts(body: Json) -> Prompts:
+    """Check a text completion, and take its prompts out of it.
 
     Raises:
         RequestRefused: With the path of what is wrong, for example ``prompt[1]``.
@@ -37,8 +49,7 @@ def take_prompts(body: Json) -> list[str | list[int]]:
         raise InvalidRequestBody("The request has no `prompt`.", param="prompt")
     prompts = _prompts(prompt)
     check_tops(body, "logprobs", "n_probs")
-    if body.pop("echo", False):
-        raise UnsupportedParameter("`echo` is not supported.", param="echo")
+    echo = _take_echo(body, prompts)
     if body.pop("suffix", None):
         raise UnsupportedParameter("`suffix` is not supported.", param="suffix")
     best = body.pop("best_of", 1)
@@ -47,7 +58,23 @@ def take_prompts(body: Json) -> list[str | list[int]]:
             f"`best_of` is {best!r}; answers are not compared here. Ask for them all with `n`.",
             param="best_of",
         )
-    return prompts
+    return Prompts(prompts, echo)
+
+
+def _take_echo(body: Json, prompts: list[str | list[int]]) -> bool:
+    echo = body.pop("echo", False)
+    if not isinstance(echo, bool):
+        raise wrong("echo", "a boolean", echo)
+    if echo and "logprobs" in body:
+        raise UnsupportedParameter(
+            "`echo` gives back the prompt's text and not its log probabilities; leave out one of "
+            "`echo` and `logprobs`.", param="echo",
+        )  # fmt: skip
+    if echo and not isinstance(prompts[0], str):
+        raise UnsupportedParameter(
+            "`echo` gives back text; send the prompt as text, not as token ids.", param="echo"
+        )
+    return echo
 
 
 def _prompts(given: Any) -> list[str | list[int]]:
@@ -91,20 +118,20 @@ class MakeRequest(Protocol):
     Args of a call:
         body: With its prompt.
         first: The number of its first choice.
+        echo: What answers begin with.
     """
 
-    def __call__(self, body: Json, first: int) -> EngineRequest: ...
+    def __call__(self, body: Json, first: int, echo: str) -> EngineRequest: ...
 
 
-def requests_of(
-    body: Json, prompts: list[str | list[int]], frame: Frame, make: MakeRequest
-) -> EngineRequest:
+def requests_of(body: Json, prompts: Prompts, frame: Frame, make: MakeRequest) -> EngineRequest:
     """One request, or that of the first with all of ``several``: a prompt's choices follow those
     of the one before it, as OpenAI numbers them."""
-    if len(prompts) == 1:
-        return make(body | {"prompt": prompts[0]}, 0)
     choices = body.get("n", 1)
     requests = tuple(
-        make(body | {"prompt": prompt}, index * choices) for index, prompt in enumerate(prompts)
+        make(body | {"prompt": item}, index * choices, str(item) if prompts.echo else "")
+        for index, item in enumerate(prompts.items)
     )
+    if len(requests) == 1:
+        return requests[0]
     return msgspec.structs.replace(requests[0], several=Several(requests, frame))

@@ -128,7 +128,7 @@ def test_conversations_are_repaired_as_for_any_engine(served: Served) -> None:
          VisionUnsupported),
         ({**USER, "functions": []}, "chat", UnsupportedParameter),
         ({"prompt": ["a", 1]}, "completions", InvalidRequestBody),
-        ({"prompt": "a", "echo": True}, "completions", UnsupportedParameter),
+        ({"prompt": "a", "echo": True, "logprobs": 1}, "completions", UnsupportedParameter),
         ({"input": ""}, "embeddings", InvalidRequestBody),
         ({"query": "a", "documents": ["b"]}, "rerank", UnsupportedOperation),
         ({"input": "a"}, "speech", UnsupportedOperation),

@@ -193,7 +193,7 @@ def test_a_text_completion_shows_no_whole_vocabulary_beside_each_token(
     assert sent(served, "completions", prompt="a", **{name: 20})[name] == 20
 
 
-@pytest.mark.parametrize("wish", [{"echo": True}, {"suffix": "b"}, {"best_of": 3}])
+@pytest.mark.parametrize("wish", [{"suffix": "b"}, {"best_of": 3}])
 def test_what_no_text_completion_does_is_refused_and_its_absence_is_not(
     served: Served, wish: dict[str, Any]
 ) -> None:

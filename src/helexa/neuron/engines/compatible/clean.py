@@ -78,8 +78,8 @@ class Cleaning(msgspec.Struct, frozen=True):
             f"cmpl-{request_id}", self.created(), served.model_id, "text_completion"
         )
 
-        def make(body: Json, first: int) -> EngineRequest:
-            dialect = TextDialect(envelope, not stream, first)
+        def make(body: Json, first: int, echo: str) -> EngineRequest:
+            dialect = TextDialect(envelope, not stream, first, echo)
             return self._streamed("completions", body, served, envelope, dialect, stream, choices)
 
         return requests_of(body, prompts, envelope, make)

@@ -15,12 +15,19 @@ _COLUMNS = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
 
 
 class TextDialect:
-    """Text chunks. ``keep`` collects them for a plain answer, ``first`` is the first number."""
+    """Text chunks.
 
-    def __init__(self, envelope: Envelope, keep: bool, first: int = 0) -> None:
+    Args:
+        keep: Collect the texts for a plain answer.
+        first: The number of the first choice.
+        echo: What every choice begins with.
+    """
+
+    def __init__(self, envelope: Envelope, keep: bool, first: int = 0, echo: str = "") -> None:
         self._envelope = envelope
         self._keep = keep
         self._first = first
+        self._echo = echo
 
     def prefix(self, index: int) -> bytes:  # noqa: ARG002
         """Unused: text is rendered whole."""
@@ -41,7 +48,7 @@ class TextDialect:
                 state.texts.append(choice.text)
                 if told is not None:
                     state.logprobs.append(choice.logprobs)
-            out = self._chunk(state, choice.text, told)
+            out = self._chunk(state, self._opened(state) + choice.text, told)
         if choice.finish_reason is not None:
             state.finish = known_finish(choice.finish_reason, state)
             out += self.finish(state, None)
@@ -49,20 +56,27 @@ class TextDialect:
 
     def _chunk(self, state: ChoiceState, text: str, logprobs: Any, **more: Any) -> bytes:
         """A chunk; ``more`` are its further members."""
-        finish = state.finish if not text else None
         choice = {"index": self._first + state.index, "text": text, "logprobs": logprobs,
-                  "finish_reason": finish}  # fmt: skip
+                  "finish_reason": state.finish}  # fmt: skip
         return self._envelope.chunk({"choices": [choice], **more})
 
     def finish(self, state: ChoiceState, why: str | None) -> bytes:
         """The finish chunk."""
-        return self._chunk(state, "", None, **({} if why is None else {"helexa": {"finish": why}}))
+        more = {} if why is None else {"helexa": {"finish": why}}
+        return self._chunk(state, self._opened(state), None, **more)
+
+    def _opened(self, state: ChoiceState) -> str:
+        """What goes before the first text of a choice."""
+        if state.opened:
+            return ""
+        state.opened = True
+        return self._echo
 
     def whole(self, state: ChoiceState) -> dict[str, object]:
         """The choice of a plain answer."""
         return {
             "index": self._first + state.index,
-            "text": "".join(state.texts),
+            "text": self._echo + "".join(state.texts),
             "logprobs": _joined(state.logprobs),
             "finish_reason": state.finish or "stop",
         }

@@ -99,8 +99,8 @@ def _text(body: Json, served: Served, request_id: str, created: int) -> EngineRe
     text.prepare(body, served)
     envelope = Envelope(f"cmpl-{request_id}", created, served.model_id, "text_completion")
 
-    def make(body: Json, first: int) -> EngineRequest:
-        dialect = text.TextDialect(envelope, keep=not stream, bare=bare, first=first)
+    def make(body: Json, first: int, echo: str) -> EngineRequest:
+        dialect = text.TextDialect(envelope, not stream, bare=bare, first=first, echo=echo)
         cleaner = StreamCleaner(envelope, dialect, served)
         encoded = msgspec.json.encode(body)
         return EngineRequest(

@@ -45,15 +45,17 @@ class TextDialect:
         keep: Collect the texts for a plain answer.
         bare: Log probabilities leave without those of other tokens.
         first: The number of the first choice.
+        echo: What every choice begins with.
     """
 
     def __init__(
-        self, envelope: Envelope, keep: bool, *, bare: bool = False, first: int = 0
+        self, envelope: Envelope, keep: bool, *, bare: bool = False, first: int = 0, echo: str = ""
     ) -> None:
         self._envelope = envelope
         self._keep = keep
         self._bare = bare
         self._first = first
+        self._echo = echo
         self._offsets: dict[int, int] = {}
 
     def prefix(self, index: int) -> bytes:  # noqa: ARG002
@@ -76,7 +78,7 @@ class TextDialect:
             offset = self._offsets.get(state.index, 0)
             self._offsets[state.index] = offset + len(choice.text)
             columns = self._columns([choice.logprobs], offset) if choice.logprobs else None
-            out = self._chunk(state, choice.text, columns, None, None)
+            out = self._chunk(state, self._opened(state) + choice.text, columns, None, None)
         if choice.finish_reason is not None:
             state.finish = known_finish(choice.finish_reason, state)
             out += self.finish(state, None)
@@ -94,13 +96,20 @@ class TextDialect:
 
     def finish(self, state: ChoiceState, why: str | None) -> bytes:
         """The finish chunk."""
-        return self._chunk(state, "", None, state.finish, why)
+        return self._chunk(state, self._opened(state), None, state.finish, why)
+
+    def _opened(self, state: ChoiceState) -> str:
+        """What goes before the first text of a choice."""
+        if state.opened:
+            return ""
+        state.opened = True
+        return self._echo
 
     def whole(self, state: ChoiceState) -> dict[str, object]:
         """The choice of a plain answer."""
         return {
             "index": self._first + state.index,
-            "text": "".join(state.texts),
+            "text": self._echo + "".join(state.texts),
             "logprobs": self._columns(state.logprobs, 0),
             "finish_reason": state.finish or "stop",
         }
