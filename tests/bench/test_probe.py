@@ -50,6 +50,10 @@ async def ask_until(play: Callable[..., Any], fits: Callable[[Timed], object]) -
     return timed
 
 
+def test_an_ipv6_address_is_named_in_brackets() -> None:
+    assert b"\r\nhost: [::1]:8000\r\n" in Prober("http://[::1]:8000/v1", None, 1)._head(2)
+
+
 @pytest.mark.parametrize(
     "delta",
     [

@@ -15,6 +15,7 @@ from aiohappyeyeballs import AddrInfoType
 from tests.relay.rig import answering, ask, attempt_on, pool_for, read_request, upstream, vanish
 
 from helexa.relay.attempt import Attempt
+from helexa.relay.names import Name
 from helexa.relay.tcp import connect_tcp, first_to_answer
 from helexa.relay.upstream import Failure
 
@@ -67,7 +68,7 @@ async def test_what_stood_in_the_way_at_every_address_is_told() -> None:
 async def test_pieces_leave_at_once_over_a_connection_that_was_raced_for() -> None:
     async with upstream(answering(OK)) as port:
         loop = asyncio.get_running_loop()
-        made = await connect_tcp(loop, Kept, "127.0.0.1", port, None)
+        made = await connect_tcp(loop, Kept, Name(loop, "localhost", port), None)
         sock = made.transport.get_extra_info("socket")
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         made.transport.abort()

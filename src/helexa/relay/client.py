@@ -17,6 +17,7 @@ import msgspec
 from helexa.core.errors import UpstreamConnectionError, UpstreamFailed, UpstreamTimeout
 from helexa.relay.attempt import Attempt, Deadlines
 from helexa.relay.http1 import header_block
+from helexa.relay.names import Name
 from helexa.relay.pool import Origin, UpstreamPool
 from helexa.relay.tcp import connect_tcp
 from helexa.relay.unix import connect_unix
@@ -154,7 +155,8 @@ async def _open(
         if origin.tls and tls is None:  # reads every root certificate: milliseconds
             context = await asyncio.to_thread(ssl.create_default_context)
         secured = context if origin.tls else None
-        connection = await connect_tcp(loop, _fresh, origin.host, origin.port, secured)
+        name = Name(loop, origin.host, origin.port)
+        connection = await connect_tcp(loop, _fresh, name, secured)
     inbox = _Inbox(connection, max_body)
     connection.send(head, body or b"", inbox)
     return connection, inbox
@@ -230,7 +232,7 @@ class KeptClient:
                 await attempt.run(head, data or b"")
         except TimeoutError as error:
             if not attempt.connected_at:
-                raise _not_reached(silent(*_place(url), timeout_s), timed_out=True) from error
+                raise _not_reached(self._pool.silent(timeout_s), timed_out=True) from error
             raise UpstreamTimeout(f"{url} did not answer within {timeout_s:g} s") from error
         failure = attempt.failure
         if attempt.unreached is not None and failure is not None:

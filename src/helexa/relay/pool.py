@@ -15,11 +15,12 @@ from collections.abc import Callable
 import msgspec
 
 from helexa.relay.multiplex import P
+from helexa.relay.names import Name
 from helexa.relay.outbox import Outbox
 from helexa.relay.tcp import connect_tcp
 from helexa.relay.trunk import Dial
 from helexa.relay.unix import connect_unix
-from helexa.relay.unreached import Unreached, silent, unreached
+from helexa.relay.unreached import Unreached, silent, unnamed, unreached
 from helexa.relay.upstream import Failure, UpstreamConnection
 from helexa.relay.vanished import LOST_SECS
 from helexa.relay.wheel import Wheel
@@ -105,6 +106,7 @@ class UpstreamPool:
         self._outbox = outbox
         self._delay_acks = delay_acks
         self._dial = dial or self.dial
+        self._name = Name(loop, origin.host, origin.port)
         self.lost_secs = lost_secs
         self.shortcut: str | None = None
         self._shortcut_lost: Callable[[OSError], object] = lambda _error: None
@@ -193,7 +195,7 @@ class UpstreamPool:
                 connection = await self._dial(protocol)
             made = True
         except TimeoutError as error:
-            why = silent(origin.host, origin.port, self._connect_secs)
+            why = self.silent(self._connect_secs)
             raise ConnectFailed(Failure.TIMEOUT_CONNECT, why.whole, why) from error
         except OSError as error:
             if origin.uds is not None:
@@ -208,6 +210,12 @@ class UpstreamPool:
         self.connected += 1
         self._busy.add(connection)
         return connection
+
+    def silent(self, secs: float) -> Unreached:
+        """Words for a connection that could not be had within ``secs`` seconds."""
+        if self._name.unanswered:
+            return unnamed(self.origin.host, secs)
+        return silent(self.origin.host, self.origin.port, secs)
 
     async def dial(self, protocol: Callable[[], P]) -> P:
         """Connect ``protocol`` to the origin; the pool knows nothing of it.
@@ -239,9 +247,7 @@ class UpstreamPool:
             _, made = await connect_unix(self._loop, protocol, origin.uds)
             return made
         tls = self._tls if origin.tls else None
-        return await connect_tcp(
-            self._loop, protocol, origin.host, origin.port, tls, self.lost_secs
-        )
+        return await connect_tcp(self._loop, protocol, self._name, tls, self.lost_secs)
 
     def _protocol(self) -> UpstreamConnection:
         return UpstreamConnection(self._returned, self._outbox, delay_acks=self._delay_acks)

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from aiohappyeyeballs import AddrInfoType, start_connection
 
+from helexa.relay.names import Name
 from helexa.relay.vanished import LOST_SECS, probe_idle
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
@@ -20,8 +21,7 @@ _NEXT_SECS = 0.25  # an address that has said nothing for so long is no reason t
 async def connect_tcp(
     loop: asyncio.AbstractEventLoop,
     protocol: Callable[[], P],
-    host: str,
-    port: int,
+    name: Name,
     tls: ssl.SSLContext | None,
     lost_secs: float = LOST_SECS,
 ) -> P:
@@ -34,14 +34,10 @@ async def connect_tcp(
     Raises:
         OSError: No connection; ``socket.gaierror`` also where the name could be nobody's.
     """
-    name = host if tls is not None else None
-    try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except UnicodeError as error:
-        raise socket.gaierror(socket.EAI_NONAME, "it is no host name") from error
-    sock = await first_to_answer(loop, found)
+    sock = await first_to_answer(loop, await name.addresses())
     probe_idle(sock, lost_secs)
-    _, made = await loop.create_connection(protocol, sock=sock, ssl=tls, server_hostname=name)
+    host = name.host if tls is not None else None
+    _, made = await loop.create_connection(protocol, sock=sock, ssl=tls, server_hostname=host)
     return made
 
 

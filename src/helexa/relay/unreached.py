@@ -67,6 +67,14 @@ def silent(host: str, port: int, secs: float) -> Unreached:
     )
 
 
+def unnamed(host: str, secs: float) -> Unreached:
+    """Words for a name that nobody has looked up within ``secs`` seconds."""
+    return Unreached(
+        "its name is not known",
+        f"the name {host!r} was not looked up within {secs:g} s: check the DNS of this machine",
+    )
+
+
 def _where(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 

@@ -20,6 +20,9 @@ import msgspec
 
 from helexa.bench.probe.chunks import Chunk, decode
 from helexa.bench.probe.timed import REFUSED, Timed
+from helexa.relay.names import Name
+from helexa.relay.pool import Origin
+from helexa.relay.tcp import connect_tcp
 from helexa.relay.upstream import Failure, Headers, Sink, UpstreamConnection
 from helexa.wire.bodies import UNREADABLE
 
@@ -195,10 +198,9 @@ class Prober:
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"{base_url!r} is not an http:// or https:// URL")
-        self._host = parts.hostname
-        self._tls = parts.scheme == "https"
+        tls = parts.scheme == "https"
         try:
-            self._port = parts.port or (443 if self._tls else 80)
+            self._origin = Origin(parts.hostname, parts.port or (443 if tls else 80), tls=tls)
         except ValueError as error:
             raise ValueError(f"{base_url!r}: {error}") from error
         self._path = parts.path.rstrip("/").removesuffix("/v1") + "/v1/chat/completions"
@@ -230,20 +232,17 @@ class Prober:
         return reader.result(started)
 
     async def _connect(self, loop: asyncio.AbstractEventLoop) -> UpstreamConnection:
-        context = await asyncio.to_thread(ssl.create_default_context) if self._tls else None
-        _, connection = await loop.create_connection(
-            lambda: UpstreamConnection(lambda _c, _keep: None),
-            self._host,
-            self._port,
-            ssl=context,
-            server_hostname=self._host if self._tls else None,
+        origin = self._origin
+        context = await asyncio.to_thread(ssl.create_default_context) if origin.tls else None
+        name = Name(loop, origin.host, origin.port)
+        return await connect_tcp(
+            loop, lambda: UpstreamConnection(lambda _c, _keep: None), name, context
         )
-        return connection
 
     def _head(self, length: int) -> bytes:
         lines = [
             f"POST {self._path} HTTP/1.1",
-            f"host: {self._host}:{self._port}",
+            f"host: {self._origin.authority}",
             "content-type: application/json",
             "accept: text/event-stream",
             f"content-length: {length}",
