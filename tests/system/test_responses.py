@@ -243,6 +243,7 @@ def test_error_classes(stack: Stack) -> None:
         with pytest.raises(openai.BadRequestError) as refused:
             client.responses.create(**options(previous_response_id="resp_none"))
         assert refused.value.param == "previous_response_id"
+        assert refused.value.code == "previous_response_not_found"  # clients then send it all
     with (
         openai.OpenAI(base_url=f"{stack.url}/v1", api_key="sk-spent", max_retries=2) as client,
         pytest.raises(openai.RateLimitError) as spent,

@@ -15,6 +15,7 @@ CASES: list[tuple[e.HelexaError, int, str | None]] = [
     (e.InvalidJson("The body is not JSON (line 1)."), 400, "invalid_json"),
     (e.MissingModelField("The body has no model."), 400, "missing_model_field"),
     (e.InvalidRequestBody("A number.", param="messages[0]"), 400, "invalid_request_body"),
+    (e.PreviousResponseNotFound("Not kept."), 400, "previous_response_not_found"),
     (e.UnsupportedParameter("No logit_bias.", param="logit_bias"), 400, "unsupported_parameter"),
     (e.UnsupportedOperation("Not an embedding model."), 400, "unsupported_operation"),
     (e.VisionUnsupported("It cannot see."), 400, "vision_unsupported"),

@@ -5,6 +5,7 @@
     HelexaError
     ├── RequestRefused              the request is wrong; sending it again will not help
     │   ├── InvalidJson, MissingModelField, InvalidRequestBody, UnsupportedParameter
+    │   ├── PreviousResponseNotFound
     │   ├── UnsupportedOperation, VisionUnsupported, ContextLengthExceeded
     │   ├── PayloadTooLarge, HeadersTooLarge, RequestTimeout, TemplateRenderFailed
     │   ├── InvalidApiKey, Forbidden, ModelNotFound, InsufficientQuota
@@ -71,6 +72,12 @@ class MissingModelField(RequestRefused):
 
 class InvalidRequestBody(RequestRefused):
     code = "invalid_request_body"
+
+
+class PreviousResponseNotFound(RequestRefused):
+    """Clients that know the code send the whole conversation instead."""
+
+    code = "previous_response_not_found"
 
 
 class UnsupportedParameter(RequestRefused):

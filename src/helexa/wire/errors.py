@@ -56,6 +56,7 @@ _TABLE: dict[type[HelexaError], _Row] = {
     tree.InvalidJson: _REFUSED,
     tree.MissingModelField: _REFUSED,
     tree.InvalidRequestBody: _REFUSED,
+    tree.PreviousResponseNotFound: _REFUSED,
     tree.UnsupportedParameter: _REFUSED,
     tree.UnsupportedOperation: _REFUSED,
     tree.VisionUnsupported: _REFUSED,

@@ -168,7 +168,11 @@ async def test_a_response_is_continued_fetched_listed_and_deleted(
         assert body == {"id": first["id"], "object": "response", "deleted": True}
         got = await gateway.ask(more, path=PATH, x_api_key="sk-a")
         assert got.status == 400
-        assert json.loads(got.body)["error"]["param"] == "previous_response_id"
+        error = json.loads(got.body)["error"]
+        assert (error["code"], error["param"]) == (
+            "previous_response_not_found",
+            "previous_response_id",
+        )
 
 
 async def test_counting_counts_the_whole_conversation_keeps_nothing_and_costs_nothing() -> None:

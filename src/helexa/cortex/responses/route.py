@@ -15,7 +15,12 @@ from typing import Any
 
 import msgspec
 
-from helexa.core.errors import InvalidRequestBody, PayloadTooLarge, UnsupportedParameter
+from helexa.core.errors import (
+    InvalidRequestBody,
+    PayloadTooLarge,
+    PreviousResponseNotFound,
+    UnsupportedParameter,
+)
 from helexa.core.ids import letters
 from helexa.cortex.exchange.desk import THREAD_BYTES
 from helexa.cortex.exchange.route import Asked
@@ -113,8 +118,8 @@ class ResponsesRoute:
 
         history, found = await keeper.ask(asked.principal, look)
         if history is None:
-            raise InvalidRequestBody(
-                f"The previous response {str(previous)[:80]!r} was not found. It may have "
+            raise PreviousResponseNotFound(
+                f"Previous response with id {str(previous)[:80]!r} not found. It may have "
                 "expired; send the whole conversation as `input`.",
                 param="previous_response_id",
             )
