@@ -186,11 +186,12 @@ def test_an_answer_that_ends_at_its_grant_is_complete() -> None:
 def test_a_raise_lets_the_held_events_go_in_order() -> None:
     s = stream(12)
     first = s.push(PROGRESS + b"".join(event(text=str(i)) for i in range(4)))
-    assert first.edge == "grant"
+    assert (first.edge, s.missing, s.ahead) == ("grant", 1, 2)
     assert s.push(FINISH + DONE).edge == "grant"
+    assert s.ahead == 4
     s.gate.raise_to(100)
     second = s.resume()
-    assert second.done
+    assert (second.done, s.ahead) == (True, 0)
     whole = b"".join(event(text=str(i)) for i in range(4)) + FINISH + DONE
     assert first.out + second.out == whole
 
@@ -231,6 +232,23 @@ def test_a_cancel_during_prefill_bills_what_was_processed() -> None:
     s.push(b": nothing yet\n\n")
     s.abandon()
     assert (s.billed().prompt, s.billed().output) == (4, 0)
+
+
+def test_a_prompt_is_billed_whole_once_there_is_output_whatever_was_said_of_its_progress() -> None:
+    s = stream(1000)
+    s.push(PROGRESS)
+    s.cleaner.meter.prompt_processed = 4  # the last that the engine has told of it
+    s.push(event() * 2)
+    s.abandon()
+    assert (s.billed().prompt, s.billed().output, s.gate.used) == (10, 2, 12)
+
+
+def test_a_prompt_beyond_its_grant_is_billed_up_to_the_grant() -> None:
+    s = stream(6)
+    assert s.push(PROGRESS + event()).edge == "grant"
+    assert s.missing == 4
+    s.cut("length", "budget")
+    assert (s.billed().prompt, s.billed().output, s.gate.used) == (6, 0, 6)
 
 
 def test_an_end_whose_count_does_not_fit_goes_out_whole_and_only_the_grant_is_billed() -> None:
