@@ -1,4 +1,4 @@
-"""Connecting over the network: names with several addresses, and other sides that vanish."""
+"""Connecting over the network: several addresses, and other sides that vanish."""
 
 from __future__ import annotations
 
@@ -12,12 +12,25 @@ from typing import Any
 
 import pytest
 from aiohappyeyeballs import AddrInfoType
-from tests.relay.rig import answering, ask, attempt_on, pool_for, read_request, upstream, vanish
+from tests.relay.rig import (
+    Echo,
+    answering,
+    ask,
+    attempt_on,
+    get,
+    pool_for,
+    read_request,
+    upstream,
+    vanish,
+)
 
 from helexa.relay.attempt import Attempt
+from helexa.relay.http1 import Limits
+from helexa.relay.listener import Listener
 from helexa.relay.names import Name
 from helexa.relay.tcp import connect_tcp, first_to_answer
 from helexa.relay.upstream import Failure
+from helexa.relay.wheel import Wheel
 
 pytestmark = pytest.mark.anyio
 
@@ -116,3 +129,19 @@ async def _vanishing(said: bytes, *, heard: bool) -> Attempt:
         if not heard:
             await vanished.wait()
         return await ask(attempt_on(pool))
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="there is no IPv6 here")
+async def test_every_address_is_those_of_ipv4_too() -> None:
+    app, loop = Echo(), asyncio.get_running_loop()
+    listener = Listener(app, Wheel(loop, 0.01), loop, Limits())
+    await listener.start("::", 0)
+    for host in ("127.0.0.1", "::1"):
+        reader, writer = await asyncio.open_connection(host, listener.port)
+        writer.write(get("/echo", "connection: close\r\n"))
+        assert b"GET /echo" in await reader.read()
+        writer.close()
+    assert [request.peer for request in app.seen] == ["127.0.0.1", "::1"]
+    with pytest.raises(OSError, match="in use"):
+        await Listener(app, Wheel(loop, 0.01), loop, Limits()).start("::", listener.port)
+    await listener.drain(0.0)

@@ -122,7 +122,8 @@ class ApiSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Args:
         enabled: Serve them beside the sweeps of ``helexa bench run``.
-        listen: Address, ``host:port``; port 0 takes any free one.
+        listen: Address, ``host:port``; port 0 takes any free one, ``[::]`` is every address of IPv6
+            and IPv4.
         show_hosts: Name machines, not only their hardware.
     """
 

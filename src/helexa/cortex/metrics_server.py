@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from helexa.core.metrics import CONTENT_TYPE, Registry
+from helexa.relay.listener import address_of
 
 HEAD_LIMIT = 16_384
 HEAD_TIMEOUT_S = 5.0
@@ -50,7 +51,9 @@ async def serve_metrics(registry: Registry, host: str, port: int) -> MetricsServ
         finally:
             writer.close()
 
-    return MetricsServer(await asyncio.start_server(handle, host, port, limit=HEAD_LIMIT))
+    return MetricsServer(
+        await asyncio.start_server(handle, **address_of(host, port), limit=HEAD_LIMIT)
+    )
 
 
 async def _answer(registry: Registry, head: bytes) -> bytes:

@@ -30,7 +30,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[gateway]``: where we listen and how patient we are.
 
     Args:
-        listen: Address of the API, ``host:port``; port 0 takes any free one.
+        listen: Address of the API, ``host:port``; port 0 takes any free one. ``0.0.0.0`` is every
+            address of IPv4, ``[::]`` every address of IPv6 and IPv4.
         metrics_listen: Address of the Prometheus metrics.
         tls_cert, tls_key: PEM files; both make the API HTTPS, and are read again when they change.
         max_body_mb: Longest request body (MiB).

@@ -308,8 +308,8 @@ class NeuronSettings(_Section, frozen=True):
 
     Args:
         port: 0 takes any free one.
-        host: Address to bind; absent, every address with a fleet secret. Without one it is always
-            loopback.
+        host: Address to bind; absent, every address of IPv4 with a fleet secret, and ``::`` is
+            every one of IPv6 and IPv4. Without a secret it is always loopback.
         name: How the node calls itself; absent, the host's name.
         state_dir: Records, engine logs, measured figures; absent, the user's state directory.
         default_source: Scheme of ``[sources]`` in which ids without one are looked for; absent,

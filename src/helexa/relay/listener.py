@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,20 @@ def local_url(host: str, port: int, scheme: str = "http") -> str:
 _BACKLOG = 4096
 
 
+def address_of(host: str, port: int) -> dict[str, Any]:
+    """An address as ``create_server`` takes it.
+
+    ``::`` is every address, those of IPv4 too; asyncio would leave them out.
+
+    Raises:
+        OSError: It is ``::``, and the port is taken.
+    """
+    if host == "::" and socket.has_dualstack_ipv6():
+        family = socket.AF_INET6
+        return {"sock": socket.create_server(("::", port), family=family, dualstack_ipv6=True)}
+    return {"host": host, "port": port}
+
+
 class Listener:
     """One address that serves an ``App``, and perhaps a Unix socket beside it.
 
@@ -114,8 +129,7 @@ class Listener:
         """
         self._server = await self._loop.create_server(
             self.connections.protocol,
-            host,
-            port,
+            **address_of(host, port),
             backlog=_BACKLOG,
             **(self._secure(self.tls) if self.tls else {}),
         )

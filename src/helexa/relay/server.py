@@ -105,7 +105,7 @@ class ServerProtocol(RequestReader):
         self._write = transport.write  # type: ignore[attr-defined]  # bound once: twice a request
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
-            self._peer = str(peer[0])
+            self._peer = str(peer[0]).removeprefix("::ffff:")  # of IPv4, at an address of both
         self._secure = transport.get_extra_info("sslcontext") is not None
         shared = self._shared
         self._transport.set_write_buffer_limits(shared.limits.write_high_water)
