@@ -311,6 +311,7 @@ class Engine(Protocol):
         request_id: str,
         *,
         thinking: bool = False,
+        plain: bool = False,
     ) -> EngineRequest:
         """Decode the client's request once, repair it, and pair it with its cleaner.
 
@@ -318,6 +319,7 @@ class Engine(Protocol):
             route: ``chat``, ``completions``, ``embeddings`` or ``rerank``.
             body: The client's JSON bytes.
             thinking: A header or the catalogue asks for thinking; the body may ask itself.
+            plain: ``plain.plain_chat`` has found nothing in the body that is to be checked.
 
         Raises:
             RequestRefused: Wrong types (with path), images a text model cannot see, ...

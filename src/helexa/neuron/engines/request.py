@@ -319,8 +319,10 @@ def take_cap(body: Json, served: Served, *further: str) -> int:
     """
     cap = served.max_output
     for name in (*CAPS, *further):
-        value = body.pop(name, None)
-        if value is None or not _is_int(value) or value == -1:
+        if name not in body:
+            continue
+        value = body.pop(name)
+        if not _is_int(value) or value == -1:
             continue
         if value < 1:
             raise InvalidRequestBody(f"`{name}` is {value}; it must be at least 1.", param=name)

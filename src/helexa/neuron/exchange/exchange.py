@@ -31,6 +31,7 @@ from helexa.core.errors import (
 from helexa.core.fleet import RecordState, RequestRecord
 from helexa.neuron.admission import Seat, Ticket
 from helexa.neuron.engines.base import EngineRequest
+from helexa.neuron.engines.plain import plain_chat
 from helexa.neuron.exchange import closing
 from helexa.neuron.exchange.batch import Batch
 from helexa.neuron.exchange.caller import Caller
@@ -169,7 +170,8 @@ class Exchange:
 
     def _read(self) -> None:
         """Which model is asked, and what in its engine's words; in a thread if that is long."""
-        seen = peek(self.body)
+        plain = plain_chat(self.body) if self.route == "chat" else None
+        seen = plain or peek(self.body)
         self.show_usage = seen.usage_wanted or self.caller.gateway is not None
         model = self.model = self.desk.node.registry.serving(seen.model)
         if self.translation is not None:
@@ -179,15 +181,20 @@ class Exchange:
             self.inline = InlineThinking(markers) if markers is not None else None
         self.as_is = self.translation is None and self.inline is None
         if len(self.body) < THREAD_BYTES:
-            self._begin(model, self._clean(model))
+            self._begin(model, self._clean(model, plain is not None))
         else:
-            self._later(asyncio.to_thread(self._clean, model), partial(self._begin, model))
+            self._later(asyncio.to_thread(self._clean, model, False), partial(self._begin, model))
 
-    def _clean(self, model: ServedModel) -> EngineRequest:
+    def _clean(self, model: ServedModel, plain: bool) -> EngineRequest:
         caller = self.caller
         try:
             return model.engine.clean(
-                self.route, self.body, model.served, caller.request_id, thinking=caller.thinking
+                self.route,
+                self.body,
+                model.served,
+                caller.request_id,
+                thinking=caller.thinking,
+                plain=plain,
             )
         except RecursionError as error:  # in the schemas, for example
             raise not_json(error) from None

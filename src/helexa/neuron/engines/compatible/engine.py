@@ -54,7 +54,14 @@ class CompatibleEngine:
         return None
 
     def clean(
-        self, route: str, body: bytes, served: Served, request_id: str, *, thinking: bool = False
+        self,
+        route: str,
+        body: bytes,
+        served: Served,
+        request_id: str,
+        *,
+        thinking: bool = False,
+        plain: bool = False,  # noqa: ARG002  # it checks them all the same
     ) -> EngineRequest:
         """See ``clean.Cleaning``."""
         return self._cleaning.request(route, body, served, request_id, thinking=thinking)

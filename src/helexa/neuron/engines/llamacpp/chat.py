@@ -51,8 +51,13 @@ _ORDINARY = frozenset((
 """Members that nothing is asked about here beyond their types; most requests have no others."""
 
 
-def prepare(body: Json, served: Served, thinking: bool, *, grammars: bool = True) -> Heads | None:
+def prepare(
+    body: Json, served: Served, thinking: bool, *, grammars: bool = True, plain: bool = False
+) -> Heads | None:
     """Check and repair a chat request in place, into what llama.cpp answers best.
+
+    Args:
+        plain: There is nothing to check.
 
     Returns:
         How forced calls begin, if the answer's text may be calls.
@@ -60,15 +65,7 @@ def prepare(body: Json, served: Served, thinking: bool, *, grammars: bool = True
     Raises:
         RequestRefused: With the path of what is wrong.
     """
-    messages = check_messages(body, served, IMAGE_KINDS)
-    special = not body.keys() <= _ORDINARY
-    if special:
-        check_tools(body)
-        refuse_what_cannot_be(body)
-        _refuse_logprobs_beside_tools(body)
-        check_sampling(body, served)
-    for message in messages:
-        repair_message(message, served)
+    special = not plain and _check(body, served)
     system_to_the_front(body, served)
     set_thinking(body, served, thinking)
     heads = None
@@ -85,6 +82,20 @@ def prepare(body: Json, served: Served, thinking: bool, *, grammars: bool = True
     body["timings_per_token"] = True
     body["verbose"] = bool(body.get("stop"))  # the last chunk then says which of them ended it
     return heads
+
+
+def _check(body: Json, served: Served) -> bool:
+    """Check all, and repair the messages; whether there are members beyond the ordinary."""
+    messages = check_messages(body, served, IMAGE_KINDS)
+    special = not body.keys() <= _ORDINARY
+    if special:
+        check_tools(body)
+        refuse_what_cannot_be(body)
+        _refuse_logprobs_beside_tools(body)
+        check_sampling(body, served)
+    for message in messages:
+        repair_message(message, served)
+    return special
 
 
 def _refuse_logprobs_beside_tools(body: Json) -> None:

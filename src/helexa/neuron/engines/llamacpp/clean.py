@@ -15,6 +15,9 @@ from helexa.neuron.engines.prompts import requests_of, take_prompts
 from helexa.neuron.engines.render import Envelope
 from helexa.neuron.engines.request import Json, decode
 
+_decode_plain = msgspec.json.Decoder(Json).decode
+_encode = msgspec.json.Encoder().encode
+
 
 def engine_request(
     route: str,
@@ -25,6 +28,7 @@ def engine_request(
     created: int,
     thinking: bool = False,
     grammars: bool = True,
+    plain: bool = False,
 ) -> EngineRequest:
     """Decode, check, repair and pair.
 
@@ -33,14 +37,15 @@ def engine_request(
         created: Unix seconds for the answer.
         thinking: Asked for by a header or the catalogue.
         grammars: The engine takes grammars of ours.
+        plain: Of a chat, that ``plain_chat`` has found it to be so.
 
     Raises:
         RequestRefused: The request is wrong, or the model cannot do it.
     """
-    body = decode(raw)
+    body = _decode_plain(raw) if plain else decode(raw)
     body["model"] = served.model_id
     if route == "chat":
-        return _chat(body, served, request_id, created, thinking, grammars=grammars)
+        return _chat(body, served, request_id, created, thinking, grammars=grammars, plain=plain)
     if route == "completions":
         return _text(body, served, request_id, created)
     if route == "embeddings":
@@ -62,26 +67,35 @@ def engine_request(
 
 
 def _chat(
-    body: Json, served: Served, request_id: str, created: int, thinking: bool, *, grammars: bool
+    body: Json,
+    served: Served,
+    request_id: str,
+    created: int,
+    thinking: bool,
+    *,
+    grammars: bool,
+    plain: bool,
 ) -> EngineRequest:
     _check_answers(served)
     stream = bool(body.get("stream", False))
     choices = body.get("n", 1)
-    bare = chat.bare_logprobs(body)
-    heads = chat.prepare(body, served, thinking, grammars=grammars)
+    bare = not plain and chat.bare_logprobs(body)
+    heads = chat.prepare(body, served, thinking, grammars=grammars, plain=plain)
     envelope = Envelope(f"chatcmpl-{request_id}", created, served.model_id, "chat.completion")
     dialect = chat.ChatDialect(envelope, keep=not stream, heads=heads, bare=bare)
     cleaner = StreamCleaner(envelope, dialect, served)
-    encoded = msgspec.json.encode(body)
-    return EngineRequest(
+    return EngineRequest(  # by position: with names it takes several times as long
         "POST",
         "/v1/chat/completions",
-        encoded,
+        _encode(body),
         cleaner,
-        stream=stream,
-        choices=choices,
-        most=UNCOUNTED if any_image(body["messages"]) else None,
-        splice=Splicer(cleaner) if stream and heads is None and choices == 1 else None,
+        (),
+        stream,
+        True,
+        choices,
+        UNCOUNTED if not plain and any_image(body["messages"]) else None,
+        None,
+        Splicer(cleaner) if stream and heads is None and choices == 1 else None,
     )
 
 

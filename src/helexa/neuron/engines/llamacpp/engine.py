@@ -158,17 +158,18 @@ class LlamaCpp:
         request_id: str,
         *,
         thinking: bool = False,
+        plain: bool = False,
     ) -> EngineRequest:
         """See ``clean.engine_request``."""
-        created = int(self._clock())
         return clean.engine_request(
             route,
             body,
             served,
             request_id,
-            created=created,
+            created=int(self._clock()),
             thinking=thinking,
             grammars=self.grammars,
+            plain=plain,
         )
 
     async def count(
