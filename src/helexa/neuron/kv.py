@@ -53,7 +53,8 @@ class CellLedger:
     def grant(self, request: Hashable, cells: int, spare: int = 0) -> bool:
         """Give ``request`` its first cells and leave ``spare``; False, and nothing changes, when
         there are too few."""
-        if request in self._held or not self.fits(cells, spare):
+        free = max(0, self.total - self.used)
+        if cells > self.per_request or cells + spare > free or request in self._held:
             return False
         self._held[request] = cells
         self.used += cells

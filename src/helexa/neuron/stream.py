@@ -165,6 +165,10 @@ class AnswerStream:
         """Cells were given back: what was clear may not be any more."""
         self._clear = 0
 
+    def look_ahead(self) -> None:
+        """See how far everything is clear before the first token has come."""
+        self._clear = self._measured()
+
     def resume(self) -> Step:
         """Go on with what was held, after the grant grew."""
         unsent, self._unsent = self._unsent, b""
@@ -239,17 +243,17 @@ class AnswerStream:
         if not self._account():
             self._unsent = out
             return self._step(b"", "grant")
-        meter = self.cleaner.meter
-        if meter.output and meter.prompt_known:
+        if self.meter.output:
             self._clear = self._measured()
         return self._step(out, None)
 
     def _measured(self) -> int:
-        """Tokens that need no thought: all before them are paid for, they fit the cells that are
-        held now, and the grant is calm about them."""
-        meter, left = self.cleaner.meter, self.gate.calm
-        if self._taken != meter.prompt + meter.output:
+        """Tokens that need no thought: all before them are paid for, the whole prompt among them,
+        they fit the cells that are held now, and the grant is calm about them."""
+        meter = self.meter
+        if not meter.prompt_known or self._taken != meter.prompt + meter.output:
             return 0
+        left = self.gate.calm
         held = self.cells.cells - max(meter.prompt, meter.prompt_processed) - meter.output
         return max(0, held if left is None else min(left, held))
 

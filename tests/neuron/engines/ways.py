@@ -55,6 +55,7 @@ class Way:
     cells: int = 10**9
     low_water: int = 32
     spliced: int = 0
+    begun: bool = False
 
     def __post_init__(self) -> None:
         self.cleaner = self.asked.cleaner
@@ -74,6 +75,9 @@ class Way:
             self.spliced += len(payloads) if out else 0
         if not out:
             step = self.stream.push(b"".join(payloads))
+            if step.out and self.short and not self.begun:
+                self.begun = True
+                self.stream.look_ahead()
             out = step.out
             if step.edge == "grant":
                 self.stream.gate.raise_to((self.stream.gate.granted or 0) + 100)

@@ -77,12 +77,13 @@ class Core:
 
     def seat_at_once(self, ticket: Ticket) -> bool:
         """Seat a newcomer that nobody waits before, if it can be; the usual case, made short."""
-        left = self.seats - self._taken - ticket.seats
-        if len(self.queue) or left < 0:
+        taken = self._taken
+        left = self.seats - taken - ticket.seats
+        if left < 0 or len(self.queue):
             return False
-        if left < self.reserved and (ticket.anonymous or self.holds(ticket.principal)):
+        if left < self._reserve and self._kept_from(ticket, left):
             return False
-        if not self.cells.grant(ticket, ticket.cells, self._spare * self._taken):
+        if not self.cells.grant(ticket, ticket.cells, self._spare * taken):
             return False
         self._take(ticket)
         return True
@@ -136,8 +137,13 @@ class Core:
     def _take(self, ticket: Ticket) -> None:
         self._seated[ticket] = None
         self._taken += ticket.seats
-        self._holds[ticket.principal] = self.holds(ticket.principal) + ticket.seats
-        self.rounds.seated(ticket.principal)
+        principal, holds = ticket.principal, self._holds
+        holds[principal] = holds.get(principal, 0) + ticket.seats
+        self.rounds.seated(principal)
+
+    def _kept_from(self, ticket: Ticket, left: int) -> bool:
+        """Whether the seats that would be left are fewer than what is kept from such as it."""
+        return left < self.reserved and (ticket.anonymous or self.holds(ticket.principal) > 0)
 
     def _choose(self) -> Ticket | None:
         free = self.seats - self.in_flight

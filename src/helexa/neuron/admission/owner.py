@@ -34,7 +34,6 @@ class Seat:
     """The right to run, with its cells. ``leave`` is called once by whoever got it."""
 
     ticket: Ticket
-    waited_s: float
     since: float
     _admission: Admission
 
@@ -95,7 +94,7 @@ class Admission:
     ) -> None:
         self._settings = settings
         self._clock = clock
-        self._changed = changed
+        self._changed = changed or _nobody_reads
         self.core = Core(
             self._capped(seats),
             CellLedger(cells, context),
@@ -116,11 +115,16 @@ class Admission:
         Raises:
             HelexaError: As ``enter`` does before it waits.
         """
-        self._refuse_at_once(ticket)
-        if not self.core.seat_at_once(ticket):
-            return None
-        self._tell()
-        return self._seated(ticket)
+        now = ticket.arrived = self._clock()
+        guarded = self._closed is not None or self._settings.max_per_principal
+        if guarded:
+            self._refuse_at_once(ticket)
+        if self.core.seat_at_once(ticket):
+            self._changed()
+            return Seat(ticket, now, self)
+        if not guarded:  # and what had been seated would have been refused nothing
+            self._refuse_at_once(ticket)
+        return None
 
     def try_more(self, ticket: Ticket) -> Seat | None:
         """One more seat for an answer that has one, if nobody waits for it; never refuses."""
@@ -130,8 +134,8 @@ class Admission:
             return None
         if not self.core.seat_at_once(ticket):
             return None
-        self._tell()
-        return self._seated(ticket)
+        self._changed()
+        return Seat(ticket, ticket.arrived, self)
 
     async def enter(self, ticket: Ticket) -> Seat:
         """A seat with its cells; waits for its turn if need be.
@@ -278,24 +282,20 @@ class Admission:
 
     def _seat_all(self) -> None:
         """Seat everyone who waits and can be."""
-        while (ticket := self.core.seat_next()) is not None:
+        core = self.core
+        while len(core.queue) and (ticket := core.seat_next()) is not None:
             waiter = self._waiters.pop(ticket)
             waiter.stop_clock()
             if waiter.future.done():  # who waited was cancelled and has not run since
-                self.core.drop(ticket)
+                core.drop(ticket)
             else:
-                waiter.future.set_result(self._seated(ticket))
-        self._tell()
-
-    def _seated(self, ticket: Ticket) -> Seat:
-        now = self._clock()
-        return Seat(ticket, now - ticket.arrived, now, self)
+                waiter.future.set_result(Seat(ticket, self._clock(), self))
+        self._changed()
 
     # ── refusals ────────────────────────────────────────────────────────────────────────────
 
     def _refuse_at_once(self, ticket: Ticket) -> None:
         """Whatever can be refused without waiting is refused here, before anything is held."""
-        ticket.arrived = self._clock()
         if self._closed is not None and not ticket.begun:
             raise self._closed.with_traceback(None)  # else it grows with each that it refuses
         if not self.core.ever_fits(ticket):
@@ -350,9 +350,9 @@ class Admission:
         most = self._settings.max_in_flight
         return seats if most is None else min(seats, most)
 
-    def _tell(self) -> None:
-        if self._changed is not None:
-            self._changed()
+
+def _nobody_reads() -> None:
+    """Of figures that change."""
 
 
 def going_away(model_id: str, retry_after_s: float = 5.0) -> ServiceUnavailable:

@@ -34,6 +34,10 @@ class Outlet(Protocol):
     def reply(self) -> Reader:
         """For whoever writes past this, and sets ``last``."""
 
+    @property
+    def committed(self) -> bool:
+        """The 200 has been sent."""
+
     def write(self, events: bytes) -> None:
         """Whole events."""
 

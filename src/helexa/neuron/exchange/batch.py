@@ -228,6 +228,7 @@ class Batch:
 
     def concluded(self, part: Part, outcome: Outcome) -> None:
         """One answer is about to be complete, or was cut."""
+        self.account()
         self._cut = self._cut or ("cut" if outcome == "cut" and self._exchange.streams else None)
         times = self._exchange.times
         times.first = times.first or part.times.first

@@ -242,19 +242,27 @@ class Delivery:
         times = exchange.times
         now = exchange.desk.loop.time()
         model.watchdog.moved()
-        if step.began and not times.began:
+        begins = step.began and not times.began
+        if begins:
             times.began = now
             if not self._accepted():
                 return
         if step.out and not times.first:
             times.first = now
             self._note_prefill()
-        self._account()
-        if step.done:
-            self._done(step.out)
+            self.stream.look_ahead()
+        if step.done and self.stream.cleaner.failed is None:
+            self._deliver("complete", step.out)
             return
-        if exchange.answer is not None and step.out:
-            self._pass_on(step.out)
+        self._account()
+        answer = exchange.answer
+        if answer is not None:
+            if step.out:
+                self._pass_on(step.out)
+            if begins and exchange.caller.gateway is not None and not answer.committed:
+                answer.write(b"")
+        if step.done:  # it has failed, which is said when the attempt has returned
+            return
         if exchange.grant.gate.low():
             exchange.say_low(0)
         if step.edge == "kv_exhausted":
@@ -281,8 +289,6 @@ class Delivery:
         # bytes were only a bound
         self._seat.shrink_to(exchange.cells_to_begin(model, prompt, self._asked.choices))
         self.stream.edges_moved()
-        if exchange.answer is not None and exchange.caller.gateway is not None:
-            exchange.answer.write(b"")
         return True
 
     def _account(self) -> None:
@@ -292,7 +298,8 @@ class Delivery:
         prompt, cached, output, _, _ = counts
         if exchange.row is not None:
             granted = exchange.grant.gate.granted or 0
-            exchange.row.update("decode" if output else "prefill", granted, counts)
+            begun = output or exchange.times.first
+            exchange.row.update("decode" if begun else "prefill", granted, counts)
         cost = prompt - cached + output
         if cost >= self._charged + CHARGED_TOKENS:
             self._charge(cost)
@@ -342,13 +349,6 @@ class Delivery:
             self._exchange.answered(self)
 
     # ── the end ─────────────────────────────────────────────────────────────────────────────
-
-    def _done(self, out: bytes) -> None:
-        """The engine's last word has been cleaned; its connection ends by itself."""
-        if self.stream.cleaner.failed is None:
-            self._deliver("complete", out)
-        elif self._exchange.answer is not None and out:
-            self._pass_on(out)  # what failed is said when the attempt has returned
 
     def _deliver(self, outcome: Outcome, last: bytes) -> None:
         """The end of an answer; its record is final before the caller can have seen it."""

@@ -113,6 +113,11 @@ class _Stream:
         self.reply = answer.reply
         self.last = answer.last
 
+    @property
+    def committed(self) -> bool:
+        """With the first event of any of them."""
+        return self._answer.committed
+
     def write(self, events: bytes) -> None:
         """Whole events, among those of other prompts."""
         self._answer.write(events)

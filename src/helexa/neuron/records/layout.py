@@ -16,6 +16,7 @@ aligned store of eight bytes, which a process has made or has not.
 from __future__ import annotations
 
 import struct
+from mmap import mmap
 from typing import Final, get_args
 
 from helexa.core.fleet import RecordState, RequestRecord
@@ -38,7 +39,8 @@ _FIXED: Final = struct.Struct("=QQd")
 _FIXED_AT: Final = 8
 _TEXTS_AT: Final = 160
 _WIDTHS: Final = (128, 64, 224, 64, 64)
-_IDENTITY: Final = struct.Struct("=QQd 128x 128s 64s 224s 64s 64s")
+_BEGUN: Final = struct.Struct("=7x QQd 7Q 8x 64x 128s 64s 224s 64s 64s")
+"""A whole record with its counts in A, from behind ``valid`` on."""
 
 
 def counts_of(record: RequestRecord) -> tuple[int, int, int, int, int, int, int]:
@@ -54,15 +56,24 @@ def counts_of(record: RequestRecord) -> tuple[int, int, int, int, int, int, int]
     )
 
 
-def pack_identity(record: RequestRecord, started: float) -> bytes:
-    """The part that never changes, from ``_FIXED_AT`` on, with gaps for the counts.
+def pack_begun(memory: mmap, at: int, record: RequestRecord, started: float) -> None:
+    """Write the record at ``at``, all but the byte that makes it valid.
 
     A text that is longer than its field is cut at its end; only a model's path can be.
     """
-    return _IDENTITY.pack(
+    _BEGUN.pack_into(
+        memory,
+        at + 1,
         record.attempt,
         record.epoch,
         started,
+        STATE_CODES[record.state],
+        record.granted,
+        record.prompt,
+        record.cached,
+        record.output,
+        record.reasoning,
+        record.discarded,
         record.request_id.encode(),
         record.gateway.encode(),
         record.model.encode(),

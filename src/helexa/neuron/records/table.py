@@ -25,7 +25,7 @@ from helexa.neuron.records.layout import (
     SAID_AT,
     STATE_CODES,
     counts_of,
-    pack_identity,
+    pack_begun,
     unpack,
 )
 
@@ -139,11 +139,10 @@ class RecordTable:
         Raises:
             Overloaded: ``most`` requests run at once.
         """
-        index, started = self._take_free(), self.clock()
-        at = self._at(index)
-        self._memory[at + 8 : at + RECORD_BYTES] = pack_identity(record, started)
-        COUNTS.pack_into(self._memory, at + BLOCKS[0], *counts_of(record))
-        self._memory[at] = 1  # from here on it exists
+        index = self._free.pop() if self._free else self._take_free()
+        memory, at, started = self._memory, HEADER_BYTES + index * RECORD_BYTES, self.clock()
+        pack_begun(memory, at, record, started)
+        memory[at] = 1  # from here on it exists
         return self._add(index, record, started)
 
     def store(self, index: int, counts: tuple[int, ...]) -> None:
@@ -238,9 +237,13 @@ class RecordTable:
         self._free.reverse()  # taken from the end: the first records are reused first
 
     def _add(self, index: int, record: RequestRecord, started: float) -> Row:
-        row = Row(self, index, (record.request_id, record.attempt), record.gateway, started)
-        self._rows[index] = row
-        self._by_key.setdefault(row.key, []).append(row)
+        key = record.request_id, record.attempt
+        row = self._rows[index] = Row(self, index, key, record.gateway, started)
+        same = self._by_key.get(key)
+        if same is None:
+            self._by_key[key] = [row]
+        else:
+            same.append(row)
         return row
 
     def _take_free(self) -> int:
