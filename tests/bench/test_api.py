@@ -210,6 +210,21 @@ def test_a_database_that_comes_later_is_found(tmp_path: Path) -> None:
         assert len(client.get("/api/summary").json()) == 1
 
 
+def test_a_database_that_is_put_in_the_place_of_another_is_read(tmp_path: Path) -> None:
+    path, backup = tmp_path / "bench.sqlite", tmp_path / "backup.sqlite"
+    for file, build in ((path, "2.0"), (backup, "1.0")):
+        store = Store(file)
+        store.add(run(1.0, build=build))
+        store.close()
+    with TestClient(bench_app(Questions(path, BenchSettings(), "1"))) as client:
+        assert client.get("/api/dimensions").json()["build"] == ["2.0"]
+        backup.rename(path)
+        assert client.get("/api/dimensions").json()["build"] == ["1.0"]
+        path.unlink()
+        assert client.get("/api/summary").status_code == 503
+        assert client.get("/api/health").json()["status"] == "no data"
+
+
 def test_pages_that_are_built_while_their_server_runs_are_served(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -149,6 +149,11 @@ if (state === "seeded") {
   check("a comparison with what is gone is not one with something else", (await page.textContent(".notice"))?.includes("no runs of"));
   check("and says what it asks for", (await page.textContent("select >> nth=1"))?.includes("ghost (not there)"));
 
+  await page.goto(`${base}/compare`);
+  await settled(page);
+  await page.selectOption("select >> nth=1", { index: 2 });
+  check("whoever chooses one side has both in the address", /[?&]a=.*&b=/.test(page.url()), page.url());
+
   await page.goto(`${base}/trends?target=shelf&scenario=structured&model=Qwen/Qwen3-8B`);
   await settled(page);
   check("a build that broke is in its trend", (await page.textContent("figure"))?.includes("every run failed"));

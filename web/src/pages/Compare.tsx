@@ -27,14 +27,15 @@ function Sides({ dimensions }: { dimensions: Dimensions }) {
     : undefined;
   const left = a || updated?.old_build || options[1] || "";
   const right = b || updated?.new_build || options[0] || "";
+  // Whoever chooses one side names both: a link to it shows the same when there are newer builds.
   const other = (value: string) => { setA(""); setB(""); setWhat(value); };
   const answer = useAnswer<Compared>(left && right && cells.state !== "loading" ? "compare" : null, { a: left, b: right });
   return (
     <>
       <div className="filters">
         <Pick label="Compare" value={what || "builds"} options={["builds", "targets"]} onChange={other} />
-        <Pick label="Before" value={left} options={options} onChange={setA} show={build} />
-        <Pick label="After" value={right} options={options} onChange={setB} show={build} />
+        <Pick label="Before" value={left} options={options} onChange={(name) => { setA(name); setB(right); }} show={build} />
+        <Pick label="After" value={right} options={options} onChange={(name) => { setA(left); setB(name); }} show={build} />
       </div>
       {!left || !right
         ? <div className="notice"><p>There is only one {targets ? "target" : "build"} so far: nothing to compare with.</p></div>

@@ -61,16 +61,24 @@ class Questions:
 
     def __init__(self, path: Path, settings: BenchSettings, version: str) -> None:
         self._path = path
-        self._reader: Reader | None = None
+        self._opened: tuple[tuple[int, int], Reader] | None = None
         self._show_host = settings.api.show_hosts
         self._version = version
 
     @property
     def reader(self) -> Reader:
-        """Opened when there is something to read."""
-        if self._reader is None:
-            self._reader = Reader(self._path)
-        return self._reader
+        """Of the file that is there now: it may be new, or another one put in its place.
+
+        As long as the one before is open its number is not given to another.
+        """
+        try:
+            status = self._path.stat()
+        except OSError:
+            return Reader(self._path)  # which says what is wrong
+        file, opened = (status.st_dev, status.st_ino), self._opened
+        if opened is None or opened[0] != file:
+            opened = self._opened = file, Reader(self._path)
+        return opened[1]
 
     def health(self, _query: dict[str, str]) -> HealthAnswer:
         """Always answers: that there is no database is an answer."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import time
 from collections.abc import Sequence
 
@@ -103,7 +104,8 @@ def verdict_line(verdict: Verdict) -> str:
     better = "higher is better" if verdict.metric in HIGHER_IS_BETTER else "lower is better"
     return (
         f"{cell}: {verdict.metric} "
-        f"{verdict.old_median:.4g} → {verdict.new_median:.4g} ({verdict.change * 100:+.1f} %, "
+        f"{_number(verdict.old_median)} → {_number(verdict.new_median)} "
+        f"({verdict.change * 100:+.1f} %, "
         f"{better}; p {verdict.p:.2g}, {verdict.samples[0]} and {verdict.samples[1]} runs)"
     )
 
@@ -175,8 +177,14 @@ def _figure(summary: Summary | None) -> str:
     if summary is None:
         return ""
     if summary.n == 1:
-        return f"{summary.median:.4g}"
-    return f"{summary.median:.4g} ({summary.low:.4g} to {summary.high:.4g})"
+        return _number(summary.median)
+    return f"{_number(summary.median)} ({_number(summary.low)} to {_number(summary.high)})"
+
+
+def _number(value: float) -> str:
+    """Four significant digits, never with an exponent: a load easily takes 10,000 ms."""
+    rounded = float(f"{value:.4g}")
+    return f"{rounded:,.0f}" if abs(rounded) >= 1000 else f"{rounded:g}"
 
 
 def _curves(report: Report) -> list[str]:
@@ -213,17 +221,22 @@ def _date(at: float) -> str:
 _HTML = """<!doctype html><html lang="en"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><title>helexa bench</title>
 <style>body{{font:15px/1.5 system-ui;max-width:70em;margin:2em auto;padding:0 1em;
-color-scheme:light dark}}table{{border-collapse:collapse;display:block;overflow-x:auto}}
+color-scheme:light dark;overflow-wrap:anywhere}}
+table{{border-collapse:collapse;display:block;overflow-x:auto;overflow-wrap:normal}}
 td,th{{padding:.3em .8em;border-bottom:1px solid #8884;text-align:left}}</style>
+<main>
 {body}
-</html>
+</main></html>
 """
 
 
 def _html_table(rows: Sequence[str]) -> str:
     parsed = [[cell.strip() for cell in row.strip("| ").split(" | ")] for row in rows]
     head, cells = parsed[0], parsed[2:]
-    out = ["<table><thead><tr>", *(f'<th scope="col">{html.escape(c)}</th>' for c in head)]
+    out = [
+        '<table tabindex="0"><thead><tr>',
+        *(f'<th scope="col">{html.escape(c)}</th>' for c in head),
+    ]
     out.append("</tr></thead><tbody>")
     out += ["<tr>" + "".join(f"<td>{_bold(c)}</td>" for c in row) + "</tr>" for row in cells]
     return "".join([*out, "</tbody></table>"])
@@ -239,5 +252,6 @@ def _html_line(line: str) -> str:
 
 
 def _bold(text: str) -> str:
-    parts = html.escape(text).replace("\\|", "|").split("**")
+    plain = html.escape(text).replace("\\|", "|")
+    parts = re.sub("`([^`]*)`", r"<code>\1</code>", plain).split("**")
     return "".join(f"<strong>{p}</strong>" if i % 2 else p for i, p in enumerate(parts))
