@@ -64,8 +64,20 @@ def test_a_wheel_carries_the_package_its_model_and_its_licence_and_nothing_else(
     assert "helexa/py.typed" in names
     assert "helexa/spark/model/spark.gguf" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
-    assert {name.split("/")[0] for name in names} == {"helexa", "helexa-0.1.0.dist-info"}
+    parts = {"helexa", "helexa-0.1.0.dist-info", "helexa-0.1.0.data"}
+    assert {name.split("/")[0] for name in names} == parts
     assert not [name for name in names if "__pycache__" in name]
+
+
+def test_a_wheel_brings_what_an_operator_copies_into_place(wheel: zipfile.ZipFile) -> None:
+    for folder, place in (("packaging", "packaging"), ("examples/config", "config")):
+        ours = {
+            f"helexa-0.1.0.data/data/share/helexa/{place}/{file.relative_to(ROOT / folder)}"
+            for file in (ROOT / folder).rglob("*")
+            if file.is_file()
+        }
+        assert ours
+        assert ours <= set(wheel.namelist())
 
 
 def test_the_built_in_model_stays_small(wheel: zipfile.ZipFile) -> None:

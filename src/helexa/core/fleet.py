@@ -174,9 +174,9 @@ class FailedActivation(msgspec.Struct, frozen=True):
 
 
 class Activation(msgspec.Struct, frozen=True):
-    """Progress of the boot-time loads."""
+    """Progress of the boot-time loads; ``state`` is ``pre_warming`` or ``ready``."""
 
-    state: Literal["pre_warming", "ready"] = "ready"
+    state: str = "ready"
     pending: list[str] = []
     in_progress: str | None = None
     completed: list[str] = []
