@@ -129,6 +129,12 @@ def test_servable_is_the_check_requests_meet() -> None:
         assert servable(limit, memory).ok == (refusal is None)
 
 
+def test_memory_down_to_its_floor_serves_and_so_does_memory_that_nobody_could_read() -> None:
+    limit = Limit(8192, 6144, 2048)
+    for free, ok in (({0: 1500}, True), ({0: 1499}, False), ({}, True)):
+        assert servable(limit, FreeMemory(free, {0: 1500})).ok is ok
+
+
 def test_what_may_load_may_serve() -> None:
     # Planning leaves a tenth of a small place free; the floor is half of that.
     assert floors({-1: 2000, 0: 80_000}, SETTINGS) == {-1: 100, 0: 1500}

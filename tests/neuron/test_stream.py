@@ -211,6 +211,8 @@ def test_an_event_of_several_tokens_is_forwarded_whole_or_not_at_all() -> None:
 def test_a_cut_inside_an_event_of_several_tokens_bills_no_more_than_granted() -> None:
     s = stream(12)
     s.push(PROGRESS + event(tokens=5))
+    s.cleaner.meter.reasoning = 5
+    assert (s.billed().output, s.billed().reasoning) == (2, 2)
     s.cut("length", "budget")
     assert s.billed().prompt + s.billed().output <= 12
     assert s.billed().output + s.billed().discarded == 5

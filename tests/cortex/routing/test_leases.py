@@ -13,7 +13,7 @@ from helexa.cortex.routing.ask import Ask
 from helexa.cortex.routing.leases import LeaseTable
 from helexa.cortex.routing.rank import Candidate, Field
 from helexa.cortex.routing.router import Router
-from helexa.cortex.routing.work import Lease
+from helexa.cortex.routing.work import SHUT, Lease
 
 
 def node(in_flight: int, queued: int = 0) -> NodeSnapshot:
@@ -100,6 +100,19 @@ def test_a_nodes_report_tells_its_speed_until_we_have_measured_it_and_its_capaci
     slower = ModelState(ModelEntry("m", "loaded"), replace(load, tok_s_prefill=9.0))
     table.reconcile([replace(report, models={"m": slower})])
     assert work.per_token == 1 / 1000
+
+
+def test_a_place_that_was_shut_is_tried_again_when_whoever_tried_it_leaves_without_a_word() -> None:
+    now = [100.0]
+    table = LeaseTable(lambda: now[0])
+    router, work = Router(table), table.work("one", "m")
+    router.failed(work, "connection")
+    router.failed(work, "connection")
+    now[0] += 1
+    with table.take("one", "m"):
+        assert work.stand(now[0]) is SHUT
+    router.gave_up(work)
+    assert work.stand(now[0]) is not SHUT
 
 
 def test_how_a_place_stands_is_told_anew_after_whatever_changes_it() -> None:

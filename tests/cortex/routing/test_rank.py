@@ -48,6 +48,13 @@ def winner(places: list[Candidate], ask: Ask | None = None, now: float = 0.0) ->
     return choice.won.candidate.node
 
 
+def test_where_all_are_shut_the_one_that_opens_first_is_tried() -> None:
+    late, soon = place("late", rate=10_000.0), place("soon")
+    late.work.shut_until, soon.work.shut_until = 9.0, 5.0
+    assert winner([late, soon], now=1.0) == "soon"
+    assert winner([late, soon], now=9.0) == "late"
+
+
 def test_work_queued_and_running_counts_per_capacity() -> None:
     places = [
         place("busy", ours=2, others=3),

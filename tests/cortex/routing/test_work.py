@@ -7,7 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from helexa.cortex.routing.work import Lease, Work
+from helexa.cortex.routing.breaker import CLOSED, failed
+from helexa.cortex.routing.work import SHUT, Lease, Work
 
 
 class Clock:
@@ -53,12 +54,26 @@ def test_a_client_that_leaves_before_its_turn_takes_its_prefill_along() -> None:
 def test_rates_are_learned_from_prefills_that_say_something() -> None:
     work = Work()
     work.learn_rate(5, 10.0)
+    work.learn_rate(1000, 0.0)
     assert not work.measured
     work.learn_rate(1000, 0.5)
     assert work.per_token == pytest.approx(1 / 2000)
     for _ in range(60):
         work.learn_rate(1000, 1.0)
     assert work.per_token == pytest.approx(1 / 1000, rel=0.01)
+
+
+def test_of_requests_for_a_place_that_was_shut_one_tries_it_and_the_others_stay_away() -> None:
+    work, clock = Work(), Clock()
+    for _ in range(2):
+        work.judge(failed(work.breaker, "connection", 99.0))
+    assert work.stand(99.9) is SHUT
+    assert work.stand(clock.now) is not SHUT
+    Lease(work, clock)
+    assert work.stand(clock.now) is SHUT
+    work.judge(CLOSED)  # it was answered
+    Lease(work, clock)
+    assert work.stand(clock.now) is not SHUT
 
 
 def test_how_long_a_seat_is_held_is_learned() -> None:
