@@ -35,6 +35,18 @@ def test_a_trace_may_come_on_standard_input_with_a_fleet_of_ones_own(tmp_path: P
     assert (found["loads"], found["cold"], found["first_p50"]) == (1, 1, 5.01)
 
 
+def test_a_model_that_the_fleet_does_not_have_is_named_and_has_no_times(tmp_path: Path) -> None:
+    fleet = tmp_path / "fleet.toml"
+    fleet.write_text('[[nodes]]\n[[models]]\nid = "org/a"\n')
+    got = CliRunner().invoke(
+        simulate_command, ["-", "--fleet", str(fleet)], input='{"at": 0.5, "model": "org/b"}\n'
+    )
+    assert got.exit_code == 0
+    assert got.stderr == "refused: the fleet has no org/b; it has org/a\n"
+    assert "0.000 s" not in got.stdout
+    assert "–" in got.stdout
+
+
 def test_what_cannot_be_read_is_wrong_usage(tmp_path: Path) -> None:
     bad = tmp_path / "bad.jsonl"
     bad.write_text("{}\nnonsense\n")

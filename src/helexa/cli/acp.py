@@ -29,6 +29,7 @@ def acp_command(config: Path | None, doctor: bool, as_json: bool, log_level: str
     Logs go to stderr, or to the file that HELEXA_ACP_LOG_FILE names.
     """
     import os
+    import sys
 
     from helexa.acp.settings import load_settings
     from helexa.core.settings import SettingsError
@@ -40,6 +41,12 @@ def acp_command(config: Path | None, doctor: bool, as_json: bool, log_level: str
         raise SystemExit(2) from error
     if doctor:
         _doctor(loaded, as_json)
+    if sys.stdin.isatty():
+        click.echo(
+            "helexa acp: an editor should start this and speak to it on stdin; "
+            "`helexa acp --doctor` tests the settings, Ctrl-D ends this",
+            err=True,
+        )
     _serve(loaded.value, log_level)
 
 

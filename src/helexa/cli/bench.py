@@ -297,7 +297,9 @@ def probe_command(
         result = asyncio.run(
             probe(url, usable, model, prompt=prompt_tokens, cap=max_tokens, streams=streams)
         )
-    except (TargetDown, ValueError) as error:
+    except ValueError as error:
+        _leave(2, str(error))
+    except TargetDown as error:
         _leave(3, str(error))
     click.echo(msgspec.json.encode(result).decode() if as_json else outcome(result))
     raise SystemExit(0 if result.ok else 1)

@@ -83,9 +83,21 @@ def simulate_command(
         raise click.UsageError(f"{error.filename}: {error.strerror}") from error
     except (SettingsError, traces.TraceError) as error:
         raise click.UsageError(str(error)) from error
+    _doubt(spec, asked)
     wanted = POLICIES if "all" in policies else tuple(dict.fromkeys(policies))
     found = {name: _simulate(name, spec, asked, after, seed) for name in wanted}
     _print(found, as_json=as_json)
+
+
+def _doubt(spec: FleetSpec, asked: list[Asked]) -> None:
+    """Say which models the trace asks for and the fleet does not have: all of that is refused."""
+    known = {model.id for model in spec.models}
+    lacking = sorted({one.model for one in asked} - known)
+    if lacking:
+        click.echo(
+            f"refused: the fleet has no {', '.join(lacking)}; it has {', '.join(sorted(known))}",
+            err=True,
+        )
 
 
 def _lines(trace: Path) -> Iterable[str]:
@@ -123,7 +135,9 @@ def _print(found: dict[str, Summary], *, as_json: bool) -> None:
     for label, names in _TABLES:
         click.echo(f"{label:<{width}}  " + "  ".join(f"{name:>11}" for name in names))
         for policy, row in rows.items():
-            values = "  ".join(f"{_shown(name, row[name]):>11}" for name in names)
+            none = row["requests"] == row["refused"]
+            shown = ("–" if none and _is_of_served(n) else _shown(n, row[n]) for n in names)
+            values = "  ".join(f"{value:>11}" for value in shown)
             click.echo(f"{policy:<{width}}  {values}")
         click.echo()
 
@@ -135,9 +149,17 @@ _TABLES = (
 _SHARES = frozenset(("hits", "cached"))
 
 
+_TIMES = ("first", "total")
+
+
+def _is_of_served(name: str) -> bool:
+    """Whether a figure says nothing where every request was refused."""
+    return name in _SHARES or name.startswith(_TIMES)
+
+
 def _shown(name: str, value: Any) -> str:
     if name in _SHARES:
         return f"{value:.1%}"
-    if name.startswith(("first", "total")):
+    if name.startswith(_TIMES):
         return f"{value:.3f} s"
     return f"{value:g}"

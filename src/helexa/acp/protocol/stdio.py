@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import stat
 import sys
 
@@ -44,13 +45,27 @@ class PlainFile:
         """Nothing waits."""
 
 
+def _can_be_waited_for(descriptor: int) -> bool:
+    """Not so a file or /dev/null, which always have all that they will ever have."""
+    with select.epoll() as probe:
+        try:
+            probe.register(descriptor, select.EPOLLIN)
+        except PermissionError:
+            return False
+    return True
+
+
 async def open_stdio() -> tuple[asyncio.StreamReader, Stdout | PlainFile]:
     """Take both over; ``print`` and stray libraries write to stderr from now on."""
     loop = asyncio.get_running_loop()
     real = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     reader = asyncio.StreamReader(limit=_LIMIT)
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    if _can_be_waited_for(sys.stdin.fileno()):
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    else:
+        reader.feed_data(await asyncio.to_thread(sys.stdin.buffer.read))
+        reader.feed_eof()
     if stat.S_ISREG(os.fstat(real).st_mode):
         return reader, PlainFile(real)
     transport, protocol = await loop.connect_write_pipe(

@@ -109,7 +109,7 @@ def progress(out: TextIO) -> Lines | Bar:
 
 
 def _begun(runs: int) -> str:
-    return f"{runs} runs due" if runs else "nothing is due: what is there has its samples"
+    return f"{runs} runs due" if runs else "nothing is due: what can be measured has its samples"
 
 
 def _title(run: Due) -> str:
