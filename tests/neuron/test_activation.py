@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 
@@ -62,6 +63,23 @@ async def test_a_model_that_fails_does_not_stop_the_others_and_is_tried_again() 
     assert loads.order.count("a") == 7
     assert work.snapshot().completed == ["b", "a"]
     assert work.snapshot().failed == []
+
+
+async def test_pauses_between_attempts_double_up_to_the_longest() -> None:
+    now = asyncio.get_running_loop().time
+    tried: list[float] = []
+
+    async def load(_spec: LoadRequest) -> None:
+        tried.append(now())
+        if len(tried) < 5:
+            raise UpstreamConnectionError("no network")
+
+    work = Activator([LoadRequest("a")], load, pauses=(0.02, 0.08), clock=now)
+    async with asyncio.timeout(30):
+        await work.run()
+    waited = [later - before for before, later in pairwise(tried)]
+    # A timer of this loop counts whole milliseconds.
+    assert all(w > least - 0.002 for w, least in zip(waited, (0.02, 0.04, 0.08, 0.08), strict=True))
 
 
 async def test_the_model_in_progress_is_named() -> None:

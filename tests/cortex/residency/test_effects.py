@@ -7,17 +7,18 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.cortex.fake_node import model
 
 from helexa.core.errors import ModelLoading
+from helexa.core.fleet import LoadRequest
 from helexa.cortex.fleet.client import HttpNode, Trust
 from helexa.cortex.fleet.fleet import Fleet
 from helexa.cortex.fleet.node import Pace
 from helexa.cortex.profiles import Profile
-from helexa.cortex.residency.effects import NodeEffects
+from helexa.cortex.residency.effects import InUse, NodeEffects, load_request
 
 if TYPE_CHECKING:
     from tests.cortex.fake_node import FakeNode
@@ -67,3 +68,28 @@ async def test_a_load_that_does_not_move_is_given_up(fake_node: Starter) -> None
         async with asyncio.timeout(30):
             with pytest.raises(ModelLoading, match="still loading on 'n'"):
                 await effects.load(COLD, "n")
+
+
+def test_a_load_carries_all_that_decides_what_is_loaded() -> None:
+    """Without its quant another file is loaded, and nothing fits afterwards."""
+    told: dict[str, Any] = {
+        "harness": "llamacpp",
+        "quant": "Q4_K_M",
+        "source": "hub",
+        "engine": {"slots": 2},
+    }
+    profile = Profile("org/m", min_devices=2, **told)
+    assert load_request(profile) == LoadRequest("org/m", tensor_parallel=2, **told)
+    assert load_request(Profile("org/m")) == LoadRequest("org/m")
+
+
+@pytest.mark.parametrize("busy", [{"in_flight": 1}, {"queue_depth": 1}])
+async def test_a_model_that_somebody_uses_or_waits_for_stays(
+    fake_node: Starter, busy: dict[str, int]
+) -> None:
+    async with fake_node() as node, effects_on(node) as effects:
+        node.put(model("m"))
+        node.loads["m"] = busy
+        with pytest.raises(InUse):
+            await effects.unload("n", "m", forced=False)
+        assert "m" in node.models

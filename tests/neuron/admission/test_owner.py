@@ -203,6 +203,19 @@ async def test_a_client_that_leaves_in_the_moment_it_is_seated_gives_the_seat_ba
     assert admission.figures("m").in_flight == 1
 
 
+async def test_whoever_waited_only_for_one_that_left_is_seated_at_once() -> None:
+    admission = make(seats=2, cells=100)
+    await admission.enter(Ticket("a", 60))
+    ahead = entering(admission, "b", cells=60)
+    await settle()
+    behind = asyncio.create_task(admission.enter(Ticket("anonymous", 10, anonymous=True)))
+    await settle()
+    assert admission.figures("m").queue_depth == 2
+    ahead.cancel()
+    await settle()
+    assert behind.done(), "nothing else will happen that could seat it"
+
+
 async def test_who_gives_its_place_up_waits_no_more() -> None:
     admission = make()
     await admission.enter(Ticket("a", 10))
