@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ import pytest
 from tests.cortex.ledger.rig import LEASE_S, START, Rig, Start, hard
 
 from helexa.core.errors import ServiceUnavailable
+from helexa.core.logging import configure
 from helexa.cortex.ledger import blocks, lives, spend
 from helexa.cortex.ledger.database import Database, LedgerUnavailable, connect
 from helexa.cortex.ledger.estate import Estate
@@ -47,12 +50,14 @@ def ours(rig: Rig, look: Any) -> tuple[int, int]:
     return block, scope.free + scope.held
 
 
-async def test_a_batch_that_cannot_be_written_is_tried_until_it_is(
+async def test_a_batch_that_cannot_be_written_is_tried_until_it_is_and_that_is_said_once(
     start: Start, look: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rig = start()
     await rig.take(hard(1000), "a", 10)
-    write, failures = spend.write_batch, [2]
+    write, failures = spend.write_batch, [5]
+    stream = io.StringIO()
+    sink = configure("info", stream)
 
     def fails(db: Database, life: int, batch: spend.Batch) -> None:
         write(db, life, batch)
@@ -64,8 +69,14 @@ async def test_a_batch_that_cannot_be_written_is_tried_until_it_is(
     monkeypatch.setattr("helexa.cortex.ledger.outbox.RETRY_S", 0.01)
     rig.end("a", 10)
     await rig.book.written()
+    sink.close()
     assert failures == [0]
     assert look("SELECT spent FROM scopes WHERE scope = 'key:k'") == [(10,)]
+    said = [json.loads(line)["event"] for line in stream.getvalue().splitlines()]
+    assert [event for event in said if "settled" in event] == [
+        "ledger: cannot write what was settled; trying again",
+        "ledger: what was settled is written",
+    ]
 
 
 async def test_a_database_that_goes_away_is_waited_for_and_nothing_is_lost(

@@ -22,6 +22,7 @@ import msgspec
 from helexa.core.errors import HelexaError
 from helexa.core.fleet import Ack, RequestRecord
 from helexa.core.logging import Logger
+from helexa.core.recurring import Recurring
 from helexa.cortex.exchange.settling import FINAL
 from helexa.cortex.fleet.client import NodeApi
 from helexa.cortex.ledger.base import Settled
@@ -72,6 +73,7 @@ class Recovery:
         self._freed = freed
         self._estimated = estimated
         self._log = log
+        self._trouble = Recurring(log, "recovery: trying again", "recovery: it goes on")
         self._clear: Counter[int] = Counter()
 
     async def run(self, every_s: float = 0.5) -> None:
@@ -83,7 +85,9 @@ class Recovery:
                 if dead or number % _SELDOM == 0:
                     await self._round(dead)
             except (HelexaError, Fenced) as error:
-                self._log.warning("recovery: trying again", why=str(error))
+                self._trouble.failed(error)
+            else:
+                self._trouble.succeeded()
             number += 1
             await asyncio.sleep(every_s)
 

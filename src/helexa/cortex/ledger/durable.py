@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from helexa.core.logging import Logger
 from helexa.core.principal import Cap
+from helexa.core.recurring import Recurring
 from helexa.cortex.ledger import leasing, lives, spend
 from helexa.cortex.ledger.backing import Neighbours, State
 from helexa.cortex.ledger.base import RequestKey, Settlement
@@ -69,6 +70,9 @@ class Durable:
         self._lease_s = lease_s
         self._now = now
         self._log = log
+        self._trouble = Recurring(
+            log, "ledger: cannot renew our lease", "ledger: our lease is renewed"
+        )
         self._lost = lost
         self._set_clock = set_clock
         self._loop = asyncio.get_running_loop()
@@ -261,9 +265,10 @@ class Durable:
 
         def renewed(outcome: Any) -> None:
             if isinstance(outcome, BaseException):
-                self._log.warning("ledger: cannot renew our lease", why=str(outcome))
+                self._trouble.failed(outcome)
                 self._renewed = asked - lease_s  # again at once: others wait to be sure of us
                 return
+            self._trouble.succeeded()
             ours, ahead = outcome
             if self._set_clock is not None:
                 self._set_clock(ahead)

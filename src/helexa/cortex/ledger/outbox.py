@@ -16,6 +16,7 @@ from typing import Final
 
 from helexa.core.errors import ServiceUnavailable
 from helexa.core.logging import Logger
+from helexa.core.recurring import Recurring
 from helexa.cortex.ledger import spend
 from helexa.cortex.ledger.batches import Pending, batch_of
 from helexa.cortex.ledger.database import Database
@@ -56,7 +57,11 @@ class Outbox:
         self._store = store
         self._life = life
         self._now_ms = now_ms
-        self._log = log
+        self._trouble = Recurring(
+            log,
+            "ledger: cannot write what was settled; trying again",
+            "ledger: what was settled is written",
+        )
         self._fenced = fenced
         self._loop = asyncio.get_running_loop()
         self.collecting = Pending()
@@ -152,9 +157,10 @@ class Outbox:
         if isinstance(outcome, Fenced):
             self._fenced()
         elif isinstance(outcome, BaseException):
-            self._log.error("ledger: cannot write what was settled; trying again", why=str(outcome))
+            self._trouble.failed(outcome)
             self._loop.call_later(RETRY_S, self._write)
         else:
+            self._trouble.succeeded()
             self._writing = None
             for scope, found in pending.sums.items():
                 scope.written(found.requests, found.prompt, found.completion)
