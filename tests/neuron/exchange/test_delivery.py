@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
+from helexa.core.fleet import Limit
 from helexa.neuron.engines.base import EngineRequest, Meter
 from helexa.neuron.exchange.delivery import Delivery
 from helexa.neuron.grants import Grant, GrantGate
@@ -35,6 +36,10 @@ class Seat:
         self.free -= cells
         self.cells += cells
         return True
+
+    def shrink_to(self, cells: int) -> None:
+        self.free += self.cells - cells
+        self.cells = cells
 
     def leave(self) -> None:
         self.free += self.cells
@@ -135,3 +140,14 @@ def test_how_fast_a_prompt_was_read_is_learned_once_whenever_the_engine_says_it(
     answer._note_prefill()
     answer._note_prefill()
     assert noted == [(60, 0.5)]
+
+
+def test_cells_that_a_prompt_was_given_for_its_bytes_are_given_back_when_it_is_counted() -> None:
+    seat = Seat(cells=2000, free=0)
+    found, _ = delivery(seat)
+    model, exchange = cast("Any", found._model), cast("Any", found._exchange)
+    model.limit, model.slots = Limit(4096, 3596, 500), SimpleNamespace(take=lambda *_: None)
+    exchange.cells_to_begin = lambda _model, prompt, choices: prompt + 32 * choices
+    found.stream._clear = 900  # what fitted the cells that it had
+    assert found._accepted()
+    assert (seat.cells, seat.free, found.stream._clear) == (132, 1868, 0)

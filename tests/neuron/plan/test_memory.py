@@ -73,6 +73,19 @@ def test_weights_and_process_are_always_there() -> None:
     assert estimate.total_mb == estimate.weights_mb + estimate.kv_mb + estimate.compute_mb
 
 
+def test_a_chunks_activations_are_of_feed_forward_or_attention_whichever_is_wider() -> None:
+    def compute_mb(context: int = 4096, **changes: object) -> int:
+        return predict_memory(
+            facts(**changes), context=context, slots=1, kv_type="f16", unified=True, batch=8192
+        ).compute_mb
+
+    feed_forward, attention = 5 * 256 + 3 * 512, 3 * 64 * 64 + 2 * 8 * 64 + 256
+    wider = 8192 * 4 * (attention - feed_forward) / 2**20
+    assert compute_mb(heads=64, kv_heads=8) - compute_mb() == pytest.approx(wider, abs=1)
+    mask = 8192 * 2 * (65_536 - 4096) / 2**20
+    assert compute_mb(65_536) - compute_mb() == pytest.approx(mask, abs=1)
+
+
 @contextmanager
 def engine(config: ServerConfig) -> Iterator[tuple[int, int]]:
     """A real engine process; its pid and port."""
