@@ -93,10 +93,16 @@ async def test_administrators_see_fleet_keys_grants_usage_and_requests(
             of_one = (await g.get(f"/admin/requests?model={name}", **AS_ROOT)).json()["requests"]
             assert [r["id"] for r in of_one] == ["c"]
         assert (await g.get("/admin/requests/req_a", **AS_ROOT)).json()["id"] == "a"
+        of_key = (await g.get("/admin/requests?key=nobody", **AS_ROOT)).json()["requests"]
+        assert of_key == []
         for odd in ("requests?limit=x", f"requests?limit={'9' * 5000}", "keys?state=gone"):
             refused = await g.get(f"/admin/{odd}", **AS_ROOT)
             assert refused.status_code == 400
             assert refused.json()["error"]["param"] in ("limit", "state")
+        # A filter that is passed over would show what was not asked for.
+        for unknown in ("requests?outcome=failed", "keys?outcome=failed"):
+            refused = await g.get(f"/admin/{unknown}", **AS_ROOT)
+            assert (refused.status_code, refused.json()["error"]["param"]) == (400, "outcome")
 
 
 async def test_captures_are_armed_downloaded_and_dropped(fake_node: Starter) -> None:

@@ -25,6 +25,7 @@ from helexa.cortex.routes.respond import (
     missing,
     no_request,
     number,
+    only,
     reply,
     reply_list,
 )
@@ -74,13 +75,13 @@ class AdminRoutes:
         return reply(self._deps.ledger.snapshot())
 
     async def requests(self, request: Request) -> Response:
+        only(request, "limit", "model", "key", "key_id")
         asked = request.query_params
         model = asked.get("model")
         if model is not None:
             model = resolve(self._deps.profiles.current, model)
-        found = self._deps.timelines.latest(
-            number(request, "limit", 50, 1000), model, asked.get("key_id")
-        )
+        key = asked.get("key", asked.get("key_id"))
+        found = self._deps.timelines.latest(number(request, "limit", 50, 1000), model, key)
         return await reply_list("requests", (one.render(admin=True) for one in found))
 
     async def request(self, request: Request) -> Response:

@@ -21,7 +21,7 @@ from helexa.cortex.keys.keyring import Keyring
 from helexa.cortex.keys.views import STATES, KeyView
 from helexa.cortex.ledger.base import Ledger
 from helexa.cortex.ledger.keys import KeyRights
-from helexa.cortex.routes.respond import body_as, missing, reply, reply_list
+from helexa.cortex.routes.respond import body_as, missing, only, reply, reply_list
 
 Note = Annotated[str, msgspec.Meta(max_length=200, pattern=r"^[^\x00]*$")]
 """What a ledger can hold: PostgreSQL has no text with a NUL in it."""
@@ -87,6 +87,7 @@ class KeyRoutes:
         ]
 
     async def keys(self, request: Request) -> Response:
+        only(request, "account", "state")
         asked = request.query_params
         account, state = asked.get("account"), asked.get("state")
         if state is not None and state not in STATES:

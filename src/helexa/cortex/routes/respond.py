@@ -107,6 +107,21 @@ async def body_as(request: Request, kind: type[T]) -> T:
     return decode_as(await request.body(), kind)
 
 
+def only(request: Request, *known: str) -> None:
+    """Refuse a query that asks for more than these: a filter that is passed over would show what
+    was not asked for.
+
+    Raises:
+        InvalidRequestBody: It does.
+    """
+    for name in request.query_params:
+        if name not in known:
+            raise InvalidRequestBody(
+                f"There is no parameter {name[:80]!r}; there are {', '.join(sorted(known))}.",
+                param=name[:80],
+            )
+
+
 def number(request: Request, name: str, default: int, most: int) -> int:
     """A whole number from the query, from 1 to ``most``.
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from helexa.core.errors import InvalidRequestBody
 from helexa.cortex.ledger.usage import DIMENSIONS, Dimension, UsageQuery
-from helexa.cortex.routes.respond import number
+from helexa.cortex.routes.respond import number, only
 from helexa.cortex.usage import UsageBook
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -19,9 +19,9 @@ Handler = Callable[[Request], Awaitable[Response]]
 MOST_ROWS: Final = 100_000
 LATEST_MS: Final = 253_402_300_800_000
 """The end of the year 9999: beyond it is no date, and in the end no number that a ledger holds."""
-_KNOWN: Final = frozenset(
-    ("group_by", "since", "until", "account", "key", "model", "node", "format", "limit")
-)
+_KNOWN: Final = (
+    "group_by", "since", "until", "account", "key", "model", "node", "format", "limit"
+)  # fmt: skip
 _TYPES: Final = {"json": "application/json", "csv": "text/csv; charset=utf-8"}
 
 
@@ -54,13 +54,8 @@ def _query(request: Request) -> UsageQuery:
     Raises:
         InvalidRequestBody: One is unknown or cannot be read.
     """
+    only(request, *_KNOWN)
     asked = request.query_params
-    for name in asked:
-        if name not in _KNOWN:
-            raise InvalidRequestBody(
-                f"There is no parameter {name!r}; there are {', '.join(sorted(_KNOWN))}.",
-                param=name,
-            )
     return UsageQuery(
         group_by=_dimensions(asked.get("group_by", "key")),
         since=_millis(asked.get("since"), "since"),
