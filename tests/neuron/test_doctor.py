@@ -101,7 +101,7 @@ def test_a_mismatch_comes_with_its_command(hardware: Hardware, tmp_path: Path) -
     assert not found.ok
     text = render(found)
     assert "kernel module 550.54.14, user library 550.90.07" in text
-    assert "mend by sudo systemctl stop neuron; sudo modprobe -r" in text
+    assert "fix with sudo systemctl stop neuron; sudo modprobe -r" in text
     assert "all well" not in text
 
 
@@ -181,10 +181,10 @@ def test_what_is_named_and_missing_is_a_problem_with_what_would_mend_it(
     status, said = typed(config)
     assert status == 1
     assert f"problem   vllm: engines.vllm.python names {python}, which has no vLLM." in said
-    assert f"mend by {python} -m pip install vllm\n" in said
+    assert f"fix with {python} -m pip install vllm\n" in said
     assert "problem   gone: there is no program no-such-server.\n" in said
     assert "engines.command.gone.command" in said
-    assert "mend [engines.command.deaf] in neuron.toml" in said
+    assert "a change to [engines.command.deaf] in neuron.toml" in said
 
 
 def test_a_vllm_that_nobody_named_may_be_missing() -> None:
@@ -256,7 +256,7 @@ def test_who_is_at_the_nodes_socket_is_said_a_node_or_anybody_else(
     assert f"{path} is in use by process {os.getpid()}, which does not" in fault.reason
     assert fault.fix.startswith(f"end process {os.getpid()}, or set state_dir")
     said = render(report(hardware, [GOOD], others=[fault]))
-    assert f"note      {fault.reason}\n  mend by {fault.fix}\n" in said
+    assert f"note      {fault.reason}\n  fix with {fault.fix}\n" in said
     assert check_socket(settings, {}) == ("", None)  # the socket of somebody who is gone
     assert check_socket(NeuronSettings(state_dir=short_path, local_socket=False), {})[1] is None
 

@@ -12,14 +12,14 @@ from helexa.cli.options import LOG_LEVELS, config_option, json_option, version_o
 
 @click.command(name="acp")
 @config_option("$XDG_CONFIG_HOME/helexa-acp/config.toml")
-@click.option("--doctor", is_flag=True, help="Say what is found, and ask for one test answer.")
+@click.option("--doctor", is_flag=True, help="Check the settings, and ask for one test answer.")
 @json_option
 @click.option(
     "--log-level",
     type=click.Choice(LOG_LEVELS),
     default="warning",
     show_default=True,
-    help="Least level that is logged.",
+    help="Lowest level that is logged.",
 )
 @version_option
 def acp_command(config: Path | None, doctor: bool, as_json: bool, log_level: str) -> None:

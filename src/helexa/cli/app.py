@@ -17,7 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "fleet": ("helexa.cli.fleet:fleet_group", "See and change what is loaded where."),
     "keys": ("helexa.cli.keys:keys_group", "Make, find, change, rotate and revoke keys."),
     "simulate": ("helexa.cli.simulate:simulate_command", "Replay a trace on simulated nodes."),
-    "ledger": ("helexa.cli.ledger:ledger_group", "Prove the ledger's sums."),
+    "ledger": ("helexa.cli.ledger:ledger_group", "Verify that the ledger adds up."),
     "bench": ("helexa.cli.bench:bench_group", "Measure every build, and show what changed."),
     "client-config": (
         "helexa.cli.client_config:client_config_command",
@@ -25,7 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "usage": ("helexa.cli.usage:usage_command", "Tokens and costs by key, account, model, day."),
     "acp": ("helexa.cli.acp:acp_command", "The fleet as a coding agent in your editor."),
-    "doctor": ("helexa.cli.doctor:doctor_command", "What this host has, and what to mend."),
+    "doctor": ("helexa.cli.doctor:doctor_command", "What this host has, and what to fix."),
 }
 
 

@@ -43,10 +43,10 @@ class Answer:
 
 @click.command(name="ask")
 @click.argument("prompt", metavar="[PROMPT]...", nargs=-1)
-@click.option("--model", help="Whom to ask.  [default: the first that is loaded]")
+@click.option("--model", help="Model to ask.  [default: the first that is loaded]")
 @click.option("--system", help="Instructions that go before the prompt.")
 @click.option("--max-tokens", type=click.IntRange(1), help="Longest answer, in tokens.")
-@click.option("--timings", is_flag=True, help="Say on stderr what it took.")
+@click.option("--timings", is_flag=True, help="Print timings on stderr.")
 @endpoint_options
 @json_option
 @version_option

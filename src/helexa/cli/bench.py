@@ -51,7 +51,7 @@ def bench_group() -> None:
 @log_level_option
 @version_option
 def run_command(config: Path | None, db: Path | None, port: int | None, log_level: str) -> None:
-    """Sweep on and on, and serve the API and the pages.
+    """Sweep continuously, and serve the API and the pages.
 
     Prints one line of JSON to stdout once it serves; progress and logs go to stderr.
     """

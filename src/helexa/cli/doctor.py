@@ -38,14 +38,14 @@ def doctor_command(
     config: Path | None,
     as_json: bool,
 ) -> None:
-    """Print hardware, drivers and engines of this host, and the command that mends a mismatch.
+    """Print hardware, drivers and engines of this host, and the command that fixes what is wrong.
     The engines are llama.cpp, vLLM where it is found, and the commands of neuron.toml.
 
     With MODEL: would it run here, on which engine and why, with how much memory, context and
-    slots, how long its download would take, and if it does not, what would. Nothing is fetched
-    but headers, and nothing is loaded.
+    slots, and how long would its download take? If it would not run, what would? Only headers are
+    fetched, and nothing is loaded.
 
-    Exit status 1 when something needs mending, or the model would not run.
+    Exit status 1 when something needs fixing, or the model would not run.
     """
     if model is None:
         if quant or source or harness or endpoint:

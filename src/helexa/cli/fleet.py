@@ -84,7 +84,7 @@ def plan(
     key: str | None,
     as_json: bool,
 ) -> None:
-    """Show what would become of MODEL on each node, without loading it.
+    """Show whether and how MODEL would run on each node, without loading it.
 
     Exit status 1 when it would run nowhere. `helexa doctor MODEL --endpoint NODE` shows all of it.
     """

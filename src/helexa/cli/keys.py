@@ -53,7 +53,7 @@ def rights_options(command: F) -> F:
                 "May be given several times; the tightest binds.",
             ),
             click.option(
-                "--model", "models", multiple=True, help="May use this model or alias; several."
+                "--model", "models", multiple=True, help="May use this model or alias; repeatable."
             ),
             click.option("--may-load/--no-load", default=None, help="May cause a model to load."),
             click.option(
@@ -61,7 +61,7 @@ def rights_options(command: F) -> F:
                 type=click.IntRange(-1000, 1000),
                 help="Where requests wait for a seat, the higher goes first; 0 unless set.",
             ),
-            click.option("--expires", type=WhenType(), help="When it ends: 2027-01-31, or 30d."),
+            click.option("--expires", type=WhenType(), help="When it expires: 2027-01-31, or 30d."),
             click.option(
                 "--requests-per-minute", type=click.IntRange(1), help="Requests in any minute."
             ),
@@ -91,7 +91,7 @@ def create(account: str, key_id: str | None, door: Door, as_json: bool, **rights
 
 @keys_group.command(name="list")
 @click.option("--account", help="Only keys of this account.")
-@click.option("--all", "everything", is_flag=True, help="Revoked keys, too.")
+@click.option("--all", "everything", is_flag=True, help="Also revoked keys.")
 @door_options
 @json_option
 @version_option
@@ -121,7 +121,10 @@ def show(name: str, door: Door, as_json: bool) -> None:
 @keys_group.command(name="set")
 @click.argument("name", metavar="KEY")
 @click.option(
-    "--lift", type=click.Choice(tuple(LIFTED)), multiple=True, help="Take this limit away; several."
+    "--lift",
+    type=click.Choice(tuple(LIFTED)),
+    multiple=True,
+    help="Take this limit away; repeatable.",
 )
 @rights_options
 @door_options
@@ -147,9 +150,7 @@ def set_(
 
 @keys_group.command()
 @click.argument("name", metavar="KEY")
-@click.option(
-    "--grace", type=SpanType(), default="0s", help="How long the old secret still counts."
-)
+@click.option("--grace", type=SpanType(), default="0s", help="How long the old secret still works.")
 @door_options
 @json_option
 @version_option
@@ -190,7 +191,11 @@ def accounts(door: Door, as_json: bool) -> None:
 @keys_group.command()
 @click.argument("name", metavar="ACCOUNT")
 @click.option(
-    "--cap", "caps", type=CapType(), multiple=True, help="As a key's; all keys share it. Several."
+    "--cap",
+    "caps",
+    type=CapType(),
+    multiple=True,
+    help="As a key's, shared by all its keys; repeatable.",
 )
 @click.option("--uncapped", is_flag=True, help="Lift its caps.")
 @door_options

@@ -24,7 +24,7 @@ def ledger_group() -> None:
 @json_option
 @version_option
 def verify_command(config: Path | None, url: str | None, as_json: bool) -> None:
-    """Prove the ledger's sums.
+    """Verify that the ledger adds up.
 
     Reads one snapshot, so a gateway may go on. Exit status: 0 proven, 1 not, 2 wrong settings,
     3 the ledger cannot be read.

@@ -65,16 +65,14 @@ def port_option(default: int, name: str = "--port", what: str = "Port") -> Calla
     )
 
 
-check_option = click.option(
-    "--check", is_flag=True, help="Only say whether a start with these settings could succeed."
-)
+check_option = click.option("--check", is_flag=True, help="Check the settings, and start nothing.")
 
 log_level_option = click.option(
     "--log-level",
     type=click.Choice(LOG_LEVELS),
     default="info",
     show_default=True,
-    help="Least level that is logged to stderr.",
+    help="Lowest level that is logged to stderr.",
 )
 
 

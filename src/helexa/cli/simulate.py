@@ -36,9 +36,15 @@ POLICIES = ("routed", "oracle", "round-robin", "random")
     help="Who chooses the place; may be given more than once.",
 )
 @click.option(
-    "--warm-up", "after", default=0.0, metavar="SECONDS", help="Leave earlier requests out."
+    "--warm-up",
+    "after",
+    default=0.0,
+    metavar="SECONDS",
+    help="Leave out requests that came before.",
 )
-@click.option("--seed", default=1, show_default=True, help="Of --generate and of random.")
+@click.option(
+    "--seed", default=1, show_default=True, help="Seed of --generate and of the policy random."
+)
 @click.option(
     "--generate",
     "rate",

@@ -64,7 +64,7 @@ class ByType(click.ParamType[tuple[str, ...]]):
 @click.option("--node", help="Only this node.")
 @click.option("--requests", "single", is_flag=True, help="One row per request, newest first.")
 @click.option("--limit", type=click.IntRange(1, 100_000), help="At most so many requests.")
-@click.option("--mine", is_flag=True, help="The budget of the key that asks; any key may.")
+@click.option("--mine", is_flag=True, help="The budget of the key that asks; any key may do this.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 @click.option("--chart/--no-chart", default=None, help="Bars behind the rows.  [default: on a "
               "terminal]")  # fmt: skip

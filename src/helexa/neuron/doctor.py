@@ -148,7 +148,7 @@ def _lines(found: DoctorReport) -> Iterator[str]:
     for word, faults in (("problem", found.problems), ("note", found.notes)):
         for fault in faults:
             yield f"{word:<9} {fault.reason}"
-            yield f"  mend by {fault.fix}"
+            yield f"  fix with {fault.fix}"
     if found.ok:
         yield "all well  models can be loaded on this host"
 

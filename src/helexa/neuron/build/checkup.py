@@ -121,7 +121,7 @@ def _command(name: str, settings: CommandSettings, environ: Mapping[str, str]) -
     try:
         CommandEngine(name, settings, environ)
     except SettingsError as error:
-        verdict = _missing(str(error), f"mend [engines.command.{name}] in neuron.toml")
+        verdict = _missing(str(error), f"a change to [engines.command.{name}] in neuron.toml")
         return EngineFinding(name, None, runs=runs, verdict=verdict)
     program, verdict = settings.command[0], Verdict(True)
     found: str | None = program

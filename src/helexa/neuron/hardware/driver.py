@@ -48,7 +48,7 @@ class Fault(msgspec.Struct, frozen=True):
     blocking: bool = True
 
     def __str__(self) -> str:
-        return f"{self.reason} To mend it: {self.fix}"
+        return f"{self.reason} To fix it: {self.fix}"
 
 
 def read_driver(roots: Roots) -> Driver:
