@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from helexa.bench.scenarios.build import by_name, scenarios
 from helexa.bench.settings import BenchSettings, ScenarioSettings, SweepSettings, TargetSettings
 from helexa.bench.store.store import Store
 from helexa.bench.sweep.due import Due, due
+from helexa.bench.sweep.progress import Bar, Lines
 from helexa.bench.sweep.runner import Outcome, Sweep
 from helexa.bench.targets.base import Survey, Surveyed, TargetDown
 from helexa.bench.targets.neuron import NeuronTarget
@@ -251,6 +253,35 @@ def test_loading_is_measured_only_where_it_can_be_commanded() -> None:
 def test_an_unknown_scenario_is_named_with_the_known_ones(name: str) -> None:
     with pytest.raises(SettingsError, match=r"Known: tools, structured"):
         by_name(name)
+
+
+def test_a_scenario_without_its_size_is_answered_with_one_that_has_it() -> None:
+    with pytest.raises(SettingsError, match=r"no scenario 'chat'; did you mean 'chat:<n>'\?"):
+        by_name("chat")
+
+
+def test_every_sweep_counts_its_own_runs() -> None:
+    out = io.StringIO()
+    shown, (one,) = Lines(out), due([survey("a", "m")], [by_name("tools")], {}, 1)
+    for runs in (2, 1):
+        shown.begin(runs)
+        for _ in range(runs):
+            shown.done(one, None)
+        shown.end()
+    assert [line.split()[0] for line in out.getvalue().splitlines()] == [
+        "2", "[1/2]", "[2/2]", "1", "[1/1]",
+    ]  # fmt: skip
+
+
+def test_a_terminal_shows_one_bar_however_many_sweeps_there_were() -> None:
+    pytest.importorskip("rich")
+    out = io.StringIO()
+    bar = Bar(out)
+    for _ in range(3):
+        out.truncate(0)
+        bar.begin(7)
+        bar.end()
+    assert out.getvalue().count("0/7") == 1
 
 
 def test_every_scenario_of_the_settings_is_made_once() -> None:

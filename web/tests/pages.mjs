@@ -29,6 +29,7 @@ const browser = await chromium.launch({
 
 async function open(path, settings = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...settings });
+  context.setDefaultTimeout(60_000);
   const page = await context.newPage();
   const trouble = [];
   page.on("pageerror", (error) => trouble.push(String(error)));
@@ -44,7 +45,7 @@ async function open(path, settings = {}) {
 async function settled(page) {
   await page.waitForFunction(
     () => document.querySelector("h1") && !document.querySelector("[role=status]"),
-    null, { timeout: 20_000 },
+    null, { timeout: 60_000 },
   );
 }
 

@@ -58,9 +58,9 @@ def by_name(name: str) -> Scenario:
             rate = 0.0
         if rate > 0:
             return Poisson(rate)
-    known = [*_PLAIN, *(f"{k}:<n>" for k in _SIZED), "poisson:<rate>"]
-    close = nearest(kind, [*_PLAIN, *_SIZED, "poisson"])
-    hint = f"; did you mean {close!r}?" if close else ""
+    known = {k: k for k in _PLAIN} | {k: f"{k}:<n>" for k in _SIZED} | {"poisson": "poisson:<rate>"}
+    close = nearest(kind, [*known])
+    hint = f"; did you mean {known[close]!r}?" if close else "."
     raise SettingsError(
-        f"scenarios.names: there is no scenario {name!r}{hint} Known: {', '.join(known)}"
+        f"scenarios.names: there is no scenario {name!r}{hint} Known: {', '.join(known.values())}"
     )

@@ -19,7 +19,7 @@ class Lines:
 
     def begin(self, runs: int) -> None:
         """See ``Progress``."""
-        self._total = runs
+        self._total, self._made = runs, 0
         self._say(_begun(runs))
 
     def note(self, text: str) -> None:
@@ -42,7 +42,7 @@ class Lines:
 class Bar:
     """A bar with the time that is left; notes stand above it."""
 
-    def __init__(self) -> None:
+    def __init__(self, out: TextIO) -> None:
         from rich.console import Console  # noqa: PLC0415  # only where it is installed
         from rich.progress import (  # noqa: PLC0415
             BarColumn,
@@ -56,7 +56,7 @@ class Bar:
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=Console(file=out),
         )
         self._task: Any = None
 
@@ -65,6 +65,8 @@ class Bar:
         self._bar.start()
         if not runs:
             self._bar.console.print(_begun(runs), markup=False)
+        if self._task is not None:
+            self._bar.remove_task(self._task)  # of the sweep before; it would stand there for ever
         self._task = self._bar.add_task("sweep", total=runs)
 
     def note(self, text: str) -> None:
@@ -104,7 +106,7 @@ def outcome(result: Result | None) -> str:
 def progress(out: TextIO) -> Lines | Bar:
     """What suits ``out``."""
     if out.isatty() and importlib.util.find_spec("rich") is not None:
-        return Bar()
+        return Bar(out)
     return Lines(out)
 
 
