@@ -69,10 +69,22 @@ def obstacle(profile: Profile, fleet: FleetSnapshot) -> str | None:
     if harness is not None and not any(harness in node.harnesses for node in known):
         return f"no node that it may run on has the engine {harness!r}"
     if not any(_large_enough(profile, node) for node in known):
-        each = f" of {profile.min_device_vram_mb} MiB" if profile.min_device_vram_mb else ""
-        devices = "1 device" if profile.min_devices == 1 else f"{profile.min_devices} devices"
-        return f"it wants {devices}{each}; no node that it may run on has that"
+        return f"it wants {_devices(profile)}; no node that it may run on has that"
     return None
+
+
+def barred(profile: Profile, node: NodeSnapshot) -> str | None:
+    """Why the catalogue keeps a model from a node, in words; None where it does not."""
+    if profile.pinned_on and node.name not in profile.pinned_on:
+        return f"The catalogue pins it on {', '.join(profile.pinned_on)}."
+    if node.discovery is not None and not _large_enough(profile, node.discovery):
+        return f"The catalogue wants {_devices(profile)} for it."
+    return None
+
+
+def _devices(profile: Profile) -> str:
+    each = f" of {profile.min_device_vram_mb} MiB" if profile.min_device_vram_mb else ""
+    return f"{profile.min_devices} {'device' if profile.min_devices == 1 else 'devices'}{each}"
 
 
 def hopeless(outlook: Outlook | None) -> bool:

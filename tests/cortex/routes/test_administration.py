@@ -169,6 +169,24 @@ async def test_a_load_or_unload_that_cannot_be_says_what_stands_against_it(
             assert unload.json()["error"]["message"] == words
 
 
+async def test_a_plan_says_which_nodes_the_catalogue_keeps_a_model_from(
+    fake_node: Starter,
+) -> None:
+    async with fake_node() as one, fake_node() as two, gateway(one, two) as g:
+        for node in (one, two):
+            node.plan = {"model_id": "org/far", "ok": True, "possible": True}
+        g.deps.profiles.current = Profiles((Profile("org/far", "llamacpp", pinned_on=("n1",)),))
+        told = (await g.ask("POST", "/admin/plan", {"model": "org/far"})).json()["nodes"]
+        assert told["n1"]["ok"]
+        assert (told["n0"]["ok"], told["n0"]["detail"]) == (False, "The catalogue pins it on n1.")
+        named = await g.ask("POST", "/admin/plan", {"model": "org/far", "node": "n0"})
+        assert named.json()["nodes"]["n0"]["ok"]
+        large = Profile("org/far", "llamacpp", min_devices=9, min_device_vram_mb=24_000)
+        g.deps.profiles.current = Profiles((large,))
+        told = (await g.ask("POST", "/admin/plan", {"model": "org/far"})).json()["nodes"]
+        assert told["n0"]["detail"] == "The catalogue wants 9 devices of 24000 MiB for it."
+
+
 async def test_a_load_that_is_under_way_already_is_waited_for(
     fake_node: Starter, model: Model
 ) -> None:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from helexa.core.errors import HelexaError, UpstreamConnectionError
 from helexa.core.fleet import LoadRequest
 from helexa.core.outlook import Outlook
-from helexa.cortex.catalogue import profile_of, resolve
+from helexa.cortex.catalogue import barred, profile_of, resolve
 from helexa.cortex.fleet.foresight import ASK_S, PATH
 from helexa.cortex.fleet.snapshot import NodeSnapshot
 from helexa.cortex.profiles import Profile
@@ -46,22 +46,31 @@ class PlanRoutes:
         return [("POST", "/admin/plan", self.plan)]
 
     async def plan(self, request: Request) -> Response:
-        """Outlooks by node; a node that says nothing says why. ``loaded`` names those that have
-        the model: what they foretell is what would fit beside it."""
+        """Outlooks by node; a node that says nothing says why, and one that the catalogue keeps
+        the model from is asked only by name. ``loaded`` names those that have the model: what
+        they foretell is what would fit beside it."""
         order = await body_as(request, PlanOrder)
         profiles = self._deps.profiles.current
         model = resolve(profiles, order.model)
-        spec = load_request(profile_of(profiles, model) or Profile(model))
+        profile = profile_of(profiles, model) or Profile(model)
+        spec = load_request(profile)
         said = {n: getattr(order, n) for n in ("harness", "quant", "source")}
         spec = msgspec.structs.replace(spec, **{n: v for n, v in said.items() if v is not None})
         reachable = self._deps.fleet.snapshot().reachable
         nodes = [node for node in reachable if order.node in (None, node.name)]
-        told = await asyncio.gather(*(self._ask(node.name, spec) for node in nodes))
+        told = await asyncio.gather(
+            *(
+                self._ask(node.name, spec, None if order.node else barred(profile, node))
+                for node in nodes
+            )
+        )
         outlooks = {node.name: outlook for node, outlook in zip(nodes, told, strict=True)}
         loaded = [node.name for node in nodes if _is_loaded(model, node)]
         return reply({"model": model, "nodes": outlooks, "loaded": loaded})
 
-    async def _ask(self, name: str, spec: LoadRequest) -> Outlook:
+    async def _ask(self, name: str, spec: LoadRequest, barred: str | None) -> Outlook:
+        if barred is not None:
+            return Outlook(spec.model_id, False, reason="catalogue", detail=barred)
         api = self._deps.fleet.api(name)
         try:
             if api is None:
