@@ -197,7 +197,7 @@ class Health(msgspec.Struct, frozen=True):
     draining: bool | None = None
 
 
-class NodeVersion(msgspec.Struct, frozen=True, omit_defaults=True):
+class NodeVersion(msgspec.Struct, frozen=True):
     """``GET /version``."""
 
     package_version: str = ""

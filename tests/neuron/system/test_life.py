@@ -205,8 +205,15 @@ def test_a_node_that_is_to_read_its_settings_again_says_that_it_does_not_and_goe
     assert node.get("/health")
 
 
-@pytest.mark.parametrize("path", ["/discovery", "/version", "/metrics"])
-def test_what_the_node_is_can_be_read(node: Any, path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "always"),
+    [
+        ("/discovery", "hostname os kernel devices harnesses"),
+        ("/version", "package_version git_sha git_dirty python_version engines"),
+        ("/health", "uptime_secs devices activation models"),
+    ],
+)
+def test_what_the_node_is_can_be_read(node: Any, path: str, always: str) -> None:
     answer = node.client.get(path)
     assert answer.status_code == 200
-    assert answer.text
+    assert set(always.split()) <= answer.json().keys()
