@@ -29,6 +29,10 @@ class Seat:
 
     cells: int
     free: int
+    cost: int = 0
+
+    def charge(self, tokens: int) -> None:
+        self.cost += tokens
 
     def extend_cells(self, cells: int) -> bool:
         if cells > self.free:
@@ -51,6 +55,8 @@ class Attempt:
     """Remembers whether the engine is read."""
 
     paused: list[bool] = field(default_factory=list)
+    ended: bool = False
+    connected_at: float = 0.0
 
     def pause(self, paused: bool) -> None:
         self.paused.append(paused)
@@ -151,3 +157,17 @@ def test_cells_that_a_prompt_was_given_for_its_bytes_are_given_back_when_it_is_c
     found.stream._clear = 900  # what fitted the cells that it had
     assert found._accepted()
     assert (seat.cells, seat.free, found.stream._clear) == (132, 1868, 0)
+
+
+def test_whoever_asked_is_charged_once_for_what_was_computed_however_little_it_was() -> None:
+    seat = Seat(cells=200, free=0)
+    found, attempt = delivery(seat)
+    attempt.ended = True
+    cast("Any", found._model).note_decode = lambda *_: None
+    meter = found.stream.cleaner.meter
+    meter.prompt_processed, meter.cached, meter.output = 100, 60, 7
+    found.stream.settle_whole()
+    found.settle()
+    assert seat.cost == 100 - 60 + 7
+    found.settle()
+    assert seat.cost == 100 - 60 + 7

@@ -75,6 +75,8 @@ def test_message_start_waits_for_the_prompts_count() -> None:
     told = sse(MessagesStream("abc", "m").render([START]))
     usage = told[0]["message"]["usage"]
     assert (usage["input_tokens"], usage["cache_read_input_tokens"]) == (6, 3)
+    late = sse(MessagesStream("abc", "m").render([Started("x", "m", 7), END]))
+    assert late[0]["message"]["usage"] == usage
 
 
 def test_who_cannot_wait_opens_the_message_once() -> None:
