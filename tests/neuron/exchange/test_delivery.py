@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
+from helexa.core.errors import ContextLengthExceeded, HelexaError
 from helexa.core.fleet import Limit
 from helexa.neuron.engines.base import EngineRequest, Meter
 from helexa.neuron.exchange.delivery import Delivery
@@ -57,6 +60,11 @@ class Attempt:
     paused: list[bool] = field(default_factory=list)
     ended: bool = False
     connected_at: float = 0.0
+    stopped: bool = False
+    error: HelexaError | None = None
+
+    def stop(self) -> None:
+        self.stopped = True
 
     def pause(self, paused: bool) -> None:
         self.paused.append(paused)
@@ -171,3 +179,31 @@ def test_whoever_asked_is_charged_once_for_what_was_computed_however_little_it_w
     assert seat.cost == 100 - 60 + 7
     found.settle()
     assert seat.cost == 100 - 60 + 7
+
+
+def test_a_prompt_that_turns_out_to_be_too_long_is_let_go_of_before_its_answer_begins() -> None:
+    found, attempt = delivery(Seat(cells=200, free=0))
+    model = cast("Any", found._model)
+    model.limit, model.slots = Limit(100, 99, 1), SimpleNamespace(take=lambda *_: None)
+    model.rejected_too_long = 0
+    assert not found._accepted()
+    assert (attempt.stopped, model.rejected_too_long) == (True, 1)
+    cast("Any", found._exchange).times = SimpleNamespace(ended=0.0)
+    with pytest.raises(ContextLengthExceeded, match="99 tokens"):
+        found.finish()
+
+
+def test_an_answer_without_cells_ends_at_once_where_nobody_is_leaving_who_could_bring_some() -> (
+    None
+):
+    found, attempt = delivery(Seat(cells=100, free=0))
+    model, exchange = cast("Any", found._model), cast("Any", found._exchange)
+    model.slots, model.plan.ahead_cells = SimpleNamespace(leaving=0, releases=0), 64
+    outcomes: list[str] = []
+    cuts: list[tuple[str, ...]] = []
+    exchange.reply = SimpleNamespace(ended=False)
+    exchange.conclude, exchange.send = outcomes.append, lambda _: None
+    cleaner = cast("Any", found.stream.cleaner)
+    cleaner.close, cleaner.whole = lambda *why: cuts.append(why), lambda: b""
+    found._out_of_cells()
+    assert (outcomes, cuts, attempt.stopped) == (["cut"], [("length", "kv_exhausted")], True)
