@@ -16,9 +16,12 @@ import asyncio
 from dataclasses import dataclass
 from typing import Final
 
-PATIENT_S: Final = 5.0
+from helexa.relay.vanished import LOST_SECS
+
+PATIENT_S: Final = LOST_SECS
 """So long a gateway that follows our events is waited for while it has not answered: what it does
-not come to say for a moment is not that a budget is spent."""
+not come to say, or a network that is away for a moment does not carry, is not that a budget is
+spent. After so long its connections are given up, and the answer with them."""
 
 
 @dataclass(slots=True)
