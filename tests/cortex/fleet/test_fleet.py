@@ -146,13 +146,15 @@ async def test_an_event_that_cannot_be_read_asks_for_a_poll(
 async def test_a_node_without_events_is_polled(fake_node: Starter, model: Model) -> None:
     async with fake_node() as node:
         node.with_events = False
-        async with watching(make(), node) as fleet:
+        async with watching(make(replace(FAST, no_events=600.0)), node) as fleet:
             await until(fleet, lambda n: n.reachable)
             node.models["m"] = model("m")
             seen = await until(fleet, lambda n: "m" in n.models)
             assert not seen.events
             node.models.clear()
             await until(fleet, lambda n: not n.models)
+        asked = [path for _, path, _, _ in node.log]
+        assert asked.count("/events") <= 1 < asked.count("/models"), "it has none to ask for"
 
 
 async def test_one_missed_poll_is_not_death_and_three_are(fake_node: Starter, model: Model) -> None:
