@@ -72,7 +72,10 @@ def failing() -> Iterator[Run]:
             )
             for i in range(3)
         )  # fmt: skip
-    yield run(1.0, target="other", scenario="concurrency:2", first=None, ok=False, error="boom")
+    yield run(
+        1.0, target="other", build="1.2+c", scenario="concurrency:2", first=None, ok=False,
+        error="boom",
+    )  # fmt: skip
     for i in range(60):
         target = "old" if i < 10 else "new"
         yield run(float(i), target=target, scenario="capability:rhyme", artifact=f"says {target}")

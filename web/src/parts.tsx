@@ -82,10 +82,10 @@ export function inShort(verdict: Verdict | undefined, whole = false): { mark: st
   return { mark: MARKS[verdict.word], words: `${verdict.word}${change}` };
 }
 
-/** That nothing of a cell works, which is no news: it is not what its build broke. */
+/** That nothing of a cell works, and did with no build before. */
 export const stillFailing = (cell: Cell): boolean => Boolean(cell.dead) && cell.verdict?.word !== "broken";
 
-/** The same of a cell, whose runs may all have failed without being a change. */
+/** The same of a cell, which may never have worked. */
 export function ofCell(cell: Cell): { mark: string; words: string; tone: string } {
   if (stillFailing(cell)) return { mark: MARKS.broken, words: "every run fails", tone: "slower" };
   const { mark, words } = inShort(cell.verdict);

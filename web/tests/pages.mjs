@@ -200,7 +200,9 @@ if (state === "seeded") {
 if (state === "failing") {
   const { page, trouble, close } = await open("/");
   const words = await page.textContent(".notice.bad");
-  check("what fails and failed before is named first", words?.includes("every run fails with 1.2") && words?.includes("none was good with 1.1"), words);
+  const broken = await page.textContent("section[aria-label=Regressions]");
+  check("what never worked is named first", words?.includes("every run fails with 1.2"), words);
+  check("what broke two builds ago is named still", broken?.includes("with 1.2+c; it worked with 1.0+a"), broken);
   check("and found in the map", (await page.locator(".map td.slower").count()) === 2);
   check("and in its row", (await page.textContent("tr .change.slower"))?.includes("every run fails"));
   await accessible(page, "a page of failures");

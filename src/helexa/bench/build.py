@@ -217,7 +217,7 @@ def report(path: Path, *, show_host: bool = False) -> Report:
     Raises:
         StoreError: The store cannot be read.
     """
-    cells = Reader(path).latest_cells()
+    cells = Reader(path).newest_cells()
     newest = [new for new, _ in answers.pairs(cells)]
     return Report(
         time.time(),

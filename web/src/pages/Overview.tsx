@@ -47,7 +47,7 @@ export function Overview() {
   );
 }
 
-/** What does not work, and did not with the build before either: no verdict on a change says so. */
+/** What never worked: no verdict on a change says so. */
 function Failing({ cells }: { cells: Cell[] }) {
   if (!cells.length) return null;
   return (
@@ -56,7 +56,6 @@ function Failing({ cells }: { cells: Cell[] }) {
       <ul>{cells.slice(0, MOST).map((cell) => (
         <li key={`${cell.target} ${cell.model} ${cell.scenario}`}>
           <Link to={failures(cell)}>{joined(cell.target, cell.model, cell.scenario)}</Link>: every run fails with {build(cell.build)}
-          {cell.verdict && `, and none was good with ${build(cell.verdict.old_build)}`}
         </li>
       ))}</ul>
       {cells.length > MOST && <p>and {cells.length - MOST} more, marked below</p>}

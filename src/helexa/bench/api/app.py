@@ -93,7 +93,7 @@ class Questions:
 
     def summary(self, query: dict[str, str]) -> list[answers.CellAnswer]:
         """The newest build of everything against the one before it."""
-        cells = self.reader.latest_cells(_lines(query))
+        cells = self.reader.newest_cells(_lines(query))
         return answers.summary(cells, show_host=self._show_host)
 
     def series(self, query: dict[str, str]) -> list[answers.Series]:
@@ -164,7 +164,7 @@ class Questions:
 
     def regressions(self, _query: dict[str, str]) -> list[Verdict]:
         """What has become slower."""
-        return answers.regressions(self.reader.latest_cells())
+        return answers.regressions(self.reader.newest_cells())
 
     def compare(self, query: dict[str, str]) -> Compared:
         """Two builds, or two targets."""
@@ -176,7 +176,7 @@ class Questions:
         return Compared(a, b, verdicts, alone)
 
     def _newest(self, query: dict[str, str]) -> list[Cell]:
-        return self.reader.latest_cells(Lines(query.get("target", ""), query.get("model", "")))
+        return self.reader.newest_cells(Lines(query.get("target", ""), query.get("model", "")))
 
 
 _NAMES = (

@@ -23,7 +23,7 @@ class CellAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """A cell with its medians.
 
     Args:
-        verdict: Against the build before it.
+        verdict: Against the last build before it that had a good run.
         dead: Every run failed, and not because the target was full.
     """
 
@@ -48,7 +48,7 @@ class CellAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def still_failing(self) -> bool:
-        """Every run fails, which is no news: it is not what this build broke."""
+        """Every run fails, and no build before it was better: no verdict says so."""
         return self.dead and (self.verdict is None or self.verdict.word != "broken")
 
 

@@ -111,7 +111,7 @@ def verdict_line(verdict: Verdict) -> str:
 
 
 def _failing(report: Report) -> list[str]:
-    """What does not work and did not before either: no verdict on a change would say so."""
+    """What never worked: no verdict on a change would say so."""
     lines = [
         f"- {cell.target} · {cell.model} · {cell.scenario}: every run fails with {cell.build}"
         for cell in report.cells

@@ -66,6 +66,11 @@ class Cell(msgspec.Struct, frozen=True):
         return cls(**values)
 
     @property
+    def line(self) -> tuple[str, str, str]:
+        """What it is a build of: target, model and scenario."""
+        return self.target, self.model, self.scenario
+
+    @property
     def dead(self) -> bool:
         """Every run of it failed, and not because the target was full."""
         return not self.ok_runs and (not self.requests or self.refused < self.requests)

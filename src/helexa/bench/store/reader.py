@@ -112,6 +112,29 @@ class Reader:
             found += [Cell.of(row) for row in reversed(rows)]
         return found
 
+    def newest_cells(self, lines: Lines = ALL) -> list[Cell]:
+        """Of every target, model and scenario the newest build, behind the one to compare it with.
+
+        That is the last one before it with a good run: nothing can be compared with a build that
+        did not work, and what it broke, or hid, would be forgotten with the next one.
+        """
+        found: list[Cell] = []
+        for cell in self.latest_cells(lines, 2):
+            before = found[-1] if found and found[-1].line == cell.line else None
+            if before is not None and not before.ok_runs:
+                found[-1] = self._last_good(before) or before
+            found.append(cell)
+        return found
+
+    def _last_good(self, cell: Cell) -> Cell | None:
+        """The same with the last build before this one that had a good run of it."""
+        rows = self._ask(
+            "SELECT * FROM cells WHERE target = ? AND model = ? AND scenario = ? "
+            "AND first_at < ? AND ok_runs > 0 ORDER BY first_at DESC LIMIT 1",
+            (*cell.line, cell.first_at),
+        )
+        return Cell.of(rows[0]) if rows else None
+
     def primary_samples(self, depth: int) -> list[tuple[Lines, list[list[float]]]]:
         """Of every line of cells: its primary metric's samples, build by build, oldest first.
 
