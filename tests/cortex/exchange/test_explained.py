@@ -103,6 +103,8 @@ async def test_an_answer_without_a_token_had_no_first_one(path: str) -> None:
         at = {"model": MODEL, "node": "n0"}
         assert gateway.metric("cortex_requests_total", **at) == 1
         assert gateway.metric("cortex_time_to_first_token_seconds_count", **at) == 0
+        seated = path == "/v1/embeddings"
+        assert gateway.metric("cortex_queue_seconds_count", **at) == seated
 
 
 @pytest.mark.parametrize("body", [{}, {"stream": True}])

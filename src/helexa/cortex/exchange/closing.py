@@ -82,7 +82,7 @@ def _count(exchange: Exchange) -> None:
     at = desk.metrics.placement(exchange.model, placed.node)
     at.requests.value += 1
     at.duration.observe(times.ended - times.received)
-    if times.first_byte:
+    if times.first_byte and not exchange.route.free:  # to count tokens takes no seat
         at.queue.observe(queue_seconds(exchange))
     if times.first:
         at.first_token.observe(times.first - times.received)
