@@ -108,6 +108,27 @@ def test_what_is_recalled_is_what_the_parser_reads(
         assert recalled == read(pieces)
 
 
+@pytest.mark.parametrize(
+    ("message", "found"),
+    [
+        (
+            b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+            [b"hi"],
+        ),
+        (
+            b"POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\nhi",
+            ["continue", b"hi"],
+        ),
+    ],
+    ids=["chunked", "expect"],
+)
+def test_a_head_that_says_more_than_the_length_of_its_body_is_read_every_time(
+    message: bytes, found: list[object]
+) -> None:
+    got = [entry[-1] if isinstance(entry, tuple) else entry for entry in read([message] * 3)]
+    assert got == found * 3
+
+
 def test_a_head_that_comes_again_does_not_reach_the_parser() -> None:
     collector = Collector()
     collector.data_received(post(3))

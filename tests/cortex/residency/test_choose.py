@@ -164,3 +164,9 @@ def test_more_waiting_for_a_shorter_load_comes_first() -> None:
     quick = wants(1, "a", model="quick")
     many = wants(1, "a", model="many", waiters=5)
     assert [d.model for d in in_order([slow, quick, many], RULES, NOW)] == ["many", "quick", "slow"]
+
+
+def test_one_who_has_waited_long_comes_before_a_few_who_have_not() -> None:
+    few = wants(1, "a", since=NOW - 1, model="few", waiters=3)
+    long = wants(1, "a", since=NOW - 30, model="long", waiters=1)
+    assert [d.model for d in in_order([few, long], RULES, NOW)] == ["long", "few"]
