@@ -107,6 +107,28 @@ async def test_a_request_that_its_node_knows_may_be_silent_for_as_long_as_it_lik
         assert (await asked).status == 200
 
 
+async def test_a_request_that_is_missing_once_may_only_be_on_its_way() -> None:
+    release = asyncio.Event()
+
+    async def slow(turn: Turn) -> None:
+        await release.wait()
+        await answers(turn)
+
+    async with fleet(slow) as (gateway, [node]):
+        asked = asyncio.create_task(gateway.ask({}))
+        await until(lambda: node.turns)
+        looking = reconciler(gateway)
+        await asyncio.sleep(0.1)
+        await looking.look()
+        node.records.append(node.turns[0].record("prefill"))
+        await looking.look()
+        node.records.clear()
+        await looking.look()  # missing again, but not in a row
+        assert not said(gateway)
+        release.set()
+        assert (await asked).status == 200
+
+
 async def test_a_node_that_cannot_be_asked_has_denied_nothing() -> None:
     async with fleet(Cut()) as (gateway, [node]):
         asked = asyncio.create_task(gateway.ask({}))
