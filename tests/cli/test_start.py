@@ -54,11 +54,12 @@ def test_a_named_file_that_is_missing_stops_the_start(role: str) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_an_unknown_key_stops_the_start_by_its_path(role: str, tmp_path: Path) -> None:
+def test_an_unknown_key_stops_the_start_by_its_path_and_line(role: str, tmp_path: Path) -> None:
     file = settings(role, tmp_path, "[fleet]\nsecrt = 'x'\n")
+    line = Path(file).read_text().splitlines().index("secrt = 'x'") + 1
     assert refusal(role, "--config", file) == (
         2,
-        f"helexa {role}: {file}: unknown key `fleet.secrt`; did you mean secret?",
+        f"helexa {role}: {file}: unknown key `fleet.secrt`; did you mean secret? (at line {line})",
     )
 
 

@@ -22,6 +22,7 @@ import msgspec
 
 from helexa.core.settings_env import table_from_environ
 from helexa.core.settings_keys import SettingsError, check_keys, known_paths, nearest
+from helexa.core.settings_lines import naming_lines
 from helexa.core.settings_words import in_words
 
 T = TypeVar("T")
@@ -131,7 +132,8 @@ def load(
     for dotted, value in flags.items():
         if value is not None:
             merge(table, _nest(dotted.split("."), value))
-    return Loaded(convert(table, kind, str(chosen)), tuple(warnings), read)
+    with naming_lines(read):
+        return Loaded(convert(table, kind, str(chosen)), tuple(warnings), read)
 
 
 def read_file(path: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import msgspec
 from helexa.core.fleet import CAPABILITIES
 from helexa.core.settings import SettingsError, convert, read_file
 from helexa.core.settings_keys import nearest
+from helexa.core.settings_lines import naming_lines
 from helexa.cortex.watched import stamp_of
 
 BUILT_IN = "helexa/spark"
@@ -117,9 +118,10 @@ def load_profiles(path: Path) -> Profiles:
     Raises:
         SettingsError: It does not parse or contradicts itself.
     """
-    profiles = convert(read_file(path), Profiles, str(path))
-    check_profiles(profiles, str(path))
-    return profiles
+    with naming_lines(path):
+        profiles = convert(read_file(path), Profiles, str(path))
+        check_profiles(profiles, str(path))
+        return profiles
 
 
 def check_profiles(profiles: Profiles, where: str) -> None:

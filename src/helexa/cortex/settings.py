@@ -16,6 +16,7 @@ import msgspec
 from helexa.core.fleet_secret import FleetSettings
 from helexa.core.settings import Loaded, SettingsError, load
 from helexa.core.settings_env import blamed
+from helexa.core.settings_lines import naming_lines
 from helexa.cortex.entitlements import Count, EntitlementSettings, Positive, check_entitlements
 
 DEFAULT_PATH = Path("/etc/cortex/cortex.toml")
@@ -193,10 +194,11 @@ def load_settings(
     )
     settings = loaded.value
     where = str(loaded.path or default_path)
-    try:
-        check(settings, where)
-    except SettingsError as error:
-        raise SettingsError(blamed(str(error), where, environ, PREFIX)) from error
+    with naming_lines(loaded.path):
+        try:
+            check(settings, where)
+        except SettingsError as error:
+            raise SettingsError(blamed(str(error), where, environ, PREFIX)) from error
     models = settings.models_config
     if models is not None and not models.is_absolute() and loaded.path is not None:
         settings = msgspec.structs.replace(settings, models_config=loaded.path.parent / models)
