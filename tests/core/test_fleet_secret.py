@@ -19,6 +19,19 @@ def test_the_secret_comes_from_the_file_the_environment_or_the_settings(tmp_path
     assert FleetSettings().resolve({}) is None
 
 
+def test_further_lines_of_the_file_are_what_a_node_takes_too(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    fleet = FleetSettings(secret_file=file)
+    file.write_text("new\nold\n", encoding="utf-8")
+    assert (fleet.resolve({}), fleet.others()) == (Secret("new"), (Secret("old"),))
+    file.write_text("new\n", encoding="utf-8")
+    assert fleet.others() == FleetSettings(secret=Secret("new")).others() == ()
+    for text in ("\n", "new\n\nold\n", "new\n# the old one\n"):
+        file.write_text(text, encoding="utf-8")
+        with pytest.raises(SettingsError, match=r"fleet\.secret_file"):
+            fleet.resolve({})
+
+
 @pytest.mark.parametrize(
     ("fleet", "where"),
     [

@@ -16,7 +16,8 @@ class FleetSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Args:
         secret: The secret itself.
         secret_env: Environment variable that holds it.
-        secret_file: File that holds it.
+        secret_file: File that holds it in its first line. Secrets in further lines are what a
+            node takes too, while the fleet's is being changed.
     """
 
     secret: Secret | None = None
@@ -39,8 +40,17 @@ class FleetSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise SettingsError(f"{where} is not set or empty")
             return _usable(environ[self.secret_env], where)
         if self.secret_file is not None:
-            return _usable(_text(self.secret_file), f"fleet.secret_file: {self.secret_file}")
+            return self._lines(self.secret_file)[0]
         return None
+
+    def others(self) -> tuple[Secret, ...]:
+        """What a node takes beside the secret; raises as ``resolve``."""
+        return () if self.secret_file is None else self._lines(self.secret_file)[1:]
+
+    @staticmethod
+    def _lines(path: Path) -> tuple[Secret, ...]:
+        lines = _text(path).strip().splitlines()
+        return tuple(_usable(line, f"fleet.secret_file: {path}") for line in lines or [""])
 
 
 def _text(path: Path) -> str:

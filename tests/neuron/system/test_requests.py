@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -154,6 +155,18 @@ def test_a_slow_reader_costs_bounded_memory_and_slows_only_itself(node: Any, h: 
     assert node.rss_kb() - before < 8192
     slow.close()
     h.until(lambda: node.in_flight() == 0)
+
+
+def test_a_node_takes_the_secrets_in_further_lines_of_the_file_too(
+    start_node: Any, h: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "fleet.secret"
+    file.write_text("new\nold\n", encoding="utf-8")
+    node = start_node(f'[fleet]\nsecret_file = "{file}"\n')
+    for secret, status in (("new", 200), ("old", 200), ("older", 401), ("new old", 401)):
+        header = {"authorization": f"Bearer {secret}"}
+        assert httpx.get(f"{node.url}/models", headers=header, timeout=60).status_code == status
+    h.until(lambda: "further lines" in (node.folder / "log").read_text())
 
 
 def test_with_a_fleet_secret_only_health_and_version_are_public(start_node: Any) -> None:

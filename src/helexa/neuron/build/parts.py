@@ -29,6 +29,7 @@ class Parts:
     settings: NeuronSettings
     clamps: Clamps
     secret: Secret | None
+    other_secrets: tuple[Secret, ...]
     folder: Path
     name: str
     hardware: Hardware
@@ -74,6 +75,7 @@ def gather(settings: NeuronSettings, environ: Mapping[str, str]) -> Parts:
         settings=settings,
         clamps=limit,
         secret=settings.fleet.resolve(environ),
+        other_secrets=settings.fleet.others(),
         folder=folder,
         name=name,
         hardware=hardware,

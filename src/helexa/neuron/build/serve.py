@@ -64,7 +64,7 @@ def serve_app(node: Node[ServedModel], parts: Parts, desk: Desk) -> tuple[NodeAp
 
     app = management_app(node, lambda: exposition(metrics.registry), desk.ids, render)
     bridge = AsgiBridge(app, on_error)
-    return NodeApp(desk, bridge, parts.secret), bridge
+    return NodeApp(desk, bridge, parts.secret, parts.other_secrets), bridge
 
 
 def make_desk(node: Node[ServedModel], parts: Parts, log: Logger) -> Desk:
@@ -104,6 +104,12 @@ async def warn_of(parts: Parts, host: str, log: Logger) -> None:
     """Say what an operator should know at the start; ends what an earlier life left."""
     if parts.secret is None:
         log.warning("no [fleet] secret: only this machine can reach the node", host=host)
+    if parts.other_secrets:
+        log.warning(
+            "the secrets in further lines of secret_file are taken too; remove them once every "
+            "gateway sends the first",
+            secrets=len(parts.other_secrets),
+        )
     if parts.hardware.fault is not None:
         log.warning(str(parts.hardware.fault))
     if parts.records.set_aside is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from helexa.core.errors import Forbidden, HelexaError, InvalidApiKey
@@ -42,12 +42,20 @@ class NodeApp:
         desk: For inference.
         management: For everything else.
         secret: The fleet secret; None when only this machine can reach the node.
+        others: Taken for it too.
     """
 
-    def __init__(self, desk: Desk, management: AsgiBridge, secret: Secret | None) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        management: AsgiBridge,
+        secret: Secret | None,
+        others: Sequence[Secret] = (),
+    ) -> None:
         self._desk = desk
         self._management = management
-        self._expected = f"Bearer {secret.reveal()}".encode() if secret else None
+        self._expected = _bearer(secret) if secret else None
+        self._others = [_bearer(other) for other in others]
         self._ways = WAYS | {b"/v1" + path: way for path, way in WAYS.items()}
 
     def handle(self, request: Request, reply: Reply) -> None:
@@ -105,11 +113,18 @@ class NodeApp:
         return self._knows(request.header(b"authorization"))
 
     def _knows(self, authorization: bytes) -> bool:
-        return self._expected is not None and hmac.compare_digest(authorization, self._expected)
+        expected = self._expected
+        if expected is not None and hmac.compare_digest(authorization, expected):
+            return True
+        return any(hmac.compare_digest(authorization, other) for other in self._others)
 
     def _refuse(self, reply: Reply, error: HelexaError, dialect: wire.Dialect) -> None:
         rendered = wire.render(error, dialect)
         reply.send(rendered.status, rendered.lines, rendered.body)
+
+
+def _bearer(secret: Secret) -> bytes:
+    return f"Bearer {secret.reveal()}".encode()
 
 
 def _of_a_page(request: Request) -> bool:
