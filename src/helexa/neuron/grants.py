@@ -61,7 +61,8 @@ class GrantGate:
 
     def take(self, tokens: int) -> int:
         """Use up to ``tokens`` and say how many were allowed."""
-        allowed = tokens if self.left is None else min(tokens, self.left)
+        granted = self.granted
+        allowed = tokens if granted is None else min(tokens, granted - self.used)
         self.used += allowed
         return allowed
 

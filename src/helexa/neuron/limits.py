@@ -178,10 +178,12 @@ class PrefillRate:
         """The rate now."""
         return self._tokens / self._seconds if self.measured else self.bootstrap
 
-    def observe(self, tokens: int, seconds: float) -> None:
-        """One prompt's uncached tokens took ``seconds`` in the engine."""
+    def observe(self, tokens: int, seconds: float) -> float | None:
+        """One prompt's uncached tokens took ``seconds`` in the engine; the rate after it, or None
+        where it says nothing new."""
         if tokens < self.least_tokens or seconds <= 0:
-            return
+            return None
         faded = 0.5 ** (tokens / self.half_life)
         self._tokens = self._tokens * faded + tokens
         self._seconds = self._seconds * faded + seconds
+        return self._tokens / self._seconds

@@ -80,13 +80,14 @@ class RunningRequests:
 
     def add(self, request_id: str, grant: Grant) -> None:
         """A request begins."""
-        self._grants[request_id] = (*self._grants.get(request_id, ()), grant)
+        others = self._grants.get(request_id)
+        self._grants[request_id] = (grant,) if others is None else (*others, grant)
 
     def remove(self, request_id: str, grant: Grant) -> None:
         """A request has ended."""
-        others = tuple(other for other in self._grants.pop(request_id) if other is not grant)
-        if others:
-            self._grants[request_id] = others
+        all_of_it = self._grants.pop(request_id)
+        if len(all_of_it) > 1:
+            self._grants[request_id] = tuple(each for each in all_of_it if each is not grant)
 
     def raise_grants(self, updates: list[GrantUpdate]) -> int:
         """Adopt higher grants; returns how many requests were found."""

@@ -140,9 +140,8 @@ class AnswerStream:
             self._ahead += events.count(END)
             edge: Edge = "grant" if self._cells_for(self._ahead) else "kv_exhausted"
             return self._step(b"", edge)
-        if self._clear >= MARGIN + events_in(events):
-            return self._flow(events)
-        return self._advance(events)
+        tokens = MARGIN + events_in(events)
+        return self._flow(events) if self._clear >= tokens else self._advance(events, tokens)
 
     def splice(self, chunk: bytes) -> bytes:
         """Far from every edge: the clean event of an HTTP chunk as it came, counted.
@@ -177,7 +176,7 @@ class AnswerStream:
         if not self._account():
             self._unsent, self._held, self._ahead = unsent, held, ahead
             return self._step(b"", "grant")
-        step = self._advance(held)
+        step = self._advance(held, MARGIN + events_in(held))
         return msgspec.structs.replace(step, out=unsent + step.out) if unsent else step
 
     def cut(self, finish: str, why: str) -> bytes:
@@ -212,7 +211,7 @@ class AnswerStream:
     def counts(self) -> tuple[int, int, int, int, int]:
         """The members of ``billed``; as a tuple, since it is asked for at every event."""
         meter = self.cleaner.meter
-        if meter.output and self._taken >= meter.prompt + meter.output:
+        if self._taken >= meter.prompt + meter.output:
             return meter.prompt, meter.cached, meter.output, meter.reasoning, self.discarded
         owed = self._owed()
         output = max(0, meter.output - owed)
@@ -232,9 +231,10 @@ class AnswerStream:
         self.gate.used += fresh
         return Step(out, None, True, cleaner.done or cleaner.failed is not None)
 
-    def _advance(self, events: bytes) -> Step:
+    def _advance(self, events: bytes, tokens: int) -> Step:
+        """Take events that may cost so many tokens."""
         self._clear = 0  # whatever is taken from here on is not subtracted from it
-        if self._roomy(MARGIN + events_in(events)):
+        if self.gate.fits(tokens) and self._cells_for(tokens):
             return self._accounted(self.cleaner.feed(events))
         return self._singly(events)
 
@@ -278,9 +278,6 @@ class AnswerStream:
             clean.append(out)
         return self._step(b"".join(clean), None)
 
-    def _roomy(self, tokens: int) -> bool:
-        return self.gate.fits(tokens) and self._cells_for(tokens)
-
     def _edge_before(self, event: bytes) -> Edge | None:
         """Whether an event that carries tokens would not fit any more."""
         if not may_cost(event):
@@ -312,7 +309,11 @@ class AnswerStream:
 
     def _owed(self) -> int:
         """Tokens the meter shows that the grant has not paid for."""
-        return max(0, self._prompt() + self.cleaner.meter.output - self._taken)
+        cleaner = self.cleaner
+        meter = cleaner.meter
+        whole = meter.output or cleaner.done  # as of ``_prompt``
+        owed = (meter.prompt if whole else meter.prompt_processed) + meter.output - self._taken
+        return max(0, owed)
 
     def _prompt(self) -> int:
         """Prompt tokens to bill: what has been processed, all of it once there is output."""
@@ -321,7 +322,9 @@ class AnswerStream:
 
     def _step(self, out: bytes, edge: Edge | None) -> Step:
         cleaner = self.cleaner
-        ended = not self.blocked and (cleaner.done or cleaner.failed is not None)
+        ended = cleaner.done or cleaner.failed is not None
+        if ended and self.blocked:
+            ended = False
         return Step(out, edge, cleaner.meter.prompt_known, ended)
 
 

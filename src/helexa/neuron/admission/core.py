@@ -79,7 +79,7 @@ class Core:
         """Seat a newcomer that nobody waits before, if it can be; the usual case, made short."""
         taken = self._taken
         left = self.seats - taken - ticket.seats
-        if left < 0 or len(self.queue):
+        if left < 0 or self.queue.length:
             return False
         if left < self._reserve and self._kept_from(ticket, left):
             return False
@@ -90,7 +90,7 @@ class Core:
 
     def seat_next(self) -> Ticket | None:
         """Seat whoever waits and is next, if anyone can be; call until it says None."""
-        ticket = self._choose() if len(self.queue) else None
+        ticket = self._choose() if self.queue.length else None
         if ticket is not None:
             self.queue.remove(ticket)
             self.cells.grant(ticket, ticket.cells)

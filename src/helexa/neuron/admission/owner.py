@@ -221,7 +221,7 @@ class Admission:
         return ModelLoad(
             id=model_id,
             in_flight=core.in_flight,
-            queue_depth=len(core.queue),
+            queue_depth=core.queue.length,
             max_in_flight=core.seats,
             max_queue_depth=core.queue.depth,
             rejected_queue_full=refused.queue_full,
@@ -283,7 +283,7 @@ class Admission:
     def _seat_all(self) -> None:
         """Seat everyone who waits and can be."""
         core = self.core
-        while len(core.queue) and (ticket := core.seat_next()) is not None:
+        while core.queue.length and (ticket := core.seat_next()) is not None:
             waiter = self._waiters.pop(ticket)
             waiter.stop_clock()
             if waiter.future.done():  # who waited was cancelled and has not run since
@@ -312,7 +312,7 @@ class Admission:
     def _make_room(self, ticket: Ticket) -> None:
         """A full queue refuses the newcomer, or whoever takes more than a fair share of it."""
         queue = self.core.queue
-        if len(queue) <= queue.depth or ticket.begun:
+        if queue.length <= queue.depth or ticket.begun:
             return
         queue.remove(ticket)
         victim = queue.victim(ticket)
@@ -338,7 +338,7 @@ class Admission:
         return ContextLengthExceeded(ticket.cells, min(cells.total, cells.per_request))
 
     def _retry_after(self) -> float:
-        return max(1.0, self._eta(len(self.core.queue) + 1) or 1.0)
+        return max(1.0, self._eta(self.core.queue.length + 1) or 1.0)
 
     def _eta(self, place: int) -> float | None:
         """Seconds until ``place`` is seated: seats become free once per mean holding time."""

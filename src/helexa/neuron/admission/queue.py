@@ -13,16 +13,19 @@ class Queue:
 
     Args:
         depth: Most tickets that wait at once.
+
+    Attributes:
+        length: Tickets that wait.
     """
 
     def __init__(self, depth: int) -> None:
         self.depth = depth
         self._named: dict[str, deque[Ticket]] = {}
         self._anonymous: deque[Ticket] = deque()
-        self._length = 0
+        self.length = 0
 
     def __len__(self) -> int:
-        return self._length
+        return self.length
 
     def __contains__(self, ticket: Ticket) -> bool:
         return any(t is ticket for t in self._line(ticket))
@@ -47,7 +50,7 @@ class Queue:
 
     def waiting(self, ticket: Ticket) -> int:
         """How many of the ticket's principal wait."""
-        return len(self._line(ticket)) if self._length else 0
+        return len(self._line(ticket)) if self.length else 0
 
     def add(self, ticket: Ticket) -> None:
         """Append; the caller has made room."""
@@ -55,7 +58,7 @@ class Queue:
             self._anonymous.append(ticket)
         else:
             self._named.setdefault(ticket.principal, deque()).append(ticket)
-        self._length += 1
+        self.length += 1
 
     def remove(self, ticket: Ticket) -> bool:
         """Take out ``ticket``; False when it does not wait."""
@@ -63,7 +66,7 @@ class Queue:
             return False
         line = self._line(ticket)
         line.remove(ticket)
-        self._length -= 1
+        self.length -= 1
         if not line and not ticket.anonymous:
             del self._named[ticket.principal]
         return True
@@ -97,7 +100,7 @@ class Queue:
         line = self._line(ticket)
         index = next(i for i, t in enumerate(line) if t is ticket)
         if ticket.anonymous:
-            return self._length - len(line) + index + 1
+            return self.length - len(line) + index + 1
         before = 0
         for name, other in self._named.items():
             if name != ticket.principal and other[0].priority >= ticket.priority:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from helexa.core.fleet import Limit
 from helexa.neuron.admission import Admission
@@ -49,7 +50,7 @@ def assemble(parts: Parts, running: Running) -> ServedModel:
             settings.admission,
             parts.loop.time,
             slice_tokens=settings.grants.slice_tokens // 2,
-            changed=lambda: parts.changes.figures.add(running.spec.model_id),
+            changed=partial(parts.changes.figures.add, running.spec.model_id),
         ),
         prefill=prefill,
         watchdog=Watchdog(

@@ -67,11 +67,14 @@ class EndingCleaner(Generic[State]):
 
     def _states(self) -> list[State]:
         """What there is of every choice, in order; of the first at least."""
-        return [state for _, state in sorted(self._choices.items())]
+        choices = self._choices
+        if len(choices) == 1:
+            return [*choices.values()]
+        return [state for _, state in sorted(choices.items())]
 
     def _finished(self) -> bool:
         """Whether every choice that began has ended."""
-        return all(state.finish is not None for state in self._states())
+        return None not in [state.finish for state in self._choices.values()]
 
     def _engine_done(self) -> bytes:
         """The engine's last word."""

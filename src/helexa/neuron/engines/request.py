@@ -322,7 +322,7 @@ def take_cap(body: Json, served: Served, *further: str) -> int:
         if name not in body:
             continue
         value = body.pop(name)
-        if not _is_int(value) or value == -1:
+        if type(value) is not int or value == -1:
             continue
         if value < 1:
             raise InvalidRequestBody(f"`{name}` is {value}; it must be at least 1.", param=name)
@@ -351,8 +351,6 @@ _OF_THINKING = frozenset(("chat_template_kwargs", "thinking", "reasoning_effort"
 
 def wants_thinking(body: Json) -> bool | None:
     """What the body says about thinking: asked for, asked not to, or nothing."""
-    if _OF_THINKING.isdisjoint(body):
-        return None
     kwargs = body.get("chat_template_kwargs") or {}
     for switch in ("enable_thinking", "thinking"):
         if isinstance(kwargs.get(switch), bool):
@@ -372,7 +370,7 @@ def set_thinking(body: Json, served: Served, asked: bool) -> None:
     """Set the template's switch, if it has one: off unless somebody asks for it."""
     switch = served.facts.thinking_variable
     if switch is not None:
-        said = wants_thinking(body)
+        said = None if _OF_THINKING.isdisjoint(body) else wants_thinking(body)
         kwargs = dict(body.get("chat_template_kwargs") or {})
         kwargs[switch] = asked if said is None else said
         body["chat_template_kwargs"] = kwargs

@@ -12,6 +12,7 @@ from helexa.core.principal import ANONYMOUS
 from helexa.relay.request import Request
 
 GATEWAY = b"x-helexa-gateway"
+_DEADLINE, _PRIORITY = b"x-helexa-deadline-ms", b"x-helexa-priority"
 _MOST = 2**53 - 1
 
 DIRECT = "direct"
@@ -85,8 +86,9 @@ def read_caller(request: Request, ids: IdSource) -> Caller:
     request_id = _text(header(b"x-request-id", b""))[:128] or ids("req_")
     inline = header(b"x-include-thinking", b"").strip().lower() == b"true"
     thinking = inline or header(b"x-helexa-thinking") == b"on"
-    deadline_ms = _whole(headers, b"x-helexa-deadline-ms")
-    deadline_s = None if deadline_ms is None else deadline_ms / 1000
+    deadline_s = None
+    if _DEADLINE in headers:
+        deadline_s = (_whole(headers, _DEADLINE) or 0) / 1000
     if gateway is None:
         return Caller(request_id, thinking=thinking, deadline_s=deadline_s, inline=inline)
     attempt = _whole(headers, b"x-helexa-attempt")
@@ -101,7 +103,7 @@ def read_caller(request: Request, ids: IdSource) -> Caller:
         thinking,
         deadline_s,
         inline,
-        _whole(headers, b"x-helexa-priority", least=-(2**31)) or 0,
+        (_whole(headers, _PRIORITY, least=-(2**31)) or 0) if _PRIORITY in headers else 0,
     )
 
 

@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from helexa.neuron.exchange.desk import Desk, Outcome
     from helexa.neuron.exchange.exchange import Exchange
 
-_FINAL: dict[Outcome, RecordState] = {
+FINAL: dict[Outcome, RecordState] = {
     "complete": "complete",
     "cut": "cut",
     "cancelled": "cancelled",
     "failed": "failed",
     "refused": "failed",
 }
+"""How a record ends."""
 
 
 def record_of(
@@ -167,8 +168,3 @@ def _line(exchange: Exchange, stamp: str) -> RequestLine:
 def free_of_charge(billed: Billed) -> Billed:
     """What we broke before the caller had any of it costs nothing; its tokens are thrown away."""
     return Billed(0, 0, 0, 0, billed.discarded + billed.output)
-
-
-def final_state(outcome: Outcome) -> RecordState:
-    """How a record ends."""
-    return _FINAL[outcome]

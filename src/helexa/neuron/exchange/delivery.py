@@ -161,7 +161,10 @@ class Delivery:
         self.stream.abandon()
         prompt, cached, output, _, _ = self.stream.counts()
         self._charge(prompt - cached + output)
-        self._leave()
+        if self._broke_off and self.attempt.connected_at:
+            self._model.slots.leave(self, self._asked.choices, self._free)  # not free there yet
+        else:
+            self._free(spoken=True)
         meter = self.stream.cleaner.meter
         self._model.note_decode(meter.output, meter.predicted_ms / 1000)
         if not self._prefill_noted:
@@ -178,13 +181,6 @@ class Delivery:
         """Let go of the engine, which will notice at its next write."""
         self._stopped = True
         self.attempt.stop()
-
-    def _leave(self) -> None:
-        """Give up the seat: now if the engine is done, else when it has let go of the slot."""
-        if self._broke_off and self.attempt.connected_at:
-            self._model.slots.leave(self, self._asked.choices, self._free)
-        else:
-            self._free(spoken=True)
 
     def _free(self, spoken: bool) -> None:
         if spoken:  # else it is watched on: whoever asks a stuck engine gives up before long
@@ -273,7 +269,8 @@ class Delivery:
     def _pass_on(self, out: bytes) -> None:
         """Forward clean events, in the caller's dialect."""
         exchange = self._exchange
-        out = exchange.spoken(out)
+        if not exchange.as_is:
+            out = exchange.spoken(out)
         if out and exchange.answer is not None:
             exchange.answer.write(out)
 
@@ -357,7 +354,7 @@ class Delivery:
         if exchange.answer is not None:
             if not exchange.show_usage:
                 last = without_usage(last)
-            exchange.answer.end(exchange.spoken(last))
+            exchange.answer.end(last if exchange.as_is else exchange.spoken(last))
         else:
             exchange.send(self.stream.cleaner.whole())
 

@@ -28,7 +28,7 @@ from helexa.core.errors import (
     VisionUnsupported,
     let_frames_go,
 )
-from helexa.core.fleet import RecordState, RequestRecord
+from helexa.core.fleet import RecordState
 from helexa.neuron.admission import Seat, Ticket
 from helexa.neuron.engines.base import EngineRequest
 from helexa.neuron.engines.plain import plain_chat
@@ -172,7 +172,7 @@ class Exchange:
         """Which model is asked, and what in its engine's words; in a thread if that is long."""
         plain = plain_chat(self.body) if self.route == "chat" else None
         seen = plain or peek(self.body)
-        self.show_usage = seen.usage_wanted or self.caller.gateway is not None
+        self.show_usage = self.caller.gateway is not None or seen.usage_wanted
         model = self.model = self.desk.node.registry.serving(seen.model)
         if self.translation is not None:
             self.translation.begin(model.model_id)
@@ -205,7 +205,10 @@ class Exchange:
         self.streams = asked.stream
         desk.node.requests.add(caller.request_id, self.grant)
         model.enter(self)
-        self.row = desk.records.open(self._record("queued", _NOTHING))
+        opened = closing.record_of(
+            caller, model.served.model_id, "queued", _NOTHING, self.grant.gate
+        )
+        self.row = desk.records.open(opened)
         if asked.stream:
             commit = desk.commit_s if caller.gateway is None else -1.0
             awake = self._comment if self.translation is None else self.translation.keep_alive
@@ -355,10 +358,6 @@ class Exchange:
         wait_s = self.desk.grants.wait_ms / 1000
         return await self.grant.room_for(tokens, wait_s, PATIENT_S if heard else 0.0)
 
-    def _record(self, state: RecordState, billed: Billed) -> RequestRecord:
-        model_id = self.model.model_id if self.model is not None else ""
-        return closing.record_of(self.caller, model_id, state, billed, self.grant.gate)
-
     def _cost(self, state: RecordState) -> Billed:
         if self.delivery is None:
             return _NOTHING
@@ -373,14 +372,15 @@ class Exchange:
             return
         self.outcome = outcome
         self.times.ended = self.desk.loop.time()
-        state = closing.final_state(outcome)
+        state = closing.FINAL[outcome]
         self.billed = self._cost(state)
-        if self.row is None:
+        if self.row is None or self.model is None:
             return
         if self.delivery is None or self.caller.gateway is None:
             self.row.forget()
             return
-        record = self._record(state, self.billed)
+        model_id, gate = self.model.served.model_id, self.grant.gate
+        record = closing.record_of(self.caller, model_id, state, self.billed, gate)
         self.row.write(record)
         self.desk.node.bus.publish("request_end", {"record": record}, gateway=self.caller.gateway)
 
@@ -397,12 +397,13 @@ class Exchange:
             self.delivery.settle()
         elif self._seat is not None:
             self._seat.leave()
-        self.conclude(self.outcome)
+        if not self.times.ended:
+            self.conclude(self.outcome)
         if self.model is not None and self.row is not None:
             self.desk.node.requests.remove(self.caller.request_id, self.grant)
             self.model.leave(self, self.times.ended)
         if self.outcome != "complete":  # what it held is known to be thrown away only now
-            self.billed = self._cost(closing.final_state(self.outcome))
+            self.billed = self._cost(closing.FINAL[self.outcome])
         self.delivery = self.answer = self._waiting = None  # all know us: cycles
         self.body = b""  # nor does anything large wait for the books
         self.desk.books.note(self)

@@ -54,10 +54,11 @@ class Row:
         """
         if self.index < 0 or self.final:
             return
-        self._table.store(self.index, counts_of(record))
+        table = self._table
+        table.store(self.index, counts_of(record))
         if record.state in FINAL:
             self.final = True
-            self._table.ended(self)
+            table.ended(self)
 
     def update(
         self,

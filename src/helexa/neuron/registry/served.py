@@ -112,8 +112,9 @@ class ServedModel:
 
     def enter(self, request: Cuttable) -> None:
         """A request begins; before its first await."""
+        if not self.running:
+            self.quiet.clear()
         self.running.add(request)
-        self.quiet.clear()
 
     def leave(self, request: Cuttable, now: float) -> None:
         """A request has ended; idempotent."""
@@ -136,7 +137,9 @@ class ServedModel:
 
     def head(self, asked: EngineRequest) -> bytes:
         """Request line and headers of a request to the engine."""
-        more = b"".join(b"%b: %b\r\n" % header for header in asked.headers)
+        more = b""
+        if asked.headers:
+            more = b"".join(b"%b: %b\r\n" % header for header in asked.headers)
         return (
             b"%b %b HTTP/1.1\r\nhost: engine\r\nauthorization: Bearer %b\r\n"
             b"content-type: application/json\r\n%bcontent-length: %d\r\n\r\n"
@@ -176,9 +179,8 @@ class ServedModel:
 
     def note_prefill(self, tokens: int, seconds: float) -> None:
         """The engine read ``tokens`` uncached tokens; the limit follows its speed."""
-        self.prefill.observe(tokens, seconds)
-        rate = self.prefill.tok_s
-        if not self.prefill.measured or abs(rate - self._judged_at) <= SAME_RATE * rate:
+        rate = self.prefill.observe(tokens, seconds)
+        if rate is None or abs(rate - self._judged_at) <= SAME_RATE * rate:
             return
         self._judged_at = rate
         limit = steady(self.limit, self.derive(rate))

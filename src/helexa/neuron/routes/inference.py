@@ -60,19 +60,20 @@ class NodeApp:
 
     def handle(self, request: Request, reply: Reply) -> None:
         """Answer one request."""
-        path = request.path
+        head = request.head
+        path = head.path
         way = self._ways.get(path)
         if way is None and path.startswith((b"/v1/", b"//")):
             path = client_path(path.decode("latin-1")).encode("latin-1")
             way = self._ways.get(path)
         dialect: wire.Dialect = "openai" if way is None else way.dialect
-        if not self._allowed(request):
+        if self._expected is not None and not self._allowed(request):
             self._refuse(reply, InvalidApiKey(_STRANGER), dialect)
         elif self._expected is None and _of_a_page(request):
             self._refuse(reply, Forbidden(_NO_PAGES), dialect)
         elif way is None:
             self._management.handle(request, reply)
-        elif request.method != b"POST":
+        elif head.method != b"POST":
             method = request.method.decode("latin-1")
             words = f"Use POST on {request.path.decode('latin-1')}, not {method}."
             rendered = wire.route_error(405, "method_not_allowed", words, dialect)
@@ -108,7 +109,7 @@ class NodeApp:
             Exchange(self._desk, way, request, reply, caller).start()
 
     def _allowed(self, request: Request) -> bool:
-        if self._expected is None or (request.method == b"GET" and request.path in PUBLIC):
+        if request.method == b"GET" and request.path in PUBLIC:
             return True
         return self._knows(request.header(b"authorization"))
 
@@ -131,8 +132,8 @@ def _of_a_page(request: Request) -> bool:
     """Whether a web page asks, unless it came from here. Any page that a browser of this machine
     shows could otherwise load and unload models, and read what runs. Browsers name the page's
     origin, but not where a page asks its own host; and its name may lead here."""
-    host = request.header(b"host")
-    origin = request.header(b"origin")
+    headers = request.head.headers
+    host, origin = headers.get(b"host", b""), headers.get(b"origin")
     if origin and origin.partition(b"://")[2] != host:
         return True
     return bool(host) and not _names_us(host.decode("latin-1"))

@@ -30,6 +30,8 @@ TEXT = b'{"content":"'
 REASONING = b'{"reasoning_content":"'
 _CALLS = b'{"tool_calls":['
 EMPTY = frozenset((b"{}", b"", b"null", b'{"content":""}', b'{"reasoning_content":""}'))
+_HOLLOW = EMPTY | {b'{"role":"assistant","content":null}'}
+"""What stands at the beginning and at the end of nearly every answer."""
 _decode_delta = msgspec.json.Decoder(dict[str, Any]).decode
 _ROLE = b'{"role":"assistant"}'
 DELTA_END = b',"finish_reason":null}]}\n\n'
@@ -124,14 +126,11 @@ class ChatDialect:
         self, envelope: Envelope, keep: bool, heads: Heads | None = None, *, bare: bool = False
     ) -> None:
         self._envelope = envelope
+        self.prefix = envelope.choice_prefix
         self._keep = keep
         self._heads = heads
         self._bare = bare
         self._readers: dict[int, CallReader] = {}
-
-    def prefix(self, index: int) -> bytes:
-        """Bytes before a delta of choice ``index``."""
-        return self._envelope.choice_prefix(index)
 
     def event(self, choice: Choice, state: ChoiceState, fresh: int, meter: Meter) -> bytes:
         """Splice the engine's delta between our own prefix and suffix."""
@@ -204,8 +203,7 @@ class ChatDialect:
         """The role, an empty delta, or one in a form that is not spliced as it is."""
         state.pending += fresh
         out = b"" if state.opened else self._role(state, meter)
-        delta = {} if raw in EMPTY else _decode_delta(raw)
-        kept = {k: v for k, v in delta.items() if v not in (None, "") and k != "role"}
+        kept = None if raw in _HOLLOW else _without_hollows(raw)
         if kept:
             if "reasoning_content" in kept:
                 meter.reasoning += state.pending
@@ -233,6 +231,12 @@ class ChatDialect:
     def whole(self, state: ChoiceState) -> dict[str, object]:
         """The choice of a plain answer."""
         return plain_choice(state)
+
+
+def _without_hollows(raw: bytes) -> Json:
+    """A delta without its role and what is empty."""
+    delta = _decode_delta(raw)
+    return {k: v for k, v in delta.items() if v not in (None, "") and k != "role"}
 
 
 def _without_tops(raw: msgspec.Raw) -> msgspec.Raw:

@@ -8,6 +8,7 @@ right behind that choice's finish chunk.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -105,8 +106,9 @@ class ChoiceState:
 class Dialect(Endings[ChoiceState], Protocol):
     """How a choice's events look in the answer (chat or legacy text)."""
 
-    def prefix(self, index: int) -> bytes:
-        """Bytes before a delta of choice ``index``."""
+    @property
+    def prefix(self) -> Callable[[int], bytes]:
+        """Bytes before a delta of a choice."""
 
     def event(self, choice: Choice, state: ChoiceState, fresh: int, meter: Meter) -> bytes:
         """Clean bytes of one choice of one event that brought ``fresh`` tokens."""
