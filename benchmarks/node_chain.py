@@ -5,7 +5,9 @@ are pieces of Python that hand it bytes and take bytes from it. The engine speak
 dialect from a can. Compare two versions with ``PYTHONPATH=other/src``.
 
 What a request costs where others have had the caches meanwhile is the second column: there each
-step begins with more memory read than the second level holds.
+step begins with more memory read than the second level holds. The other columns are the same
+whatever the machine does: the interpreter's steps and the functions it enters. Among requests of
+others each of these finds its code gone, so they say more of a node in use than hot microseconds.
 
     python benchmarks/node_chain.py [--batches 200]
 """
@@ -17,11 +19,15 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import click
 import msgspec
@@ -32,6 +38,7 @@ from kit import report
 from kit.report import Report, TableData
 from stub_node import STREAM_HEAD
 
+import helexa
 from helexa.core.fleet import Ack, LoadRequest
 from helexa.core.logging import configure, get_logger
 from helexa.neuron.build import engines
@@ -58,14 +65,36 @@ BODY = json.dumps(
     }
 ).encode()
 PARTS = ("asked", "first token", "other tokens", "ended")
+_TRACED = (str(Path(helexa.__file__).parent), "<string>")  # dataclasses write theirs there
 ELSEWHERE = bytes(3 << 20)
 """Bytes that are read where caches are to hold something else; the second level has one or two."""
 
 
+class Steps:
+    """What the interpreter does in the node's own code while it is traced."""
+
+    def __init__(self) -> None:
+        self.bytecodes = self.calls = 0.0
+
+    def trace(self, frame: FrameType, event: str, _: Any) -> Any:
+        """For ``sys.settrace``."""
+        if not frame.f_code.co_filename.startswith(_TRACED):
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        self.calls += event == "call"
+        self.bytecodes += event == "opcode"
+        return self.trace
+
+
 class Chain:
-    """A node between ``CLIENTS`` connections of a gateway and as many to its engine."""
+    """A node between ``CLIENTS`` connections of a gateway and as many to its engine.
+
+    Attributes:
+        clock: What ``batch`` reads before and after each part.
+    """
 
     def __init__(self, node: Node[ServedModel], connections: Connections) -> None:
+        self.clock: Callable[[], float] = time.thread_time
         self._node = node
         self._asked: list[UpstreamConnection] = []
         self._requests = 0
@@ -94,29 +123,30 @@ class Chain:
         return head.encode() + BODY
 
     async def batch(self) -> list[float]:
-        """A batch of streams, each event by itself; seconds of each of ``PARTS``."""
+        """A batch of streams, each event by itself; what the clock made of each of ``PARTS``."""
         requests = [self._request() for _ in self._clients]
-        marks = [time.thread_time()]
+        clock = self.clock
+        marks = [clock()]
         for client, request in zip(self._clients, requests, strict=True):
             client.data_received(request)
         while len(self._asked) < CLIENTS:
             await asyncio.sleep(0)
         asked, self._asked = self._asked, []
-        marks.append(time.thread_time())
+        marks.append(clock())
         first, *others = self._play.events
         for connection in asked:
             connection.data_received(STREAM_HEAD)
             connection.data_received(first)
-        marks.append(time.thread_time())
+        marks.append(clock())
         for event in others:
             for connection in asked:
                 connection.data_received(event)
-        marks.append(time.thread_time())
+        marks.append(clock())
         for connection in asked:
             connection.data_received(self._play.tail)
         while len(self._node.requests):
             await asyncio.sleep(0)
-        marks.append(time.thread_time())
+        marks.append(clock())
         self._acknowledge(CLIENTS)
         return [after - before for before, after in pairwise(marks)]
 
@@ -167,8 +197,21 @@ def quartiles(spent: list[list[float]]) -> list[float]:
     return [sorted(column)[len(spent) // 6] * 1e6 for column in columns]
 
 
-async def measure(folder: Path, batches: int) -> list[tuple[str, float, float]]:
-    """CPU µs of each part of a request, hot and cold, lower quartiles."""
+async def counted(chain: Chain) -> list[list[float]]:
+    """Bytecodes and calls of each part of a request."""
+    steps, found = Steps(), list[list[float]]()
+    for clock in (lambda: steps.bytecodes, lambda: steps.calls):
+        chain.clock = clock
+        sys.settrace(steps.trace)
+        try:
+            found.append([count / CLIENTS for count in await chain.batch()])
+        finally:
+            sys.settrace(None)
+    return found
+
+
+async def measure(folder: Path, batches: int) -> list[tuple[str, float, float, float, float]]:
+    """CPU µs of each part of a request, hot and cold, lower quartiles; its bytecodes and calls."""
     llamacpp = {"slots": 2 * CLIENTS, "ctx": 4096}
     given = {"port": 0, "engines": {"llamacpp": llamacpp}}
     settings = msgspec.convert(given, NeuronSettings)
@@ -190,7 +233,7 @@ async def measure(folder: Path, batches: int) -> list[tuple[str, float, float]]:
         for _ in range(batches):
             cold.append(await chain.alone())
         warm = [us / CLIENTS for us in quartiles(hot)]
-        return list(zip(PARTS, warm, quartiles(cold), strict=True))
+        return list(zip(PARTS, warm, quartiles(cold), *await counted(chain), strict=True))
     finally:
         await node.registry.close(1.0)
         await bridge.close()
@@ -209,14 +252,22 @@ def run(batches: int) -> Report:
         sink = configure("info", log)
         stack.callback(sink.close)
         costs = uvloop.run(measure(Path(folder) / "state", batches))
-    rows = [[name, f"{hot:.1f}", f"{cold:.1f}"] for name, hot, cold in costs]
-    each = next(hot for name, hot, _ in costs if name == "other tokens") / (TOKENS - 1)
-    rows.append(["… each of them", f"{each:.2f}", ""])
-    once = [cost for cost in costs if cost[0] != "other tokens"]
-    hot, cold = sum(cost[1] for cost in once), sum(cost[2] for cost in once)
-    rows.append(["begin and end together", f"{hot:.1f}", f"{cold:.1f}"])
-    title = "CPU µs of the thread per streamed request, lower quartiles"
-    found.tables.append(TableData(title, ["", "hot", "cold"], rows))
+    named = {name: figures for name, *figures in costs}
+    once = zip(*(figures for name, figures in named.items() if name != "other tokens"), strict=True)
+    named["… each of them"] = [figure / (TOKENS - 1) for figure in named["other tokens"]]
+    named["begin and end together"] = [sum(figures) for figures in once]
+    rows = [
+        [
+            name,
+            f"{hot:.2f}" if hot < 10 else f"{hot:.1f}",
+            f"{cold:.1f}",
+            f"{codes:.0f}",
+            f"{calls:.0f}",
+        ]
+        for name, (hot, cold, codes, calls) in named.items()
+    ]
+    title = "Of a streamed request: CPU µs of the thread, lower quartiles, and what is run"
+    found.tables.append(TableData(title, ["", "hot", "cold", "bytecodes", "calls"], rows))
     return found
 
 
