@@ -41,30 +41,30 @@ class Watchdog:
         chunk_tokens: Tokens of one prefill chunk.
         prefill_tok_s: The present rate; asked at every look.
         least_s: Shortest deadline.
+
+    Attributes:
+        moved: Set by whoever sees an event of a running request, at every one: the engine sent it
+            at about the time of the next look.
     """
 
     clock: Callable[[], float]
     chunk_tokens: int
     prefill_tok_s: Callable[[], float]
     least_s: float = LEAST_S
+    moved: bool = False
     _running: dict[object, int] = field(default_factory=dict)
     _last: float = 0.0
-    _moved: bool = False
 
     def begin(self, request: object, silent_tokens: int = 0) -> None:
         """A request was handed to the engine, which reads so many tokens at most without a word."""
         if not self._running:
-            self._moved, self._last = False, self.clock()
+            self.moved, self._last = False, self.clock()
         self._running[request] = silent_tokens
-
-    def moved(self) -> None:
-        """The engine sent an event of a running request, at about the time of the next look."""
-        self._moved = True
 
     def end(self, request: object) -> None:
         """A request has left the engine, which is progress too; idempotent."""
         if request in self._running:
-            self._moved = True
+            self.moved = True
             del self._running[request]
 
     def restarted(self) -> None:
@@ -74,8 +74,8 @@ class Watchdog:
     def expired(self) -> bool:
         """Whether the engine is stuck; to be asked several times a second."""
         now = self.clock()
-        if self._moved:
-            self._moved, self._last = False, now
+        if self.moved:
+            self.moved, self._last = False, now
         if not self._running:
             return False
         step = max(self.chunk_tokens, *self._running.values())

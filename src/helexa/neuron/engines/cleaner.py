@@ -5,12 +5,14 @@ An engine's own cleaner takes its events and keeps the state of each choice; see
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Generic, Protocol, TypeVar
 
 from helexa.core.errors import HelexaError, UpstreamConnectionError
 from helexa.neuron.engines.base import Meter, Served
 from helexa.neuron.engines.render import DONE, Ending, Envelope
 
+_finish = attrgetter("finish")
 State = TypeVar("State", bound=Ending)
 _Of_contra = TypeVar("_Of_contra", contravariant=True)
 
@@ -74,7 +76,7 @@ class EndingCleaner(Generic[State]):
 
     def _finished(self) -> bool:
         """Whether every choice that began has ended."""
-        return None not in [state.finish for state in self._choices.values()]
+        return None not in map(_finish, self._choices.values())
 
     def _engine_done(self) -> bytes:
         """The engine's last word."""

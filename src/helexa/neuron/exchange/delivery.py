@@ -212,7 +212,7 @@ class Delivery:
         cost = meter.prompt - meter.cached + output
         if cost >= self._charged + CHARGED_TOKENS:
             self._charge(cost)
-        self._model.watchdog.moved()
+        self._model.watchdog.moved = True
         answer.last = now = monotonic()
         answer.reply.write(out)
         return now
@@ -220,7 +220,7 @@ class Delivery:
     def _flow(self, out: bytes) -> None:
         """``_take`` for nearly every event: somewhere in the answer, far from any edge."""
         exchange = self._exchange
-        self._model.watchdog.moved()
+        self._model.watchdog.moved = True
         self._account()
         answer = exchange.answer
         if out and answer is not None:
@@ -237,7 +237,7 @@ class Delivery:
         exchange, model = self._exchange, self._model
         times = exchange.times
         now = exchange.desk.loop.time()
-        model.watchdog.moved()
+        model.watchdog.moved = True
         begins = step.began and not times.began
         if begins:
             times.began = now

@@ -130,7 +130,7 @@ class StreamCleaner(EndingCleaner[ChoiceState]):
             if events.startswith(_JSON) and not self.done:
                 return self._json(events)
             return self._event(events[:-2])
-        return b"".join([self._event(event) for event in events.split(b"\n\n") if event])
+        return b"".join(map(self._event, filter(None, events.split(b"\n\n"))))
 
     def _event(self, event: bytes) -> bytes:
         if self.done:
