@@ -73,8 +73,11 @@ export function url(path: string, query: Query = {}): string {
 
 const RENEW_MS = 60_000;
 const RETRY_MS = 5_000;
-/** A machine that has vanished refuses nothing: the browser alone would wait for many minutes. */
-const DEADLINE_MS = 30_000;
+/**
+ * For the head of an answer, and again for its body: a machine that has vanished refuses nothing,
+ * and the browser alone would wait for many minutes. A large store on a busy machine takes a while.
+ */
+const DEADLINE_MS = 60_000;
 
 /**
  * Ask the API; asks again when the question changes, every minute while somebody looks, and soon
@@ -95,10 +98,7 @@ export function useAnswer<T>(path: string | null, query: Query = {}): Answer<T> 
       clearTimeout(timer);
       if (document.hidden || asking) return;
       asking = true;
-      const late = new AbortController();
-      const deadline = window.setTimeout(() => late.abort(`no answer within ${DEADLINE_MS / 1000} s`), DEADLINE_MS);
-      const [found, text] = await ask<T>(asked, AbortSignal.any([gone.signal, late.signal]));
-      clearTimeout(deadline);
+      const [found, text] = await ask<T>(asked, gone.signal);
       asking = false;
       if (gone.signal.aborted) return;
       const same = found.state === "ready" && text === last && !lost;
@@ -128,9 +128,17 @@ function after<T>(old: Answer<T>, found: Answer<T>, renewed: boolean): Answer<T>
   return found;
 }
 
-async function ask<T>(asked: string, signal: AbortSignal): Promise<[Answer<T>, string]> {
+async function ask<T>(asked: string, gone: AbortSignal): Promise<[Answer<T>, string]> {
+  const late = new AbortController();
+  let deadline = 0;
+  const wait = () => {
+    clearTimeout(deadline);
+    deadline = window.setTimeout(() => late.abort(`nothing came for ${DEADLINE_MS / 1000} s`), DEADLINE_MS);
+  };
   try {
-    const response = await fetch(asked, { signal });
+    wait();
+    const response = await fetch(asked, { signal: AbortSignal.any([gone, late.signal]) });
+    wait();
     const text = await response.text();
     const body = JSON.parse(text);
     if (response.ok) return [{ state: "ready", value: body as T }, text];
@@ -138,5 +146,7 @@ async function ask<T>(asked: string, signal: AbortSignal): Promise<[Answer<T>, s
     return [{ state: "error", message, status: response.status }, text];
   } catch (error) {
     return [{ state: "error", message: `the bench does not answer (${String(error)})`, status: 0 }, ""];
+  } finally {
+    clearTimeout(deadline);
   }
 }

@@ -190,7 +190,7 @@ if (state === "seeded") {
   await cut.page.route("**/api/**", () => { asked += 1; });
   await cut.page.clock.fastForward(61_000);
   await until(() => asked > 0);
-  await cut.page.clock.fastForward(31_000);
+  await cut.page.clock.fastForward(61_000);
   await cut.page.waitForSelector("[role=alert]");
   check("a bench that takes questions and never answers is one that is away", true);
   await cut.close();

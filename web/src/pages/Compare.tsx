@@ -3,7 +3,8 @@ import { useAnswer, type Cell, type Compared, type Dimensions, type Verdict } fr
 import { Change, Pick, Show, Table } from "../parts";
 import { Shift } from "../pictures";
 import { useParam } from "../router";
-import { apart, build, figure, joined, title } from "../words";
+import { apart, build, count, figure, joined, title } from "../words";
+import { MOST_ROWS } from "./Overview";
 
 export function Compare() {
   const dimensions = useAnswer<Dimensions>("dimensions");
@@ -21,15 +22,16 @@ function Sides({ dimensions }: { dimensions: Dimensions }) {
   const targets = what === "targets";
   const options = targets ? dimensions.target : dimensions.build;
   // Without a choice: the last update of a target, not two builds that have nothing in common.
-  const cells = useAnswer<Cell[]>("summary");
-  const updated = cells.state === "ready" && !targets
+  const given = targets || Boolean(a && b);
+  const cells = useAnswer<Cell[]>(given ? null : "summary");
+  const updated = cells.state === "ready" && !given
     ? cells.value.filter((cell) => cell.verdict).sort((x, y) => y.first_at - x.first_at)[0]?.verdict
     : undefined;
   const left = a || updated?.old_build || options[1] || "";
   const right = b || updated?.new_build || options[0] || "";
   // Whoever chooses one side names both: a link to it shows the same when there are newer builds.
   const other = (value: string) => { setA(""); setB(""); setWhat(value); };
-  const answer = useAnswer<Compared>(left && right && cells.state !== "loading" ? "compare" : null, { a: left, b: right });
+  const answer = useAnswer<Compared>(left && right && (given || cells.state !== "loading") ? "compare" : null, { a: left, b: right });
   return (
     <>
       <div className="filters">
@@ -75,11 +77,12 @@ function Cells({ found }: { found: Compared }) {
   const shifts = found.cells.map((v) => Math.abs(v.change)).filter(Number.isFinite);
   const most = Math.min(MOST_MOST, Math.max(LEAST_MOST, ...shifts));
   const number = (text: string) => ({ title: text, number: true });
+  const rest = found.cells.length > MOST_ROWS ? `, the worst ${count(MOST_ROWS)} of ${count(found.cells.length)} lines` : "";
   return (
-    <Table caption={`${apart(build(found.b))} against ${apart(build(found.a))}`}
+    <Table caption={`${apart(build(found.b))} against ${apart(build(found.a))}${rest}`}
       head={["scenario", "verdict", `better ◂ ${Math.round(most * 100)}\u00a0% ▸ worse`, "figure",
         number(build(found.a)), number(build(found.b))]}
-      rows={worstFirst(found.cells).map((v, i, all) => {
+      rows={worstFirst(found.cells).slice(0, MOST_ROWS).map((v, i, all) => {
         const whole = v.scenario === TOGETHER;
         const comparable = v.word !== "broken" && Boolean(v.samples[0] && v.samples[1]);
         return {
@@ -96,6 +99,7 @@ function Cells({ found }: { found: Compared }) {
 }
 
 const TOGETHER = "everything";
+const ORDER = new Intl.Collator();
 const RANK = ["broken", "slower", "faster", "unsure", "same"];
 const rank = (verdict: Verdict): number => RANK.indexOf(verdict.word);
 const line = (verdict: Verdict): string => joined(verdict.target, verdict.model);
@@ -105,6 +109,9 @@ function worstFirst(cells: Verdict[]): Verdict[] {
   const worst = new Map<string, number>();
   for (const cell of cells) worst.set(line(cell), Math.min(worst.get(line(cell)) ?? RANK.length, rank(cell)));
   const whole = (cell: Verdict) => Number(cell.scenario !== TOGETHER);
-  return [...cells].sort((a, b) => worst.get(line(a))! - worst.get(line(b))! || line(a).localeCompare(line(b))
-    || whole(a) - whole(b) || rank(a) - rank(b));
+  // Compared some 200,000 times where there are thousands: what a line is called, but once.
+  const named = cells.map((cell) => ({ cell, name: line(cell) }));
+  named.sort((a, b) => worst.get(a.name)! - worst.get(b.name)! || ORDER.compare(a.name, b.name)
+    || whole(a.cell) - whole(b.cell) || rank(a.cell) - rank(b.cell));
+  return named.map(({ cell }) => cell);
 }

@@ -1,12 +1,14 @@
 // The newest figures of every cell, and what changed with the build.
 import { useMemo, type ReactNode } from "react";
 import { useAnswer, type Cell, type History, type Verdict } from "../api";
-import { Link, Pick, Show, Standing, Table, When, ofCell, stillFailing } from "../parts";
+import { Link, Pick, Rest, Show, Standing, Table, When, ofCell, stillFailing } from "../parts";
 import { ChangeMap, Spark, historyOf } from "../pictures";
 import { useParam } from "../router";
 import { apart, build, count, figure, joined, percent, title } from "../words";
 
 const MOST = 6;
+/** What a browser draws in a second. */
+export const MOST_ROWS = 2000;
 const SHOWN = ["first_token_ms", "decode_rate", "throughput", "load_ms"];
 
 export function Overview() {
@@ -36,9 +38,7 @@ export function Overview() {
                     <Regressions worse={chosen(found)} cells={chosen(cells)} />
                   </>}
               {chosen(cells).some((cell) => cell.verdict || cell.dead) && <ChangeMap cells={chosen(cells)} to={trendOf} />}
-              {distinct(chosen(cells), "target").map((name) => (
-                <Target key={name} cells={chosen(cells).filter((cell) => cell.target === name)} way={way} />
-              ))}
+              <Targets cells={chosen(cells)} way={way} />
             </>
           )}
         </Show>
@@ -117,7 +117,21 @@ function Worse({ verdict: v }: { verdict: Verdict }) {
   );
 }
 
-function Target({ cells, way }: { cells: Cell[]; way: ((cell: Cell) => (number | null)[]) | undefined }) {
+function Targets({ cells, way }: { cells: Cell[]; way: Way | undefined }) {
+  const all = distinct(cells, "target").map((name) => cells.filter((cell) => cell.target === name));
+  let rows = 0;
+  const drawn = all.filter((found, i) => (rows += found.length) <= MOST_ROWS || i === 0);
+  return (
+    <>
+      {drawn.map((found) => <Target key={found[0]!.target} cells={found} way={way} />)}
+      <Rest drawn={drawn.length} all={all.length} what="targets" />
+    </>
+  );
+}
+
+type Way = (cell: Cell) => (number | null)[];
+
+function Target({ cells, way }: { cells: Cell[]; way: Way | undefined }) {
   const first = cells[0]!;
   const used = SHOWN.filter((name) => cells.some((cell) => name in cell.metrics));
   const builds = [...new Set([...cells].sort((a, b) => b.first_at - a.first_at).map((cell) => build(cell.build)))];
