@@ -9,11 +9,12 @@
 #   make conformance  every engine through the same tests, and the table of it in the docs
 #   make soak    the long runs that do not fit the suite
 #   make bench   the figures of docs/figures.md, printed
+#   make floors  the suite on the oldest releases that pyproject.toml allows
 #   make dist    wheel and source distribution, with the pages of the bench (needs Node 20 or newer)
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo up test check soak bench reference web dist clean sdks conformance engines vllm-env
+.PHONY: demo up test check soak bench reference web dist clean sdks floors conformance engines vllm-env
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -47,6 +48,13 @@ up: $(VENV)/.installed
 # what its tests share is started once. `make test ARGS="-n 8"` where there are more.
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+FLOORS_VENV ?= .venv-floors
+floors:
+	$(PYTHON) -m venv $(FLOORS_VENV)
+	$(PYTHON) scripts/floors.py > $(FLOORS_VENV)/floors.txt
+	$(FLOORS_VENV)/bin/python -m pip -q install -c $(FLOORS_VENV)/floors.txt -e '.[neuron,dev]'
+	$(FLOORS_VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check --output-format concise .
@@ -118,4 +126,4 @@ web/node_modules/.installed: web/package.json web/package-lock.json
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VLLM_VENV) $(FLOORS_VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
