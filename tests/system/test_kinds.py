@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
+import socket
+import threading
 from array import array
 from pathlib import Path
 from typing import Any
@@ -303,6 +306,55 @@ def test_an_input_that_is_empty_or_too_long_is_named(stack: Stack) -> None:
     assert (limit["input"], limit["output"]) == (512, 0)
 
 
+MANY = [f"a cat and {index} dogs" for index in range(100)]
+
+
+def test_many_inputs_are_answered_like_few_and_billed_exactly(stack: Stack) -> None:
+    before = stack.settled("sk-meter")["spent_tokens"]
+    with stack.sdk("sk-meter") as sdk:
+        found = sdk.embeddings.create(model=EMBEDDER, input=MANY)
+        alone = sdk.embeddings.create(model=EMBEDDER, input=MANY[77])
+        ids = sdk.embeddings.create(model=EMBEDDER, input=[[index + 5] * 3 for index in range(70)])
+    assert [item.index for item in found.data] == list(range(100))
+    assert found.data[77].embedding == pytest.approx(alone.data[0].embedding, abs=1e-3)
+    assert (len(ids.data), ids.usage.total_tokens) == (70, 210)
+    spent = stack.settled("sk-meter")["spent_tokens"] - before
+    assert spent == found.usage.prompt_tokens + alone.usage.prompt_tokens + 210
+
+
+def test_leaving_many_inputs_behind_ends_their_work_and_what_was_computed_is_billed(
+    stack: Stack,
+) -> None:
+    """Where the engine had them all it went on, with a seat, for nobody."""
+    body = {"model": EMBEDDER, "input": ["a b c d e f g h " * 40] * 1500}
+    before = stack.settled("sk-meter")["spent_tokens"]
+    left = threading.Event()
+
+    def ask() -> None:
+        with stack.client("sk-meter") as client, contextlib.suppress(httpx.HTTPError):
+            open_until(client, body, left)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    computed = until(lambda: sum(r.get("prompt", 0) for r in stack.node.get("/requests")
+                                 if r["state"] == "prefill"))  # fmt: skip
+    left.set()
+    asking.join(60)
+    until(lambda: stack.node.figures(EMBEDDER)["in_flight"] == 0)
+    spent = stack.settled("sk-meter")["spent_tokens"] - before
+    assert computed <= spent < 1500 * 322
+
+
+def open_until(client: httpx.Client, body: Json, left: threading.Event) -> None:
+    """Ask, and hang up when ``left`` is set."""
+    request = client.build_request("POST", "/v1/embeddings", json=body)
+    with socket.create_connection((client.base_url.host, client.base_url.port or 80)) as sock:
+        lines = [f"{name}: {value}" for name, value in request.headers.items()]
+        sock.sendall("\r\n".join(["POST /v1/embeddings HTTP/1.1", *lines, "", ""]).encode())
+        sock.sendall(request.read())
+        left.wait(60)
+
+
 def test_a_model_that_does_not_embed_names_one_that_does(stack: Stack) -> None:
     for model in (SPARK, RERANKER):
         error = refused(stack, "/v1/embeddings", {"model": model, "input": "x"})
@@ -341,6 +393,25 @@ def test_documents_come_back_best_first_with_the_scores_they_have_alone(stack: S
     best = rank(stack, documents=DOCUMENTS, top_n=2, return_documents=True)
     assert [r["index"] for r in best["results"]] == list(scores)[:2]
     assert best["results"][0]["document"] == {"text": DOCUMENTS[best["results"][0]["index"]]}
+
+
+def test_many_documents_are_ranked_together_and_come_back_as_they_were_given(stack: Stack) -> None:
+    documents = [{"text": f"{n} dogs" if n != 88 else "cat", "id": n} for n in range(100)]
+    every = rank(stack, documents=documents)["results"]
+    assert sorted(r["index"] for r in every) == list(range(100))
+    scores = [r["relevance_score"] for r in every]
+    assert scores == sorted(scores, reverse=True)
+    best = rank(stack, documents=documents, top_n=5, return_documents=True)["results"]
+    assert [r["index"] for r in best] == [r["index"] for r in every[:5]]
+    assert best[0]["document"] == documents[best[0]["index"]]
+
+
+def test_coheres_second_route_is_the_first(stack: Stack) -> None:
+    body = {"model": RERANKER, "query": "cat", "documents": DOCUMENTS}
+    with stack.client() as client:
+        found = client.post("/v2/rerank", json=body)
+    assert found.json()["results"] == rank(stack, documents=DOCUMENTS)["results"]
+    assert stack.node.post("/v2/rerank", body).status_code == 200
 
 
 def test_a_rerank_is_billed_and_a_document_that_is_too_long_is_named(stack: Stack) -> None:

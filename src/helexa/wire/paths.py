@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import re
 
+COHERE_RERANK = b"/v2/rerank"
+"""Where Cohere's present client asks; its earlier one asks ``/v1/rerank``, in the same words."""
+
 _PREFIX = re.compile("^/+(?:v1/+)+")
 
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from helexa.core.principal import Principal
 from helexa.wire.errors import Dialect
 from helexa.wire.messages.dialect import translate_messages
+from helexa.wire.paths import COHERE_RERANK
 from helexa.wire.translation import Translation
 
 EXPOSED = (
@@ -110,4 +111,5 @@ def inference_routes(more: Mapping[bytes, Route] | None = None) -> dict[bytes, R
         more: Further routes by their path with the prefix.
     """
     routes = {route.upstream: route for route in _ROUTES} | _TRANSLATED | dict(more or {})
-    return {path: route for full, route in routes.items() for path in (full, full[3:])}
+    paths = {path: route for full, route in routes.items() for path in (full, full[3:])}
+    return paths | {COHERE_RERANK: routes[b"/v1/rerank"]}

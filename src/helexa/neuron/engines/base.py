@@ -203,7 +203,7 @@ nothing has been counted, and they go to ``Cleaner.feed``."""
 
 
 class Frame(Protocol):
-    """What the answers to several prompts are put together in, as one answer."""
+    """What a stream of answers to several prompts is put together in."""
 
     def chunk(self, members: dict[str, Any]) -> bytes:
         """One event with further members."""
@@ -211,21 +211,31 @@ class Frame(Protocol):
     def usage(self, meter: Meter) -> bytes:
         """The usage chunk."""
 
-    def whole(self, choices: Sequence[Any], meter: Meter, why: str | None) -> bytes:
-        """The plain answer."""
+
+Whole = Callable[[Sequence[Any], Meter, str | None], bytes]
+"""Makes a plain answer of its items; the last argument says why it was cut."""
 
 
 class Several(msgspec.Struct, frozen=True, eq=False):
-    """The prompts of one text completion.
+    """The prompts of one text completion; or the inputs of one embeddings or rerank request, a few
+    at a time, so that not many are computed for somebody who has left.
 
     Args:
-        requests: One for each, with choices that are numbered on from prompt to prompt.
-        sizes: Tokens of each; known before the first is admitted.
+        requests: Their items are numbered on from one to the next.
+        items: The member of a plain answer that holds them.
+        frame: Of what is streamed.
+        sizes: Tokens of each prompt; known before the first is admitted.
     """
 
     requests: tuple[EngineRequest, ...]
-    frame: Frame
+    items: str
+    whole: Whole
+    frame: Frame | None = None
     sizes: tuple[int, ...] = ()
+
+    def size(self, index: int) -> int:
+        """Tokens of one of the requests, or more than that."""
+        return self.sizes[index] if self.sizes else self.requests[index].most or 0
 
 
 class EngineRequest(msgspec.Struct, frozen=True, eq=False):
@@ -240,7 +250,8 @@ class EngineRequest(msgspec.Struct, frozen=True, eq=False):
             the body. ``UNCOUNTED`` where bytes say nothing (images).
         longest: The same of the longest single input, where there are several.
         splice: The cleaner's short way, if it has one for this request.
-        several: The client has sent several prompts; this is the request of the first.
+        several: What is asked instead, one after the other. Of prompts this is the first, of
+            other inputs all at once, for whoever counts them.
     """
 
     method: str

@@ -7,20 +7,27 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from helexa.core.errors import InvalidRequestBody, UnsupportedParameter
-from helexa.neuron.engines.base import EngineRequest, Frame, Several
-from helexa.neuron.engines.request import Json, check_tops, wrong
+from helexa.neuron.engines.base import EngineRequest, Several
+from helexa.neuron.engines.render import Envelope
+from helexa.neuron.engines.request import Json, check_tops, json_type, wrong
 
 MOST_PROMPTS = 2048
 """Of one text completion, as of embeddings: their answers are all in memory at once."""
 
 
-def check_token_ids(ids: list[int], path: str) -> None:
-    """Engines take the lower bits of what is too large for an id, and so another token.
+def check_ids(given: list[Any], path: str) -> None:
+    """A list of token ids. Engines take the lower bits of what is too large for an id, and so
+    another token.
 
     Raises:
-        InvalidRequestBody: One that no vocabulary has.
+        InvalidRequestBody: It is empty, or holds what is no id, or one that no vocabulary has.
     """
-    wrong_id = next((token for token in ids if not 0 <= token < 2**31), None)
+    if not given:
+        raise InvalidRequestBody(f"`{path}` is empty.", param=path)
+    other = next((token for token in given if type(token) is not int), None)
+    if other is not None:
+        raise InvalidRequestBody(f"`{path}` holds {json_type(other)} among token ids.", param=path)
+    wrong_id = next((token for token in given if not 0 <= token < 2**31), None)
     if wrong_id is not None:
         raise InvalidRequestBody(f"`{path}` holds the token id {wrong_id}; there is no such.",
                                  param=path)  # fmt: skip
@@ -86,7 +93,7 @@ def _prompts(given: Any) -> list[str | list[int]]:
     if not given:
         raise InvalidRequestBody("`prompt` is empty.", param="prompt")
     if type(given[0]) is int:
-        _check_ids(given, "prompt")
+        check_ids(given, "prompt")
         return [given]
     if len(given) > MOST_PROMPTS:
         raise InvalidRequestBody(
@@ -100,16 +107,8 @@ def _prompts(given: Any) -> list[str | list[int]]:
         if type(item) is not kind:
             raise wrong(f"prompt[{index}]", "of one kind with the others", item)
         if isinstance(item, list):
-            _check_ids(item, f"prompt[{index}]")
+            check_ids(item, f"prompt[{index}]")
     return given
-
-
-def _check_ids(given: list[Any], path: str) -> None:
-    if not given:
-        raise InvalidRequestBody(f"`{path}` is empty.", param=path)
-    if not all(type(token) is int for token in given):
-        raise wrong(path, "a list of token ids", given)
-    check_token_ids(given, path)
 
 
 class MakeRequest(Protocol):
@@ -124,7 +123,7 @@ class MakeRequest(Protocol):
     def __call__(self, body: Json, first: int, echo: str) -> EngineRequest: ...
 
 
-def requests_of(body: Json, prompts: Prompts, frame: Frame, make: MakeRequest) -> EngineRequest:
+def requests_of(body: Json, prompts: Prompts, frame: Envelope, make: MakeRequest) -> EngineRequest:
     """One request, or that of the first with all of ``several``: a prompt's choices follow those
     of the one before it, as OpenAI numbers them."""
     choices = body.get("n", 1)
@@ -134,4 +133,6 @@ def requests_of(body: Json, prompts: Prompts, frame: Frame, make: MakeRequest) -
     )
     if len(requests) == 1:
         return requests[0]
-    return msgspec.structs.replace(requests[0], several=Several(requests, frame))
+    return msgspec.structs.replace(
+        requests[0], several=Several(requests, "choices", frame.whole, frame)
+    )

@@ -21,7 +21,7 @@ from helexa.core.errors import (
     UpstreamConnectionError,
 )
 from helexa.neuron.engines.base import Meter, Served
-from helexa.neuron.engines.prompts import check_token_ids
+from helexa.neuron.engines.prompts import check_ids
 from helexa.neuron.engines.request import Json, wrong
 
 Amend = Callable[[dict[str, Any]], None]
@@ -41,12 +41,11 @@ class Prepared(NamedTuple):
 
     Args:
         amend: What is left to do to the answer.
-        most, longest: As of ``EngineRequest``.
+        sizes: Tokens that each input cannot exceed.
     """
 
     amend: Amend | None
-    most: int
-    longest: int
+    sizes: list[int]
 
 
 def prepare_embeddings(body: Json, served: Served) -> Prepared:
@@ -66,11 +65,10 @@ def prepare_embeddings(body: Json, served: Served) -> Prepared:
         raise InvalidRequestBody("`input` is empty.", param="input")
     if isinstance(given, list):
         _check_batch(given)
-    for path, item in inputs_of(given):
-        if isinstance(item, list):
-            check_token_ids(item, path)
+    if isinstance(given, list) and type(given[0]) is int:
+        check_ids(given, "input")
     sizes = [_most_tokens(item) for _, item in inputs_of(given)]
-    return Prepared(_amend_embeddings(body, served), sum(sizes), max(sizes))
+    return Prepared(_amend_embeddings(body, served), sizes)
 
 
 def inputs_of(given: Any) -> list[tuple[str, Any]]:
@@ -115,8 +113,8 @@ def _check_batch(given: list[Any]) -> None:
             raise wrong(f"input[{index}]", "of one kind with the others", item)
         if item == "":
             raise InvalidRequestBody(f"`input[{index}]` is empty.", param=f"input[{index}]")
-        if kind is list and not (item and all(type(token) is int for token in item)):
-            raise wrong(f"input[{index}]", "a list of token ids", item)
+        if kind is list:
+            check_ids(item, f"input[{index}]")
 
 
 def _check_number(given: list[Any], path: str, most: int) -> None:
@@ -152,13 +150,13 @@ def prepare_rerank(body: Json, served: Served) -> Prepared:
     if not query:
         raise InvalidRequestBody("`query` is empty.", param="query")
     documents = body.get("documents")
-    if not isinstance(documents, list) or not documents:
-        raise wrong("documents", "a list with at least one document", documents)
+    if not isinstance(documents, list):
+        raise wrong("documents", "a list", documents)
+    if not documents:
+        raise InvalidRequestBody("`documents` is empty.", param="documents")
     _check_number(documents, "documents", MOST_DOCUMENTS)
-    texts = [doc.get("text") if isinstance(doc, dict) else doc for doc in documents]
-    for index, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise wrong(f"documents[{index}]", "a string", text)
+    fields = _rank_fields(body)
+    texts = [_text_of(doc, f"documents[{index}]", fields) for index, doc in enumerate(documents)]
     body["documents"] = texts
     most = body.get("top_n")
     if most is not None and (type(most) is not int or most < 1):
@@ -166,14 +164,42 @@ def prepare_rerank(body: Json, served: Served) -> Prepared:
     if most is not None:
         body["top_n"] = min(most, len(texts))  # an engine may know smaller numbers only
     shown = body.pop("return_documents", False)
-    amend: Amend | None = (lambda answer: _add_documents(answer, texts)) if shown else None
+    amend: Amend | None = (lambda answer: _add_documents(answer, documents)) if shown else None
     pairs = [len(query.encode()) + _most_tokens(text) for text in texts]
-    return Prepared(amend, sum(pairs), max(pairs))
+    return Prepared(amend, pairs)
 
 
-def _add_documents(answer: dict[str, Any], texts: list[Any]) -> None:
+def _rank_fields(body: Json) -> list[str]:
+    """Which members of a document are read, in their order (as Cohere has it)."""
+    fields = body.pop("rank_fields", None)
+    if fields is None:
+        return ["text"]
+    if not isinstance(fields, list) or not all(isinstance(name, str) for name in fields):
+        raise wrong("rank_fields", "a list of strings", fields)
+    if not fields:
+        raise InvalidRequestBody("`rank_fields` is empty.", param="rank_fields")
+    return fields
+
+
+def _text_of(document: Any, path: str, fields: list[str]) -> str:
+    if isinstance(document, str):
+        return document
+    if not isinstance(document, dict):
+        raise wrong(path, "a string or an object", document)
+    texts = [document[name] for name in fields if document.get(name) is not None]
+    if not texts:
+        raise InvalidRequestBody(f"`{path}` has no `{fields[0]}`.", param=path)
+    wrong_one = next((text for text in texts if not isinstance(text, str)), None)
+    if wrong_one is not None:
+        raise wrong(path, "an object of strings", wrong_one)
+    return "\n".join(texts)
+
+
+def _add_documents(answer: dict[str, Any], documents: list[Any]) -> None:
+    """Each as it was given; a text in an object, as clients expect it."""
     for result in answer["results"]:
-        result["document"] = {"text": texts[result["index"]]}
+        document = documents[result["index"]]
+        result["document"] = {"text": document} if isinstance(document, str) else document
 
 
 class PlainCleaner:

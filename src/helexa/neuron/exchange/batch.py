@@ -1,4 +1,5 @@
-"""The answers to several prompts of one text completion, as one answer.
+"""The answers to several prompts of one text completion, as one answer; likewise the vectors and
+scores of many inputs, a few at a time.
 
 ::
 
@@ -40,11 +41,8 @@ class _Cut(msgspec.Struct):
     finish: str
 
 
-class _Whole(msgspec.Struct):
-    """What of one prompt's plain answer goes into that of all."""
-
-    choices: list[msgspec.Raw]
-    helexa: _Cut | None = None
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class Batch:
@@ -61,7 +59,7 @@ class Batch:
     def __init__(
         self, exchange: Exchange, model: ServedModel, several: Several, seat: Seat
     ) -> None:
-        self.stream = Together()
+        self.stream = Together(cuttable=several.requests[0].events)
         self._exchange = exchange
         self._model = model
         self._several = several
@@ -125,7 +123,9 @@ class Batch:
         """Start as many prompts as the grant and the free seats allow; one at least."""
         admission = self._model.admission
         while self._left and not (self._over or self._paused or self._waiting):
-            if not self._exchange.grant.gate.fits(self._size + 1):
+            if self._running and not self._spreads:
+                return
+            if self._spreads and not self._exchange.grant.gate.fits(self._size + 1):
                 if not self._running:
                     self._wait(self._exchange.room_for(self._size + 1), self._roomed)
                 return
@@ -144,9 +144,15 @@ class Batch:
             self._begin(seat)
 
     @property
+    def _spreads(self) -> bool:
+        """Whether one seat is one prompt, which is charged as it comes. The inputs of vectors and
+        scores are in all slots already, and all together have been found to fit the grant."""
+        return self._several.requests[0].events
+
+    @property
     def _size(self) -> int:
         """Tokens of the next prompt."""
-        return self._several.sizes[self._left[0]]
+        return self._several.size(self._left[0])
 
     def _ticket(self) -> Ticket:
         caller, choices = self._exchange.caller, self._several.requests[0].choices
@@ -219,10 +225,10 @@ class Batch:
 
     def plain(self, part: Part, body: bytes) -> None:
         """One plain answer."""
-        found = msgspec.json.decode(body, type=_Whole)
-        self._choices[part.number] = found.choices
-        if found.helexa is not None:
-            self._cut = self._cut or found.helexa.finish
+        found = _members(body)
+        self._choices[part.number] = _items(found[self._several.items])
+        if "helexa" in found:
+            self._cut = self._cut or msgspec.json.decode(found["helexa"], type=_Cut).finish
         if self._complete:
             self._end(b"")
 
@@ -263,10 +269,9 @@ class Batch:
             prompt = self._left.popleft()
             first = prompt * number
             self._choices[prompt] = [_nothing(first + index) for index in range(number)]
-            events += [
-                frame.chunk({"choices": [choice], "helexa": {"finish": why}})
-                for choice in self._choices[prompt]
-            ]
+            if frame is not None:
+                members = {"helexa": {"finish": why}}
+                events += [frame.chunk({"choices": [c], **members}) for c in self._choices[prompt]]
         if self._complete:
             self._end(b"".join(events))
         elif self._exchange.answer is not None:
@@ -280,11 +285,11 @@ class Batch:
         exchange.conclude("complete" if self._cut is None else "cut")
         meter = self.stream.meter()
         if exchange.answer is not None:
-            usage = frame.usage(meter) if exchange.show_usage else b""
+            usage = frame.usage(meter) if frame is not None and exchange.show_usage else b""
             exchange.answer.end(last + usage + DONE)
         else:
             choices = [choice for _, found in sorted(self._choices.items()) for choice in found]
-            exchange.send(frame.whole(choices, meter, self._cut))
+            exchange.send(self._several.whole(choices, meter, self._cut))
 
     def _go_on(self) -> None:
         if not self._over:

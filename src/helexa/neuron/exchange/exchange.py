@@ -215,7 +215,7 @@ class Exchange:
             form = StreamForm(_SSE + self._echo(), awake, commit)
             self.answer = Answer(self.reply, form, desk.wheel, desk.loop)
         prompt = uncounted(model, asked, self.grant.gate)
-        if asked.several is not None:
+        if asked.several is not None and asked.events:
             sizing = sized(model, asked, self.grant.gate, self.caller.key_id)
             self._later(sizing, lambda sized: self._counted(model, sized, sized.prompts))
         elif prompt is not None:
@@ -253,7 +253,7 @@ class Exchange:
             raise refusal
         caller = self.caller
         if asked.several is not None:
-            prompt = asked.several.sizes[0]
+            prompt = asked.several.size(0)
         self._ticket = ticket = Ticket(  # by position: with names it takes several times as long
             caller.key_id,
             self.cells_to_begin(model, prompt, asked.choices),
@@ -333,9 +333,10 @@ class Exchange:
 
     def _comment(self) -> bytes:
         """A keep-alive, which tells a waiting caller its place."""
-        if self.model is None or self._ticket is None:
+        model, ticket = self.model, self._ticket
+        if model is None or ticket is None:
             return keep_alive(None)
-        return keep_alive(self.model.admission.standing(self._ticket))
+        return keep_alive(model.admission.standing(ticket))
 
     def _queued(self) -> bytes:
         waited = round((self.times.seated - self.times.received) * 1000)

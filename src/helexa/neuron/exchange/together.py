@@ -11,9 +11,14 @@ Counts = tuple[int, int, int, int, int]
 
 
 class Together:
-    """Sums over answers; those that have ended are kept as numbers only."""
+    """Sums over answers; those that have ended are kept as numbers only.
 
-    def __init__(self) -> None:
+    Args:
+        cuttable: An answer that is not whole is one all the same.
+    """
+
+    def __init__(self, *, cuttable: bool = True) -> None:
+        self._cuttable = cuttable
         self._streams: dict[object, AnswerStream] = {}
         self._ended: Counts = (0, 0, 0, 0, 0)
         self._times = Meter()  # of those that have ended: milliseconds, and whether estimated
@@ -31,8 +36,9 @@ class Together:
 
     @property
     def accepted(self) -> bool:
-        """The engine has accepted a prompt."""
-        return self._ended[0] > 0 or any(stream.accepted for stream in self._streams.values())
+        """The engine has accepted a prompt, so that there is something to cut."""
+        begun = self._ended[0] > 0 or any(stream.accepted for stream in self._streams.values())
+        return begun and self._cuttable
 
     def counts(self) -> Counts:
         """The members of ``billed``."""

@@ -24,7 +24,7 @@ from helexa.relay.http1 import BadRequest
 from helexa.relay.reply import Reply
 from helexa.relay.request import Head, Request
 from helexa.wire import errors as wire
-from helexa.wire.paths import client_path
+from helexa.wire.paths import COHERE_RERANK, client_path
 
 PUBLIC = frozenset((b"/health", b"/version"))
 
@@ -57,6 +57,7 @@ class NodeApp:
         self._expected = _bearer(secret) if secret else None
         self._others = [_bearer(other) for other in others]
         self._ways = WAYS | {b"/v1" + path: way for path, way in WAYS.items()}
+        self._ways[COHERE_RERANK] = WAYS[b"/rerank"]
 
     def handle(self, request: Request, reply: Reply) -> None:
         """Answer one request."""

@@ -8,7 +8,7 @@ from time import monotonic
 import msgspec
 
 from helexa.core.errors import UnsupportedOperation
-from helexa.neuron.engines import vectors
+from helexa.neuron.engines import pieces, vectors
 from helexa.neuron.engines.base import UNCOUNTED, EngineRequest, Served
 from helexa.neuron.engines.compatible.chat import ChatDialect
 from helexa.neuron.engines.compatible.habits import Habits
@@ -123,20 +123,11 @@ class Cleaning(msgspec.Struct, frozen=True):
     def _vectors(self, route: str, body: Json, served: Served) -> EngineRequest:
         if route == "embeddings":
             prepared = vectors.prepare_embeddings(body, served)
-        elif route == "rerank":
+            return pieces.embeddings(self._path(route, served), body, served, prepared)
+        if route == "rerank":
             prepared = vectors.prepare_rerank(body, served)
-        else:
-            raise UnsupportedOperation(f"{served.model_id} does not serve {route}.")
-        return EngineRequest(
-            "POST",
-            self._path(route, served),
-            msgspec.json.encode(body),
-            vectors.PlainCleaner(served, prepared.amend),
-            stream=False,
-            events=False,
-            most=prepared.most,
-            longest=prepared.longest,
-        )
+            return pieces.rerank(self._path(route, served), body, served, prepared)
+        raise UnsupportedOperation(f"{served.model_id} does not serve {route}.")
 
     def _path(self, route: str, served: Served) -> str:
         path = self.habits.paths.get(route)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from helexa.core.errors import UnsupportedOperation
-from helexa.neuron.engines import vectors
+from helexa.neuron.engines import pieces, vectors
 from helexa.neuron.engines.base import UNCOUNTED, EngineRequest, Served
 from helexa.neuron.engines.images import any_image
 from helexa.neuron.engines.llamacpp import chat, text
@@ -50,20 +50,10 @@ def engine_request(
         return _text(body, served, request_id, created)
     if route == "embeddings":
         prepared = vectors.prepare_embeddings(body, served)
-    elif route == "rerank":
-        prepared = vectors.prepare_rerank(body, served)
-    else:
-        raise UnsupportedOperation(f"{served.model_id} does not serve {route}.")
-    return EngineRequest(
-        method="POST",
-        path="/v1/" + route,
-        body=msgspec.json.encode(body),
-        cleaner=vectors.PlainCleaner(served, prepared.amend),
-        stream=False,
-        events=False,
-        most=prepared.most,
-        longest=prepared.longest,
-    )
+        return pieces.embeddings("/v1/embeddings", body, served, prepared)
+    if route == "rerank":
+        return pieces.rerank("/v1/rerank", body, served, vectors.prepare_rerank(body, served))
+    raise UnsupportedOperation(f"{served.model_id} does not serve {route}.")
 
 
 def _chat(
