@@ -46,11 +46,18 @@ def clock() -> Clock:
     return Clock()
 
 
-def table(tmp_path: Path, clock: Clock, *, required: bool = True, text: str = TEXT) -> KeyTable:
+def table(
+    tmp_path: Path,
+    clock: Clock,
+    *,
+    required: bool = True,
+    text: str = TEXT,
+    variable: str = "sk-env",
+) -> KeyTable:
     path = tmp_path / "cortex.toml"
     path.write_text(text.replace("REQUIRED", str(required).lower()), encoding="utf-8")
     settings = load_settings(path, {}, {}).value
-    return key_table(settings.entitlements, {"KEY_IN_ENV": "sk-env"}, clock)
+    return key_table(settings.entitlements, {"KEY_IN_ENV": variable}, clock)
 
 
 def test_plain_hashed_and_environment_keys_resolve_from_both_headers(
@@ -125,3 +132,12 @@ def test_a_variable_that_is_not_set_and_a_secret_twice_are_refused(
     twice = "[[entitlements.keys]]\nkey='sk-plain'\naccount_id='again'\n"
     with pytest.raises(SettingsError, match=r"'again'.*'plain'"):
         table(tmp_path, clock, text=TEXT + twice)
+
+
+@pytest.mark.parametrize("variable", ["sk-env\n", " sk-env", "sk\nenv"])
+def test_a_variable_that_no_client_could_send_is_refused_by_its_name(
+    tmp_path: Path, clock: Clock, variable: str
+) -> None:
+    with pytest.raises(SettingsError, match=r"keys\[2\]\.key_env: KEY_IN_ENV") as caught:
+        table(tmp_path, clock, variable=variable)
+    assert "env\n" not in str(caught.value)

@@ -129,6 +129,12 @@ def test_a_head_that_says_more_than_the_length_of_its_body_is_read_every_time(
     assert got == found * 3
 
 
+def test_a_header_that_is_repeated_is_one_list_and_cookies_are_one_line() -> None:
+    (found,) = read([post(1, "x: a", "cookie: a=1", "X: b", "Cookie: b=2")])
+    assert isinstance(found, tuple)
+    assert (found[2][b"x"], found[2][b"cookie"]) == (b"a, b", b"a=1; b=2")
+
+
 def test_a_head_that_comes_again_does_not_reach_the_parser() -> None:
     collector = Collector()
     collector.data_received(post(3))

@@ -179,6 +179,30 @@ async def test_a_waiting_request_knows_its_place_and_an_estimate() -> None:
         task.cancel()
 
 
+async def test_a_newcomer_that_fits_is_seated_at_once_though_another_waits_for_cells() -> None:
+    admission = make(seats=3, cells=100)
+    await admission.enter(Ticket("a", 60))
+    large = entering(admission, "b", 80)
+    await settle()
+    async with asyncio.timeout(30):
+        await admission.enter(Ticket("c", 10))
+    assert not large.done()
+    large.cancel()
+
+
+async def test_a_client_that_left_the_queue_is_not_counted_as_one_that_waited_too_long() -> None:
+    admission = make()
+    await admission.enter(Ticket("a", 10))
+    ticket = Ticket("b", 10)
+    task = asyncio.create_task(admission.enter(ticket))
+    await settle()
+    deadline = admission._waiters[ticket].deadline
+    task.cancel()
+    await settle()
+    assert deadline is not None
+    assert deadline.cancelled()
+
+
 async def test_a_client_that_leaves_while_queued_frees_everything() -> None:
     admission = make()
     seat = await admission.enter(Ticket("a", 10))
@@ -341,7 +365,7 @@ async def test_what_has_begun_takes_its_turn_and_is_never_refused_for_want_of_ro
 
 
 async def test_one_more_seat_is_had_only_where_nobody_waits_and_refuses_nobody() -> None:
-    admission = make(3, reserve_seats=1, max_per_principal=2)
+    admission = make(4, reserve_seats=1, max_per_principal=2)
     first = await admission.enter(Ticket("a", 10))
     assert admission.try_more(Ticket("a", 10, begun=True)) is not None
     assert admission.try_more(Ticket("a", 10, begun=True)) is None  # as many as one key may have

@@ -10,7 +10,7 @@ from helexa.core.families import RequestFamilies, RequestMetrics
 from helexa.core.logging import LogLine
 from helexa.core.metrics import Registry
 from helexa.neuron.exchange.caller import Caller
-from helexa.neuron.exchange.closing import RequestLine, close_all
+from helexa.neuron.exchange.closing import RequestLine, close_all, free_of_charge
 from helexa.neuron.exchange.desk import Times
 from helexa.neuron.stream import Billed
 
@@ -72,3 +72,7 @@ def test_every_request_of_a_batch_is_counted_and_logged_although_one_cannot_be()
     )
     assert (line.queue_ms, line.first_token_ms, line.total_ms) == (100.0, 200.0, 500.0)
     assert (line.prompt, line.cached, line.output, line.discarded) == (70, 6, 11, 2)
+
+
+def test_what_we_broke_costs_nothing_and_what_was_computed_for_it_is_thrown_away() -> None:
+    assert free_of_charge(Billed(70, 6, 11, 4, 2)) == Billed(0, 0, 0, 0, 13)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
+import msgspec
 import pytest
 
-from helexa.neuron.engines.base import Address, EngineRequest
+from helexa.core.fleet import Limit
+from helexa.neuron.engines.base import Address, EngineRequest, Several
 from helexa.neuron.engines.http import counting_s
+from helexa.neuron.exchange.length import sized, uncounted
+from helexa.neuron.grants import GrantGate
 from helexa.neuron.registry.served import COUNTS_AT_ONCE, LONG_BYTES, ServedModel
 from helexa.neuron.turns import Turns
 
@@ -55,6 +59,39 @@ async def test_of_long_prompts_only_a_few_are_counted_at_once_and_short_ones_do_
         engine.go.set()
         assert await asyncio.gather(*long[:8]) == [LONG_BYTES] * 8
         assert await short == 3
+
+
+def four_slots() -> Any:
+    """A model with room for 1000 tokens a slot, and for prompts of 3000."""
+    model = SimpleNamespace(limit=Limit(4000, 3000, 1000), rejected_too_long=0)
+    model.plan = SimpleNamespace(kv_cells=4000, slots=4)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("most", "granted", "reserved"),
+    [(1000, None, 1000), (1001, None, None), (900, 900, 900), (900, 899, None)],
+)
+def test_a_prompt_is_counted_where_its_bound_would_keep_cells_or_tokens_from_others(
+    most: int, granted: int | None, reserved: int | None
+) -> None:
+    asked = msgspec.structs.replace(asking(9), most=most)
+    assert uncounted(four_slots(), asked, GrantGate(granted)) == reserved
+
+
+async def test_of_several_prompts_each_is_counted_where_there_is_a_grant() -> None:
+    async def count(asked: EngineRequest, key_id: str) -> int:
+        assert key_id == "k"
+        return len(asked.body)
+
+    model = four_slots()
+    model.count = count
+    each = tuple(msgspec.structs.replace(asking(size), most=500) for size in (7, 9))
+    asked = msgspec.structs.replace(each[0], several=Several(each, cast("Any", None)))
+    for granted, sizes in ((None, (500, 500)), (10_000, (7, 9))):
+        found = (await sized(model, asked, GrantGate(granted), "k")).several
+        assert found is not None
+        assert found.sizes == sizes
 
 
 def test_an_engine_has_the_time_to_count_the_longest_body() -> None:
