@@ -85,7 +85,7 @@ async def test_what_is_no_plain_file_is_neither_read_nor_waited_for(
             model, tmp_path, work,
             ("read_file", {"path": "pipe"}), grep, ("grep", {"pattern": "needle"}),
         )  # fmt: skip
-    assert "no regular file" in pipe
+    assert "not a regular file" in pipe
     assert found == everywhere == "good.txt:1: needle"
 
 

@@ -286,13 +286,13 @@ def test_a_key_is_used_without_the_line_break_of_the_file_it_came_from() -> None
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('[[endpoints]]\nname = "a"\nbase_url = "ftp://x"', "no http"),
+        ('[[endpoints]]\nname = "a"\nbase_url = "ftp://x"', "not an http"),
         ('[[endpoints]]\nname = "a:b"\nbase_url = "http://x"', "before a colon"),
         ('default_endpoint = "b"\n[[endpoints]]\nname = "a"\nbase_url = "http://x"', "one of a"),
         ('[[endpoints]]\nname = "a"\nbase_url = "http://x"\nwire_api = "soap"', "wire_api"),
         ("max_round = 3", "max_rounds"),
-        ('[[endpoints]]\nname = "a"\nbase_url = "http://x:99999"', "no http.*[Pp]ort"),
-        ('[[endpoints]]\nname = "a"\nbase_url = "http://"', "no http"),
+        ('[[endpoints]]\nname = "a"\nbase_url = "http://x:99999"', "not an http.*[Pp]ort"),
+        ('[[endpoints]]\nname = "a"\nbase_url = "http://"', "not an http"),
         ('[[endpoints]]\nname = "a"\nbase_url = "http://x"\napi_key = "ключ"', "'a': the key"),
     ],
 )

@@ -134,7 +134,7 @@ def test_scores_are_given_by_hand(bench: Any) -> None:
     store.close()
     for no_answer in ("2", "99"):
         refused = bench("score", no_answer, "1")
-        assert (refused.returncode, "no answer of a probe" in refused.stderr) == (2, True)
+        assert (refused.returncode, "not the answer of a probe" in refused.stderr) == (2, True)
     for score in ("inf", "nan"):
         assert bench("score", "1", score).returncode == 2
     assert bench("score", "9" * 30, "1").returncode == 2

@@ -103,7 +103,7 @@ def test_usage_is_a_table_with_bars_csv_and_json(ledger: Ledger) -> None:
 def test_what_is_no_ledger_is_refused_and_not_made(tmp_path: Path) -> None:
     for url, words in (
         (f"sqlite://{tmp_path}/none.db", "there is no ledger at"),
-        ("mysql://me:hunter2@h/x", "is no ledger"),
+        ("mysql://me:hunter2@h/x", "is not a ledger"),
         ("postgresql://me:hunter2@127.0.0.1:1/x", "cannot be used"),
     ):
         done = CliRunner().invoke(helexa, ["keys", "list", "--ledger", url])

@@ -114,5 +114,5 @@ def test_a_name_that_is_none_is_told_from_a_port_that_nobody_listens_at() -> Non
     asked = ["status", "--endpoint", f"http://{'a' * 70}.example:1"]
     done = CliRunner().invoke(cortex_script, asked)
     assert done.exit_code == 1
-    assert "it is no host name" in done.stderr
+    assert "it is not a host name" in done.stderr
     assert "check its spelling" in done.stderr

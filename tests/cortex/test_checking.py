@@ -25,7 +25,7 @@ def test_a_model_that_is_pinned_on_a_node_which_nobody_has_named_is_doubted(
     models = tmp_path / "models.toml"
     models.write_text("[[models]]\nid = 'a/b'\npinned_on = ['attic', 'atic']\n")
     assert doubts(CortexSettings(models, neurons=(ATTIC,))) == [
-        "'a/b' is pinned on 'atic', which is no node of cortex.toml; did you mean 'attic'?"
+        "'a/b' is pinned on 'atic', which is not a node of cortex.toml; did you mean 'attic'?"
     ]
 
 

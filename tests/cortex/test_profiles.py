@@ -72,9 +72,9 @@ def test_the_engine_may_be_left_to_the_nodes(tmp_path: Path) -> None:
         ("[[models]]\nid='m'\n[aliases]\na='b'\nb='c'\nc='m'", ["'a' points", "write 'm'"]),
         ("[[models]]\nid='a'\nharness='x'\n[aliases]\na = 'a'", ["also a model"]),
         ("[[models]]\nid='a'\nharness='x'\n[aliases]\nb='a'\nc='b'", ["resolves once", "'a'"]),
-        ("[[models]]\nid=''", ["models[0].id", "no name"]),
+        ("[[models]]\nid=''", ["models[0].id", "not a name"]),
         ("[[models]]\nid='hf:a/b'", ["models[0].id", "write 'a/b', with source = 'hf:a/b'"]),
-        ("[[models]]\nid='a'\n[aliases]\n' '='a'", ["aliases", "no name"]),
+        ("[[models]]\nid='a'\n[aliases]\n' '='a'", ["aliases", "not a name"]),
         (
             "[[models]]\nid='a'\ncapabilities=['text', 'visoin']",
             ["models[0].capabilities", "'visoin'", "did you mean vision?"],

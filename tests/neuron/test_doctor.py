@@ -265,7 +265,7 @@ def test_a_socket_that_could_not_be_made_is_said(short_path: Path) -> None:
     (short_path / "neuron.sock").write_text("")
     _, fault = check_socket(NeuronSettings(state_dir=short_path), {})
     assert fault is not None
-    assert "is no socket" in fault.reason
+    assert "is not a socket" in fault.reason
     _, fault = check_socket(NeuronSettings(state_dir=short_path / ("x" * 100)), {})
     assert fault is not None
     assert "shorter" in fault.fix

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.anyio
 WORDS: dict[str, tuple[OSError | UnicodeError, str, str]] = {
     "name": (socket.gaierror(-2, "Name or service not known"), "its name is not known",
              "the name 'gpu' cannot be looked up (Name or service not known): check its spelling"),
-    "no name": (UnicodeError("label too long"), "its name is not known", "it is no host name"),
+    "no name": (UnicodeError("label too long"), "its name is not known", "it is not a host name"),
     "port": (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"),
              "nothing listens at its port", "nothing listens at gpu:13131 (connection refused)"),
     "every address": (OSError("Multiple exceptions: [Errno 111] Connect call failed ('::1', 1), "
@@ -84,7 +84,7 @@ async def test_every_way_to_ask_tells_the_port_from_the_name(way: str) -> None:
         refused = await said_by(way, f"http://{HOST}:{port}/health")
     assert f"nothing listens at {HOST}:{port}" in refused.message
     unnamed = await said_by(way, f"http://{'a' * 70}.example:{port}/health")
-    assert "it is no host name" in unnamed.message
+    assert "it is not a host name" in unnamed.message
     assert "DNS" in unnamed.message
 
 

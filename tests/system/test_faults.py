@@ -257,7 +257,7 @@ def test_a_gateway_behind_tls_streams_and_takes_a_new_certificate(
         ('[fleet]\nsecret_file = "nowhere"\n', "fleet.secret_file"),
         ('[gateway]\ntls_cert = "CA"\ntls_key = "CA"\n', "tls"),
         ('[ledger]\nurl = "sqlite://spend.db"\n', "write sqlite:///path/to/ledger.db"),
-        ('[ledger]\nurl = "mysql://host/spend"\n', "is no ledger; write sqlite:///"),
+        ('[ledger]\nurl = "mysql://host/spend"\n', "is not a ledger; write sqlite:///"),
     ],
 )
 def test_a_configuration_that_cannot_work_stops_the_start(

@@ -195,9 +195,9 @@ def test_a_model_that_cannot_see_names_one_that_can_in_every_dialect(stack: Stac
         ("http://127.0.0.1:1/a.png", "unsupported_parameter", "is not fetched here"),
         ("file:///etc/passwd", "unsupported_parameter", "is not fetched here"),
         (data_url(WEBP, "image/webp"), "unsupported_parameter", "Send png, jpeg, gif or bmp"),
-        (data_url(b"%PDF-1.7", "application/pdf"), "invalid_request_body", "no image"),
+        (data_url(b"%PDF-1.7", "application/pdf"), "invalid_request_body", "not an image"),
         (data_url(png()[:-9]), "invalid_request_body", "is cut off"),
-        ("data:image/png;base64,!", "invalid_request_body", "no valid base64"),
+        ("data:image/png;base64,!", "invalid_request_body", "not valid base64"),
     ],
     ids=["https", "http", "file", "webp", "pdf", "cut", "base64"],
 )  # fmt: skip

@@ -22,7 +22,7 @@ def test_a_text_is_shown_under_its_name_whatever_its_type_is_called(head: str) -
 
 @pytest.mark.parametrize("raw", [b"%PDF-1.7 all of it ASCII", b"{\\rtf1 a}", b"PK\0\3", b"\xff"])
 def test_what_is_no_text_is_refused_by_its_path(raw: bytes) -> None:
-    with pytest.raises(UnsupportedParameter, match="is no text") as refused:
+    with pytest.raises(UnsupportedParameter, match="is not text") as refused:
         file_text("data:text/plain;base64," + b64(raw), "a.txt", "messages[0].content[1]")
     assert refused.value.param == "messages[0].content[1]"
 

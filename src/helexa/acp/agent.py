@@ -386,7 +386,7 @@ def _folders(params: Json) -> tuple[str, list[str]]:
     roots = params.get("additionalDirectories") or []
     for folder in (cwd, *roots):
         if not isinstance(folder, str) or not Path(folder).is_absolute():
-            raise RpcError(INVALID_PARAMS, f"{folder!r} is no absolute path")
+            raise RpcError(INVALID_PARAMS, f"{folder!r} is not an absolute path")
     return cwd, list(roots)
 
 

@@ -152,7 +152,7 @@ def _number(given: Mapping[str, str], name: str) -> int | None:
     if name not in given:
         return None
     if not given[name].isdigit() or int(given[name]) < 1:
-        raise SettingsError(f"{PREFIX}{name}: {given[name]!r} is no number of tokens")
+        raise SettingsError(f"{PREFIX}{name}: {given[name]!r} is not a number of tokens")
     return int(given[name])
 
 
@@ -184,7 +184,7 @@ def _check(settings: AcpSettings, environ: Mapping[str, str]) -> None:
             parse_url(endpoint.base_url)
         except ValueError as error:
             raise SettingsError(
-                f"endpoints: {endpoint.name!r}: {endpoint.base_url!r} is no http:// address: "
+                f"endpoints: {endpoint.name!r}: {endpoint.base_url!r} is not an http:// address: "
                 f"{error}"
             ) from error
         endpoint.key(environ)

@@ -127,13 +127,13 @@ class Workspace:
                 raise FileTrouble(f"{self.shown(path)} is a folder; use list_dir")
             found = path.stat()
             if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for
-                raise FileTrouble(f"{self.shown(path)} is no regular file")
+                raise FileTrouble(f"{self.shown(path)} is not a regular file")
             self._refuse_large(path)
             return path.read_bytes().decode()  # its line endings are its own
         except FileNotFoundError:
             raise FileTrouble(f"there is no file {self.shown(path)}") from None
         except UnicodeDecodeError:
-            raise FileTrouble(f"{self.shown(path)} is no text file") from None
+            raise FileTrouble(f"{self.shown(path)} is not a text file") from None
         except OSError as error:
             raise FileTrouble(f"{self.shown(path)} cannot be read: {error.strerror}") from error
 

@@ -221,12 +221,12 @@ def score_command(
     if score is None:
         _leave(2, "give a run and its score: helexa bench score RUN SCORE")
     if not math.isfinite(score):
-        _leave(2, f"{score} is no score: give a number")
+        _leave(2, f"{score} is not a score: give a number")
     store = _guarded(lambda: Store(path))
     found = _guarded(lambda: store.score(run_id, score))
     store.close()
     if not found:
-        _leave(2, f"run {run_id} is no answer of a probe; `helexa bench score` lists those")
+        _leave(2, f"run {run_id} is not the answer of a probe; `helexa bench score` lists those")
 
 
 @bench_group.command("export")

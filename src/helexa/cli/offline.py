@@ -126,6 +126,7 @@ async def call(app: ASGIApp, method: str, target: str, body: bytes) -> tuple[int
         "headers": [(b"host", b"localhost")],
         "client": None,
         "server": None,
+        "state": {"request_id": "offline"},
     }
     status, chunks = 500, [b""]
 

@@ -45,7 +45,7 @@ class CapType(click.ParamType[dict[str, Any]]):
         seconds = seconds_of(window) if window else None
         if match is None or (window and not seconds):
             self.fail(
-                f"{value!r} is no cap; write tokens such as 2m, or tokens and a window "
+                f"{value!r} is not a cap; write tokens such as 2m, or tokens and a window "
                 "with its unit such as 500k/24h",
                 param,
                 ctx,
@@ -86,7 +86,7 @@ class SpanType(click.ParamType[float]):
     ) -> float:
         seconds = seconds_of(str(value))
         if seconds is None:
-            self.fail(f"{value!r} is no duration; write for example 90s, 15m, 24h or 30d", param,
+            self.fail(f"{value!r} is not a duration; write for example 90s, 15m, 24h or 30d", param,
                       ctx)  # fmt: skip
         return float(seconds)
 

@@ -141,7 +141,7 @@ def split_endpoint(endpoint: str) -> SplitResult:
     except ValueError:
         pass  # half an IPv6 address, or a port that is none
     raise click.UsageError(
-        f"the endpoint {endpoint!r} is no base URL; write for example http://host:31313"
+        f"the endpoint {endpoint!r} is not a base URL; write for example http://host:31313"
     )
 
 

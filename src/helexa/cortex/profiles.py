@@ -167,11 +167,13 @@ def _end_of(alias: str, aliases: Mapping[str, str]) -> str:
 def _check_id(name: str, at: str) -> None:
     """Refuse a name that nobody could ask for, or under which no node would list a model."""
     if not name or not name.isprintable() or name != name.strip():
-        raise SettingsError(f"{at}: {name!r} is no name: it is empty, or has white space around it")
+        raise SettingsError(
+            f"{at}: {name!r} is not a name: it is empty, or has white space around it"
+        )
     scheme, colon, rest = name.partition(":")
     if colon and scheme in _SOURCES:
         raise SettingsError(
-            f"{at}: {name!r} names its source, which is no part of an id; write {rest!r}, "
+            f"{at}: {name!r} names its source, which is not part of an id; write {rest!r}, "
             f"with source = {name!r}"
         )
 
@@ -182,7 +184,7 @@ def _check_capabilities(given: Sequence[str], at: str) -> None:
         if word not in CAPABILITIES:
             close = nearest(word, CAPABILITIES)
             hint = f"did you mean {close}?" if close else f"known: {', '.join(CAPABILITIES)}"
-            raise SettingsError(f"{at}: {word!r} is no capability; {hint}")
+            raise SettingsError(f"{at}: {word!r} is not a capability; {hint}")
 
 
 class ProfileFile:

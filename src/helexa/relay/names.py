@@ -31,7 +31,7 @@ def look_up(host: str, port: int, flags: int = 0) -> Sequence[AddrInfoType]:
     try:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
     except ValueError as error:  # UnicodeError is one
-        raise socket.gaierror(socket.EAI_NONAME, "it is no host name") from error
+        raise socket.gaierror(socket.EAI_NONAME, "it is not a host name") from error
 
 
 class Name:

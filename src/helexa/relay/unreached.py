@@ -48,7 +48,7 @@ def unreached(error: OSError | UnicodeError, host: str, port: int) -> Unreached:
             "is its address to begin with http://?",
         )
     if isinstance(error, socket.gaierror | UnicodeError):
-        unknown = error.strerror if isinstance(error, socket.gaierror) else "it is no host name"
+        unknown = error.strerror if isinstance(error, socket.gaierror) else "it is not a host name"
         return Unreached(
             "its name is not known",
             f"the name {host!r} cannot be looked up ({unknown}): check its spelling, the DNS and "

@@ -221,7 +221,7 @@ class ChatEvents:
         try:
             chunk = _chunk(data)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            self._fail(UpstreamConnectionError("The node sent something that is no chunk."), out)
+            self._fail(UpstreamConnectionError("The node sent something that is not a chunk."), out)
             return
         if not self._started:
             self._start(chunk, out)
@@ -282,7 +282,7 @@ def plain_events(body: bytes) -> list[Event]:
     try:
         answer = _answer(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return [Failed(UpstreamConnectionError("The node sent something that is no answer."))]
+        return [Failed(UpstreamConnectionError("The node sent something that is not an answer."))]
     choice = next((choice for choice in answer.choices if choice.index == 0), None)
     if choice is None or choice.finish_reason is None:
         return [Failed(from_wire(_STATUS_OF_ERRORS, body))]

@@ -44,7 +44,7 @@ def file_text(data: str | None, name: str | None, path: str) -> str:
     text = _text(raw)
     if text is None:
         raise UnsupportedParameter(
-            f"`{path}` is a file that is no text, which cannot be read here. Send its contents as "
+            f"`{path}` is a file that is not text, which cannot be read here. Send its contents as "
             "text.", param=path,
         )  # fmt: skip
     return f"{name}\n{text}" if name else text

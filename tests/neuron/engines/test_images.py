@@ -70,12 +70,12 @@ def test_every_form_of_an_image_becomes_one() -> None:
     [
         ({"type": "image_url"}, "image_url", "without an address"),
         ({"type": "image_url", "image_url": {"url": 5}}, "image_url.url", "without an address"),
-        (part(data_url(b"nonsense")), "image_url.url", "no image that is known"),
-        (part("data:image/png;base64,***"), "image_url.url", "no valid base64"),
+        (part(data_url(b"nonsense")), "image_url.url", "not an image that is known"),
+        (part("data:image/png;base64,***"), "image_url.url", "not valid base64"),
         (part(data_url(png()[:-20])), "image_url.url", "is cut off"),
         (part(png(), detail="much"), "detail", "must be one of"),
         (part(png(), detail=["low"]), "detail", "must be one of"),
-        ({"type": "image", "source": {"type": "base64", "data": "QUJD"}}, "source", "no image"),
+        ({"type": "image", "source": {"type": "base64", "data": "QUJD"}}, "source", "not an image"),
     ],
 )
 def test_what_is_no_image_is_refused_with_its_path(

@@ -45,7 +45,7 @@ class EventReader(ABC):
             try:
                 self.take(msgspec.json.decode(payload), out, payload)
             except (*UNREADABLE, KeyError, TypeError, AttributeError):
-                self._fail(f"The endpoint sent something that is no event of {self.api}.", out)
+                self._fail(f"The endpoint sent something that is not an event of {self.api}.", out)
         return out
 
     def lost(self) -> list[Event]:

@@ -109,5 +109,5 @@ class SessionStore:
 
     def _path(self, session_id: str) -> Path:
         if not session_id.isascii() or not session_id.isalnum():
-            raise NoSession(f"{session_id!r} is no session id")
+            raise NoSession(f"{session_id!r} is not a session id")
         return self._folder / f"{session_id}.json"

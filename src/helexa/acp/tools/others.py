@@ -75,7 +75,7 @@ class FetchUrl:
         url = words(arguments, "url")
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ToolTrouble(f"{url!r} is no http:// or https:// address")
+            raise ToolTrouble(f"{url!r} is not an http:// or https:// address")
 
         async def perform() -> Done:
             return Done.text(await asyncio.to_thread(_fetch, url))

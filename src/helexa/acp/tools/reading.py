@@ -149,7 +149,7 @@ class Grep:
         try:
             wanted = re.compile(pattern)
         except re.error as error:
-            raise ToolTrouble(f"`pattern` is no regular expression: {error}") from error
+            raise ToolTrouble(f"`pattern` is not a regular expression: {error}") from error
 
         async def perform() -> Done:
             hits = await asyncio.to_thread(_hits, root, wanted, only)

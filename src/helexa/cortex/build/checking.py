@@ -52,7 +52,8 @@ def _pins(catalogue: Profiles, settings: CortexSettings) -> Iterable[str]:
             if name not in nodes:
                 close = nearest(name, nodes)
                 hint = f"; did you mean {close!r}?" if close else ""
-                yield f"{model.id!r} is pinned on {name!r}, which is no node of cortex.toml{hint}"
+                where = f"pinned on {name!r}, which is not a node of cortex.toml"
+                yield f"{model.id!r} is {where}{hint}"
 
 
 def _secrets(settings: CortexSettings) -> dict[str, Path | None]:

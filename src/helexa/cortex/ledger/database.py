@@ -144,7 +144,7 @@ def check_url(url: str) -> None:
     """
     if urlsplit(url).scheme not in ("sqlite", "postgresql", "postgres"):
         raise SettingsError(
-            f"ledger.url: {masked(url)!r} is no ledger; write sqlite:///path/to/ledger.db "
+            f"ledger.url: {masked(url)!r} is not a ledger; write sqlite:///path/to/ledger.db "
             "or postgresql://user@host/database"
         )
     if urlsplit(url).scheme == "sqlite":

@@ -83,7 +83,7 @@ def _of_the_load(engine: str, given: Mapping[str, Any]) -> dict[str, Any]:
     for name in given:
         if name not in names:
             raise InvalidRequestBody(
-                f"`engine.{name}` is no setting of {engine} for one model; there are "
+                f"`engine.{name}` is not a setting of {engine} for one model; there are "
                 f"{', '.join(names)}.",
                 param=f"engine.{name}",
             )

@@ -37,7 +37,7 @@ def check_socket(settings: NeuronSettings, environ: Mapping[str, str]) -> tuple[
     if not path.is_socket():
         if not path.exists():
             return "", None
-        return "", _fault(f"{path} is there, and is no socket.", f"remove it, {_ELSEWHERE}")
+        return "", _fault(f"{path} is there, and is not a socket.", f"remove it, {_ELSEWHERE}")
     return _asked(path)
 
 

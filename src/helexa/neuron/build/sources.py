@@ -74,8 +74,8 @@ def _folder(scheme: str, endpoint: str) -> Path:
     hub = f"https://{endpoint.rpartition('://')[2]}"
     if not folder.is_absolute() and not folder.is_dir():
         raise SettingsError(
-            f"sources.{scheme}.endpoint: {endpoint!r} is no folder; write the URL of a hub, such "
-            f"as {hub}, or the whole path of a folder"
+            f"sources.{scheme}.endpoint: {endpoint!r} is not a folder; write the URL of a hub, "
+            f"such as {hub}, or the whole path of a folder"
         )
     return folder
 

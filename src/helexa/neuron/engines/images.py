@@ -167,7 +167,7 @@ def _data(url: str, where: str) -> bytes:
     try:
         return base64.b64decode(url[found.end() :], validate=True)
     except (binascii.Error, ValueError):
-        raise BrokenImage("is no valid base64") from None
+        raise BrokenImage("is not valid base64") from None
 
 
 def _fetched(url: str) -> bool:
@@ -186,7 +186,7 @@ def measure(data: bytes) -> Picture:
                 return read(data)
             except (IndexError, ValueError):
                 raise BrokenImage("is cut off") from None
-    raise BrokenImage("is no image that is known here (png, jpeg, gif)")
+    raise BrokenImage("is not an image that is known here (png, jpeg, gif)")
 
 
 def _be(data: bytes, at: int, size: int) -> int:
@@ -248,7 +248,7 @@ def _bmp(data: bytes) -> Picture:
 def _webp(data: bytes) -> Picture:
     """Only the extended header says its size in plain bytes."""
     if data[8:12] != b"WEBP":
-        raise BrokenImage("is no image that is known here (png, jpeg, gif)")
+        raise BrokenImage("is not an image that is known here (png, jpeg, gif)")
     if len(data) < 8 + _le(data, 4, 4):
         raise IndexError
     if data[12:16] == b"VP8X":

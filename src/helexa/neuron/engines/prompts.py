@@ -29,7 +29,7 @@ def check_ids(given: list[Any], path: str) -> None:
         raise InvalidRequestBody(f"`{path}` holds {json_type(other)} among token ids.", param=path)
     wrong_id = next((token for token in given if not 0 <= token < 2**31), None)
     if wrong_id is not None:
-        raise InvalidRequestBody(f"`{path}` holds the token id {wrong_id}; there is no such.",
+        raise InvalidRequestBody(f"`{path}` holds the token id {wrong_id}, which does not exist.",
                                  param=path)  # fmt: skip
 
 

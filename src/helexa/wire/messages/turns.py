@@ -170,7 +170,7 @@ def _plain_text(data: str, path: str) -> str:
     try:
         return base64.b64decode(data, validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):
-        raise InvalidRequestBody(f"`{path}` is no base64 of UTF-8 text.", param=path) from None
+        raise InvalidRequestBody(f"`{path}` is not base64 of UTF-8 text.", param=path) from None
 
 
 def _unreadable(source: wire.Source, path: str, known: str) -> UnsupportedParameter:
