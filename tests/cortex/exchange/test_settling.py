@@ -24,6 +24,11 @@ from tests.cortex.exchange.rig import (
 from tests.cortex.fake_node import FakeNode, Turn
 from tests.relay.rig import client, until
 
+from helexa.core.fleet import RequestRecord
+from helexa.core.principal import Cap, Principal
+from helexa.cortex.exchange.settling import Settler
+from helexa.cortex.ledger.base import Grant, Settled
+from helexa.cortex.ledger.book import Book
 from helexa.cortex.settings import NeuronSettings
 
 pytestmark = pytest.mark.anyio
@@ -307,6 +312,26 @@ async def test_usage_is_counted_where_it_was_served() -> None:
         # The plain answer came whole and without timings: nobody knows how fast it was made.
         assert gateway.metric("cortex_tokens_per_second_count", **at) == 1
         assert gateway.metric("cortex_ledger_drift_tokens") == 0
+
+
+async def test_a_record_has_a_whole_lease_to_come_however_long_its_request_ran() -> None:
+    """The lease of a request that runs is looked at once in its length only."""
+    now, told = [1000.0], list[Settled]()
+    book = Book(lambda: now[0], lease_s=60, hold_wait_s=0.05)
+    settler = Settler(
+        book, lambda _: None, list, booked=told.append, heard=lambda *_: None,
+        counted=lambda *_: None, slice_tokens=64, lease_s=60, gateway="one", epoch=1,
+    )  # fmt: skip
+    assert isinstance(book.grant(Principal("acme", "k", caps=(Cap(100),)), "a", 1, 60), Grant)
+    settler.begin("a", 1)
+    now[0] += 59
+    settler.settle_later("n1", "a", 1)
+    now[0] += 30
+    settler._expire()
+    record = RequestRecord("a", 1, "one", 1, MODEL, "cancelled", 60, prompt=9, output=30)
+    settler.on_request_end("n1", record)
+    assert told == [Settled("acme", "k", 9, 30)]
+    assert settler.drift == 0
 
 
 async def test_a_stream_that_is_left_open_shows_its_grant_and_its_lease() -> None:

@@ -150,6 +150,17 @@ def test_extension_is_absolute_idempotent_and_stops_at_the_cap(ledger: Book) -> 
     assert ledger.usage(hard(100)).open_tokens == 100
 
 
+def test_a_lease_that_begins_anew_is_a_whole_one(ledger: Book, clock: Clock) -> None:
+    take(ledger, hard(100), "ended", 60)
+    clock.now += 59
+    ledger.renew("ended", 1)
+    ledger.renew("unknown", 1)
+    clock.now += 59
+    assert ledger.expire(()) == ()
+    clock.now += 1
+    assert ledger.expire(()) == (Settled("acme", "k", 0, 0),)
+
+
 def test_a_leaked_hold_is_given_back_when_its_lease_ends(ledger: Book, clock: Clock) -> None:
     take(ledger, hard(100), "leaked", 60)
     take(ledger, hard(100), "alive", 40)

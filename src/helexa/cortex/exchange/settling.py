@@ -134,6 +134,7 @@ class Settler:
 
     def settle_later(self, node: str, request_id: str, attempt: int) -> None:
         """The request has ended and only the node knows what it cost."""
+        self._ledger.renew(request_id, attempt)  # what is left of it may be a moment
         self._await_record(node, (request_id, attempt), billed=True)
 
     def discard(self, node: str, request_id: str, attempt: int, model: str = "") -> None:
@@ -172,10 +173,10 @@ class Settler:
             self._counted(record, False)
             self._mail.to(node).acks[key] = None
             return
-        self._heard(node, record)
         usage = Usage(record.prompt, record.output, record.cached, record.reasoning)
         settled = self.settle(node, record.request_id, record.attempt, usage, record.model)
         if settled is not None:
+            self._heard(node, record)
             self._booked(settled)
             self._compare(self._mail.to(node), key, record)
 

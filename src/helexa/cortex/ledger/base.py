@@ -200,6 +200,9 @@ class Ledger(Protocol):
         worth nothing is written down, and until it is nobody else gets its room.
         """
 
+    def renew(self, request_id: str, attempt: int) -> None:
+        """A lease begins anew: the request has ended, and its node is yet to say what it cost."""
+
     def expire(self, live: Container[RequestKey]) -> tuple[Settled, ...]:
         """Close grants whose lease ran out at the last count heard of.
 

@@ -148,6 +148,12 @@ class Book:
                 row.account, settlement, row.tokens, lambda: self._release(row, 0)
             )
 
+    def renew(self, request_id: str, attempt: int) -> None:
+        """See ``Ledger.renew``."""
+        row = self._open.get((request_id, attempt))
+        if row is not None:
+            row.lease = self._now() + self._lease_s
+
     def expire(self, live: Container[RequestKey]) -> tuple[Settled, ...]:
         """See ``Ledger.expire``."""
         now = self._now()
