@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -196,6 +197,27 @@ async def test_uncapped_keys_are_granted_at_once_and_their_spend_is_written(
         ("key:free", 7, 1),
     ]
     assert look("SELECT count(*) FROM blocks") == [(0,)]
+
+
+async def test_what_ends_while_a_batch_is_written_follows_it_though_nothing_else_happens(
+    start: Start, look: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("helexa.cortex.ledger.outbox.FLUSH_S", 0.01)
+    rig, slow = start(), list[Any]()
+    outbox, free = rig.durable._outbox, Principal("acme", "free")
+    await rig.book.learn([free])
+    monkeypatch.setattr(outbox, "_store", SimpleNamespace(submit=lambda *job: slow.append(job)))
+    async with asyncio.timeout(60):
+        for name in ("a", "b"):
+            await rig.take(free, name, 9)
+            rig.end(name, 5)
+            while outbox.armed is not None:  # until its time has come
+                await asyncio.sleep(0.005)
+        ((work, done),) = slow
+        monkeypatch.setattr(outbox, "_store", rig.store)
+        rig.store.submit(work, done)
+        while look("SELECT count(*) FROM requests") != [(2,)]:
+            await asyncio.sleep(0.02)
 
 
 async def test_a_batch_that_is_written_twice_counts_once(start: Start, look: Any) -> None:

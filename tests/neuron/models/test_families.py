@@ -153,6 +153,7 @@ def test_quantisation_is_read_from_the_quantisers_own_file(tmp_path: Path) -> No
         ({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}, 131_072),
         ({"type": "linear", "factor": 2.0}, 65_536),
         ({"rope_type": "dynamic", "factor": 2.0}, 65_536),
+        ({"type": "linear", "factor": 0.5}, 32_768),
         ({"rope_type": "llama3", "factor": 8.0}, 32_768),
         ({"rope_type": "default"}, 32_768),
         (None, 32_768),
