@@ -6,8 +6,9 @@ dialect from a can. Compare two versions with ``PYTHONPATH=other/src``.
 
 What a request costs where others have had the caches meanwhile is the second column: there each
 step begins with more memory read than the second level holds. The other columns are the same
-whatever the machine does: the interpreter's steps and the functions it enters. Among requests of
-others each of these finds its code gone, so they say more of a node in use than hot microseconds.
+whatever the machine does: the interpreter's steps and the functions it enters, but for the books,
+which come later. Among requests of others each of these finds its code gone, so they say more of a
+node in use than hot microseconds.
 
     python benchmarks/node_chain.py [--batches 200]
 """
@@ -48,6 +49,7 @@ from helexa.neuron.build.serve import make_desk, serve_app
 from helexa.neuron.registry.served import ServedModel
 from helexa.neuron.service import Node
 from helexa.neuron.settings import NeuronSettings
+from helexa.relay.books import DELAY_S
 from helexa.relay.connections import Connections
 from helexa.relay.http1 import Limits
 from helexa.relay.process import freeze_heap
@@ -202,6 +204,7 @@ async def counted(chain: Chain) -> list[list[float]]:
     steps, found = Steps(), list[list[float]]()
     for clock in (lambda: steps.bytecodes, lambda: steps.calls):
         chain.clock = clock
+        await asyncio.sleep(2 * DELAY_S)  # what has ended by now is booked, and not counted here
         sys.settrace(steps.trace)
         try:
             found.append([count / CLIENTS for count in await chain.batch()])
