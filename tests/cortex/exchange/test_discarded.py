@@ -146,6 +146,21 @@ async def test_a_node_that_was_too_slow_is_not_paid_for_what_it_did() -> None:
         assert gateway.metric("cortex_wasted_tokens_total", reason="cancelled") == 157
 
 
+async def test_an_answer_that_cannot_be_told_in_the_clients_words_is_not_paid_for() -> None:
+    async def odd(turn: Turn) -> None:
+        usage = {"prompt_tokens": PROMPT, "completion_tokens": OUTPUT}
+        turn.plain({"choices": [], "usage": usage})
+        turn.ended("complete", **COUNTS)
+
+    ask = {"max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+    async with fleet(odd, config=CAPPED) as (gateway, [node]):
+        got = await gateway.ask(ask, path="/v1/messages", **SK_A)
+        assert (got.status, error_of(got)["code"]) == (502, "upstream_connection_error")
+        await costs_nothing(gateway, node)
+        assert gateway.metric("cortex_spend_tokens_total", key="acme") == 0
+        assert thrown_away(gateway) == PROMPT - CACHED + OUTPUT
+
+
 async def test_a_record_that_comes_before_its_connection_breaks_is_discarded_as_well() -> None:
     async def says_so_first(turn: Turn) -> None:
         turn.ended("failed", **COUNTS)
