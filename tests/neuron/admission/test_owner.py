@@ -351,6 +351,9 @@ async def test_random_cancels_lose_no_seat_and_no_cell() -> None:
 async def test_what_has_begun_takes_its_turn_and_is_never_refused_for_want_of_room() -> None:
     admission = make(max_queue_depth=1, max_wait_secs=0.01, max_per_principal=1)
     seat = await admission.enter(Ticket("a", 10))
+    assert (
+        admission.try_enter(Ticket("a", 10, begun=True)) is None
+    )  # with all that its key may have
     begun = admission.line_up(Ticket("b", 10, begun=True))
     another = admission.line_up(Ticket("b", 10, begun=True))
     with pytest.raises(Overloaded):
