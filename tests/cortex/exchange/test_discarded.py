@@ -180,6 +180,8 @@ async def test_a_discarded_record_that_is_read_twice_counts_once() -> None:
         comes_back(node)
         (record,) = node.records
         await costs_nothing(gateway, node)
+        told = gateway.rooms.settler._mail.to("n0")
+        await until(lambda: not told.acks)  # the answer to that has come, too
         node.push("request_end", record=record)
         node.records = [record]
         await costs_nothing(gateway, node)  # acknowledged again

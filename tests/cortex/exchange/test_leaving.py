@@ -21,6 +21,10 @@ from tests.cortex.exchange.rig import (
 from tests.cortex.fake_node import Turn
 from tests.relay.rig import client, descriptors, until
 
+from helexa.cortex.app import GatewayApp
+from helexa.relay.reply import Reply
+from helexa.relay.request import Request
+
 pytestmark = pytest.mark.anyio
 
 CAPPED = """
@@ -204,8 +208,18 @@ async def test_a_node_that_is_gone_for_good_holds_a_key_for_one_lease_only() -> 
 
 
 @pytest.mark.slow  # 200 requests that end in every way: about three seconds
-async def test_after_random_cancels_every_counter_and_descriptor_is_back() -> None:
+async def test_after_random_cancels_every_counter_and_descriptor_is_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     rng = random.Random(5)
+    came: list[Request] = []  # who resets at once, on a busy machine, was never there
+    handle = GatewayApp.handle
+
+    def counted(app: GatewayApp, asked: Request, reply: Reply) -> None:
+        came.append(asked)
+        handle(app, asked, reply)
+
+    monkeypatch.setattr(GatewayApp, "handle", counted)
 
     async def node(turn: Turn) -> None:
         if not turn.body.get("stream"):
@@ -238,11 +252,12 @@ async def test_after_random_cancels_every_counter_and_descriptor_is_back() -> No
 
         for _ in range(10):
             await asyncio.gather(*(one() for _ in range(20)))
+        await until(lambda: not gateway.front.listener.connections.open)
         await gateway.settled()
         pools = [gateway.rooms.links.get(f"n{i}") for i in range(2)]
         assert all(link is not None and link.pool.busy == 0 for link in pools)
         assert gateway.front.app.streaming == 0
-        assert len(gateway.log.lines) == 201
+        assert len(gateway.log.lines) == len(came) > 1
         assert gateway.log.said == []
         await until(lambda: not any(node.records for node in nodes))
         await until(lambda: descriptors() <= before + 4)
