@@ -13,11 +13,12 @@ from tests.cortex.ledger.rig import LEASE_S, START, Start, hard
 from helexa.core.fleet import RequestRecord
 from helexa.core.logging import get_logger
 from helexa.core.principal import Cap, Principal
-from helexa.cortex.ledger import lives, opening
+from helexa.cortex.ledger import leasing, lives, opening
 from helexa.cortex.ledger.base import Settlement
 from helexa.cortex.ledger.database import Database
 from helexa.cortex.ledger.durable import Durable
 from helexa.cortex.ledger.estate import Estate
+from helexa.cortex.ledger.leasing import Ask
 from helexa.cortex.ledger.spend import Fenced, Line
 from helexa.cortex.ledger.verify import verify
 
@@ -197,6 +198,25 @@ async def test_a_life_is_left_alone_until_a_grace_after_its_lease(start: Start) 
         return two.store.write(adopt)
 
     assert [await taken(ago_s) for ago_s in (-50, 50, 150)] == [False, False, True]
+
+
+async def test_a_life_that_was_taken_over_is_given_no_more_tokens_that_nobody_would_give_back(
+    start: Start, look: Any
+) -> None:
+    one, two = start("one"), start("two")
+    await one.book.learn([hard(1000)])
+    life, own, cap = one.life.life, two.life.life, Cap(1000)
+
+    def late(db: Database) -> list[int | None]:
+        lives.adopt(db, own, "two", LEASE_S, alone=True, grace_s=None)
+        ask = Ask("key:k", (cap,), 100, 100, (), True, False)
+        taken_over = leasing.lease(db, life, [ask], 0)
+        lives.end(db, own, life, 0, away=False)
+        return [found.tokens for found in (*taken_over, *leasing.lease(db, life, [ask], 0))]
+
+    assert await two.store.write(late) == [0, 0]
+    assert look("SELECT tokens FROM blocks") == []
+    assert await two.take(hard(1000), "b", 1000) == 1000
 
 
 async def test_whoever_keeps_a_dead_gateways_life_renews_its_lease_with_its_own(

@@ -87,7 +87,7 @@ async def test_of_several_prompts_each_is_counted_where_there_is_a_grant() -> No
     model = four_slots()
     model.count = count
     each = tuple(msgspec.structs.replace(asking(size), most=500) for size in (7, 9))
-    asked = msgspec.structs.replace(each[0], several=Several(each, cast("Any", None)))
+    asked = msgspec.structs.replace(each[0], several=Several(each, "data", cast("Any", None)))
     for granted, sizes in ((None, (500, 500)), (10_000, (7, 9))):
         found = (await sized(model, asked, GrantGate(granted), "k")).several
         assert found is not None

@@ -144,7 +144,8 @@ def _buckets(
 
 
 def _debit(db: Database, life: int, asks: Sequence[Ask], at: int) -> dict[str, int]:
-    """The life's blocks that have grown, by scope."""
+    """The life's blocks that have grown, by scope; none where another keeps the life by now: what
+    it was given then would be held for ever."""
     caps = [
         (ask.scope, cap.tokens, seconds, _oldest(at, seconds) if seconds else 0)
         for ask in asks
@@ -156,7 +157,7 @@ def _debit(db: Database, life: int, asks: Sequence[Ask], at: int) -> dict[str, i
         wishes=",".join(["(?, CAST(? AS BIGINT), CAST(? AS BIGINT))"] * len(wishes)),
         caps=",".join([f"(?{', CAST(? AS BIGINT)' * 3})"] * len(caps)),
     )
-    values = [life, *(v for row in wishes for v in row), *(v for row in caps for v in row)]
+    values = [life, *(v for row in wishes for v in row), *(v for row in caps for v in row), life]
     return {scope: int(tokens) for scope, tokens in db.execute(text, values)}
 
 
@@ -186,7 +187,8 @@ _DEBIT: Final = (
     "SELECT r.scope, r.room, a.column2 AS need, "
     "CASE WHEN r.room / 4 < a.column3 THEN r.room / 4 ELSE a.column3 END AS part "
     f"FROM (VALUES {{wishes}}) AS a JOIN ({_ROOMS}) AS r ON r.scope = a.column1) AS p) AS w "
-    "WHERE room > 0 AND want > 0 "
+    "WHERE room > 0 AND want > 0 AND EXISTS ("
+    "SELECT 1 FROM lives WHERE life = ? AND keeper = life AND state = 'live') "
     "ON CONFLICT (scope, life) DO UPDATE SET tokens = blocks.tokens + excluded.tokens "
     "RETURNING scope, tokens"
 )
