@@ -78,7 +78,9 @@ def tap(path: Path) -> None:
             return
         stream = None if exchange.delivery is None else exchange.delivery.stream
         settle(exchange)
-        record = exchange._record(closing.final_state(exchange.outcome), exchange.billed)
+        model_id = "" if exchange.model is None else exchange.model.model_id
+        state, gate = closing.FINAL[exchange.outcome], exchange.grant.gate
+        record = closing.record_of(exchange.caller, model_id, state, exchange.billed, gate)
         raw = bytes(getattr(stream, "raw", b""))
         line = {"record": msgspec.structs.asdict(record), "outcome": exchange.outcome}
         with path.open("ab") as file:

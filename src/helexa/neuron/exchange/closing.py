@@ -24,6 +24,8 @@ FINAL: dict[Outcome, RecordState] = {
 }
 """How a record ends."""
 
+NOTHING = Billed(0, 0, 0, 0, 0)
+
 
 def record_of(
     caller: Caller, model_id: str, state: RecordState, billed: Billed, gate: GrantGate
@@ -163,6 +165,16 @@ def _line(exchange: Exchange, stamp: str) -> RequestLine:
         None if error is None else error.code,
         None if error is None else error.message,
     )
+
+
+def cost(exchange: Exchange, state: RecordState) -> Billed:
+    """What it costs as it stands."""
+    if exchange.delivery is None:
+        return NOTHING
+    billed = exchange.delivery.stream.billed()
+    if state == "failed" and (exchange.answer is None or not billed.output):
+        return free_of_charge(billed)
+    return billed
 
 
 def free_of_charge(billed: Billed) -> Billed:

@@ -12,6 +12,7 @@ from helexa.core.errors import HelexaError
 from helexa.neuron.engines.base import EngineRequest
 from helexa.neuron.exchange.caller import Caller
 from helexa.neuron.exchange.desk import THREAD_BYTES, Desk
+from helexa.neuron.exchange.lines import JSON, id_lines
 from helexa.neuron.exchange.way import Way
 from helexa.neuron.registry.served import ServedModel
 from helexa.relay.reply import Reply
@@ -20,8 +21,6 @@ from helexa.wire.messages import dialect as messages
 from helexa.wire.peek import peek
 from helexa.wire.responses import dialect as responses
 from helexa.wire.translation import Translation
-
-_JSON = b"content-type: application/json\r\n"
 
 
 class Counting:
@@ -54,7 +53,9 @@ class Counting:
             self._refuse(wire.internal_error(self._caller.request_id))
         else:
             told = messages if self._way.dialect == "anthropic" else responses
-            self._reply.send(200, _JSON + self._echo(), told.token_count(tokens))
+            self._reply.send(
+                200, JSON + id_lines(self._caller.request_id), told.token_count(tokens)
+            )
 
     async def _count(self) -> int:
         seen = peek(self._body)
@@ -78,7 +79,6 @@ class Counting:
         if self._translation is not None:
             error = self._translation.restated(error)
         rendered = wire.render(error, self._way.dialect, self._caller.request_id)
-        self._reply.send(rendered.status, rendered.lines + self._echo(), rendered.body)
-
-    def _echo(self) -> bytes:
-        return b"x-request-id: %b\r\n" % self._caller.request_id.encode("latin-1", "replace")
+        self._reply.send(
+            rendered.status, rendered.lines + id_lines(self._caller.request_id), rendered.body
+        )

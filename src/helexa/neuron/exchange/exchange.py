@@ -28,7 +28,6 @@ from helexa.core.errors import (
     VisionUnsupported,
     let_frames_go,
 )
-from helexa.core.fleet import RecordState
 from helexa.neuron.admission import Seat, Ticket
 from helexa.neuron.engines.base import EngineRequest
 from helexa.neuron.engines.plain import plain_chat
@@ -39,11 +38,11 @@ from helexa.neuron.exchange.delivery import Delivery
 from helexa.neuron.exchange.desk import THREAD_BYTES, Desk, Outcome, Row, Times
 from helexa.neuron.exchange.elsewhere import naming
 from helexa.neuron.exchange.length import counted, sized, uncounted
+from helexa.neuron.exchange.lines import JSON, SSE, id_lines, queue_line
 from helexa.neuron.exchange.waiting import Waiting, keep_alive
 from helexa.neuron.exchange.way import Translate, Way
 from helexa.neuron.grants import PATIENT_S, Grant, GrantGate
 from helexa.neuron.registry.served import ServedModel
-from helexa.neuron.stream import Billed
 from helexa.relay.answer import Answer, StreamForm
 from helexa.relay.reply import Reply
 from helexa.relay.request import Request
@@ -55,9 +54,6 @@ from helexa.wire.translation import Translation
 
 T = TypeVar("T")
 
-_JSON = b"content-type: application/json\r\n"
-_SSE = b"content-type: text/event-stream\r\ncache-control: no-store\r\nx-accel-buffering: no\r\n"
-_NOTHING = Billed(0, 0, 0, 0, 0)
 _NOT_BY_THIS_MODEL = (UnsupportedOperation, VisionUnsupported)
 
 
@@ -83,7 +79,7 @@ class Exchange:
         self.answer: Answer | None = None
         self.delivery: Delivery | Batch | None = None
         self.row: Row | None = None
-        self.billed = _NOTHING  # known at the end
+        self.billed = closing.NOTHING  # known at the end
         self.show_usage = True
         self.streams = False
         self.grant = Grant(GrantGate(caller.granted, desk.grants.slice_tokens // 2))
@@ -206,13 +202,13 @@ class Exchange:
         desk.node.requests.add(caller.request_id, self.grant)
         model.enter(self)
         opened = closing.record_of(
-            caller, model.served.model_id, "queued", _NOTHING, self.grant.gate
+            caller, model.served.model_id, "queued", closing.NOTHING, self.grant.gate
         )
         self.row = desk.records.open(opened)
         if asked.stream:
             commit = desk.commit_s if caller.gateway is None else -1.0
             awake = self._comment if self.translation is None else self.translation.keep_alive
-            form = StreamForm(_SSE + self._echo(), awake, commit)
+            form = StreamForm(SSE + self._id_lines(), awake, commit)
             self.answer = Answer(self.reply, form, desk.wheel, desk.loop)
         prompt = uncounted(model, asked, self.grant.gate)
         if asked.several is not None and asked.events:
@@ -273,7 +269,7 @@ class Exchange:
         self._place, self._seat = None, seat
         self.times.seated = self.desk.loop.time()
         if self.answer is not None:
-            self.answer.add_headers(self._queued())
+            self.answer.add_headers(queue_line(self.times))
         self.outcome = "failed"
         if asked.several is None:
             self.delivery = Delivery(self, model, asked, seat)
@@ -294,7 +290,7 @@ class Exchange:
             body = self.inline.plain(body)
         elif self.translation is not None:
             body = self.translation.plain(body)
-        self.reply.send(200, _JSON + self._echo() + self._queued(), body)
+        self.reply.send(200, JSON + self._id_lines() + queue_line(self.times), body)
 
     def spoken(self, out: bytes) -> bytes:
         """Clean events as the caller reads them."""
@@ -325,7 +321,7 @@ class Exchange:
                 self.answer.end(wire.event(error, self.way.dialect, self.caller.request_id))
         else:
             rendered = wire.render(error, self.way.dialect, self.caller.request_id)
-            self.reply.send(rendered.status, rendered.lines + self._echo(), rendered.body)
+            self.reply.send(rendered.status, rendered.lines + self._id_lines(), rendered.body)
 
     def _flow(self, paused: bool) -> None:
         if self.delivery is not None:
@@ -338,13 +334,8 @@ class Exchange:
             return keep_alive(None)
         return keep_alive(model.admission.standing(ticket))
 
-    def _queued(self) -> bytes:
-        waited = round((self.times.seated - self.times.received) * 1000)
-        return b"x-helexa-queue-ms: %d\r\n" % waited
-
-    def _echo(self) -> bytes:
-        line = b"x-request-id: %b\r\n" % self.caller.request_id.encode("latin-1", "replace")
-        return line if self.translation is None else line + self.translation.lines
+    def _id_lines(self) -> bytes:
+        return id_lines(self.caller.request_id, self.translation)
 
     def say_low(self, needed: int) -> None:
         """Ask the gateway for a higher grant; ``needed`` tokens are missing right now."""
@@ -359,14 +350,6 @@ class Exchange:
         wait_s = self.desk.grants.wait_ms / 1000
         return await self.grant.room_for(tokens, wait_s, PATIENT_S if heard else 0.0)
 
-    def _cost(self, state: RecordState) -> Billed:
-        if self.delivery is None:
-            return _NOTHING
-        billed = self.delivery.stream.billed()
-        if state == "failed" and (self.answer is None or not billed.output):
-            return closing.free_of_charge(billed)
-        return billed
-
     def conclude(self, outcome: Outcome) -> None:
         """Close the record and tell the gateway; once."""
         if self.times.ended:
@@ -374,7 +357,7 @@ class Exchange:
         self.outcome = outcome
         self.times.ended = self.desk.loop.time()
         state = closing.FINAL[outcome]
-        self.billed = self._cost(state)
+        self.billed = closing.cost(self, state)
         if self.row is None or self.model is None:
             return
         if self.delivery is None or self.caller.gateway is None:
@@ -404,7 +387,7 @@ class Exchange:
             self.desk.node.requests.remove(self.caller.request_id, self.grant)
             self.model.leave(self, self.times.ended)
         if self.outcome != "complete":  # what it held is known to be thrown away only now
-            self.billed = self._cost(closing.FINAL[self.outcome])
+            self.billed = closing.cost(self, closing.FINAL[self.outcome])
         self.delivery = self.answer = self._waiting = None  # all know us: cycles
         self.body = b""  # nor does anything large wait for the books
         self.desk.books.note(self)
