@@ -211,7 +211,7 @@ def test_fleet_load_shows_progress_until_the_model_serves(swap: Swap) -> None:
     done = typed(swap, "load", gone)
     assert done.stdout == f"{gone}: loaded on one\n"
     assert f"{gone}: place 1" in done.stderr  # with a time only where one was learned
-    assert typed(swap, "load", gone).stdout == f"{gone}: present\n"
+    assert typed(swap, "load", gone).stdout == f"{gone}: loaded already\n"
     typed(swap, "load", "nobody/knows", status=1)
 
 
