@@ -240,3 +240,24 @@ async def test_a_cold_model_is_loaded_and_the_answer_says_so() -> None:
         await gateway.settled()
         assert gateway.metric("cortex_cold_starts_total", model="org/cold", node="n0") == 1
         assert gateway.metric("cortex_load_seconds_count", model="org/cold") == 1
+
+
+@pytest.mark.parametrize(
+    ("chat", "held"),
+    [
+        (resets, (1, 0)),
+        (dies_behind_its_head, (1, 0)),
+        (refuses(500, "internal_error"), (0, 1)),
+        (refuses(503, "overloaded"), (0, 0)),
+        (refuses(400, "invalid_request"), (0, 0)),
+    ],
+    ids=["reset", "head only", "500", "overloaded", "400"],
+)
+async def test_a_failure_is_held_against_the_node_or_its_model_and_a_refusal_against_neither(
+    chat: Chat, held: tuple[int, int]
+) -> None:
+    """A model may fail more often in a row than its node before it is left alone."""
+    async with fleet(chat) as (gateway, _):
+        await gateway.ask()
+        breaker = gateway.rooms.placer.leases.work("n0", MODEL).breaker
+        assert (breaker.connection, breaker.model) == held
