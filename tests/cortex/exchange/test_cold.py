@@ -154,7 +154,8 @@ async def test_a_crowd_is_let_in_as_the_place_has_room_and_nobody_overtakes() ->
         wake(node)
         assert [(await each).status for each in asked] == [200] * 12
         assert most <= 6
-        assert set(order[:3]) == {"00", "01", "02"}
+        # Those who are let in together may reach the node in any order.
+        assert all(int(number) < place + 6 for place, number in enumerate(order))
 
 
 @pytest.mark.parametrize("stream", [False, True])

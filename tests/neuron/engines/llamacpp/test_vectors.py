@@ -151,7 +151,7 @@ async def test_an_empty_input_is_named(embedder: Case) -> None:
 
 async def test_a_token_id_that_nobody_has_is_no_other_token(embedder: Case) -> None:
     for given, path in (([5, 2**40], "input"), ([[5], [2**32 + 5]], "input[1]"), ([-1], "input")):
-        with pytest.raises(InvalidRequestBody, match="no such") as refused:
+        with pytest.raises(InvalidRequestBody, match="does not exist") as refused:
             embedder.clean("embeddings", {"input": given})
         assert refused.value.param == path
 
