@@ -65,6 +65,16 @@ def events(node: Any) -> Iterator[Listener]:
     listener.close()
 
 
+def no_more(gateway: httpx.Client, events: Listener, request_id: str, granted: int) -> None:
+    """The gateway's word to who waits at the edge of a grant; without it, it is waited for."""
+    while True:
+        low = events.next("grant_low")
+        if (low["request_id"], low["granted"]) == (request_id, granted) and low["needed"]:
+            update = {"request_id": request_id, "granted": granted}
+            gateway.post("/requests/grants", json=[update])
+            return
+
+
 def record(node: Any, request_id: str) -> dict[str, Any]:
     return next(r for r in node.get("/requests") if r["request_id"] == request_id)
 
@@ -114,6 +124,7 @@ def test_a_raised_grant_lets_the_answer_go_on_and_never_shrinks(
         for granted in (final, start, 1):
             update = {"request_id": "raise", "granted": granted}
             gateway.post("/requests/grants", json=[update])
+        no_more(gateway, events, "raise", final)
 
     raising = threading.Thread(target=raise_it)
     raising.start()
@@ -128,11 +139,15 @@ def test_a_raised_grant_lets_the_answer_go_on_and_never_shrinks(
 
 
 def test_a_prompt_that_exceeds_its_grant_is_refused_before_the_engine_sees_it(
-    node: Any, h: Any
+    node: Any, h: Any, events: Listener
 ) -> None:
-    answer = node.client.post(
-        "/v1/chat/completions", json=h.chat("word " * 300), headers=sent("too-much", 20)
-    )
+    with httpx.Client(base_url=node.url, timeout=60) as gateway:
+        saying = threading.Thread(target=no_more, args=(gateway, events, "too-much", 20))
+        saying.start()
+        answer = node.client.post(
+            "/v1/chat/completions", json=h.chat("word " * 300), headers=sent("too-much", 20)
+        )
+        saying.join()
     error = answer.json()["error"]
     assert (answer.status_code, error["code"]) == (429, "rate_limit_exceeded")
     assert error["prompt_len"] > 300
