@@ -132,8 +132,6 @@ class Book:
         row = self._open.pop((settlement.request_id, settlement.attempt), None)
         if row is None:
             return None
-        if settlement.estimated:
-            self.estimated += settlement.prompt + settlement.completion
         return self._close(row, settlement, "settled")
 
     def discard(self, settlement: Settlement) -> None:
