@@ -21,6 +21,7 @@ class Gateway(msgspec.Struct, frozen=True):
 class Node(msgspec.Struct, frozen=True):
     name: str
     endpoint: str
+    ca: Path | None = None
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -70,6 +71,29 @@ def test_defaults_hold_and_a_missing_default_file_is_a_warning_that_names_it() -
     assert loaded.warnings == (
         "no settings file at /nonexistent/cortex.toml; running on defaults and the environment",
     )
+
+
+def test_a_relative_path_is_beside_the_file_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    text = """
+label = "no/path"
+[gateway]
+tls_cert = "tls/cert.pem"
+[[neurons]]
+name = "a"
+endpoint = "b"
+ca = "/whole/ca.pem"
+"""
+    loaded = read(text, tmp=tmp_path).value
+    assert loaded.gateway.tls_cert == tmp_path / "tls/cert.pem"
+    assert loaded.neurons[0].ca == Path("/whole/ca.pem")
+    assert loaded.label == "no/path"
+    given = {"CORTEX_GATEWAY__TLS_CERT": "cert.pem"}
+    assert read(text, tmp=tmp_path, environ=given).value.gateway.tls_cert == elsewhere / "cert.pem"
 
 
 def test_flags_beat_the_environment_which_beats_the_file(tmp_path: Path) -> None:

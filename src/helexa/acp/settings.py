@@ -111,7 +111,7 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Loaded[AcpSe
         environ=environ,
         reserved=frozenset(f"{PREFIX}{name}" for name in _OWN),
     )
-    settings = _with_environment(_beside(loaded), environ)
+    settings = _with_environment(loaded.value, environ)
     _check(settings, environ)
     return Loaded(settings, loaded.warnings, loaded.path)
 
@@ -154,15 +154,6 @@ def _number(given: Mapping[str, str], name: str) -> int | None:
     if not given[name].isdigit() or int(given[name]) < 1:
         raise SettingsError(f"{PREFIX}{name}: {given[name]!r} is not a number of tokens")
     return int(given[name])
-
-
-def _beside(loaded: Loaded[AcpSettings]) -> AcpSettings:
-    """A relative path of the file is beside it: nobody knows where an editor starts us."""
-    settings = loaded.value
-    if settings.system_prompt_path is None or loaded.path is None:
-        return settings
-    path = loaded.path.parent / settings.system_prompt_path
-    return msgspec.structs.replace(settings, system_prompt_path=path)
 
 
 def _check(settings: AcpSettings, environ: Mapping[str, str]) -> None:

@@ -8,7 +8,8 @@
 
 A named file that is missing or broken, an unknown key and a wrong type raise ``SettingsError``
 with one message that says where and what to do. A missing file at a default path and an unknown
-name with our prefix in the environment are warnings.
+name with our prefix in the environment are warnings. A relative path is beside the file that names
+it; one from environment or flags is below the working directory. All become absolute.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import msgspec
 from helexa.core.settings_env import table_from_environ
 from helexa.core.settings_keys import SettingsError, check_keys, known_paths, nearest
 from helexa.core.settings_lines import naming_lines
+from helexa.core.settings_paths import beside
 from helexa.core.settings_words import in_words
 
 T = TypeVar("T")
@@ -121,7 +123,7 @@ def load(
     chosen = path or default_path
     table: dict[str, Any] = {}
     if path is not None or chosen.is_file():
-        table = read_file(chosen)
+        table = beside(read_file(chosen), kind, chosen.parent.absolute())
         read: Path | None = chosen
     else:
         read = None
@@ -216,6 +218,6 @@ def _dec_hook(kind: type[Any], value: object) -> object:
 
 def _path(value: str) -> Path:
     try:
-        return Path(value).expanduser()
+        return Path(value).expanduser().absolute()
     except RuntimeError as error:
         raise ValueError(f"{value!r}: there is no such home directory") from error

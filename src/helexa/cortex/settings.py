@@ -157,7 +157,7 @@ class CortexSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole of ``cortex.toml``.
 
     Args:
-        models_config: The catalogue; relative to this file. Absent, ``/etc/cortex/models.toml``.
+        models_config: The catalogue. Absent, ``/etc/cortex/models.toml``.
     """
 
     models_config: Path | None = None
@@ -179,7 +179,7 @@ def load_settings(
     environ: Mapping[str, str],
     default_path: Path = DEFAULT_PATH,
 ) -> Loaded[CortexSettings]:
-    """Read and check ``cortex.toml``; a relative ``models_config`` is beside it.
+    """Read and check ``cortex.toml``.
 
     Raises:
         SettingsError: With the key and a way out.
@@ -199,10 +199,7 @@ def load_settings(
             check(settings, where)
         except SettingsError as error:
             raise SettingsError(blamed(str(error), where, environ, PREFIX)) from error
-    models = settings.models_config
-    if models is not None and not models.is_absolute() and loaded.path is not None:
-        settings = msgspec.structs.replace(settings, models_config=loaded.path.parent / models)
-    return Loaded(settings, loaded.warnings, loaded.path)
+    return loaded
 
 
 def check(settings: CortexSettings, where: str) -> None:
