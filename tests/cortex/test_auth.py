@@ -120,7 +120,7 @@ def test_a_miss_compares_as_a_hit_does(
 
 def test_no_secret_is_kept_or_shown(tmp_path: Path, clock: Clock) -> None:
     keys = table(tmp_path, clock)
-    everything = repr(keys) + repr(keys.principals) + repr(keys._by_digest)
+    everything = repr(keys) + repr(keys.principals) + repr(keys._index.by_digest)
     assert "sk-" not in everything
 
 

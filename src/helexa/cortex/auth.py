@@ -8,7 +8,7 @@ head came to is kept with that head (``exchange.sender``), and only while ``vers
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from hmac import compare_digest
@@ -45,6 +45,23 @@ class Known(NamedTuple):
 _UNKNOWN_SECRET = Known(_NOBODY, ANONYMOUS, None)
 
 
+class KeyIndex:
+    """Keys by what they are asked for; with ten thousand of them made in a thread.
+
+    Attributes:
+        by_digest: Every secret.
+        by_id: Every key once.
+        has_admin: Whether any of them may administer.
+    """
+
+    __slots__ = ("by_digest", "by_id", "has_admin")
+
+    def __init__(self, keys: Iterable[Known]) -> None:
+        self.by_digest = {known.digest: known for known in keys}
+        self.by_id = {k.principal.key_id: k.principal for k in self.by_digest.values()}
+        self.has_admin = any(who.admin for who in self.by_id.values())
+
+
 class KeyTable:
     """Every key by the digests of its secrets.
 
@@ -54,11 +71,10 @@ class KeyTable:
         now: Seconds since the epoch; decides about ``expires``.
 
     Attributes:
-        principals: Every key once, by its id.
         version: Another object after every change.
     """
 
-    __slots__ = ("_by_digest", "_now", "principals", "required", "version")
+    __slots__ = ("_index", "_now", "required", "version")
 
     def __init__(
         self,
@@ -69,24 +85,29 @@ class KeyTable:
     ) -> None:
         self._now = now
         self.required = required
-        self._by_digest: dict[bytes, Known] = {}
-        self.principals: tuple[Principal, ...] = ()
-        self.replace(Known(digest, who, who.expires) for digest, who in keys)
+        self.replace(KeyIndex(Known(digest, who, who.expires) for digest, who in keys))
 
     def __repr__(self) -> str:
-        return f"KeyTable({len(self._by_digest)} keys, required={self.required})"
+        return f"KeyTable({len(self._index.by_digest)} keys, required={self.required})"
 
-    def replace(self, keys: Iterable[Known]) -> None:
-        """Know these secrets from now on, and no others."""
-        table = {known.digest: known for known in keys}
-        principals = tuple({k.principal.key_id: k.principal for k in table.values()}.values())
-        self._by_digest, self.principals = table, principals
-        self.version: object = table
+    def replace(self, keys: KeyIndex) -> None:
+        """Know these keys from now on, and no others."""
+        self._index = keys
+        self.version: object = keys
+
+    @property
+    def principals(self) -> Collection[Principal]:
+        """Every key once."""
+        return self._index.by_id.values()
+
+    def principal(self, key_id: str) -> Principal | None:
+        """A key by its id."""
+        return self._index.by_id.get(key_id)
 
     @property
     def has_admin(self) -> bool:
         """Whether any key may administer; while none may, only loopback does."""
-        return any(p.admin for p in self.principals)
+        return self._index.has_admin
 
     def resolve(self, authorization: bytes | None, x_api_key: bytes | None) -> Principal:
         """Who asks.
@@ -127,7 +148,7 @@ class KeyTable:
         if not secret:
             return _MISSING
         digest = sha256(secret).digest()
-        known = self._by_digest.get(digest, _UNKNOWN_SECRET)
+        known = self._index.by_digest.get(digest, _UNKNOWN_SECRET)
         if not compare_digest(known.digest, digest):
             return _UNKNOWN
         return _EXPIRED if self.ended(known) else known

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable
 from hashlib import sha256
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import pytest
 from helexa.core.errors import InvalidApiKey, InvalidRequestBody
 from helexa.core.logging import get_logger
 from helexa.core.principal import Cap, Principal
-from helexa.cortex.auth import KeyTable
+from helexa.cortex.auth import KeyIndex, KeyTable, Known
+from helexa.cortex.keys import keyring
 from helexa.cortex.keys.keyring import FOLLOW_S, Keyring
 from helexa.cortex.keys.mint import SHOWN
 from helexa.cortex.ledger.keys import KeyRights, KeyStore, MemoryKeys
@@ -124,6 +126,21 @@ async def test_a_key_is_found_by_the_first_letters_of_its_secret_and_by_no_other
         assert found.key_id == view.key_id
     assert ring.find("sk-hx-") is None
     assert ring.find("sk-hx-??????") is None
+
+
+async def test_every_key_is_gone_through_in_a_thread_however_many_there_are(
+    ring: Keyring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+
+    def watched(keys: Iterable[Known]) -> KeyIndex:
+        threads.append(threading.get_ident())
+        return KeyIndex(keys)
+
+    monkeypatch.setattr(keyring, "KeyIndex", watched)
+    await ring.create("acme", "acme-ci", NOBODY, "")
+    assert len(threads) == 1
+    assert threads[0] != threading.get_ident()
 
 
 async def test_no_secret_and_no_digest_is_kept_where_it_can_be_seen(ring: Keyring) -> None:

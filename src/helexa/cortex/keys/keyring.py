@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 import msgspec
 
@@ -22,7 +23,7 @@ from helexa.core.errors import InvalidRequestBody
 from helexa.core.logging import Logger
 from helexa.core.principal import Cap, Principal
 from helexa.core.settings import Secret
-from helexa.cortex.auth import KeyTable, Known
+from helexa.cortex.auth import KeyIndex, KeyTable, Known
 from helexa.cortex.keys.fixed import Fixed, changes
 from helexa.cortex.keys.mint import PREFIX, check_name, letters, mint
 from helexa.cortex.keys.views import AccountView, KeyView, view_of_record, view_of_settings
@@ -37,6 +38,28 @@ from helexa.cortex.ledger.keys import (
 
 FOLLOW_S = 0.5
 """How often another gateway's changes are looked for; one small read."""
+
+
+class _Joined(NamedTuple):
+    """The keys of cortex.toml and of the store as one.
+
+    Args:
+        principals: Of the store's living keys, by id.
+        keys: Every key of the store by id, revoked ones too.
+        secrets: Theirs, by the key's id; old ones too.
+    """
+
+    known: KeyIndex
+    principals: dict[str, Principal]
+    keys: dict[str, KeyRecord]
+    secrets: dict[str, list[SecretRecord]]
+
+    def view(self, key: KeyRecord, now: float) -> KeyView:
+        """One key of the store."""
+        secrets = _counting(self.secrets.get(key.key_id, ()), now)
+        principal = self.principals.get(key.key_id)
+        caps = () if principal is None else principal.account_caps
+        return view_of_record(key, tuple(secret.prefix for secret in secrets), caps, now)
 
 
 class Keyring:
@@ -70,7 +93,7 @@ class Keyring:
         self._now = now
         self._log = log
         self._registry = Registry(revision=-1)
-        self._principals: dict[str, Principal] = {}
+        self._joined = _Joined(KeyIndex(()), {}, {}, {})
         self._refreshing = asyncio.Lock()
 
     # ── following the store ─────────────────────────────────────────────────────────────────
@@ -100,9 +123,9 @@ class Keyring:
 
     async def _take_in(self, registry: Registry) -> None:
         # A thousand keys take milliseconds, and the loop has none to give.
-        known, principals = await asyncio.to_thread(self._joined, registry)
-        self.table.replace(known)
-        self._registry, self._principals = registry, principals
+        joined = await asyncio.to_thread(self._join, registry)
+        self.table.replace(joined.known)
+        self._registry, self._joined = registry, joined
         self._changed_keys(self.table.principals)
 
     async def follow(self) -> None:
@@ -119,11 +142,8 @@ class Keyring:
                     self._log.warning("keys cannot be read just now", reason=type(error).__name__)
                 troubled = True
 
-    def _joined(self, registry: Registry) -> tuple[list[Known], dict[str, Principal]]:
-        """What the table is to know, and the principals of the store's living keys.
-
-        A principal that has not changed stays the same object.
-        """
+    def _join(self, registry: Registry) -> _Joined:
+        """What cortex.toml and the store say, together; an unchanged principal stays the same."""
         shared = {account.account_id: account.caps for account in registry.accounts}
         shared |= self._accounts
         living = {key.key_id: key for key in registry.keys if key.revoked_at is None}
@@ -141,10 +161,14 @@ class Keyring:
             caps = shared.get(who.account_id, ())
             fixed = who if who.account_caps == caps else _with_account_caps(who, caps)
             known.append(Known(digest, fixed, who.expires))
-        return known, principals
+        secrets: dict[str, list[SecretRecord]] = {}
+        for secret in registry.secrets:
+            secrets.setdefault(secret.key_id, []).append(secret)
+        keys = {key.key_id: key for key in registry.keys}
+        return _Joined(KeyIndex(known), principals, keys, secrets)
 
     def _same(self, principal: Principal) -> Principal:
-        before = self._principals.get(principal.key_id)
+        before = self._joined.principals.get(principal.key_id)
         return before if before == principal else principal
 
     # ── looking ─────────────────────────────────────────────────────────────────────────────
@@ -152,43 +176,33 @@ class Keyring:
     def views(self) -> Iterator[KeyView]:
         """Every key as it is now, those of cortex.toml first; may be read slowly."""
         now, table, registry = self._now(), self.table.principals, self._registry
-        fixed, stored = self._fixed_ids, self._principals
+        fixed, joined = self._fixed_ids, self._joined
         for who in table:
             if who.key_id in fixed:
                 yield view_of_settings(who, now)
-        prefixes: dict[str, list[str]] = {}
-        for secret in _counting(registry.secrets, now):
-            prefixes.setdefault(secret.key_id, []).append(secret.prefix)
         for key in registry.keys:
-            yield _view(key, tuple(prefixes.get(key.key_id, ())), stored.get(key.key_id), now)
+            yield joined.view(key, now)
 
     def find(self, name: str) -> KeyView | None:
         """A key by its id, or by the first letters of one of its secrets."""
         now = self._now()
         if name in self._fixed_ids:
             return view_of_settings(self._fixed_principal(name), now)
-        secrets = list(_counting(self._registry.secrets, now))
-        keys = {key.key_id: key for key in self._registry.keys}
-        found = keys.get(name)
+        joined = self._joined
+        found = joined.keys.get(name)
         if found is None and name.startswith(PREFIX):
-            named = [keys.get(s.key_id) for s in secrets if name.startswith(s.prefix)]
+            secrets = _counting(self._registry.secrets, now)
+            named = [joined.keys.get(s.key_id) for s in secrets if name.startswith(s.prefix)]
             found = next((k for k in named if k is not None and k.revoked_at is None), None)
-        if found is None:
-            return None
-        prefixes = tuple(s.prefix for s in secrets if s.key_id == found.key_id)
-        return _view(found, prefixes, self._principals.get(found.key_id), now)
+        return None if found is None else joined.view(found, now)
 
     def _fixed_principal(self, key_id: str) -> Principal:
         """A key of cortex.toml with the caps of its account as they are."""
-        known = (who for who in self.table.principals if who.key_id == key_id)
-        return next(known, self._fixed_ids[key_id])
+        return self.table.principal(key_id) or self._fixed_ids[key_id]
 
     def principal(self, key_id: str) -> Principal | None:
         """Who asks with the key of that id, unless it is unknown or revoked."""
-        stored = self._principals.get(key_id)
-        if stored is not None:
-            return stored
-        return next((who for who in self.table.principals if who.key_id == key_id), None)
+        return self._joined.principals.get(key_id) or self.table.principal(key_id)
 
     def accounts(self) -> list[AccountView]:
         """Every account that has a key or caps."""
@@ -303,12 +317,6 @@ class Keyring:
 def _counting(secrets: Iterable[SecretRecord], now: float) -> Iterator[SecretRecord]:
     """Those that are still good."""
     return (secret for secret in secrets if secret.ends_at is None or secret.ends_at > now)
-
-
-def _view(
-    key: KeyRecord, prefixes: tuple[str, ...], principal: Principal | None, now: float
-) -> KeyView:
-    return view_of_record(key, prefixes, () if principal is None else principal.account_caps, now)
 
 
 def _sooner(secret: SecretRecord, principals: Mapping[str, Principal]) -> float | None:
