@@ -153,6 +153,19 @@ def test_a_call_cut_in_its_arguments_is_ended_as_it_is() -> None:
     assert found[-1].reason == "length"
 
 
+def test_a_call_nested_beyond_all_reason_keeps_its_bytes_and_what_follows_it() -> None:
+    deep = '{"a":' + "[" * 5000 + "]" * 5000 + "}"
+    stream = call(0, deep, id="a", name="f") + call(1, "{}", id="b", name="g") + end("tool_calls")
+    assert read(stream)[1:-1] == [
+        ToolCallBegun(0, "a", "f"),
+        ToolCallArguments(0, deep),
+        ToolCallEnded(0),
+        ToolCallBegun(1, "b", "g"),
+        ToolCallArguments(1, "{}"),
+        ToolCallEnded(1),
+    ]
+
+
 def test_an_answer_of_calls_ends_as_tool_calls_whatever_the_engine_says() -> None:
     found = read(call(0, "{}", id="a", name="f") + end("stop"))[-1]
     assert isinstance(found, Finished)

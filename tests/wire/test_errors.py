@@ -187,6 +187,8 @@ def test_a_nodes_refusal_comes_out_of_the_gateway_unchanged(
         (503, b"", e.ServiceUnavailable),
         (500, b'{"error":{"message":null,"code":12}}', e.InternalError),
         (507, b"\xff", e.UpstreamConnectionError),
+        (502, b'{"error":' * 5000, e.UpstreamConnectionError),
+        (400, b'{"error":{"self":1,"error":2}}', e.InvalidRequestBody),
     ],
 )
 def test_what_is_no_envelope_is_mapped_by_its_status(

@@ -44,6 +44,7 @@ class HelexaError(Exception):
     def __init__(
         self,
         message: str,
+        /,
         *,
         param: str | None = None,
         retry_after_s: float | None = None,

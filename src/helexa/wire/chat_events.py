@@ -28,6 +28,7 @@ from helexa.core.events import (
     ToolCallEnded,
 )
 from helexa.core.usage import Timings, Usage
+from helexa.wire.bodies import UNREADABLE
 from helexa.wire.chat_wire import Answer, Choice, Chunk, Fragment, WireUsage
 from helexa.wire.errors import from_wire
 
@@ -140,7 +141,7 @@ class Calls:
             return False
         try:
             msgspec.json.decode(text)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return False
         return True
 
@@ -220,7 +221,7 @@ class ChatEvents:
             return
         try:
             chunk = _chunk(data)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             self._fail(UpstreamConnectionError("The node sent something that is not a chunk."), out)
             return
         if not self._started:
@@ -281,7 +282,7 @@ def plain_events(body: bytes) -> list[Event]:
     """The events of a whole ``chat.completion``, as if it had been streamed in large pieces."""
     try:
         answer = _answer(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return [Failed(UpstreamConnectionError("The node sent something that is not an answer."))]
     choice = next((choice for choice in answer.choices if choice.index == 0), None)
     if choice is None or choice.finish_reason is None:

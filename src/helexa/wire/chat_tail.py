@@ -16,6 +16,7 @@ from operator import sub
 import msgspec
 
 from helexa.core.usage import Timings, Usage
+from helexa.wire.bodies import UNREADABLE
 
 DONE = b"data: [DONE]\n\n"
 
@@ -168,7 +169,7 @@ class ChatTail:
             return True
         try:
             chunk = _chunk(data)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return True
         if chunk.usage is None:
             return True
@@ -182,7 +183,7 @@ def plain_end(body: bytes) -> tuple[Usage | None, Timings | None, str | None]:
     is no JSON."""
     try:
         found = _body(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return None, None, None
     usage = None if found.usage is None else _usage(found.usage)
     return usage, found.timings, _cut(body) if found.helexa else None

@@ -18,6 +18,7 @@ import msgspec
 
 from helexa.core import errors as tree
 from helexa.core.errors import HelexaError
+from helexa.wire.bodies import UNREADABLE
 
 Dialect = Literal["openai", "anthropic"]
 Header = tuple[bytes, bytes]
@@ -306,7 +307,7 @@ def _calm_number(match: re.Match[str]) -> str:
 def _inner(body: bytes) -> dict[str, object]:
     try:
         decoded = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return {}
     inner = decoded.get("error") if isinstance(decoded, dict) else None
     return {str(k): v for k, v in inner.items()} if isinstance(inner, dict) else {}

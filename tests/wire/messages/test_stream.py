@@ -154,10 +154,11 @@ def test_a_plain_answer_that_broke_off_is_an_error() -> None:
     assert isinstance(plain_message([Failed(InternalError("x"))], "abc", "m"), InternalError)
 
 
-def test_arguments_that_were_cut_are_shown_as_they_are() -> None:
-    events: list[Event] = [START, ToolCallBegun(0, "a", "f"), ToolCallArguments(0, '{"x":'),
+@pytest.mark.parametrize("written", ['{"x":', '{"x":' + "[" * 5000])
+def test_arguments_that_nobody_can_read_are_shown_as_they_are(written: str) -> None:
+    events: list[Event] = [START, ToolCallBegun(0, "a", "f"), ToolCallArguments(0, written),
                            ToolCallEnded(0), Finished("length")]  # fmt: skip
-    assert json.loads(body(events))["content"][0]["input"] == {"unparsed": '{"x":'}
+    assert json.loads(body(events))["content"][0]["input"] == {"unparsed": written}
     empty: list[Event] = [START, ToolCallBegun(0, "a", "f"), ToolCallEnded(0), END]
     assert json.loads(body(empty))["content"][0]["input"] == {}
 

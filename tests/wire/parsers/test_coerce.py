@@ -46,12 +46,17 @@ from helexa.wire.parsers.coerce import coerce, coerce_arguments
     ("null", {"const": None}, None),
     ("3", {"$ref": "#/$defs/count"}, 3),
     ("3", {"$ref": "#/$defs/loop"}, "3"),
+    ("3", {"anyOf": [{"$ref": "#/$defs/many"}] * 30}, 3),
     ("3", {"$ref": "http://elsewhere"}, "3"),
 ])  # fmt: skip
 def test_a_text_is_read_as_the_narrowest_declared_type(
     text: str, schema: dict[str, Any], expected: Any
 ) -> None:
-    root = {"$defs": {"count": {"type": "integer"}, "loop": {"$ref": "#/$defs/loop"}}}
+    root = {"$defs": {
+        "count": {"type": "integer"},
+        "loop": {"$ref": "#/$defs/loop"},
+        "many": {"oneOf": [*[{"$ref": "#/$defs/many"}] * 30, {"$ref": "#/$defs/count"}]},
+    }}  # fmt: skip
     found = coerce(text, schema, root)
     assert (found, type(found)) == (expected, type(expected))
 
@@ -79,7 +84,8 @@ def test_values_inside_objects_and_lists_are_read_too() -> None:
 
 @pytest.mark.parametrize("schema", [
     None, {}, {"properties": {"a": True}}, {"properties": {"a": {"type": 5, "anyOf": [3]}}},
-    {"properties": None}, {"$ref": "#/properties/0/x", "properties": {"a": {"items": [1]}}},
+    {"properties": None}, {"properties": 5}, {"properties": {"a": {"anyOf": 5, "enum": None}}},
+    {"$ref": "#/properties/0/x", "properties": {"a": {"items": [1]}}},
 ])  # fmt: skip
 def test_a_schema_that_is_none_changes_nothing(schema: Any) -> None:
     assert coerce_arguments({"a": "1"}, schema) == {"a": "1"}

@@ -169,6 +169,9 @@ def test_what_a_model_writes_for_a_custom_tool_beside_its_form_stays_as_it_is() 
     cut = [*CUSTOM[:3], ToolCallEnded(0), Finished("length")]
     item = render(cut, tools=[PATCH])[-1]["response"]["output"][0]
     assert (item["input"], item["status"]) == ('{"input": "a\\n', "incomplete")
+    nested = '{"a":' + "[" * 5000
+    deep = [*CUSTOM[:2], ToolCallArguments(0, nested), *CUSTOM[4:]]
+    assert render(deep, tools=[PATCH])[-1]["response"]["output"][0]["input"] == nested
 
 
 def test_a_custom_tools_events_validate_against_the_published_schema() -> None:

@@ -8,6 +8,7 @@ import msgspec
 
 from helexa.core.events import Finished, FinishReason
 from helexa.core.usage import Usage
+from helexa.wire.bodies import UNREADABLE
 
 _STOP_REASONS: dict[FinishReason, str] = {
     "stop": "end_turn",
@@ -83,6 +84,6 @@ def tool_input(arguments: str) -> msgspec.Raw:
     try:
         if isinstance(msgspec.json.decode(text), dict):
             return msgspec.Raw(arguments.encode())
-    except msgspec.DecodeError:
+    except UNREADABLE:
         pass
     return msgspec.Raw(msgspec.json.encode({"unparsed": arguments}))

@@ -24,8 +24,6 @@ _ANY_NUMBER = re.compile(r"[+-]?(?:\d{1,309}(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,4}
 _ANY_WHOLE = re.compile(r"[+-]?\d+")
 _WORDS: dict[str, Any] = {"null": None, "none": None, "true": True, "false": False}
 _BRANCHES = ("anyOf", "oneOf", "allOf")
-_DEEP = 16
-"""References followed inside each other before a schema is taken for circular."""
 
 
 def coerce_arguments(arguments: dict[str, Any], schema: Schema | None) -> dict[str, Any]:
@@ -63,7 +61,7 @@ def coerce(value: Any, schema: Schema, root: Schema) -> Any:
 def _read(text: str, branches: tuple[Schema, ...]) -> Any:
     """``text`` as the narrowest of the declared types."""
     types = {kind for branch in branches for kind in _types(branch)}
-    named = [item for b in branches for item in (*b.get("enum", ()), *_const(b))]
+    named = [item for b in branches for item in (*_list(b.get("enum")), *_const(b))]
     if text in named:
         return text
     plain = text.strip()
@@ -117,17 +115,26 @@ def _types(schema: Schema) -> list[str]:
     return ["array"] if "items" in schema else []
 
 
-def _branches(schema: Schema, root: Schema, deep: int = 0) -> Iterator[Schema]:
-    """The schema and every alternative in it, references resolved."""
-    if deep > _DEEP or not isinstance(schema, dict):
-        return
-    yield schema
-    target = _resolve(schema.get("$ref"), root)
-    if target is not None:
-        yield from _branches(target, root, deep + 1)
-    for name in _BRANCHES:
-        for inner in schema.get(name) or ():
-            yield from _branches(inner, root, deep + 1)
+def _branches(schema: Schema, root: Schema) -> Iterator[Schema]:
+    """The schema and every alternative in it, references resolved, each once: alternatives that
+    refer back to each other are more ways round than anybody has the time for."""
+    seen: set[int] = set()
+    waiting: list[Any] = [schema]
+    while waiting:
+        found = waiting.pop()
+        if not isinstance(found, dict) or id(found) in seen:
+            continue
+        seen.add(id(found))
+        yield found
+        inner = [_resolve(found.get("$ref"), root)]
+        for name in _BRANCHES:
+            inner += _list(found.get(name))
+        waiting += reversed(inner)
+
+
+def _list(found: Any) -> list[Any]:
+    """What a schema has where there should be a list."""
+    return found if isinstance(found, list) else []
 
 
 def _resolve(reference: Any, root: Schema) -> Schema | None:
@@ -142,7 +149,8 @@ def _resolve(reference: Any, root: Schema) -> Schema | None:
 
 def _member(schema: Schema, name: str, root: Schema) -> Schema | None:
     for branch in _branches(schema, root):
-        inner = (branch.get("properties") or {}).get(name)
+        properties = branch.get("properties")
+        inner = properties.get(name) if isinstance(properties, dict) else None
         if isinstance(inner, dict):
             return inner
     return None

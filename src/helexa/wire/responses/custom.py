@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from helexa.core.chat import Tool
+from helexa.wire.bodies import UNREADABLE
 from helexa.wire.responses.body import ToolBody
 
 
@@ -57,5 +58,5 @@ def input_of(arguments: str) -> str:
     """The input in the arguments that a model wrote; what is something else stays as it is."""
     try:
         return _input(arguments).input
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return arguments
