@@ -228,7 +228,8 @@ def test_a_server_whose_network_is_gone_is_given_up_unless_the_url_says_otherwis
 async def test_gateways_that_come_back_from_an_outage_do_not_take_each_other_for_dead(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = [1000.0]
+    clock, ahead = [1000.0], [START]
+    monkeypatch.setattr(PostgresDatabase, "now", lambda _: clock[0] + ahead[0])
     one, two = (Rig(postgres_url, name, 1, [START]) for name in ("one", "two"))
     estate = Estate(
         one.store, one.life, lease_s=LEASE_S, now=lambda: START, monotonic=lambda: clock[0]
@@ -254,6 +255,9 @@ async def test_gateways_that_come_back_from_an_outage_do_not_take_each_other_for
             outage.setattr(lives, "adopt", unreachable)
             await look(LEASE_S)
         assert await look(3) == []
+        assert await look(10) == []
+        ahead[0] += 300  # the server that took over has another clock
+        assert await look(LEASE_S) == []
         assert await look(10) == []
         assert await look(LEASE_S) == ["two"]
     finally:

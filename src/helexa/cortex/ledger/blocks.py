@@ -38,6 +38,9 @@ SHORT_S: Final = 1.0
 AFTER_FAILURE_S: Final = 2.0
 """So long after a question failed it is asked again, whoever needs the answer."""
 
+PATIENCE_S: Final = 5.0
+"""So long the store may take to answer before whoever needs the answer is told to come again."""
+
 _ROUNDS: Final = 3
 _OTHERS_S: Final = 0.1
 """How long other gateways may take to give back, before what is there must do."""
@@ -163,15 +166,25 @@ class Blocks:
         if not backing.may_grant():
             raise ServiceUnavailable("The gateway has lost touch with its ledger.", retry_after_s=2)
         now = self._now()
-        asked = [
-            self.ask(scope)
+        asking = [
+            scope
             for scope in account.scopes
             if not scope.known
             or (scope.free < want and (backing.shared or scope.leasable(now) > 0))
         ]
+        if not asking:
+            return
+        answers = [self.ask(scope) for scope in asking]
+        since = min(scope.asked_at for scope in asking)
+        left = since + PATIENCE_S - asyncio.get_running_loop().time()
         with backing.awaited():
-            for answer in asked:
-                await asyncio.shield(answer)
+            done, late = await asyncio.wait(answers, timeout=max(0.0, left))
+        for answer in done:
+            answer.result()
+        if late:
+            raise ServiceUnavailable(
+                f"The gateway's ledger has not answered for {PATIENCE_S:.0f} s.", retry_after_s=2
+            )
 
     # ── the store ───────────────────────────────────────────────────────────────────────────
 
@@ -181,6 +194,7 @@ class Blocks:
         if scope.leasing is None:
             loop = asyncio.get_running_loop()
             scope.leasing = loop.create_future()
+            scope.asked_at = loop.time()
             loop.call_soon(self._send, scope)
         return scope.leasing
 

@@ -74,6 +74,19 @@ class Database(Protocol):
     def now(self) -> float:
         """Epoch seconds by the clock that all gateways of this ledger share."""
 
+    def hold(self, name: str) -> bool:
+        """Be the only one who holds ``name`` for as long as we are connected; False if another
+        one does. Raises as ``execute``."""
+
+    def holds(self, name: str) -> bool:
+        """Whether we do, by the connection that there is now: one that broke lets go of it, and
+        it is ours again unless somebody else came first. Raises as ``execute``."""
+
+    def give_up(self) -> None:
+        """Called from another thread: the server is silent, and whoever waits for it has waited
+        long enough. What is under way raises ``LedgerUnavailable``; what comes next connects
+        anew."""
+
     def close(self) -> None:
         """Let go of the connection; idempotent."""
 

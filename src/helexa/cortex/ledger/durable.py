@@ -238,6 +238,7 @@ class Durable:
         """Renew our lease and give back what is idle, until cancelled."""
         while True:
             await asyncio.sleep(min(IDLE_S, self._lease_s / 4))
+            self._store.look_after()
             now = time.monotonic()
             if now - self._renewed >= self._lease_s / 4:
                 self._renewed = now

@@ -27,7 +27,8 @@ class Estate:
 
     Args:
         mine: Our own life.
-        named: Nobody else has our name; see ``lives.claim``.
+        named: Whether nobody else has our name, by the writer's connection as it is now: then
+            its earlier lives are dead.
         now: Epoch seconds by the ledger's clock.
         monotonic: Seconds, of any beginning.
     """
@@ -39,17 +40,18 @@ class Estate:
         *,
         lease_s: float,
         now: Callable[[], float],
-        named: bool = True,
+        named: Callable[[Database], bool] = lambda _: True,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._mine = mine
-        self._name = mine.gateway if named else None
+        self._named = named
         self._lease_s = lease_s
         self.now = now
         self._monotonic = monotonic
         self._looked = 0.0
         self._steady = monotonic()
+        self._ahead: float | None = None  # the ledger's clock, of the monotonic one
         self._dead: list[Life] = []
 
     @property
@@ -71,27 +73,36 @@ class Estate:
     async def _look(self) -> None:
         """Become the keeper of lives whose gateways have died.
 
-        An outage of the database ends every gateway's lease, and those who come back from it must
-        not take each other for dead. So others' lives are left alone until the database has
-        answered for as long as all who live need to renew theirs.
+        An outage of the database ends every gateway's lease, and so does a clock of its that is
+        set forward, as by a failover; those who live must not take each other for dead then. So
+        others' lives are left alone until the database has answered, with one clock, for as long
+        as all who live need to renew theirs.
         """
-        life, name, lease_s = self._mine.life, self._name, self._lease_s
+        mine, lease_s = self._mine, self._lease_s
         alone, asked = not self._store.shared, self._monotonic()
         steady = asked - self._steady >= lease_s / 2 + GRACE_S
 
-        def work(db: Database) -> list[Life]:
+        def work(db: Database) -> tuple[list[Life], float]:
+            ahead = db.now() - self._monotonic()
             late = self._monotonic() - asked > _SLOW_S
-            grace_s = GRACE_S if steady and not late else None
-            return lives.adopt(db, life, name, lease_s, alone=alone, grace_s=grace_s)
+            grace_s = GRACE_S if steady and not late and not self._moved(ahead) else None
+            name = mine.gateway if self._named(db) else None
+            dead = lives.adopt(db, mine.life, name, lease_s, alone=alone, grace_s=grace_s)
+            return dead, ahead
 
         try:
-            self._dead = await self._store.write(work)
+            self._dead, ahead = await self._store.write(work)
         except BaseException:
             self._steady = self._monotonic()
             raise
         self._looked = self._monotonic()
-        if self._looked - asked > _SLOW_S:
+        if self._looked - asked > _SLOW_S or self._moved(ahead):
             self._steady = self._looked
+        self._ahead = ahead
+
+    def _moved(self, ahead: float) -> bool:
+        """Whether the ledger's clock has been set since we last looked."""
+        return self._ahead is not None and abs(ahead - self._ahead) > _SLOW_S
 
     async def ended(self) -> dict[int, bool]:
         """Earlier epochs of our name, and whether each is settled."""

@@ -67,16 +67,6 @@ def begin(db: Database, gateway: str, epoch: int, lease_s: float) -> Life:
     return Life(int(found[0][0]), gateway, epoch, until)
 
 
-def claim(db: Database, gateway: str) -> bool:
-    """Whether we are the only gateway of our name, so that its earlier lives are dead.
-
-    Held by the connection: the server lets go of it when its process dies.
-    """
-    if db.dialect == "sqlite":
-        return True
-    return bool(db.execute("SELECT pg_try_advisory_lock(hashtext(?))", (gateway,))[0][0])
-
-
 def renew(db: Database, life: int, lease_s: float) -> bool:
     """Renew the leases of a life and of those that it keeps; False if it is another's by now."""
     until = db.now() + lease_s

@@ -97,11 +97,11 @@ class OpenLedger:
                 self._lock = hold_alone(sqlite_path(url))
             alone = self._lock is not None
             store = self.store = Store(url, asyncio.get_running_loop(), alone=alone)
-            self.life, ahead, named = store.at_once(
+            self.life, ahead, _ = store.at_once(
                 lambda db: (
                     lives.begin(db, gateway, epoch, lease_s),
                     db.now() - time.monotonic(),
-                    lives.claim(db, gateway),
+                    db.hold(gateway),
                 )
             )
             clock = SharedClock(ahead)
@@ -110,7 +110,9 @@ class OpenLedger:
                 store, self.life, lease_s=lease_s, now=now, log=log, lost=self._lost.set,
                 set_clock=clock.set,
             )  # fmt: skip
-            self.estate = Estate(store, self.life, lease_s=lease_s, now=now, named=named)
+            self.estate = Estate(
+                store, self.life, lease_s=lease_s, now=now, named=lambda db: db.holds(gateway)
+            )
         self.now = now
         self.book = Book(now, lease_s=lease_s, hold_wait_s=hold_wait_s, backing=self._durable)
 

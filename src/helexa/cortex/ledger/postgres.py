@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
@@ -23,6 +25,9 @@ CONNECT_S = 5
 FROZEN_S = 10.0
 """A transaction in which its gateway has said nothing for so long is undone by the server: a
 machine that stood still or vanished in the middle of one would keep every other gateway waiting."""
+
+LOCKED_S: Final = 10.0
+"""Whoever locks a table or stands in the middle of a write may keep us waiting for so long."""
 
 _DEFAULTS: Final[dict[str, str | int]] = {
     "connect_timeout": CONNECT_S,
@@ -68,6 +73,7 @@ class PostgresDatabase:
         self._texts: dict[str, bytes] = {}
         self._connection: psycopg.Connection[Row] | None = None
         self._listening: psycopg.Connection[Row] | None = None
+        self._names: dict[str, bool] = {}  # that we have held, and whether we do
         self._open()
 
     def execute(self, sql: str, params: Sequence[object] = ()) -> list[Row]:
@@ -126,6 +132,29 @@ class PostgresDatabase:
         """See ``Database.now``."""
         return float(self.execute("SELECT extract(epoch FROM clock_timestamp())")[0][0])
 
+    def hold(self, name: str) -> bool:
+        """See ``Database.hold``."""
+        with self._foreign_errors():
+            held = _try_to_hold(self._open(), name)
+        if held:
+            self._names[name] = True
+        return held
+
+    def holds(self, name: str) -> bool:
+        """See ``Database.holds``."""
+        self._open()
+        if self._names.get(name) is False:  # the server may have been slow to miss our old one
+            self.hold(name)
+        return self._names.get(name, False)
+
+    def give_up(self) -> None:
+        """See ``Database.give_up``."""
+        connection = self._connection
+        with suppress(OSError, self._driver.Error):
+            if connection is not None:
+                with socket.socket(fileno=os.dup(connection.fileno())) as same:
+                    same.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """See ``Database.close``."""
         if self._connection is not None:
@@ -139,10 +168,27 @@ class PostgresDatabase:
         with self._foreign_errors():
             given = self._driver.conninfo.conninfo_to_dict(self._url)
             ours = {name: value for name, value in _DEFAULTS.items() if name not in given}
-            connection = self._connection = self._driver.connect(
+            connection = self._driver.connect(
                 self._driver.conninfo.make_conninfo(self._url, **ours), autocommit=True
             )
+            try:
+                self._prepare(connection)
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
         return connection
+
+    def _prepare(self, connection: psycopg.Connection[Row]) -> None:
+        """What holds for as long as a connection lasts."""
+        # A snapshot is made before the lock that writers follow one another by is waited for:
+        # with a stricter default of the server, what a statement sees would be older than that.
+        connection.isolation_level = self._driver.IsolationLevel.READ_COMMITTED
+        connection.execute(
+            "SELECT set_config('lock_timeout', %s, false)", (f"{LOCKED_S * 1000:.0f}",)
+        )
+        for name in self._names:
+            self._names[name] = _try_to_hold(connection, name)
 
     @contextmanager
     def _foreign_errors(self) -> Iterator[None]:
@@ -161,3 +207,8 @@ class PostgresDatabase:
         except self._driver.Error as error:
             what = str(error).strip() or type(error).__name__
             raise LedgerUnavailable(f"the ledger {self._shown} cannot be used: {what}") from error
+
+
+def _try_to_hold(connection: psycopg.Connection[Row], name: str) -> bool:
+    found = connection.execute("SELECT pg_try_advisory_lock(hashtext(%s))", (name,)).fetchone()
+    return found is not None and bool(found[0])

@@ -72,7 +72,7 @@ class Scope:
         low: Ask for more when fewer are free; −1 while there is nothing more.
         wanted: Tokens that waiting requests would like.
         known: The store has told what was spent before.
-        leasing: Under way to the store.
+        leasing: Under way to the store, since ``asked_at`` (the loop's time).
         stale: What is under way was asked too early; ask once more.
         used: Something was taken since somebody last looked.
         short_until: Until then another gateway is short of it (epoch seconds).
@@ -93,6 +93,7 @@ class Scope:
     wanted: int = 0
     known: bool = False
     leasing: asyncio.Future[None] | None = None
+    asked_at: float = 0.0
     stale: bool = False
     used: bool = False
     short_until: float = 0.0

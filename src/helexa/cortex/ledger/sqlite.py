@@ -108,6 +108,17 @@ class SqliteDatabase:
         """See ``Database.now``."""
         return time.time()
 
+    def hold(self, name: str) -> bool:  # noqa: ARG002  # there is one who could
+        """See ``Database.hold``: this file is ours alone."""
+        return True
+
+    def holds(self, name: str) -> bool:  # noqa: ARG002  # as above
+        """See ``Database.holds``."""
+        return True
+
+    def give_up(self) -> None:
+        """See ``Database.give_up``: there is no server, and a lock is waited for with a bound."""
+
     def close(self) -> None:
         """See ``Database.close``."""
         self._connection.close()

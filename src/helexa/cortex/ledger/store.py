@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -35,6 +36,9 @@ Done = Callable[[Any], object]
 """Gets a job's result, or the exception it raised."""
 
 CLOSE_S: Final = 10.0
+SILENT_S: Final = 30.0
+"""Longer than anything that we write takes, and than anybody may keep us waiting with a lock."""
+
 _LISTEN_S: Final = 0.25
 _DEAF_S: Final = 1.0
 
@@ -45,6 +49,14 @@ class _Job:
     done: Done
 
 
+@dataclass(frozen=True, slots=True)
+class _Undone:
+    """A transaction that failed; ``began``: it was one of its jobs, or the end."""
+
+    error: Exception
+    began: bool
+
+
 class _Worker:
     """A thread with a connection, and a queue in front of it.
 
@@ -53,6 +65,7 @@ class _Worker:
 
     Attributes:
         handover: By which the loop lets it have the interpreter.
+        since: When it began what it does (monotonic); None while it waits for something to do.
     """
 
     def __init__(
@@ -63,6 +76,7 @@ class _Worker:
     ) -> None:
         self._loop = loop
         self.handover = Handover()
+        self.since: float | None = None
         self._perform = perform
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._under_way = 0
@@ -95,7 +109,9 @@ class _Worker:
                         group.append(job)
             if group:
                 self.handover.begins()
+                self.since = time.monotonic()
                 outcomes = self._perform(group)
+                self.since = None
                 with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is waiting
                     self._loop.call_soon_threadsafe(self._deliver, group, outcomes)
                 self.handover.ends()
@@ -145,6 +161,7 @@ class Store:
         self._reader = _Worker("ledger reader", loop, self._read)
         self._closed = threading.Event()
         self._ear: threading.Thread | None = None
+        self._hearing: Database | None = None
 
     @property
     def shared(self) -> bool:
@@ -202,18 +219,26 @@ class Store:
         self._ear.start()
 
     def _hear(self, heard: Callable[[str], object]) -> None:
-        db: Database | None = None
         while not self._closed.is_set():
             try:
-                db = db or connect(self._url)
+                db = self._hearing = self._hearing or connect(self._url)
                 for text in db.notified(_LISTEN_S):
                     self._loop.call_soon_threadsafe(heard, text)
             except (LedgerUnavailable, SettingsError):
                 self._closed.wait(_DEAF_S)
             except RuntimeError:
                 break  # the loop is closed
-        if db is not None:
-            db.close()
+        if self._hearing is not None:
+            self._hearing.close()
+
+    def look_after(self) -> None:
+        """Give up a server that has said nothing to the writer for too long; to be called now and
+        then. One that hangs keeps its connections open, and nothing would ever end the wait."""
+        since = self._writer.since
+        if since is not None and time.monotonic() - since > SILENT_S:
+            for db in (self._db, self._reading, self._hearing):
+                if db is not None:
+                    db.give_up()
 
     async def close(self) -> None:
         """Finish what was asked for and let go of the ledger; idempotent."""
@@ -248,15 +273,33 @@ class Store:
             ) from error
 
     def _write(self, group: Sequence[_Job]) -> list[Any]:
+        outcomes = self._together(group)
+        if not isinstance(outcomes, _Undone):
+            return outcomes
+        if len(group) == 1 or not outcomes.began:
+            return [outcomes.error] * len(group)
+        found: list[Any] = []
+        for at, job in enumerate(group):
+            alone = self._together([job])
+            if not isinstance(alone, _Undone):
+                found += alone
+            elif alone.began:
+                found.append(alone.error)
+            else:  # nobody can write just now: the others need not wait to hear it, too
+                return found + [alone.error] * (len(group) - at)
+        return found
+
+    def _together(self, group: Sequence[_Job]) -> list[Any] | _Undone:
+        """One transaction for all."""
+        began = False
         try:
             with self._db.transaction():
+                began = True
                 outcomes = [job.work(self._db) for job in group]
                 self._writer.handover.ends()
             return outcomes
         except Exception as error:  # noqa: BLE001  # it is the outcome of somebody's job
-            if len(group) == 1:
-                return [error]
-        return [outcome for job in group for outcome in self._write([job])]
+            return _Undone(error, began)
 
     def _read(self, group: Sequence[_Job]) -> list[Any]:
         return [self._query(job.work) for job in group]
