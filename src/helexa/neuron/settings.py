@@ -222,7 +222,8 @@ class AdmissionSettings(_Section, frozen=True):
 
     Args:
         max_in_flight: Requests that run at once; absent, as many as the engine has slots.
-        max_queue_depth: Requests that wait for a seat; one more is refused.
+        max_queue_depth: Requests that wait while all seats are taken; one more is refused. A seat
+            that is kept free for others makes room for one more.
         max_wait_secs: Longest wait for a seat.
         max_per_principal: Requests of one key that run or wait; 0 is any number.
         reserve_seats: Kept free for principals that hold none, also while nobody else asks: with

@@ -126,6 +126,23 @@ async def test_nobody_fills_the_queue_for_others() -> None:
         task.cancel()
 
 
+async def test_a_seat_kept_free_for_others_is_a_place_more_in_the_queue() -> None:
+    admission = make(seats=4, max_queue_depth=8, reserve_seats=1)
+    lone = [entering(admission) for _ in range(13)]
+    await settle()
+    assert admission.figures("m").in_flight == 3
+    refused = [task for task in lone if task.done() and task.exception()]
+    assert refused == lone[12:], "four seats and a queue of eight hold twelve"
+    other = entering(admission, "b")
+    await settle()
+    assert (await other).ticket.principal == "b"
+    assert [task for task in lone if task.done() and task.exception()] == refused, (
+        "whoever sits down at once pushes nobody out"
+    )
+    for task in lone:
+        task.cancel()
+
+
 async def test_a_named_request_takes_the_queue_place_of_an_anonymous_one() -> None:
     admission = make(max_queue_depth=1)
     await admission.enter(Ticket("a", 10))

@@ -207,3 +207,18 @@ def test_an_answer_without_cells_ends_at_once_where_nobody_is_leaving_who_could_
     cleaner.close, cleaner.whole = lambda *why: cuts.append(why), lambda: b""
     found._out_of_cells()
     assert (outcomes, cuts, attempt.stopped) == (["cut"], [("length", "kv_exhausted")], True)
+
+
+def test_the_seat_of_a_complete_answer_is_paid_and_free_when_its_end_is_sent() -> None:
+    seat = Seat(cells=200, free=0)
+    found, _ = delivery(seat)
+    seen: list[tuple[int, int]] = []
+    exchange = cast("Any", found._exchange)
+    exchange.conclude = lambda _: None
+    exchange.send = lambda _: seen.append((seat.cells, seat.cost))
+    meter = found.stream.cleaner.meter
+    meter.prompt_processed, meter.cached, meter.output = 100, 60, 7
+    found.stream.settle_whole()
+    cast("Any", found.stream.cleaner).whole = lambda: b"{}"
+    found._deliver("complete", b"")
+    assert seen == [(0, 100 - 60 + 7)], "whoever has read it may ask again at once"

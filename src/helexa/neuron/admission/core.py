@@ -27,7 +27,7 @@ class Core:
     Args:
         seats: Requests that run at once.
         cells: The model's KV cells.
-        depth: Most tickets that wait.
+        depth: Most tickets that wait while all seats are taken.
         reserve: Seats kept for principals that hold none; none are with a single seat.
         spare: Cells that must stay free for each running request when another is seated.
     """
@@ -56,6 +56,11 @@ class Core:
     def in_flight(self) -> int:
         """Seats taken."""
         return self._taken
+
+    @property
+    def free(self) -> int:
+        """Seats not taken."""
+        return max(0, self.seats - self._taken)
 
     @property
     def reserved(self) -> int:

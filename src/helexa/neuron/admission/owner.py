@@ -162,8 +162,9 @@ class Admission:
         or what ``enter`` raises."""
         place = self._register(ticket)
         self.core.wait(ticket)
-        self._make_room(ticket)
         self._seat_all()
+        if not place.done():
+            self._make_room(ticket)
         return place
 
     def give_up(self, ticket: Ticket, place: asyncio.Future[Seat]) -> None:
@@ -310,16 +311,20 @@ class Admission:
             )
 
     def _make_room(self, ticket: Ticket) -> None:
-        """A full queue refuses the newcomer, or whoever takes more than a fair share of it."""
+        """A full queue refuses the newcomer, or whoever takes more than a fair share of it.
+
+        A seat that is free, and not for those who wait, is room for one more of them: else seats
+        and queue would hold fewer than they have places.
+        """
         queue = self.core.queue
-        if queue.length <= queue.depth or ticket.begun:
+        if queue.length <= queue.depth + self.core.free or ticket.begun:
             return
         queue.remove(ticket)
         victim = queue.victim(ticket)
         queue.add(ticket)
         self.refusals.queue_full += 1
         error = Overloaded(
-            f"{queue.depth} requests wait for this model already, no more may. "
+            f"{queue.length - 1} requests wait for this model already, no more may. "
             "Ask again later, or ask another node.",
             retry_after_s=self._retry_after(),
         )

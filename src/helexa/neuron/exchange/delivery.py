@@ -159,8 +159,7 @@ class Delivery:
         if self._edge is not None:
             self._edge.cancel()
         self.stream.abandon()
-        prompt, cached, output, _, _ = self.stream.counts()
-        self._charge(prompt - cached + output)
+        self._pay()
         if self._broke_off and self.attempt.connected_at:
             self._model.slots.leave(self, self._asked.choices, self._free)  # not free there yet
         else:
@@ -301,6 +300,11 @@ class Delivery:
         if cost >= self._charged + CHARGED_TOKENS:
             self._charge(cost)
 
+    def _pay(self) -> None:
+        """Charge the seat with the whole of it."""
+        prompt, cached, output, _, _ = self.stream.counts()
+        self._charge(prompt - cached + output)
+
     def _charge(self, cost: int) -> None:
         if cost > self._charged:
             self._seat.charge(cost - self._charged)
@@ -348,9 +352,16 @@ class Delivery:
     # ── the end ─────────────────────────────────────────────────────────────────────────────
 
     def _deliver(self, outcome: Outcome, last: bytes) -> None:
-        """The end of an answer; its record is final before the caller can have seen it."""
+        """The end of an answer; its record is final before the caller can have seen it.
+
+        So is its seat free, if the engine has said all: who asks again at once must not find it
+        taken by the answer that it has read.
+        """
         exchange = self._exchange
         exchange.conclude(outcome)
+        if outcome == "complete":
+            self._pay()
+            self._seat.leave()
         if exchange.answer is not None:
             if not exchange.show_usage:
                 last = without_usage(last)
