@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import os
 from array import array
 from collections.abc import AsyncIterator
@@ -16,6 +17,8 @@ from tests.neuron.engines.driving import Case, running
 from helexa.core.errors import ContextLengthExceeded, InvalidRequestBody, UnsupportedOperation
 from helexa.neuron.engines.http import ask
 from helexa.neuron.engines.llamacpp.engine import LlamaCpp
+from helexa.neuron.engines.llamacpp.scores import probable
+from helexa.neuron.engines.vectors import Prepared
 from helexa.neuron.models.inspect import inspect
 
 pytestmark = pytest.mark.anyio
@@ -194,6 +197,27 @@ async def test_documents_are_ranked_as_they_are_scored_alone(reranker: Case) -> 
         assert alone["results"][0]["relevance_score"] == pytest.approx(scores[index], abs=1e-3)
     other = await whole(reranker, "rerank", query="blue", documents=DOCUMENTS)
     assert other["results"][0]["relevance_score"] != found["results"][0]["relevance_score"]
+
+
+async def test_scores_are_probabilities_of_what_the_models_head_computes(reranker: Case) -> None:
+    found = await whole(reranker, "rerank", query="cat", documents=DOCUMENTS)
+    asked = {"model": reranker.served.model_id, "query": "cat", "documents": DOCUMENTS}
+    answer = await ask(reranker.address, "POST", "/v1/rerank", asked)
+    logits = {r["index"]: r["relevance_score"] for r in json.loads(answer.body)["results"]}
+    for result in found["results"]:
+        score = result["relevance_score"]
+        assert 0 < score < 1
+        assert math.log(score / (1 - score)) == pytest.approx(logits[result["index"]], abs=1e-3)
+
+
+def test_scores_that_are_probabilities_already_stay_as_they_are() -> None:
+    prepared = Prepared(None, [1])
+    assert probable(prepared, "qwen3") is prepared
+    amend = probable(prepared, "bert").amend
+    assert amend is not None
+    answer = {"results": [{"relevance_score": logit} for logit in (-800.0, 0.0, 800.0)]}
+    amend(answer)
+    assert [r["relevance_score"] for r in answer["results"]] == [0, 0.5, 1]
 
 
 async def test_top_n_keeps_the_best_and_documents_come_on_request(reranker: Case) -> None:

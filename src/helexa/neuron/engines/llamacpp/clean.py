@@ -9,6 +9,7 @@ from helexa.neuron.engines import pieces, vectors
 from helexa.neuron.engines.base import UNCOUNTED, EngineRequest, Served
 from helexa.neuron.engines.images import any_image
 from helexa.neuron.engines.llamacpp import chat, text
+from helexa.neuron.engines.llamacpp.scores import probable
 from helexa.neuron.engines.llamacpp.splice import Splicer
 from helexa.neuron.engines.llamacpp.stream import StreamCleaner
 from helexa.neuron.engines.prompts import requests_of, take_prompts
@@ -52,7 +53,8 @@ def engine_request(
         prepared = vectors.prepare_embeddings(body, served)
         return pieces.embeddings("/v1/embeddings", body, served, prepared)
     if route == "rerank":
-        return pieces.rerank("/v1/rerank", body, served, vectors.prepare_rerank(body, served))
+        prepared = probable(vectors.prepare_rerank(body, served), served.facts.architecture)
+        return pieces.rerank("/v1/rerank", body, served, prepared)
     raise UnsupportedOperation(f"{served.model_id} does not serve {route}.")
 
 
