@@ -74,6 +74,17 @@ class Database(Protocol):
     def now(self) -> float:
         """Epoch seconds by the clock that all gateways of this ledger share."""
 
+    def moved(self) -> bool:
+        """Whether what we are connected to is not where the url leads any more. Cheap, and may be
+        asked from any thread."""
+
+    def mend(self) -> str | None:
+        """Bring back what has moved away, between two transactions; what was done, if anything.
+
+        Raises:
+            LedgerUnavailable: Something else is in its place, or there is no room for it.
+        """
+
     def hold(self, name: str) -> bool:
         """Be the only one who holds ``name`` for as long as we are connected; False if another
         one does. Raises as ``execute``."""

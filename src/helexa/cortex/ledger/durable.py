@@ -73,6 +73,7 @@ class Durable:
         self._trouble = Recurring(
             log, "ledger: cannot renew our lease", "ledger: our lease is renewed"
         )
+        store.mended = lambda what: log.error("ledger: it was gone", what=what)
         self._lost = lost
         self._set_clock = set_clock
         self._loop = asyncio.get_running_loop()

@@ -132,6 +132,14 @@ class PostgresDatabase:
         """See ``Database.now``."""
         return float(self.execute("SELECT extract(epoch FROM clock_timestamp())")[0][0])
 
+    def moved(self) -> bool:
+        """See ``Database.moved``: a server looks after its own files."""
+        return False
+
+    def mend(self) -> str | None:
+        """See ``Database.mend``."""
+        return None
+
     def hold(self, name: str) -> bool:
         """See ``Database.hold``."""
         with self._foreign_errors():

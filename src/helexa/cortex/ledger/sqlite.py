@@ -50,21 +50,25 @@ class SqliteDatabase:
         self._path = path
         try:
             _prepare(Path(path))
-            self._connection = sqlite3.connect(
-                path,
-                timeout=BUSY_S,
-                isolation_level=None,
-                check_same_thread=False,
-                cached_statements=256,
-            )
+            self._connect()
         except (OSError, sqlite3.Error) as error:
             raise _not_opened(path, error) from error
+
+    def _connect(self) -> None:
+        self._connection = sqlite3.connect(
+            self._path,
+            timeout=BUSY_S,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=256,
+        )
+        self._file = _file(self._path)
         try:
             for pragma in _PRAGMAS:
                 self._connection.execute(f"PRAGMA {pragma}").fetchall()
-        except sqlite3.Error as error:
+        except sqlite3.Error:
             self._connection.close()
-            raise _not_opened(path, error) from error
+            raise
 
     def execute(self, sql: str, params: Sequence[object] = ()) -> list[Row]:
         """See ``Database.execute``."""
@@ -108,6 +112,48 @@ class SqliteDatabase:
         """See ``Database.now``."""
         return time.time()
 
+    def moved(self) -> bool:
+        """See ``Database.moved``: a file that was removed takes what is written to it along."""
+        with suppress(OSError):
+            return _file(self._path) != self._file
+        return False  # a folder that cannot be looked into says nothing
+
+    def mend(self) -> str | None:
+        """See ``Database.mend``."""
+        if not self.moved():
+            return None
+        try:
+            there = _file(self._path)
+            if there is None:
+                self._write_back()
+        except (OSError, sqlite3.Error) as error:
+            raise LedgerUnavailable(
+                f"the ledger {self._path} was removed while it is in use, and cannot be written "
+                f"back: {error}"
+            ) from error
+        if there is not None:
+            raise LedgerUnavailable(
+                f"the ledger {self._path} was replaced while it is in use. Put the file back that "
+                "was there, or start the gateway again to go on with the one that is there now"
+            )
+        return f"the ledger {self._path} was removed while it is in use; it is written back"
+
+    def _write_back(self) -> None:
+        """Make a file of what our connection still sees of the one that is gone."""
+        path = Path(self._path)
+        fresh = path.with_name(f"{path.name}.back")
+        fresh.unlink(missing_ok=True)
+        _prepare(fresh)
+        self._connection.execute("VACUUM INTO ?", (str(fresh),))
+        _synced(fresh)
+        for log in ("-wal", "-shm"):  # of the file that is gone; they would be read into this one
+            path.with_name(path.name + log).unlink(missing_ok=True)
+        fresh.rename(path)
+        _synced(path.parent)
+        # SQLite sees that its file is another one now, and lets the new one's log alone.
+        self._connection.close()
+        self._connect()
+
     def hold(self, name: str) -> bool:  # noqa: ARG002  # there is one who could
         """See ``Database.hold``: this file is ours alone."""
         return True
@@ -124,7 +170,9 @@ class SqliteDatabase:
         self._connection.close()
 
     def _unavailable(self, error: sqlite3.Error) -> LedgerUnavailable:
-        return LedgerUnavailable(f"the ledger {self._path} cannot be used: {error}")
+        cure = _cure(error)
+        more = f". {cure}" if cure is not None else ""
+        return LedgerUnavailable(f"the ledger {self._path} cannot be used: {error}{more}")
 
 
 def hold_alone(path: str) -> int:
@@ -151,10 +199,21 @@ def hold_alone(path: str) -> int:
 
 def _not_opened(path: str, error: Exception) -> LedgerUnavailable:
     reason = getattr(error, "strerror", None) or error
-    return LedgerUnavailable(
-        f"the ledger {path} cannot be opened: {reason}. Set ledger.url to a file in a folder "
-        "that this user may write to"
-    )
+    cure = _cure(error) or "Set ledger.url to a file in a folder that this user may write to"
+    return LedgerUnavailable(f"the ledger {path} cannot be opened: {reason}. {cure}")
+
+
+def _cure(error: Exception) -> str | None:
+    return _CURES.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)  # of its kind
+
+
+_BROKEN: Final = "Put a backup in its place, or set ledger.url to another file"
+_CURES: Final = {
+    sqlite3.SQLITE_BUSY: "Another program has locked it: end that one",
+    sqlite3.SQLITE_CORRUPT: _BROKEN,
+    sqlite3.SQLITE_NOTADB: _BROKEN,
+    sqlite3.SQLITE_FULL: "Make room on its disk",
+}
 
 
 def _prepare(path: Path) -> None:
@@ -168,3 +227,20 @@ def _prepare(path: Path) -> None:
     # outside would take itself for the last one and put the log away that we write to.
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
+
+def _file(path: str) -> tuple[int, int] | None:
+    """Which file that is, whatever it is called; None if there is none."""
+    try:
+        found = os.stat(path)  # noqa: PTH116  # asked often
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _synced(path: Path) -> None:
+    opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

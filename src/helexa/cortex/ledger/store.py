@@ -135,6 +135,9 @@ class Store:
         steps: The schema.
         alone: Nobody else uses the ledger, whatever it says.
 
+    Attributes:
+        mended: Told, on the loop, of what had to be brought back; see ``Database.mend``.
+
     Raises:
         SettingsError: The url is none of ours, or a newer helexa has used the ledger.
         LedgerUnavailable: It cannot be opened, or gateways of an older helexa serve from it.
@@ -162,6 +165,8 @@ class Store:
         self._closed = threading.Event()
         self._ear: threading.Thread | None = None
         self._hearing: Database | None = None
+        self._outdated = False
+        self.mended: Callable[[str], object] = _nobody
 
     @property
     def shared(self) -> bool:
@@ -232,8 +237,11 @@ class Store:
             self._hearing.close()
 
     def look_after(self) -> None:
-        """Give up a server that has said nothing to the writer for too long; to be called now and
-        then. One that hangs keeps its connections open, and nothing would ever end the wait."""
+        """To be called now and then: give up a server that has said nothing to the writer for too
+        long, since one that hangs keeps its connections open and nothing would end the wait; and
+        have a file brought back that was removed under us."""
+        if self._db.moved():
+            self.submit(_nobody, _nobody)
         since = self._writer.since
         if since is not None and time.monotonic() - since > SILENT_S:
             for db in (self._db, self._reading, self._hearing):
@@ -293,6 +301,7 @@ class Store:
         """One transaction for all."""
         began = False
         try:
+            self._mend()
             with self._db.transaction():
                 began = True
                 outcomes = [job.work(self._db) for job in group]
@@ -301,13 +310,28 @@ class Store:
         except Exception as error:  # noqa: BLE001  # it is the outcome of somebody's job
             return _Undone(error, began)
 
+    def _mend(self) -> None:
+        done = self._db.mend()
+        if done is not None:
+            self._outdated = True
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self.mended, done)
+
     def _read(self, group: Sequence[_Job]) -> list[Any]:
         return [self._query(job.work) for job in group]
 
     def _query(self, work: Work) -> Any:
         try:
+            if self._outdated and self._reading is not None:
+                self._outdated = False
+                self._reading.close()
+                self._reading = None
             if self._reading is None:
                 self._reading = connect(self._url)
             return work(self._reading)
         except Exception as error:  # noqa: BLE001  # as above
             return error
+
+
+def _nobody(_: object) -> None:
+    """Nobody wants to know."""
