@@ -98,6 +98,50 @@ async def test_a_hot_model_gets_a_second_place_and_no_third_without_need(
 
 
 @pytest.mark.anyio
+async def test_who_still_stands_in_line_for_a_hot_model_does_not_keep_it_from_a_second_place(
+    fake_node: Starter, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spreading, "LEAST_S", 0.2)
+    async with fake_node(model("hot")) as one, fake_node() as two:
+        one.loads = {"hot": FULL}  # nobody in line is let go to it
+        two.free_mb = 12_000
+        models = (profile("hot", vram_mb=4000),)
+        async with residing(one, two, models=models, rules=RULES) as residency:
+            residency.learned.expects("n1", "hot", 0.2)
+            waiter = residency.join("hot", residency.now() + 60)
+            try:
+                await until(lambda: calls(two, "/models/load"))
+            finally:
+                waiter.leave()
+
+
+@pytest.mark.anyio
+async def test_who_stands_in_line_for_a_hot_model_is_not_refused_for_want_of_a_second_place(
+    fake_node: Starter, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spreading, "LEAST_S", 0.2)
+    async with fake_node(model("hot")) as one, fake_node() as two:
+        one.loads, two.free_mb = {"hot": FULL}, 100
+        models = (profile("hot", vram_mb=4000),)
+        async with residing(one, two, models=models, rules=RULES) as residency:
+            residency.learned.expects("n1", "hot", 0.2)
+            waiter = residency.join("hot", residency.now() + 60)
+            told = []
+            hopeless = residency._wanting.hopeless
+            monkeypatch.setattr(
+                residency._wanting,
+                "hopeless",
+                lambda name, why: (told.append(name), hopeless(name, why)),
+            )
+            await until(lambda: told)  # that there is no room for the copy
+            turn = asyncio.ensure_future(waiter.turn())
+            await asyncio.wait([turn], timeout=0.1)
+            assert not turn.done()
+            turn.cancel()
+            waiter.leave()
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize("why", ["no more than one", "no room"])
 async def test_a_copy_is_never_worth_an_eviction_and_never_beyond_the_operators_word(
     fake_node: Starter, model: Model, monkeypatch: pytest.MonkeyPatch, why: str

@@ -87,7 +87,7 @@ class Spreading:
 
     Args:
         most: Nodes that one model may be on; 0 is all.
-        serving: The nodes that serve a model; none while it is waited for in line.
+        serving: The nodes that serve a model.
         under_way: Whether a load of it is.
         demand: What a load of it would ask for, evicting nobody; None if it cannot be loaded.
     """

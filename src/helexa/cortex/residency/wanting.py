@@ -124,10 +124,9 @@ class Wanting:
                 yield demand
 
     def serving(self, model: str, fleet: FleetSnapshot) -> tuple[NodeSnapshot, ...]:
-        """The nodes that serve it, unless somebody waits in line for it."""
+        """The nodes that serve it."""
         decision = self._decided(model, fleet)
-        waited_for = self._room.waited_for(model)
-        return decision.nodes if isinstance(decision, Serve) and not waited_for else ()
+        return decision.nodes if isinstance(decision, Serve) else ()
 
     def demand(
         self, model: str, fleet: FleetSnapshot, waiters: int, since: float, *, may_evict: bool
@@ -154,8 +153,13 @@ class Wanting:
             self.wishes[model].error = error.message
 
     def hopeless(self, model: str, why: Hopeless) -> None:
-        """There is no room for it, and nobody may be evicted: say so to everybody."""
+        """There is no room for it, and nobody may be evicted: say so to everybody.
+
+        Where it is served there was no room for one more place of it; those in line have theirs.
+        """
         profile, fleet = profile_of(self._profiles(), model), self._snapshot()
+        if self.serving(model, fleet):
+            return
         nodes = [] if profile is None else feasible_nodes(profile, fleet)
         error = self._learned.error([node.name for node in nodes], model) or InsufficientVram(
             f"The model {model!r} needs {why.need_mb} MiB of free memory, {why.free_mb} MiB are "
