@@ -14,6 +14,7 @@ from tests.cortex.residency.test_owner import calls, profile, residing, until
 
 from helexa.cortex.fleet.snapshot import NodeSnapshot
 from helexa.cortex.residency import spreading
+from helexa.cortex.residency.choose import Hopeless
 from helexa.cortex.residency.spreading import SETTLE_S, Busy, Debts, beyond_seats, due
 from helexa.cortex.residency.world import Rules
 
@@ -126,13 +127,14 @@ async def test_who_stands_in_line_for_a_hot_model_is_not_refused_for_want_of_a_s
         async with residing(one, two, models=models, rules=RULES) as residency:
             residency.learned.expects("n1", "hot", 0.2)
             waiter = residency.join("hot", residency.now() + 60)
-            told = []
+            told: list[str] = []
             hopeless = residency._wanting.hopeless
-            monkeypatch.setattr(
-                residency._wanting,
-                "hopeless",
-                lambda name, why: (told.append(name), hopeless(name, why)),
-            )
+
+            def noted(name: str, why: Hopeless) -> None:
+                told.append(name)
+                hopeless(name, why)
+
+            monkeypatch.setattr(residency._wanting, "hopeless", noted)
             await until(lambda: told)  # that there is no room for the copy
             turn = asyncio.ensure_future(waiter.turn())
             await asyncio.wait([turn], timeout=0.1)
