@@ -29,13 +29,14 @@ def images(body: bytes) -> Images:
     """What of a body is images: its bytes say nothing of their tokens."""
     if body.rfind(b"image") < 0:  # ``find`` and ``in`` take two to three times as long
         return _NONE
-    size = at = 0
+    number = size = seen = at = 0
     while (at := body.find(_DATA, at)) >= 0:
         end = body.find(b'"', at)
         end = len(body) if end < 0 else end
+        number += len(_PART.findall(body, seen, at))  # far slower than ``find``
         size += end - at
-        at = end
-    return Images(len(_PART.findall(body)), size)
+        seen = at = end
+    return Images(number + len(_PART.findall(body, seen)), size)
 
 
 class _Part(msgspec.Struct, gc=False):

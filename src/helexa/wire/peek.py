@@ -126,36 +126,43 @@ def edit(body: bytes, seen: Peek, *, model: str, include_usage: bool) -> bytes:
         include_usage: Ask for the usage chunk (only sensible for a stream).
     """
     changes: dict[str, bytes] = {}
+    added = b""
     if model != seen.model:
         changes["model"] = msgspec.json.encode(model)
     if include_usage and not seen.usage_wanted:
-        if not seen.has_stream_options:
-            brace = body.index(b"{") + 1
-            body = body[:brace] + b'"stream_options":{"include_usage":true},' + body[brace:]
-        else:
+        if seen.has_stream_options:
             changes["stream_options"] = b""  # its other members are kept below
-    if not changes:
+        else:
+            added = b'"stream_options":{"include_usage":true},'
+    if not changes and not added:
         return body
     try:
-        return _splice(body, changes)
+        return _splice(body, changes, added)
     except RecursionError as error:  # deeper than ``peek`` by the few frames of whoever called
         raise not_json(error) from None
 
 
-def _splice(body: bytes, changes: dict[str, bytes]) -> bytes:
-    members = _members(body)
-    if "stream_options" in changes:
-        raw = members.get("stream_options", msgspec.Raw(b"null"))
-        options = msgspec.json.decode(raw) or {}
-        changes["stream_options"] = msgspec.json.encode({**options, "include_usage": True})
-    spans = _spans(body, members)
-    if spans is None:  # repeated members: what the decoder kept is what counts
-        merged = {**members, **{name: msgspec.Raw(value) for name, value in changes.items()}}
-        return msgspec.json.encode(merged)
-    for name, value in sorted(changes.items(), key=lambda item: -spans[item[0]][0]):
-        start, end = spans[name]
-        body = body[:start] + value + body[end:]
-    return body
+def _splice(body: bytes, changes: dict[str, bytes], added: bytes) -> bytes:
+    """The body with other values for ``changes``, and ``added`` in front of its members."""
+    at = body.index(b"{") + 1
+    cuts = [(at, at, added)]
+    if changes:
+        members = _members(body)
+        if "stream_options" in changes:
+            raw = members.get("stream_options", msgspec.Raw(b"null"))
+            options = msgspec.json.decode(raw) or {}
+            changes["stream_options"] = msgspec.json.encode({**options, "include_usage": True})
+        spans = _spans(body, members)
+        if spans is None:  # repeated members: what the decoder kept is what counts
+            merged = {**members, **{name: msgspec.Raw(value) for name, value in changes.items()}}
+            return b"{" + added + msgspec.json.encode(merged)[1:]
+        cuts += sorted((*spans[name], value) for name, value in changes.items())
+    # One copy, whatever changes: a body may be many megabytes, and the loop waits for it.
+    view, pieces, end = memoryview(body), list[bytes | memoryview](), 0
+    for start, after, value in cuts:
+        pieces += (view[end:start], value)
+        end = after
+    return b"".join((*pieces, view[end:]))
 
 
 _KEY = re.compile(rb'[\s,]*"((?:[^"\\]|\\.)*)"\s*:\s*')
@@ -170,7 +177,7 @@ def _spans(body: bytes, members: dict[str, msgspec.Raw]) -> dict[str, tuple[int,
         if key is None or msgspec.json.decode(b'"' + key.group(1) + b'"') != name:
             return None
         size = len(memoryview(raw))
-        if body[key.end() : key.end() + size] != bytes(raw):
+        if not body.startswith(raw, key.end()):  # any buffer will do
             return None
         spans[name] = (key.end(), key.end() + size)
         at = key.end() + size
