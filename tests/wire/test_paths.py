@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from helexa.wire.paths import client_path
+from helexa.wire.paths import client_path, meant_path
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,15 @@ from helexa.wire.paths import client_path
 )
 def test_a_doubled_prefix_or_a_slash_too_many_is_mended(path: str, meant: str) -> None:
     assert client_path(path) == meant
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        (b"/v1/chat%2Fcompletions", b"/v1/chat/completions"),
+        (b"/v1/v1/%63hat/completions/", b"/v1/chat/completions"),
+        (b"/v1/models/caf%c3%a9%ff%zz", b"/v1/models/caf\xc3\xa9\xff%zz"),
+    ],
+)
+def test_an_escaped_path_is_the_same_path(path: bytes, meant: bytes) -> None:
+    assert meant_path(path) == meant

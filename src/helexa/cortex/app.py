@@ -23,7 +23,7 @@ from helexa.relay.http1 import BadRequest
 from helexa.relay.reply import Reply
 from helexa.relay.request import Head, Request
 from helexa.wire import errors as wire
-from helexa.wire.paths import client_path
+from helexa.wire.paths import meant_path
 
 _ERRORS = {
     "payload_too_large": PayloadTooLarge,
@@ -69,8 +69,8 @@ class GatewayApp:
         Exchange(self._desk, route, request, reply, self._running).run()
 
     def _meant(self, path: bytes) -> Route | None:
-        """The route of a path that was put together with a doubled prefix or slash."""
-        return self._routes.get(client_path(path.decode("latin-1")).encode("latin-1"))
+        """The route of a path with escapes, or put together with a doubled prefix or slash."""
+        return self._routes.get(meant_path(path))
 
     def foresee(self, head: Head) -> BadRequest | None:
         """Nobody's long body is read before it is known whose it is: bodies are held whole."""

@@ -7,6 +7,7 @@ between a base URL that ends in one and a route that begins with one, or one beh
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote_to_bytes
 
 COHERE_RERANK = b"/v2/rerank"
 """Where Cohere's present client asks; its earlier one asks ``/v1/rerank``, in the same words."""
@@ -19,3 +20,8 @@ def client_path(path: str) -> str:
     ``/v1/messages``. Paths without the prefix are not touched."""
     meant = _PREFIX.sub("/v1/", path)
     return meant.rstrip("/") if meant.startswith("/v1/") else meant
+
+
+def meant_path(raw: bytes) -> bytes:
+    """The same of a path as it was sent, its percent-escapes resolved (RFC 3986, 6.2.2.2)."""
+    return client_path(unquote_to_bytes(raw).decode("latin-1")).encode("latin-1")

@@ -196,5 +196,6 @@ async def test_other_methods_and_paths_are_answered_in_the_envelope() -> None:
         found = await gateway.get("/v1/nothing")
         assert found["error"]["code"] == "not_found"
         assert (await gateway.ask(path="/chat/completions")).status == 200
+        assert (await gateway.ask(path="/v1/chat%2Fcompletions")).status == 200
         assert (await gateway.get(f"/v1/models/{MODEL}"))["id"] == MODEL
         assert (await gateway.get("/models/org%2Fm"))["id"] == MODEL

@@ -11,6 +11,7 @@ from helexa.core.errors import InvalidRequestBody
 from helexa.cortex.auth import KeyTable
 from helexa.cortex.routing.prompt import hint_of
 from helexa.relay.request import Head
+from helexa.wire.paths import meant_path
 
 _DEADLINE = b"x-helexa-deadline-ms"
 _MOST_DIGITS = 12  # of a deadline: some thirty years
@@ -66,7 +67,7 @@ class Sender:
             self.lines += b"x-helexa-priority: %d\r\n" % principal.priority
         if headers.get(b"x-include-thinking", b"").lower() == b"true":
             # Inside the text only where that is chat; other dialects have a place for thoughts.
-            chat = head.path.endswith(b"/chat/completions")
+            chat = meant_path(head.path).endswith(b"/chat/completions")
             self.lines += b"x-include-thinking: true\r\n" if chat else b"x-helexa-thinking: on\r\n"
 
 

@@ -24,7 +24,7 @@ from helexa.relay.http1 import BadRequest
 from helexa.relay.reply import Reply
 from helexa.relay.request import Head, Request
 from helexa.wire import errors as wire
-from helexa.wire.paths import COHERE_RERANK, client_path
+from helexa.wire.paths import COHERE_RERANK, meant_path
 
 PUBLIC = frozenset((b"/health", b"/version"))
 
@@ -64,8 +64,8 @@ class NodeApp:
         head = request.head
         path = head.path
         way = self._ways.get(path)
-        if way is None and path.startswith((b"/v1/", b"//")):
-            path = client_path(path.decode("latin-1")).encode("latin-1")
+        if way is None and (b"%" in path or path.startswith((b"/v1/", b"//"))):
+            path = meant_path(path)
             way = self._ways.get(path)
         dialect: wire.Dialect = "openai" if way is None else way.dialect
         if self._expected is not None and not self._allowed(request):
