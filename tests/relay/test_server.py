@@ -97,6 +97,19 @@ async def test_a_long_body_is_not_read_from_a_stranger(size: bytes, expects: byt
 
 
 @pytest.mark.anyio
+async def test_a_strangers_long_body_is_not_read_behind_a_short_one_of_the_same_head() -> None:
+    strict = serving(Echo(), foresee=refuse_strangers)
+    async with strict as listener, client(listener.port) as raw:
+        for _ in range(2):  # the second one's head is recalled
+            raw.send(post("/echo", b"short"))
+            assert (await raw.answer()).body == b"POST /echo|short"
+        raw.send(post("/echo", b"x" * 100_000)[:200])
+        refused = await raw.answer()
+        assert (refused.status, refused.headers[b"x-code"]) == (401, b"stranger")
+        assert await raw.closed()
+
+
+@pytest.mark.anyio
 async def test_expect_100_continue_is_answered_when_it_is_that_requests_turn() -> None:
     expecting = (
         b"POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\nexpect: 100-continue\r\n\r\n"

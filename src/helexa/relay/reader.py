@@ -29,6 +29,7 @@ _SMALL_PIECE = 4096  # pieces of a body below this are gathered: a list of crumb
 _FRAMING_SLACK = 1 << 20  # bytes of chunk framing and trailers that a body may come with
 _FRAMING_RATIO = 8  # and per byte of it: one-byte chunks need six
 _DIGITS = 5  # of a content-length; with more than that a stranger may not send it
+_LONG = 10**_DIGITS
 _MISSES = 4  # so many heads in a row that were not the last one, and none is remembered any more
 
 
@@ -147,6 +148,8 @@ class RequestReader(asyncio.Protocol):
             if not start or last.length > self._limits.body_bytes:
                 break
             self._misses = 0
+            if last.length >= _LONG and self._in_vain(last.head):
+                return b""
             end = start + last.length
             body = data[start:end]
             request = Request(last.head, body, self._heard, self._peer, self._secure)
@@ -160,6 +163,14 @@ class RequestReader(asyncio.Protocol):
             data = data[end:]
             self._accept(request)
         return data
+
+    def _in_vain(self, head: Head) -> bool:
+        """A long body follows a head that is known; whether that was refused."""
+        try:
+            self._foresee(head)
+        except BadRequest as refusal:
+            self._refuse(refusal)
+        return self._refusal is not None
 
     def _gather(self, data: bytes) -> bytes:
         """More of a body of known length; returns what is behind it."""
