@@ -52,3 +52,36 @@ async def test_no_file_however_odd_ends_what_is_being_served(
         following.cancel()
         await asyncio.wait([following])
         asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
+
+
+class Certificate:
+    """One whose files are as the test says."""
+
+    def __init__(self) -> None:
+        self.wrong: str | None = None
+
+    def reload_if_changed(self) -> bool:
+        if self.wrong is not None:
+            raise OSError(self.wrong)
+        return True
+
+
+class Said:
+    """What was logged."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+
+    def info(self, _event: str) -> None:
+        self.reasons.append("")
+
+    def warning(self, _event: str, *, reason: str) -> None:
+        self.reasons.append(reason)
+
+
+def test_a_certificate_that_cannot_be_used_is_said_once() -> None:
+    tls, log, refused = Certificate(), Said(), ""
+    for wrong in ("torn", "torn", "gone", "gone", None, "gone"):
+        tls.wrong = wrong
+        refused = lifetime._renew(tls, log, refused)  # type: ignore[arg-type]
+    assert log.reasons == ["torn", "gone", "", "gone"]

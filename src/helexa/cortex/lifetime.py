@@ -54,7 +54,7 @@ async def follow_files(
 
     Looked at every two seconds, and at once on SIGHUP; what cannot be used changes nothing.
     """
-    failures = 0
+    failures, refused = 0, ""
     asked = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asked.set)
     while True:
@@ -70,7 +70,7 @@ async def follow_files(
         for name, part in parts.items():
             await _follow(name, part, log, asked=now)
         if tls is not None:
-            _renew(tls, log)
+            refused = _renew(tls, log, refused)
 
 
 def _look_at_catalogue(profiles: ProfileFile, log: Logger) -> None:
@@ -95,12 +95,16 @@ async def _follow(name: str, part: Followed, log: Logger, *, asked: bool) -> Non
             log.info(what, changes=changes)
 
 
-def _renew(tls: Tls, log: Logger) -> None:
+def _renew(tls: Tls, log: Logger, refused: str) -> str:
+    """Take a renewed certificate; returns why it was refused, which is said once."""
     try:
         if tls.reload_if_changed():
             log.info("certificate reloaded")
     except (OSError, ssl.SSLError) as error:
-        log.warning("certificate refused; the previous one stays", reason=str(error))
+        if str(error) != refused:
+            log.warning("certificate refused; the previous one stays", reason=str(error))
+        return str(error)
+    return ""
 
 
 async def drain(listener: Listener, app: GatewayApp, secs: float) -> None:
