@@ -143,6 +143,25 @@ async def test_a_captured_refusal_has_its_words() -> None:
         assert captured.status == 503
 
 
+async def test_a_capture_of_a_key_has_what_is_refused_before_any_node_hears_of_it() -> None:
+    async with fleet(answers, config=ADMIN) as (gateway, [node]):
+        order = json.dumps({"key_id": "acme-one"}).encode()
+        await gateway.ask(order, path="/admin/capture", **ROOT)
+        captures = gateway.front.app._desk.observers.captures  # type: ignore[attr-defined]
+        for path, sent in (
+            (CHAT, b"{torn"),
+            (CHAT, b'{"model": "org/missing"}'),
+            ("/v1/messages", b'{"model": "org/m", "messages": 1}'),
+        ):
+            got = await gateway.ask(sent, path=path, **SK_A)
+            await gateway.ask(sent, path=path, authorization="Bearer sk-nobody")
+            seen = captures.current.requests[-1].render()
+            assert (seen["request"], seen["response"]) == (sent.decode(), got.body.decode())
+            assert (seen["status"], seen["outcome"]) == (got.status, "refused")
+        assert len(captures.current.requests) == 3
+        assert not node.turns
+
+
 async def test_large_bodies_are_read_off_the_loop_and_relayed_whole() -> None:
     async with fleet(answers) as (gateway, [node]):
         text = "word " * 100_000

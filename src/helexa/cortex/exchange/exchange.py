@@ -267,9 +267,7 @@ class Exchange:
             raise
         if self.translation is not None:
             self.translation.begin(self.model)
-        self.watcher = watcher = desk.observers.watch(principal, self.model, self.request_id)
-        if watcher is not None:
-            watcher.request(self.given, self.body)
+        self._watch()
         if sender.capped and not self.route.free:
             self.size = estimate(
                 len(self.body) - carried.size,
@@ -278,6 +276,12 @@ class Exchange:
                 output_cap=seen.output_cap,
             )
         self.hold(sending.first)
+
+    def _watch(self) -> None:
+        watcher = self.desk.observers.watch(self.principal, self.model, self.request_id)
+        if watcher is not None:
+            self.watcher = watcher
+            watcher.request(self.given, self.body)
 
     def hold(self, then: Callable[[Exchange], None]) -> None:
         """Take a grant for the next attempt and go on with ``then``, at once if there is room."""
@@ -335,6 +339,8 @@ class Exchange:
             self.stream.fail(error, dialect, self.shown_id)
         else:
             rendered = wire.render(error, dialect, self.shown_id)
+            if self.watcher is None and self.sender is not None and self.outcome == "refused":
+                self._watch()  # what a client does wrong is what one wants to see of it
             if self.watcher is not None:
                 self.watcher.response(rendered.body)
             self.reply.send(rendered.status, head_lines(self, rendered.lines), rendered.body)
