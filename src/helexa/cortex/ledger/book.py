@@ -357,7 +357,7 @@ class Book:
             completion = billed - prompt
         if billed:  # an attempt that was refused or never sent is no request
             account.count(prompt, completion)
-        if tokens is not None or account.scopes:
+        if tokens is not None or account.own.caps or account.shared.caps:
             self._release(row, billed)
         if self._backing is not None and (reported or row.told):
             over = reported - billed

@@ -154,7 +154,7 @@ def _affordable(db: Database, dead: int, line: Line, paying: list[str]) -> Line:
     for scope in paying:
         held = db.execute("SELECT tokens FROM blocks WHERE scope = ? AND life = ?", (scope, dead))
         if held:
-            left = min(left, int(held[0][0]))
+            left = min(left, max(0, int(held[0][0])))
     if left >= line.total:
         return line
     prompt = min(line.prompt, left)

@@ -66,7 +66,7 @@ class Scope:
     Args:
         requests, prompt, completion: All that is known to be settled.
         stored: As much of it as is in the store.
-        exempt: So much of the rest, at most, was spent before there was a cap and is in no block.
+        exempt: So much of the rest, at most, is in no block: there was no cap when it was granted.
         owed: Spent or given back, but in our block until the store knows.
         block: Tokens to ask for at once.
         low: Ask for more when fewer are free; −1 while there is nothing more.
@@ -131,12 +131,25 @@ class Scope:
 
     def end(self, tokens: int | None, billed: int, now: float) -> None:
         """A grant of ``tokens`` has ended and cost ``billed``; None held nothing here."""
-        if tokens is not None:
+        if tokens is None:
+            self.exempt += billed
+        else:
             self.free += tokens - billed
             self.held -= tokens
             self.owed += billed
+            if self.free < 0:
+                self._forgive()
         for cap in self.caps:
             cap.book(billed, now)
+
+    def _forgive(self) -> None:
+        """A cap came while requests ran that hold more than it leaves: what they cost beyond our
+        block is spent, and not taken from what is not there."""
+        beyond = -self.free - self.held
+        if beyond > 0:
+            self.free += beyond
+            self.owed -= beyond
+            self.exempt += beyond
 
     def returned(self, tokens: int) -> None:
         """Free tokens are on their way back to the store."""
