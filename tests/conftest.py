@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import socket
 import subprocess
 import sys
@@ -18,6 +19,11 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:
     from tests.postgres import Server as PostgresServer
 
+
+# Where bytecode is not to be written, as in many containers, each of the hundreds of processes that
+# tests start would compile our source anew: a third of what they cost.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # An example that takes long says how crowded the machine is, and nothing about the code.
 settings.register_profile(

@@ -1,13 +1,17 @@
 """How the suite is given out to workers: by file, as ``--dist loadfile`` does, and without end.
 
 A test that takes too long ends its worker. xdist's own scheduler gives that test to the next worker
-again and again, and lets a worker wait for ever that was given a single test.
+again and again, and lets a worker wait for ever that was given a single test. It also begins with
+the files of most tests, which leaves those few that take longest for the end, to one worker each.
 """
 
 from __future__ import annotations
 
 from xdist.scheduler import LoadFileScheduling
 from xdist.workermanage import WorkerController
+
+PROGRAMS = tuple(f"tests/{room}/" for room in ("acp", "bench", "cli", "neuron/system", "system"))
+"""Rooms whose tests start programs, and so take long by the test."""
 
 
 class ByFile(LoadFileScheduling):  # type: ignore[misc]  # it has no types
@@ -29,6 +33,15 @@ class ByFile(LoadFileScheduling):  # type: ignore[misc]  # it has no types
         for other in self.assigned_work:
             self._reschedule(other)
         return crashed
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        """Give a worker the next file: those that take long first, and the end is shared."""
+        first = min(
+            self.workqueue,
+            key=lambda file: (not file.startswith(PROGRAMS), -len(self.workqueue[file])),
+        )
+        self.workqueue.move_to_end(first, last=False)
+        super()._assign_work_unit(node)
 
     def _reschedule(self, node: WorkerController) -> None:
         """Give a worker enough to go on: it begins a test when it knows the next, or the end."""
