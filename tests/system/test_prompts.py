@@ -141,6 +141,8 @@ def test_a_prompt_that_is_too_long_among_others_is_named_and_nothing_is_billed(
         error = refused(stack, asked(["a", "one two " * 6000], **more), key="sk-meter")
         assert (error["code"], error["param"]) == ("context_length_exceeded", "prompt[1]")
         assert "maximum context length is" in error["message"]
+        alone = refused(stack, asked("one two " * 6000, **more), key="sk-meter")
+        assert (alone["param"], "messages" in alone["message"]) == ("prompt", False)
     assert stack.settled("sk-meter")["spent_tokens"] == before
 
 

@@ -222,7 +222,7 @@ def test_a_prompt_that_is_too_long_says_so_in_the_words_that_make_agents_compact
 ) -> None:
     with sdk(stack, retries=2) as client, pytest.raises(openai.BadRequestError) as refused:
         client.responses.create(**options(input="word " * 30_000))
-    assert refused.value.code == "context_length_exceeded"
+    assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "input")
     assert "maximum context length is" in str(refused.value)
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
+from helexa.core.errors import InvalidRequestBody
 from helexa.core.fleet import Limit
 from helexa.wire.models_list import (
     ListedModel,
     Location,
+    Page,
     anthropic_list,
     openai_entry,
     openai_list,
@@ -72,3 +76,30 @@ def test_lists_have_their_vendors_shape() -> None:
         },
     ]
     assert anthropic_list([])["first_id"] is None
+
+
+@pytest.mark.parametrize(
+    ("page", "shown", "more"),
+    [
+        (Page(2), "ab", True),
+        (Page(2, after="b"), "cd", True),
+        (Page(2, after="d"), "e", False),
+        (Page(5), "abcde", False),
+        (Page(2, before="e"), "cd", True),
+        (Page(2, before="c"), "ab", False),
+        (Page(2, after="e"), "", False),
+    ],
+)
+def test_anthropics_list_is_paged_both_ways(page: Page, shown: str, more: bool) -> None:
+    got = anthropic_list([ListedModel(name) for name in "abcde"], page)
+    data = got["data"]
+    assert isinstance(data, list)
+    assert "".join(entry["id"] for entry in data) == shown
+    ends = (got["has_more"], got["first_id"], got["last_id"])
+    assert ends == (more, shown[0] if shown else None, shown[-1] if shown else None)
+
+
+def test_a_page_at_a_model_that_is_not_listed_is_refused_by_name() -> None:
+    with pytest.raises(InvalidRequestBody, match="'gone'") as refused:
+        anthropic_list([WARM], Page(after="gone"))
+    assert refused.value.param == "after_id"

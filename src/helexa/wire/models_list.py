@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 import msgspec
 
+from helexa.core.errors import InvalidRequestBody
 from helexa.core.fleet import Limit
+
+MOST_PAGED = 1000
+"""Models on one page of Anthropic's shape, and also on one that names no ``limit``: clients that
+never turn the page see them all."""
 
 
 class Location(msgspec.Struct, frozen=True):
@@ -67,15 +72,42 @@ def openai_entry(model: ListedModel) -> dict[str, object]:
     return entry
 
 
-def anthropic_list(models: Iterable[ListedModel]) -> dict[str, object]:
-    """The body of ``GET /v1/models`` for a client of the Messages API; always one page."""
-    data = [anthropic_entry(model) for model in models]
+class Page(msgspec.Struct, frozen=True):
+    """Which models a client of the Messages API wants: at most ``limit`` behind ``after`` or right
+    before ``before``, both ids."""
+
+    limit: int = MOST_PAGED
+    after: str | None = None
+    before: str | None = None
+
+
+def anthropic_list(models: Sequence[ListedModel], page: Page | None = None) -> dict[str, object]:
+    """The body of ``GET /v1/models`` for a client of the Messages API.
+
+    Raises:
+        InvalidRequestBody: The page is to begin or end at a model that is not listed.
+    """
+    page = page or Page()
+    start = 0 if page.after is None else _place(models, page.after, "after_id") + 1
+    end = len(models) if page.before is None else _place(models, page.before, "before_id")
+    found = models[start:end]
+    shown = found[: page.limit] if page.before is None else found[-page.limit :]
     return {
-        "data": data,
-        "has_more": False,
-        "first_id": data[0]["id"] if data else None,
-        "last_id": data[-1]["id"] if data else None,
+        "data": [anthropic_entry(model) for model in shown],
+        "has_more": len(shown) < len(found),
+        "first_id": shown[0].id if shown else None,
+        "last_id": shown[-1].id if shown else None,
     }
+
+
+def _place(models: Sequence[ListedModel], wanted: str, param: str) -> int:
+    for place, model in enumerate(models):
+        if model.id == wanted:
+            return place
+    raise InvalidRequestBody(
+        f"{param} is {wanted[:80]!r}, which is not in the list (any more); ask without it.",
+        param=param,
+    )
 
 
 def anthropic_entry(model: ListedModel) -> dict[str, object]:

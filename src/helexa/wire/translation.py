@@ -108,14 +108,7 @@ class Translation:
 
     def restated(self, error: HelexaError) -> HelexaError:
         """A refusal of the chat request, about the member that the client wrote."""
-        param = error.param
-        if param is None:
-            return error
-        for known in sorted(self._names, key=len, reverse=True):
-            if param == known or param.startswith((f"{known}.", f"{known}[")):
-                meant = self._names[known] + param[len(known) :]
-                return _about(error, param, meant)
-        return error
+        return restated(error, self._names)
 
     def plain(self, body: bytes) -> bytes:
         """A whole chat answer as the dialect's.
@@ -151,6 +144,21 @@ def _left_out_line(kinds: Iterable[str]) -> bytes:
     """Only what may stand in a header: the words are the client's."""
     words = [kind for kind in dict.fromkeys(kinds) if _WORD.fullmatch(kind)][:_MOST_LEFT_OUT]
     return f"x-helexa-left-out: {', '.join(words)}\r\n".encode() if words else b""
+
+
+def restated(error: HelexaError, names: Mapping[str, str]) -> HelexaError:
+    """The same refusal, about the member that the client wrote.
+
+    Args:
+        names: The client's paths by those that refusals name, where they differ.
+    """
+    param = error.param
+    if param is None:
+        return error
+    for known in sorted(names, key=len, reverse=True):
+        if param == known or param.startswith((f"{known}.", f"{known}[")):
+            return _about(error, param, names[known] + param[len(known) :])
+    return error
 
 
 def _about(error: HelexaError, param: str, meant: str) -> HelexaError:

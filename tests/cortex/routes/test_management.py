@@ -184,6 +184,10 @@ async def test_models_in_both_shapes_with_and_without_the_prefix(
         assert listed["data"][1]["locations"][0]["node"] == "n0"
         claude = (await g.get(f"{prefix}/models", **ANTHROPIC)).json()
         assert claude["first_id"] == "org/cold"
+        rest = (await g.get(f"{prefix}/models?limit=1&after_id=a/b", **ANTHROPIC)).json()
+        assert [m["id"] for m in rest["data"]] == ["small"]
+        none = await g.get(f"{prefix}/models?limit=0", **ANTHROPIC)
+        assert "limit must be a number from 1 to" in none.json()["error"]["message"]
         for path in ("a/b", "a%2Fb", "a%2fb"):
             assert (await g.get(f"{prefix}/models/{path}")).json()["id"] == "a/b"
         one = (await g.get(f"{prefix}/models/small", **ANTHROPIC)).json()

@@ -259,6 +259,7 @@ def test_refusals_name_the_path(members: Any, param: str) -> None:
         ("response_format", "text.format"),
         ("logprobs", "include"),
         ("temperature", "temperature"),
+        ("messages", "input"),
     ],
 )
 def test_a_nodes_refusal_names_the_member_that_the_client_wrote(

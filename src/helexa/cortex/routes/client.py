@@ -14,9 +14,9 @@ from helexa.core.errors import ModelNotFound
 from helexa.core.principal import Principal
 from helexa.cortex.catalogue import health, listed_as, listing
 from helexa.cortex.routes.deps import ManagementDeps
-from helexa.cortex.routes.respond import dialect_of, no_request, reply
+from helexa.cortex.routes.respond import dialect_of, no_request, number, reply
 from helexa.wire import models_list
-from helexa.wire.models_list import ListedModel
+from helexa.wire.models_list import MOST_PAGED, ListedModel, Page
 
 
 class ClientRoutes:
@@ -67,7 +67,7 @@ class ClientRoutes:
     async def models(self, request: Request) -> Response:
         models = await self._listed(self._counted(request))
         if dialect_of(request) == "anthropic":
-            return reply(models_list.anthropic_list(models))
+            return reply(models_list.anthropic_list(models, _page(request)))
         return reply(models_list.openai_list(models))
 
     async def model(self, request: Request) -> Response:
@@ -136,3 +136,14 @@ class ClientRoutes:
         aliases = self._deps.profiles.current.aliases
         allowed = {aliases.get(name, name) for name in principal.models}
         return lambda name: aliases.get(name, name) in allowed
+
+
+def _page(request: Request) -> Page:
+    """What of the list is asked for.
+
+    Raises:
+        InvalidRequestBody: ``limit`` is no number of models.
+    """
+    asked = request.query_params
+    limit = number(request, "limit", MOST_PAGED, MOST_PAGED)
+    return Page(limit, asked.get("after_id"), asked.get("before_id"))

@@ -50,7 +50,7 @@ from helexa.wire import errors as wire
 from helexa.wire.bodies import not_json
 from helexa.wire.inline import InlineThinking
 from helexa.wire.peek import peek
-from helexa.wire.translation import Translation
+from helexa.wire.translation import Translation, restated
 
 T = TypeVar("T")
 
@@ -314,6 +314,8 @@ class Exchange:
         self.conclude("refused" if self.delivery is None else "failed")
         if self.translation is not None:
             error = self.translation.restated(error)
+        elif self.way.names:
+            error = restated(error, self.way.names)
         if self.answer is not None and self.answer.committed:
             if self.translation is not None:
                 self.answer.end(self.translation.fail(error, self.caller.request_id))

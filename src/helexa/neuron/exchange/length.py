@@ -14,6 +14,7 @@ from helexa.neuron.engines.base import EngineRequest
 from helexa.neuron.grants import GrantGate
 from helexa.neuron.limits import TEMPLATE_TOKENS, check_prompt, needs_count
 from helexa.neuron.registry.served import ServedModel
+from helexa.wire.translation import restated
 
 
 def uncounted(model: ServedModel, asked: EngineRequest, gate: GrantGate) -> int | None:
@@ -64,8 +65,7 @@ async def sized(
             try:
                 size = await counted(model, request, key_id)
             except ContextLengthExceeded as error:
-                error.param = f"prompt[{index}]"
-                raise
+                raise restated(error, {"messages": f"prompt[{index}]"}) from None
         sizes.append(size)
     several = msgspec.structs.replace(asked.several, sizes=tuple(sizes))
     return msgspec.structs.replace(asked, several=several)

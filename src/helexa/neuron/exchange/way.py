@@ -7,7 +7,8 @@ gets the same dialects from the same code.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from helexa.wire.errors import Dialect
@@ -27,12 +28,14 @@ class Way(NamedTuple):
         dialect: Whose error envelope the caller reads.
         translate: None where the caller speaks what engines do.
         counts: Whether the prompt is only counted, and nothing is computed.
+        names: The caller's paths by those of chat, which refusals name.
     """
 
     route: str
     dialect: Dialect = "openai"
     translate: Translate | None = None
     counts: bool = False
+    names: Mapping[str, str] = MappingProxyType({})
 
 
 def _responses(body: bytes, request_id: str) -> Translation:
@@ -41,7 +44,7 @@ def _responses(body: bytes, request_id: str) -> Translation:
 
 WAYS = {
     b"/chat/completions": Way("chat"),
-    b"/completions": Way("completions"),
+    b"/completions": Way("completions", names={"messages": "prompt"}),
     b"/embeddings": Way("embeddings"),
     b"/rerank": Way("rerank"),
     b"/messages": Way("chat", "anthropic", translate_messages),

@@ -164,6 +164,7 @@ def _paths(turns: list[Placed], offered: Offered, body: Body) -> dict[str, str]:
         for name, path in message_names(turns, "image_url").items()
     }
     paths |= {f"tools[{i}].function": path for i, path in enumerate(offered.paths)}
+    paths["messages"] = "input"
     paths["response_format"] = "text.format"
     paths["response_format.json_schema"] = "text.format"
     paths["reasoning_effort"] = "reasoning.effort"
