@@ -14,7 +14,12 @@ from tests.neuron.elsewhere import Elsewhere
 from tests.neuron.models import families as known
 from tests.neuron.models.families import write_folder
 
-from helexa.core.errors import InsufficientVram, ServiceUnavailable, UnsupportedOperation
+from helexa.core.errors import (
+    InsufficientVram,
+    ModelNotFound,
+    ServiceUnavailable,
+    UnsupportedOperation,
+)
 from helexa.core.fleet import LoadRequest
 from helexa.neuron.engines.base import Engine, Host, Plan, Verdict
 from helexa.neuron.engines.llamacpp.engine import LlamaCpp
@@ -67,6 +72,40 @@ def test_a_model_is_known_without_fetching_it(hub: Elsewhere, tmp_path: Path) ->
     assert (found.listing.quant, found.facts.layers) == ("Q8_0", inspect(gguf_path(), "m").layers)
     assert one.plan(found, LoadRequest("org/m"), found.host).context > 0
     assert hub.fetched == []
+
+
+@pytest.mark.parametrize(("name", "asked", "is_it"), [
+    ("m-Q8_0.gguf", "q8-0", True),
+    ("m-Q8_0.gguf", "m-Q8_0", True),
+    ("m-Q8_0.gguf", "F16", True),  # as its header says
+    ("m-Q8_0.gguf", "Q4_K_M", False),
+    ("m.gguf", "fp16", True),
+    ("m.gguf", "UD-F16", True),
+    ("m.gguf", "Q4_K_M", False),
+])  # fmt: skip
+def test_a_file_that_was_named_is_not_loaded_as_another_quant(
+    hub: Elsewhere, tmp_path: Path, name: str, asked: str, is_it: bool
+) -> None:
+    spark_as(tmp_path, name)
+    one = scout(hub, tmp_path)
+    looking = one.find(LoadRequest("house/m", quant=asked, source=str(tmp_path / name)))
+    if is_it:
+        assert asyncio.run(looking).facts.quant == "F16"
+        return
+    with pytest.raises(ModelNotFound, match=f"house/m is .* asks for {asked}") as refused:
+        asyncio.run(looking)
+    assert refused.value.param == "quant"
+
+
+def test_safetensors_are_not_loaded_for_a_quant_that_they_are_not(
+    hub: Elsewhere, tmp_path: Path
+) -> None:
+    place = write_folder(hub.folder / "org/m", known.LLAMA_3_1_8B)
+    spark_as(place, "m-Q8_0.gguf", "m-Q4_K_M.gguf")
+    one = scout(hub, tmp_path)
+    assert asyncio.run(one.find(LoadRequest("org/m", quant="bf16"))).facts.format == "safetensors"
+    with pytest.raises(ModelNotFound, match="is BF16, and quant asks for Q5_K_M.*Q4_K_M, Q8_0"):
+        asyncio.run(one.find(LoadRequest("org/m", quant="Q5_K_M")))
 
 
 def test_a_header_is_read_once_until_its_file_changes(hub: Elsewhere, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from helexa.core.logging import Logger
 from helexa.core.settings import SettingsError
 from helexa.neuron.settings import NeuronSettings, SourceSettings
 from helexa.neuron.sources.base import Source
-from helexa.neuron.sources.builtin import BuiltIn
+from helexa.neuron.sources.builtin import BUILT_IN, BuiltIn
 from helexa.neuron.sources.hub.api import HubApi
 from helexa.neuron.sources.hub.cache import Cache
 from helexa.neuron.sources.hub.hub import Hub
@@ -35,7 +35,7 @@ def make_sources(settings: NeuronSettings, log: Logger, environ: Mapping[str, st
         SettingsError: A scheme has no endpoint, or ``default_source`` is none of them.
     """
     known: dict[str, Source] = {
-        "builtin": BuiltIn(
+        BUILT_IN: BuiltIn(
             {spark.MODEL_ID: spark.gguf_path()}, {spark.MODEL_ID: spark.safetensors_dir()}
         ),
         "file": LocalFiles(),

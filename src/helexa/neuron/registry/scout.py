@@ -27,6 +27,8 @@ from helexa.neuron.models.facts import ModelFacts
 from helexa.neuron.plan.empty import emptied
 from helexa.neuron.registry.experience import Experience, Lesson
 from helexa.neuron.registry.known import KnownFacts
+from helexa.neuron.registry.quants import check_quant
+from helexa.neuron.sources.builtin import BUILT_IN
 from helexa.neuron.sources.listing import Listing
 from helexa.neuron.sources.sources import Sources
 
@@ -116,6 +118,8 @@ class Scout:
         )
         listing = msgspec.structs.replace(listing, name=spec.model_id)
         read = await self.known.of(listing)
+        if listing.scheme != BUILT_IN:  # there is one of each, and it is always loadable
+            check_quant(quant, listing, read.facts)
         choice = choose(
             self.engines,
             spec.harness,

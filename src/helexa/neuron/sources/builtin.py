@@ -15,6 +15,9 @@ from helexa.neuron.sources.local import (
     read_range,
 )
 
+BUILT_IN = "builtin"
+"""The scheme of this source."""
+
 
 class BuiltIn:
     """Models of the package.
