@@ -104,7 +104,7 @@ def test_safetensors_are_not_loaded_for_a_quant_that_they_are_not(
     spark_as(place, "m-Q8_0.gguf", "m-Q4_K_M.gguf")
     one = scout(hub, tmp_path)
     assert asyncio.run(one.find(LoadRequest("org/m", quant="bf16"))).facts.format == "safetensors"
-    with pytest.raises(ModelNotFound, match="is BF16, and quant asks for Q5_K_M.*Q4_K_M, Q8_0"):
+    with pytest.raises(ModelNotFound, match=r"is BF16, and quant asks for Q5_K_M.*Q4_K_M, Q8_0"):
         asyncio.run(one.find(LoadRequest("org/m", quant="Q5_K_M")))
 
 

@@ -37,11 +37,13 @@ def check_quant(asked: str | None, listing: Listing, facts: ModelFacts) -> None:
 
 def _is_named(asked: str, listing: Listing) -> bool:
     """Whether ``asked`` is a file's name, or all that tells a file without a quant in its name."""
+    wanted = _plain(asked)
     for file in listing.files:
         path = PurePath(file.name)
         if asked in (file.name, path.name, path.stem):
             return True
-        if path.suffix == ".gguf" and not quant_in(file.name) and _plain(asked) in _plain(path.stem):
+        untold = path.suffix == ".gguf" and quant_in(file.name) is None
+        if untold and wanted in _plain(path.stem):
             return True
     return False
 
