@@ -66,12 +66,17 @@ def test_status_code_and_headers_are_the_same_in_both_dialects(
     inner = json.loads(openai.body)["error"]
     assert inner["code"] == code
     assert {"message", "type", "code", "param"} <= inner.keys()
+    assert inner["param"] == error.param
     outer = json.loads(anthropic.body)
     assert outer["type"] == "error"
     assert outer["request_id"] == "req_abc"
     assert {"type", "message"} <= outer["error"].keys()
+    assert outer["error"].get("code") == code
+    assert ("code" in outer["error"]) == (code is not None)
+    assert ("prompt is too long" in outer["error"]["message"]) == ("prompt_len" in error.extras)
     assert openai.headers == anthropic.headers
-    assert openai.lines.startswith(b"content-type: application/json\r\n")
+    said = "".join(f"{name}: {value}\r\n" for name, value in headers_of(openai).items())
+    assert openai.lines == said.encode()
 
 
 @pytest.mark.parametrize(("error", "status", "code"), CASES, ids=IDS)
@@ -101,13 +106,33 @@ def test_a_spent_balance_tells_the_sdk_not_to_retry() -> None:
     rendered = wire.render(e.InsufficientQuota("Spent."), "openai")
     assert headers_of(rendered)["x-should-retry"] == "false"
     assert "retry-after" not in headers_of(rendered)
+    assert "x-should-retry" not in headers_of(wire.render(e.Forbidden("No."), "openai"))
 
 
 def test_a_rolling_limit_gives_the_whole_wait_in_body_and_reset_header() -> None:
     rendered = wire.render(e.RateLimitExceeded("Budget.", retry_after_s=3599.2), "openai")
     assert headers_of(rendered)["retry-after"] == "59"
     assert headers_of(rendered)["x-ratelimit-reset-tokens"] == "3600s"
-    assert json.loads(rendered.body)["error"]["retry_after_s"] == 3599.2
+    body = json.loads(rendered.body)["error"]
+    assert (body["retry_after_s"], body["type"]) == (3599.2, "tokens")
+    soon = headers_of(wire.render(e.RateLimitExceeded("Budget."), "openai"))
+    assert soon["x-ratelimit-reset-tokens"] == "5s"
+    at_once = headers_of(wire.render(e.RateLimitExceeded("Budget.", retry_after_s=-2.5), "openai"))
+    assert at_once["x-ratelimit-reset-tokens"] == "1s"
+    assert "x-ratelimit-reset-tokens" not in headers_of(
+        wire.render(e.Overloaded("Full."), "openai")
+    )
+
+
+def test_a_limit_on_requests_says_nothing_of_tokens() -> None:
+    error = e.RateLimitExceeded("Too many.", retry_after_s=3, limited="requests", spent=None)
+    rendered = wire.render(error, "openai")
+    assert "x-ratelimit-reset-tokens" not in headers_of(rendered)
+    body = json.loads(rendered.body)["error"]
+    assert (body["type"], body["limited"]) == ("requests", "requests")
+    assert "spent" not in body
+    other = json.loads(wire.render(e.Overloaded("", limited="requests"), "openai").body)
+    assert other["error"]["type"] == "server_error"
 
 
 @pytest.mark.parametrize(
@@ -122,7 +147,7 @@ def test_a_refusal_never_looks_like_something_to_retry(
     if isinstance(error, e.ContextLengthExceeded):
         return
     poisoned = type(error)(
-        "At most 5000 of 1429, model gpt-503 is Overloaded, a server_error: try again.",
+        "At most 5000 of 1429, model gpt-503 of 16384 is Overloaded, a server_error: try again.",
         param="messages[512].content",
         limit=50000,
         note="try again",
@@ -132,6 +157,7 @@ def test_a_refusal_never_looks_like_something_to_retry(
     assert not FORBIDDEN.search(text), text
     assert '"fine":7' in text
     assert "5,000" in text
+    assert " 16384 is …" in text
 
 
 def test_a_number_that_python_will_not_read_is_left_out_of_a_refusal() -> None:
@@ -189,19 +215,55 @@ def test_a_nodes_refusal_comes_out_of_the_gateway_unchanged(
         (507, b"\xff", e.UpstreamConnectionError),
         (502, b'{"error":' * 5000, e.UpstreamConnectionError),
         (400, b'{"error":{"self":1,"error":2}}', e.InvalidRequestBody),
+        (499, b"", e.InvalidRequestBody),
+        (399, b"", e.UpstreamConnectionError),
+        (501, b"", e.UpstreamConnectionError),
+        (400, b'{"error":{"code":["x"],"param":7,"retry_after_s":"9"}}', e.InvalidRequestBody),
     ],
 )
 def test_what_is_no_envelope_is_mapped_by_its_status(
     status: int, body: bytes, kind: type[e.HelexaError]
 ) -> None:
-    assert type(wire.from_wire(status, body)) is kind
+    found = wire.from_wire(status, body)
+    assert type(found) is kind
+    assert (found.param, found.retry_after_s) == (None, None)
+    assert found.message == f"The node answered with status {status}."
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "dialect"),
+    [
+        (b"/v1/messages", (), "anthropic"),
+        (b"/messages/count_tokens", (), "anthropic"),
+        (b"/v1/models", (b"anthropic-version",), "anthropic"),
+        (b"/v1/models", (b"host",), "openai"),
+        (b"/v1/chat/messages", (), "openai"),
+    ],
+)
+def test_an_error_is_told_in_the_dialect_that_was_asked_in(
+    path: bytes, headers: tuple[bytes, ...], dialect: str
+) -> None:
+    assert wire.dialect_of(path, headers) == dialect
 
 
 def test_a_missing_route_has_the_callers_envelope() -> None:
     openai = wire.route_error(404, "not_found", "No such path: /v1/x503", "openai")
-    assert json.loads(openai.body)["error"]["code"] == "not_found"
-    assert b"503" not in openai.body
-    anthropic = json.loads(
-        wire.route_error(405, "method_not_allowed", "GET only", "anthropic").body
-    )
-    assert anthropic["error"]["type"] == "invalid_request_error"
+    assert (openai.status, headers_of(openai)) == (404, {"content-type": "application/json"})
+    assert json.loads(openai.body) == {
+        "error": {
+            "message": "No such path: /v1/x…",
+            "type": "invalid_request_error",
+            "code": "not_found",
+            "param": None,
+        }
+    }
+    anthropic = [
+        json.loads(wire.route_error(status, "x", "GET only", "anthropic", "id_a").body)
+        for status in (404, 405, 410)
+    ]
+    assert anthropic[0] == {
+        "type": "error",
+        "error": {"type": "not_found_error", "message": "GET only", "code": "x"},
+        "request_id": "id_a",
+    }
+    assert [found["error"]["type"] for found in anthropic[1:]] == ["invalid_request_error"] * 2

@@ -60,9 +60,5 @@ class Principal(msgspec.Struct, frozen=True):
         """Whether anything bounds what the key may spend."""
         return bool(self.caps or self.account_caps)
 
-    def may_use(self, model: str) -> bool:
-        """Whether the key is allowed this model."""
-        return not self.models or model in self.models
-
 
 ANONYMOUS = Principal(account_id="anonymous", key_id="anonymous", anonymous=True)

@@ -45,38 +45,6 @@ async def collect_when_quiet(
             waited = 0.0
 
 
-class LoopLag:
-    """How late the loop runs what is due: seconds, the last reading and the worst since asked."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, every: float = 0.25) -> None:
-        self._loop = loop
-        self._every = every
-        self._due = 0.0
-        self._worst = 0.0
-        self._handle: asyncio.TimerHandle | None = None
-        self.last = 0.0
-
-    def start(self) -> None:
-        """Begin to measure."""
-        self._due = self._loop.time() + self._every
-        self._handle = self._loop.call_at(self._due, self._measure)
-
-    def stop(self) -> None:
-        """Stop measuring."""
-        if self._handle is not None:
-            self._handle.cancel()
-
-    def worst(self) -> float:
-        """The worst lag since the last call."""
-        worst, self._worst = max(self._worst, self.last), 0.0
-        return worst
-
-    def _measure(self) -> None:
-        self.last = max(0.0, self._loop.time() - self._due)
-        self._worst = max(self._worst, self.last)
-        self.start()
-
-
 async def watch_lag(observe: Callable[[float], object], every_s: float = 0.25) -> None:
     """Report how late the loop is, until cancelled."""
     loop = asyncio.get_running_loop()

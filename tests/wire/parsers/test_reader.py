@@ -55,6 +55,10 @@ def test_a_call_is_told_as_begun_filled_and_ended_under_its_own_id() -> None:
         '{"name": "weather", "parameters": {"city": "Paris"}}',
         '{"name": "weather", "arguments": "{\\"city\\": \\"Paris\\"}"}',
         '{"type": "function", "function": {"name": "weather", "arguments": {"city": "Paris"}}}',
+        '{"function": "weather", "args": {"city": "Paris"}}',
+        '{"name": "weather", "input": {"city": "Paris"}, "arguments": null}',
+        '{"name": "weather", "arguments": "{\'city\': \'Paris\'}"}',
+        '[{"name": "weather", "arguments": {"city": "Paris"},}]',
         '[{"name": "weather", "arguments": {"city": "Paris"}}]',
         '```json\n{"name": "weather", "arguments": {"city": "Paris"}}\n```',
         '{"name": "weather", "arguments": {"city": "Paris",},}',
@@ -68,6 +72,12 @@ def test_the_spellings_of_one_call_are_one_call(body: str) -> None:
     (found,) = read(tagged(body), BOTH, tools=TOOLS)
     assert found[:2] == ("call", "weather")
     assert json.loads(found[-1]) == {"city": "Paris"}
+
+
+def test_a_call_in_json_has_its_values_as_its_tool_declares_them() -> None:
+    body = '{"name": "weather", "arguments": {"days": "3"}}'
+    assert read(tagged(body), BOTH, tools=TOOLS) == [("call", "weather", '{"days":3}')]
+    assert read(tagged('{"name": "now", "arguments": ""}'), BOTH) == [("call", "now", "{}")]
 
 
 def test_several_calls_in_a_list_and_in_blocks_are_counted_through() -> None:
@@ -125,6 +135,9 @@ def test_a_function_without_the_tags_around_it_is_a_call() -> None:
         tagged(""),
         tagged("[]"),
         tagged('{"arguments": {}}'),
+        tagged('{"name": "", "arguments": {}}'),
+        tagged("[1]"),
+        tagged("5"),
         '<tool_call>\n{"name": "weather", "arguments": {"city": "Pa',
         "<tool_call>\n<function=weather>\n<parameter=city>\nParis",
         "<function=weather>\n<parameter=city>\nParis\n</parameter>\n",
@@ -182,9 +195,17 @@ def test_mistrals_forms_are_calls(text: str) -> None:
     assert read(f"Yes. {text}", (NAMED,)) == [("text", "Yes."), PARIS]
 
 
-@pytest.mark.parametrize("text", ["[TOOL_CALLS] are great", "[TOOL_CALLS]", "[TOOL_CALLS][1, {"])
+@pytest.mark.parametrize(
+    "text",
+    ["[TOOL_CALLS] are great", "[TOOL_CALLS]", "[TOOL_CALLS][1, {", "[TOOL_CALLS]f{1}"],
+)
 def test_mistrals_marker_without_a_call_is_text(text: str) -> None:
     assert read(text, (NAMED,)) == [("text", text)]
+
+
+def test_a_marker_that_no_call_follows_is_not_held_back() -> None:
+    reader = AnswerReader((NAMED,), None)
+    assert merged(reader.feed("[TOOL_CALLS] are great")) == [("text", "[TOOL_CALLS] are great")]
 
 
 def test_llamas_bare_object_is_a_call_if_it_names_a_tool() -> None:
@@ -201,9 +222,11 @@ def test_llamas_bare_object_is_a_call_if_it_names_a_tool() -> None:
         assert read(other, (PYTHON_TAG, BARE), tools=TOOLS) == [("text", other)]
 
 
-def test_an_object_that_is_no_call_is_not_held_back() -> None:
+@pytest.mark.parametrize("text", ['{"ci', '{"n"', '{"na-me', "{5", "{'name"])
+def test_an_object_that_is_no_call_is_not_held_back(text: str) -> None:
     reader = AnswerReader((BARE,), None, tools=TOOLS)
-    assert merged(reader.feed('{"ci')) == [("text", '{"ci')]
+    assert merged(reader.feed(text)) == [("text", text)]
+    assert merged(AnswerReader((BARE,), None, tools=TOOLS).feed('{"na')) == []
 
 
 def test_deepseeks_sections_are_calls() -> None:
@@ -214,6 +237,12 @@ def test_deepseeks_sections_are_calls() -> None:
     )
     text = f"So:<｜tool▁calls▁begin｜>{one}\n{old}<｜tool▁calls▁end｜>"
     assert read(text, (SECTIONS,)) == [("text", "So:"), PARIS, PARIS]
+    bare = "<｜tool▁call▁begin｜>now<｜tool▁sep｜><｜tool▁call▁end｜>"
+    whole = "<｜tool▁calls▁begin｜>{}<｜tool▁calls▁end｜>"
+    assert read(whole.format(bare), (SECTIONS,)) == [("call", "now", "{}")]
+    for none in ("", bare.replace("now", ""), one.replace('{"city": "Paris"}', "[1]")):
+        shown = whole.format(none)
+        assert read(shown, (SECTIONS,)) == [("text", shown)]
 
 
 def test_a_thought_is_told_apart_from_the_answer_without_the_forms_white_space() -> None:

@@ -66,12 +66,6 @@ class Sum:
         self.prompt += prompt
         self.completion += completion
 
-    def join(self, other: Sum) -> None:
-        """The requests of another sum."""
-        self.requests += other.requests
-        self.prompt += other.prompt
-        self.completion += other.completion
-
 
 class Batch(NamedTuple):
     """What a life writes down at once.

@@ -36,7 +36,6 @@ _SECTION = re.compile(
     r"\s*<｜tool▁call▁begin｜>(.*?)<｜tool▁sep｜>(.*?)<｜tool▁call▁end｜>\s*", re.DOTALL
 )
 _FENCED = re.compile(r"([^\n]+)\n```\w*\n(.*?)\n?```\s*\Z", re.DOTALL)
-_ARGUMENTS = ("arguments", "parameters", "args", "input")
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -62,15 +61,13 @@ def read_tagged(body: str, tools: Tools) -> list[Call]:
 
 
 def read_objects(body: str, tools: Tools) -> list[Call]:
-    """One object or a list of them, in JSON.
+    """One object or a list of them, in JSON; an empty one is no call.
 
     Raises:
         Unreadable: It is something else.
     """
     found = read_json(body)
     items = found if isinstance(found, list) else [found]
-    if not items:
-        raise Unreadable(body)
     texts = _texts(body) if isinstance(found, list) else [body]
     return [_from_object(*pair, tools) for pair in zip_longest(items, texts, fillvalue="")]
 
@@ -91,7 +88,7 @@ def _from_object(item: Any, body: str, tools: Tools) -> Call:
         item = {**item, "name": function}
     if not isinstance(item, dict) or not isinstance(item.get("name"), str) or not item["name"]:
         raise Unreadable(body)
-    key = next((key for key in _ARGUMENTS if item.get(key) is not None), None)
+    key = next((key for key in _Held.__struct_fields__ if item.get(key) is not None), None)
     arguments = item[key] if key else {}
     verbatim = _verbatim(body, key) if key else None
     if isinstance(arguments, str):
@@ -102,18 +99,18 @@ def _from_object(item: Any, body: str, tools: Tools) -> Call:
 
 
 class _Held(msgspec.Struct):
-    """The members that may hold the arguments, as they were written."""
+    """The members that may hold the arguments, as they were written; they are tried in order."""
 
-    arguments: msgspec.Raw = msgspec.Raw(b"")
-    parameters: msgspec.Raw = msgspec.Raw(b"")
+    arguments: msgspec.Raw = msgspec.Raw()
+    parameters: msgspec.Raw = msgspec.Raw()
+    args: msgspec.Raw = msgspec.Raw()
+    input: msgspec.Raw = msgspec.Raw()
 
 
 def _verbatim(body: str, key: str) -> str | None:
     """The arguments' own bytes where the body is an object in strict JSON."""
-    if key not in _Held.__struct_fields__:
-        return None
     try:
-        return bytes(getattr(msgspec.json.decode(body, type=_Held), key)).decode() or None
+        return bytes(getattr(msgspec.json.decode(body, type=_Held), key)).decode()
     except msgspec.MsgspecError:
         return None
 
@@ -141,12 +138,9 @@ def read_xml(body: str, tools: Tools) -> list[Call]:
     Raises:
         Unreadable: There is something else.
     """
-    calls = [
+    return [
         make_call(name, _parameters(inner), tools) for name, inner in _all(_FUNCTION, body, body)
     ]
-    if not calls:
-        raise Unreadable(body)
-    return calls
 
 
 def _parameters(inner: str) -> dict[str, Any]:
@@ -161,7 +155,7 @@ def _value(text: str) -> str:
 def _all(pattern: re.Pattern[str], text: str, whole: str) -> list[tuple[str, str]]:
     """The matches that make up ``text``, back to back."""
     at, found = 0, []
-    while at < len(text) and text[at:].strip():
+    while text[at:].strip():
         match = pattern.match(text, at)
         if match is None:
             raise Unreadable(whole)
@@ -199,6 +193,4 @@ def read_sections(body: str, tools: Tools) -> list[Call]:
         if not isinstance(arguments, dict) or not name:
             raise Unreadable(body)
         calls.append(make_call(name, arguments, tools, text))
-    if not calls:
-        raise Unreadable(body)
     return calls

@@ -165,11 +165,9 @@ class UntilObject:
 
     def find(self, held: str) -> End | bool:
         found = _BARE_START.match(held)
-        if found is None:
+        if found is None or (found.end() < len(held) and not found[2]):
             return False
         key, complete = found[1] or "", bool(found[2])
-        if found.end() < len(held) and not complete:
-            return False
         if not any(known == key if complete else known.startswith(key) for known in _BARE_KEYS):
             return False
         return self._inner.find(held)

@@ -30,7 +30,7 @@ def read_json(text: str) -> Any:
             continue
     try:
         value = ast.literal_eval(body)
-        msgspec.json.encode(value)  # no sets, no complex numbers
+        msgspec.json.encode(value)  # no complex numbers, for example
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         raise Unreadable(text) from None
     return value
