@@ -13,6 +13,7 @@ from helexa.core.errors import (
 )
 from helexa.core.fleet import LoadRequest
 from helexa.neuron.engines.supervisor import EngineChange
+from helexa.neuron.registry import table
 
 pytestmark = pytest.mark.anyio
 
@@ -106,6 +107,27 @@ async def test_idle_models_are_unloaded_and_used_ones_are_kept() -> None:
     registry.sweep(60)
     await settle()
     assert [entry.id for entry in registry.listings()] == ["m/used"]
+
+
+async def test_a_load_that_failed_is_told_of_until_it_goes_well_or_nobody_tries_it_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loader = FakeLoader()
+    registry, told = registry_over(loader)
+    wrong = ServiceUnavailable("its engine died")
+    loader.errors = {"a/again": wrong, "by/hand": wrong, "from/boot": wrong}
+    for model in loader.errors:
+        with pytest.raises(ServiceUnavailable):
+            await registry.load(spec(model))
+    registry.sweep(0, ("from/boot",))
+    assert {entry.status for entry in registry.listings()} == {"failed"}
+    del loader.errors["a/again"]
+    await registry.load(spec("a/again"))
+    monkeypatch.setattr(table, "FAILED_FOR_S", -1.0)
+    registry.sweep(0, ("from/boot",))
+    left = {entry.id: entry.status for entry in registry.listings()}
+    assert left == {"a/again": "loaded", "from/boot": "failed"}
+    assert told.statuses[-1] == ("by/hand", "gone")
 
 
 async def test_closing_ends_everything_and_refuses_what_comes_after() -> None:

@@ -9,6 +9,9 @@ import click
 
 from helexa.cli.options import endpoint_options, json_option, version_option
 
+_LOADS = ("load_failed", "insufficient_vram", "activation_failed")
+"""Reasons of models that are on no engine; the node itself is well."""
+
 
 @click.command(name="status")
 @endpoint_options
@@ -41,14 +44,19 @@ def lines(health: dict[str, Any], models: list[dict[str, Any]]) -> list[str]:
     head = f"{health.get('status', '?')}: {healthy} of {total} nodes healthy"
     if nodes.get("draining"):
         head += f", {nodes['draining']} taking no new work"
-    trouble = [
-        f"  ! {u.get('model')} on {u.get('node')}: {u.get('detail') or u.get('reason')}"
-        for u in health.get("unservable", [])
-    ]
+    trouble = [_trouble(problem) for problem in health.get("unservable", [])]
     if healthy < total:
         trouble.insert(0, "  ! `helexa fleet status` says which node does not answer, and why")
     width = max((len(m.get("id", "")) for m in models), default=0)
     return [head, *trouble, *(_model(m, width) for m in models)]
+
+
+def _trouble(problem: dict[str, Any]) -> str:
+    """What cannot be served where, and why; a load that failed says that it was one."""
+    reason = problem.get("reason")
+    failed = " could not be loaded" if reason in _LOADS else ""
+    where = f"  ! {problem.get('model')} on {problem.get('node')}{failed}"
+    return f"{where}: {problem.get('detail') or reason}"
 
 
 def _model(model: dict[str, Any], width: int) -> str:

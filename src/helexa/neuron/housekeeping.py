@@ -60,12 +60,13 @@ async def go_on(
 
 async def tend(node: Node[ServedModel], changes: Changes, idle_ttl_s: float) -> None:
     """Kill stuck engines, unload idle models, tell what has changed; until cancelled."""
+    wanted = frozenset(spec.model_id for spec in node.defaults)
     while True:
         await asyncio.sleep(TEND_SECS)
         for model in node.registry.residents():
             if model.watchdog.expired():
                 model.process.kill("it made no progress and was killed by the watchdog")
-        node.registry.sweep(idle_ttl_s)
+        node.registry.sweep(idle_ttl_s, wanted)
         tell_changes(node, changes)
 
 

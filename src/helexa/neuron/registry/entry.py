@@ -50,6 +50,7 @@ class Entry(Generic[R]):
         spec: What was asked for; quant and source travel with it to every later load.
         outcome: Set once, when the load ended either way; waiters share it.
         gone: Set when nothing of the model is left on the machine.
+        failed_at: When its load failed (the table's clock).
         replaced: Another entry has taken this one's place in the table.
         in_line: Its files are here, and the load of another model has to end first.
     """
@@ -64,6 +65,7 @@ class Entry(Generic[R]):
     eta_s: float | None = None
     download: Download | None = None
     retry_at: float = 0.0
+    failed_at: float = 0.0
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     work: asyncio.Task[None] | None = None
     ending: asyncio.Task[None] | None = None

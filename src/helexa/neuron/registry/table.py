@@ -6,6 +6,7 @@
                │          │ load with other settings ─▶ reloading ─▶ loaded
                ▼          ▼ unload, idle, drain
              failed    unloading ─▶ gone
+               └─ not tried again ─▶ gone
 
 Methods that change the table do so without awaiting in between, so a check and its act are one
 step; the slow work belongs to one task per entry. Files are brought side by side; what follows
@@ -16,7 +17,7 @@ get values that were cached before; nothing here waits for an engine on their be
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Generic, Protocol, TypeVar
 
 from msgspec.structs import asdict
@@ -34,6 +35,8 @@ from helexa.core.fleet import Download, LoadRequest, ModelEntry, ModelLoad
 from helexa.neuron.engines.supervisor import EngineChange
 from helexa.neuron.registry.entry import Entry, R
 
+FAILED_FOR_S = 600.0
+"""So long a failed load is told of, unless it is tried again; then nobody wants the model."""
 _OVER = ("failed", "unloading")
 R_co = TypeVar("R_co", covariant=True)
 
@@ -256,7 +259,7 @@ class Registry(Generic[R]):
             entry.outcome.set_exception(error)
         if entry.ending is not None:
             return
-        entry.status = "failed"
+        entry.status, entry.failed_at = "failed", self._clock()
         entry.gone.set()
         self._on_failed(entry.model_id, error)
         if isinstance(error, ModelNotFound):
@@ -328,13 +331,17 @@ class Registry(Generic[R]):
             del self._entries[entry.model_id]
             self._on_gone(entry.model_id)
 
-    def sweep(self, idle_ttl_s: float) -> None:
-        """Unload what nobody used for ``idle_ttl_s`` seconds; 0 keeps everything."""
+    def sweep(self, idle_ttl_s: float, wanted: Collection[str] = ()) -> None:
+        """Unload what nobody used for ``idle_ttl_s`` seconds, 0 keeps everything; and forget the
+        loads that failed long ago, but for those of models that are ``wanted`` here."""
         now = self._clock()
         for entry in list(self._entries.values()):
             idle = entry.resident.idle_secs(now) if entry.resident is not None else 0.0
             if idle_ttl_s and entry.status == "loaded" and idle > idle_ttl_s:
                 self._end(entry)
+            old = entry.status == "failed" and now - entry.failed_at > FAILED_FOR_S
+            if old and entry.model_id not in wanted:
+                self._remove(entry)
 
     async def close(self, unload_s: float) -> None:
         """End everything, at once; running requests may finish for ``unload_s`` seconds."""
