@@ -71,3 +71,12 @@ def test_a_load_that_hangs_is_shown_with_who_waits_behind_it_and_what_cancels_it
     assert any("small" in line and "big on n, for 90 s" in line for line in shown)
     usual = node | {"under_way": work | {"for_s": 30.0}}
     assert lines({"nodes": [usual]})[0].endswith("loading big for 30 s")
+
+
+def test_a_ledger_that_cannot_be_written_says_why_and_for_how_long() -> None:
+    away = {"ok": False, "why": "the disk is full", "for_s": 12.3, "unwritten": 7}
+    told = "! the ledger cannot be written: the disk is full. It has been so for 12 s, and 7"
+    assert lines({"ledger": away})[-1] == f"{told} settled requests wait"
+    gone = lines({"ledger": away | {"granting": False}})[-1]
+    assert gone == f"{told} settled requests wait; keys are granted nothing more"
+    assert not any("ledger" in line for line in lines({"ledger": {"ok": True}}))

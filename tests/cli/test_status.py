@@ -116,3 +116,10 @@ def test_a_name_that_is_none_is_told_from_a_port_that_nobody_listens_at() -> Non
     assert done.exit_code == 1
     assert "it is not a host name" in done.stderr
     assert "check its spelling" in done.stderr
+
+
+def test_a_ledger_that_cannot_be_written_is_said(gateway: Gateway) -> None:
+    gateway.health = HEALTH | {"ledger": {"ok": False, "for_s": 9.0, "unwritten": 3}}
+    assert status(gateway).stdout.splitlines()[1] == (
+        "  ! the ledger cannot be written; `helexa fleet status` says why"
+    )

@@ -1,4 +1,4 @@
-"""What is listed is what can be served; what cannot be served is said in health."""
+"""What is listed is what can be served."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ from helexa.core.fleet import (
     Activation,
     Device,
     Discovery,
-    FailedActivation,
     Limit,
     ModelEntry,
     ModelLoad,
-    Servable,
 )
 from helexa.core.outlook import Candidate, Outlook
-from helexa.cortex.catalogue import feasible, health, listed_as, listing, profile_of, resolve
+from helexa.cortex.catalogue import feasible, listed_as, listing, profile_of, resolve
 from helexa.cortex.fleet.snapshot import FleetSnapshot, ModelState, NodeSnapshot
 from helexa.cortex.profiles import Cost, Profile, Profiles
 
@@ -137,35 +135,6 @@ def test_the_built_in_model_is_loadable_and_not_listed_while_it_sleeps() -> None
     assert feasible(spark, node("one", gpus=0))
     assert profile_of(Profiles(), "helexa/other") is None
     assert resolve(Profiles((), {"tiny": "helexa/spark"}), "tiny") == "helexa/spark"
-
-
-def test_health_tells_dead_nodes_from_models_that_cannot_serve() -> None:
-    good = node("one", entry("m"))
-    broken = node(
-        "two",
-        entry("n", servable=Servable(ok=False, reason="insufficient_vram", detail="needs 2 GB")),
-        entry("r", "recovering"),
-        activation=Activation("ready", failed=[FailedActivation("boot", "no network")]),
-    )
-    assert health(FleetSnapshot((good,)))["status"] == "ok"
-    assert health(FleetSnapshot(()))["status"] == "degraded"
-    body = health(FleetSnapshot((good, broken)))
-    assert body["status"] == "impaired"
-    assert body["nodes"] == {"healthy": 2, "total": 2}
-    assert body["unservable"] == [
-        {"node": "two", "model": "n", "reason": "insufficient_vram", "detail": "needs 2 GB"},
-        {"node": "two", "model": "r", "reason": "recovering", "detail": None},
-        {"node": "two", "model": "boot", "reason": "activation_failed", "detail": "no network"},
-    ]
-    dead = health(FleetSnapshot((good, node("three", strikes=3))))
-    assert dead["status"] == "degraded"
-    assert dead["nodes"] == {"healthy": 1, "total": 2}
-
-
-def test_health_counts_the_nodes_that_take_no_new_work() -> None:
-    drained = msgspec.structs.replace(node("two", entry("m")), draining=True)
-    body = health(FleetSnapshot((node("one", entry("m")), drained)))
-    assert (body["status"], body["nodes"]) == ("ok", {"healthy": 2, "total": 2, "draining": 1})
 
 
 RUNS = Outlook(

@@ -205,7 +205,18 @@ def lines(fleet: dict[str, Any], glyphs: Any = None) -> list[str]:
         shown.append("nobody waits for a model")
     for model, wish in fleet.get("wishes", {}).items():
         shown.append(f"to be loaded: {model}" + (f" ({wish['error']})" if wish["error"] else ""))
+    ledger = fleet.get("ledger", {})
+    if not ledger.get("ok", True):
+        shown.append(f"! the ledger cannot be written: {_unwritten(ledger)}")
     return shown
+
+
+def _unwritten(ledger: dict[str, Any]) -> str:
+    told = (
+        f"{ledger.get('why')}. It has been so for {_secs(ledger.get('for_s'))}, and "
+        f"{ledger.get('unwritten', 0)} settled requests wait"
+    )
+    return told if ledger.get("granting", True) else f"{told}; keys are granted nothing more"
 
 
 def _node(node: dict[str, Any], glyphs: Any) -> list[str]:

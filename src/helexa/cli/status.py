@@ -47,6 +47,9 @@ def lines(health: dict[str, Any], models: list[dict[str, Any]]) -> list[str]:
     trouble = [_trouble(problem) for problem in health.get("unservable", [])]
     if healthy < total:
         trouble.insert(0, "  ! `helexa fleet status` says which node does not answer, and why")
+    ledger = health.get("ledger", {})
+    if not ledger.get("ok", True):
+        trouble.insert(0, "  ! the ledger cannot be written; `helexa fleet status` says why")
     width = max((len(m.get("id", "")) for m in models), default=0)
     return [head, *trouble, *(_model(m, width) for m in models)]
 

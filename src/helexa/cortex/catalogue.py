@@ -137,26 +137,6 @@ def listed_as(
     return entry if name == model else msgspec.structs.replace(entry, id=name)
 
 
-def health(fleet: FleetSnapshot) -> dict[str, object]:
-    """The body of ``GET /health``.
-
-    ``degraded``: a node does not answer, or there is none. ``impaired``: all answer, but a model
-    that should serve cannot. Nodes that take no new work are counted where there are any.
-    """
-    healthy = len(fleet.reachable)
-    unservable = [problem for node in fleet.reachable for problem in _unservable(node)]
-    status = "impaired" if unservable else "ok"
-    if healthy < len(fleet.nodes) or not fleet.nodes:
-        status = "degraded"
-    nodes = {"healthy": healthy, "total": len(fleet.nodes)}
-    draining = sum(node.draining for node in fleet.reachable)
-    return {
-        "status": status,
-        "nodes": nodes | ({"draining": draining} if draining else {}),
-        "unservable": unservable,
-    }
-
-
 def _present(node: NodeSnapshot) -> Iterable[str]:
     """Ids that are loaded, loading or waiting for their turn at boot."""
     activation = node.activation
@@ -226,19 +206,3 @@ def _vram(profile: Profile | None, entry: ModelEntry | None) -> int | None:
 def _cost(profile: Profile) -> dict[str, float]:
     prices: dict[str, float] = msgspec.to_builtins(profile.cost)
     return prices
-
-
-def _unservable(node: NodeSnapshot) -> Iterable[dict[str, object]]:
-    for state in node.models.values():
-        entry, servable = state.entry, state.entry.servable
-        if entry.status in ("failed", "recovering"):
-            yield _problem(node.name, entry.id, servable.reason or entry.status, servable.detail)
-        elif entry.status == "loaded" and not servable.ok:
-            yield _problem(node.name, entry.id, servable.reason or "unservable", servable.detail)
-    for failed in node.activation.failed:
-        if failed.model_id not in node.models:
-            yield _problem(node.name, failed.model_id, "activation_failed", failed.error)
-
-
-def _problem(node: str, model: str, reason: str, detail: str | None) -> dict[str, object]:
-    return {"node": node, "model": model, "reason": reason, "detail": detail}

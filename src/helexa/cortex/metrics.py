@@ -81,6 +81,16 @@ class CortexMetrics:
         self.ledger_failures = counter(
             "ledger_upkeep_failures_total", "What renews the ledger's lease failed; begun anew."
         ).labels()
+        self.ledger_writable = gauge(
+            "ledger_writable", "1 while what is settled can be written down."
+        ).labels()
+        self.ledger_unwritten = gauge(
+            "ledger_unwritten_requests", "Settled requests that wait to be written."
+        ).labels()
+        self.ledger_late = counter(
+            "ledger_late_tokens_total",
+            "In nodes' records that came after their requests had been settled; not billed.",
+        ).labels()
         self.estimated = counter(
             "ledger_estimated_tokens_total", "Settled without a node's final count."
         ).labels()

@@ -6,7 +6,7 @@ import asyncio
 import io
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,9 @@ from tests.cortex.ledger.rig import LEASE_S, START, Rig, Start, hard
 
 from helexa.core.errors import ServiceUnavailable
 from helexa.core.logging import configure
+from helexa.core.principal import Principal
 from helexa.cortex.ledger import blocks, lives, spend
+from helexa.cortex.ledger.condition import Condition
 from helexa.cortex.ledger.database import Database, LedgerUnavailable, connect
 from helexa.cortex.ledger.estate import Estate
 from helexa.cortex.ledger.postgres import PostgresDatabase
@@ -173,6 +175,45 @@ async def test_a_block_is_found_also_when_a_batch_was_lost_with_it(
     await rig.book.written()
     assert left == [0]
     assert len(set(ours(rig, look))) == 1
+
+
+async def test_while_nothing_can_be_written_only_so_much_may_wait_and_then_nobody_is_served(
+    start: Start, look: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("helexa.cortex.ledger.durable.MOST_UNWRITTEN", 3)
+    monkeypatch.setattr("helexa.cortex.ledger.durable.IDLE_S", 0.01)
+    monkeypatch.setattr("helexa.cortex.ledger.outbox.RETRY_S", 0.01)
+    rig, uncapped = start(), Principal("acme", "u")
+    upkeep = asyncio.ensure_future(rig.durable.run(lambda: rig.book.scopes))
+    assert rig.durable.condition() == Condition()
+
+    async def until(true: Callable[[], bool]) -> None:
+        async with asyncio.timeout(60):
+            while not true():
+                await asyncio.sleep(0.01)
+
+    def full(*_: object) -> None:
+        raise LedgerUnavailable("the disk is full")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(spend, "write_batch", full)
+        for name in ("a", "b", "c"):
+            await rig.take(uncapped, name, 10)
+        rig.end("a", 7)
+        await until(lambda: not rig.durable.condition().ok)
+        found = rig.durable.condition()
+        assert (found.why, found.unwritten, found.granting) == ("the disk is full", 1, True)
+        rig.end("b", 7)
+        rig.end("c", 7)
+        await until(lambda: rig.durable.full)
+        with pytest.raises(ServiceUnavailable, match="no more requests may wait"):
+            await rig.take(uncapped, "d", 10)
+        assert not rig.durable.condition().granting
+    await until(lambda: not rig.durable.full and rig.durable.condition() == Condition())
+    await rig.take(uncapped, "d", 10)
+    assert look("SELECT spent FROM scopes WHERE scope = 'key:u'") == [(21,)]
+    upkeep.cancel()
+    await asyncio.wait([upkeep])
 
 
 # ── a PostgreSQL that fails over ────────────────────────────────────────────────────────────────

@@ -29,6 +29,7 @@ from helexa.cortex.fleet.roster import FleetDoor, Roster
 from helexa.cortex.keys.keyring import Keyring
 from helexa.cortex.ledger.base import Settlement
 from helexa.cortex.ledger.book import Book
+from helexa.cortex.ledger.condition import Condition
 from helexa.cortex.ledger.keys import MemoryKeys
 from helexa.cortex.profiles import Profile, ProfileFile, Profiles
 from helexa.cortex.residency.owner import Residency
@@ -130,6 +131,7 @@ async def gateway(
         residency=residency,
         leases=leases,
         ledger=Book(time.time),
+        condition=Condition,
         timelines=Timelines(time.time),
         captures=Captures(time.time),
         build=BuildInfo(
@@ -166,8 +168,11 @@ async def test_health_root_and_version_are_public(fake_node: Starter, model: Mod
         assert health.json() == {
             "status": "ok",
             "nodes": {"healthy": 1, "total": 1},
+            "ledger": {"ok": True},
             "unservable": [],
         }
+        ready = await g.get("/ready")
+        assert (ready.status_code, ready.json()) == (200, {"ready": True})
         assert (await g.get("/")).json()["name"] == "helexa"
         version = (await g.get("/version")).json()
         assert (version["package_version"], version["git_sha"]) == ("0.1.0", "abc")

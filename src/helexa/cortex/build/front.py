@@ -83,6 +83,7 @@ def _looks_into(
         residency=rooms.residency,
         leases=rooms.placer.leases,
         ledger=rooms.ledger,
+        condition=rooms.kept.condition,
         usage=None if store is None else UsageBook(store, lambda: profiles.current),
         timelines=rooms.observers.timelines,
         captures=rooms.observers.captures,
@@ -103,6 +104,9 @@ def _collect(metrics: CortexMetrics, rooms: Rooms, app: GatewayApp) -> None:
     def of_ledger() -> None:
         metrics.drift.set(rooms.settler.drift)
         metrics.ledger_failures.value = rooms.kept.failures
+        condition = rooms.kept.condition()
+        metrics.ledger_writable.set(float(condition.ok))
+        metrics.ledger_unwritten.set(condition.unwritten)
 
     for update in (
         rooms.desk.books.flush,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Literal, Protocol, TypeAlias
 
+from helexa.core.errors import ServiceUnavailable
 from helexa.cortex.ledger.base import RequestKey, Settlement
 from helexa.cortex.ledger.scope import Account, Leased, Scope
 
@@ -24,10 +25,15 @@ class Neighbours(Protocol):
 
 
 class Backing(Protocol):
-    """A store, as the book uses it. Nothing here waits."""
+    """A store, as the book uses it. Nothing here waits.
+
+    Attributes:
+        full: As much waits to be written as may; nothing more is to begin.
+    """
 
     shared: bool
     life: int
+    full: bool
 
     def may_grant(self) -> bool:
         """False once another gateway may have been given what is ours."""
@@ -83,3 +89,11 @@ class Backing(Protocol):
 
     async def written(self) -> None:
         """See ``Ledger.written``."""
+
+
+def too_much_unwritten() -> ServiceUnavailable:
+    """What whoever asks is told while a store is ``full``."""
+    return ServiceUnavailable(
+        "The gateway's ledger cannot be written just now, and no more requests may wait for it.",
+        retry_after_s=5,
+    )

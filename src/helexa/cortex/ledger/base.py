@@ -175,6 +175,7 @@ class Ledger(Protocol):
             InsufficientQuota: A hard balance is spent.
             RateLimitExceeded: A rolling window is spent (``retry_after_s``, ``resets_at``), or
                 all room stayed held by open grants.
+            ServiceUnavailable: The ledger cannot be asked, or has too much to write.
         """
 
     def extend(

@@ -21,7 +21,7 @@ from typing import Final
 
 from helexa.core.errors import HelexaError, RateLimitExceeded
 from helexa.core.principal import Principal
-from helexa.cortex.ledger.backing import Backing, State
+from helexa.cortex.ledger.backing import Backing, State, too_much_unwritten
 from helexa.cortex.ledger.base import (
     Grant,
     KeyHolds,
@@ -98,6 +98,8 @@ class Book:
         row = self._open.get(key)
         if row is not None:
             return shown(key, row)
+        if self._backing is not None and self._backing.full:
+            raise too_much_unwritten()
         if not account.scopes:
             return self._opened(key, account, None)
         want = estimate if estimate > 0 else 1

@@ -24,9 +24,11 @@ from helexa.core.recurring import Recurring
 from helexa.cortex.ledger import leasing, lives, spend
 from helexa.cortex.ledger.backing import Neighbours, State
 from helexa.cortex.ledger.base import RequestKey, Settlement
+from helexa.cortex.ledger.blocks import PATIENCE_S
+from helexa.cortex.ledger.condition import Condition
 from helexa.cortex.ledger.database import Database
 from helexa.cortex.ledger.leasing import Ask
-from helexa.cortex.ledger.outbox import FREED, Outbox
+from helexa.cortex.ledger.outbox import FREED, MOST_UNWRITTEN, Outbox
 from helexa.cortex.ledger.scope import Account, Leased, Scope
 from helexa.cortex.ledger.store import Store
 from helexa.cortex.ledger.window import AHEAD_S
@@ -85,12 +87,27 @@ class Durable:
         self._cleaned = -CLEAN_S  # an earlier life may have had a wrong clock
         self._may_grant_until = self._renewed + lease_s
         self._fenced = False
+        self.full = False
 
     # ── Backing ─────────────────────────────────────────────────────────────────────────────
 
     def may_grant(self) -> bool:
         """See ``Backing.may_grant``; a ledger of our own is nobody else's, whatever happens."""
         return not self.shared or (not self._fenced and time.monotonic() < self._may_grant_until)
+
+    def condition(self) -> Condition:
+        """How the ledger does, now."""
+        outbox, now = self._outbox, time.monotonic()
+        troubles = [t for t in (outbox.trouble, self._trouble) if t.error is not None]
+        silent_s = self._store.silent_s
+        granting = self.may_grant() and not self.full
+        if troubles:
+            for_s = now - min(trouble.began for trouble in troubles)
+            return Condition(False, troubles[0].error, for_s, outbox.unwritten, granting)
+        if silent_s > PATIENCE_S or not granting:
+            why = f"the ledger's database has not answered for {silent_s:.0f} s"
+            return Condition(False, why, silent_s, outbox.unwritten, granting)
+        return Condition(unwritten=outbox.unwritten)
 
     def hear(self, neighbours: Neighbours) -> None:
         """See ``Backing.hear``; what was said while nobody listened is made up for by asking."""
@@ -240,6 +257,7 @@ class Durable:
         while True:
             await asyncio.sleep(min(IDLE_S, self._lease_s / 4))
             self._store.look_after()
+            self.full = self._outbox.unwritten >= MOST_UNWRITTEN
             now = time.monotonic()
             if now - self._renewed >= self._lease_s / 4:
                 self._renewed = now

@@ -14,6 +14,7 @@ from helexa.core.folders import user_folder
 from helexa.core.logging import Logger
 from helexa.cortex.ledger import lives
 from helexa.cortex.ledger.book import Book
+from helexa.cortex.ledger.condition import Condition
 from helexa.cortex.ledger.database import sqlite_path, sqlite_url
 from helexa.cortex.ledger.durable import Durable
 from helexa.cortex.ledger.estate import Estate
@@ -115,6 +116,10 @@ class OpenLedger:
             )
         self.now = now
         self.book = Book(now, lease_s=lease_s, hold_wait_s=hold_wait_s, backing=self._durable)
+
+    def condition(self) -> Condition:
+        """How it does, now."""
+        return Condition() if self._durable is None else self._durable.condition()
 
     async def run(self) -> None:
         """Look after our life until cancelled.

@@ -29,6 +29,10 @@ HURRY_S: Final = 0.05
 
 RETRY_S: Final = 0.5
 
+MOST_UNWRITTEN: Final = 65_536
+"""Requests that may wait to be written: of more than that a node keeps no records, so what we know
+of them would be lost with us."""
+
 FREED: Final = "freed"
 """What other gateways are told of a scope that they want, when we have given back some of it."""
 
@@ -44,6 +48,7 @@ class Outbox:
     Attributes:
         collecting: What the next batch will carry; whoever adds to it says how soon.
         armed: When it goes; None while nobody has said.
+        trouble: While batches cannot be written.
     """
 
     def __init__(
@@ -57,7 +62,7 @@ class Outbox:
         self._store = store
         self._life = life
         self._now_ms = now_ms
-        self._trouble = Recurring(
+        self.trouble = Recurring(
             log,
             "ledger: cannot write what was settled; trying again",
             "ledger: what was settled is written",
@@ -70,6 +75,14 @@ class Outbox:
         self._flushed = 0.0
         self._number = 0
         self._over = False
+
+    @property
+    def unwritten(self) -> int:
+        """Requests that wait to be written."""
+        waiting = len(self.collecting.lines)
+        if self._writing is not None:
+            waiting += len(self._writing.lines)
+        return waiting // spend.WIDTH
 
     def soon(self) -> None:
         """Nobody waits for what was added."""
@@ -157,10 +170,10 @@ class Outbox:
         if isinstance(outcome, Fenced):
             self._fenced()
         elif isinstance(outcome, BaseException):
-            self._trouble.failed(outcome)
+            self.trouble.failed(outcome)
             self._loop.call_later(RETRY_S, self._write)
         else:
-            self._trouble.succeeded()
+            self.trouble.succeeded()
             self._writing = None
             for scope, found in pending.sums.items():
                 scope.written(found.requests, found.prompt, found.completion)

@@ -236,14 +236,19 @@ class Store:
         if self._hearing is not None:
             self._hearing.close()
 
+    @property
+    def silent_s(self) -> float:
+        """How long the writer has been at what it does; 0 while it has nothing to do."""
+        since = self._writer.since
+        return 0.0 if since is None else time.monotonic() - since
+
     def look_after(self) -> None:
         """To be called now and then: give up a server that has said nothing to the writer for too
         long, since one that hangs keeps its connections open and nothing would end the wait; and
         have a file brought back that was removed under us."""
         if self._db.moved():
             self.submit(_nobody, _nobody)
-        since = self._writer.since
-        if since is not None and time.monotonic() - since > SILENT_S:
+        if self.silent_s > SILENT_S:
             for db in (self._db, self._reading, self._hearing):
                 if db is not None:
                     db.give_up()

@@ -12,7 +12,8 @@ from starlette.routing import Route
 
 from helexa.core.errors import ModelNotFound
 from helexa.core.principal import Principal
-from helexa.cortex.catalogue import health, listed_as, listing
+from helexa.cortex.catalogue import listed_as, listing
+from helexa.cortex.health import health, not_ready
 from helexa.cortex.routes.deps import ManagementDeps
 from helexa.cortex.routes.respond import dialect_of, no_request, number, reply
 from helexa.wire import models_list
@@ -40,8 +41,10 @@ class ClientRoutes:
         return [
             Route("/", self.root),
             Route("/health", self.health),
+            Route("/ready", self.ready),
             Route("/version", self.version),
             Route("/v1/health", self.health),
+            Route("/v1/ready", self.ready),
             Route("/v1/version", self.version),
             *keyed,
         ]
@@ -52,14 +55,20 @@ class ClientRoutes:
                 "name": "helexa",
                 "role": "cortex",
                 "version": self._deps.build.package_version,
-                "status": health(self._deps.fleet.snapshot())["status"],
+                "status": self._health()["status"],
                 "api": "/v1",
                 "health": "/health",
             }
         )
 
     async def health(self, _request: Request) -> Response:
-        return reply(health(self._deps.fleet.snapshot()))
+        return reply(self._health())
+
+    async def ready(self, _request: Request) -> Response:
+        reasons = not_ready(self._deps.fleet.snapshot(), self._deps.condition())
+        if reasons:
+            return reply({"ready": False, "reasons": reasons}, 503)
+        return reply({"ready": True})
 
     async def version(self, _request: Request) -> Response:
         return reply({**msgspec.to_builtins(self._deps.build), "engines": {}})
@@ -94,6 +103,9 @@ class ClientRoutes:
         if found is None:
             return no_request(request)
         return reply(found.render())
+
+    def _health(self) -> dict[str, object]:
+        return health(self._deps.fleet.snapshot(), self._deps.condition())
 
     def _principal(self, request: Request) -> Principal:
         """Who asks.

@@ -14,6 +14,7 @@ from helexa.cortex.fleet.fleet import Fleet
 from helexa.cortex.fleet.roster import Roster
 from helexa.cortex.keys.keyring import Keyring
 from helexa.cortex.ledger.base import Ledger
+from helexa.cortex.ledger.condition import Condition
 from helexa.cortex.profiles import ProfileFile
 from helexa.cortex.residency.owner import Residency
 from helexa.cortex.responses.keeper import Keeper
@@ -32,6 +33,7 @@ class ManagementDeps:
     """The rooms that the routes look into.
 
     Args:
+        condition: How the ledger does.
         started: Epoch seconds of the gateway's start; ``created`` of listed models.
         post_paths: The data plane's routes, so that another method on them is a 405.
         now: Epoch seconds.
@@ -49,6 +51,7 @@ class ManagementDeps:
     residency: Residency
     leases: LeaseTable
     ledger: Ledger
+    condition: Callable[[], Condition]
     usage: UsageBook | None
     timelines: Timelines
     captures: Captures

@@ -99,6 +99,7 @@ class FleetRoutes:
                     for model, wish in residency.wishes.items()
                 },
                 "evictions": residency.scheduler.evictions,
+                "ledger": msgspec.to_builtins(self._deps.condition()),
             }
         )
 
