@@ -20,9 +20,10 @@ from helexa.bench.store.store import Store
 
 API_BAR_MS, WRITE_BAR_MS = 100.0, 100.0
 QUESTIONS = (
-    "health", "dimensions", "summary", "summary?target=node3", "series?target=node3&model=model1",
-    "runs", "runs?target=node3&ok=true&sort=first_token_ms", "runs?ok=false", "scaling",
-    "concurrency", "swap", "capability", "regressions", "history",
+    "health", "dimensions", "overview", "summary", "summary?target=node3",
+    "series?target=node3&model=model1", "runs",
+    "runs?target=node3&ok=true&sort=first_token_ms", "runs?ok=false", "scaling", "concurrency",
+    "swap", "capability", "regressions", "history",
 )  # fmt: skip
 SCENARIOS = (
     "chat:128", "chat:4096", "concurrency:1", "concurrency:4", "concurrency:16", "prefix:4096",

@@ -14,7 +14,7 @@ import click
 from kit import report
 
 from helexa.bench.row import CellKey
-from helexa.bench.stats.verdict import Compared, judge
+from helexa.bench.stats.verdict import Compared, judge, judge_groups
 
 NOISE, SLOWDOWN, CELLS, RUNS = 0.02, 1.08, 12, 5
 FOUND_BAR, FALSE_BAR = 95.0, 5.0
@@ -40,8 +40,9 @@ def sweep(draw: random.Random, targets: int, slow: int | None) -> list[Compared]
 
 
 def slower(cells: list[Compared]) -> set[str]:
-    """Targets that at least one verdict calls slower."""
-    return {verdict.target for verdict in judge(cells) if verdict.word == "slower"}
+    """Targets that at least one verdict calls slower, of a cell or of a model's cells together."""
+    verdicts = (*judge(cells), *judge_groups(cells))
+    return {verdict.target for verdict in verdicts if verdict.word == "slower"}
 
 
 @click.command(help=__doc__)

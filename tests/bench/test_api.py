@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,16 @@ from starlette.testclient import TestClient
 from tests.bench.made import run
 
 from helexa.bench.api.app import Questions, bench_app
+from helexa.bench.api.kept import Kept
 from helexa.bench.api.shapes import Compared, Dimensions, HealthAnswer, Page
 from helexa.bench.build import report
 from helexa.bench.report.answers import CellAnswer, Curve, History, Series
+from helexa.bench.report.overview import Overview, drawn
 from helexa.bench.report.text import to_markdown
 from helexa.bench.row import Run
 from helexa.bench.settings import ApiSettings, BenchSettings
 from helexa.bench.stats.verdict import Verdict
+from helexa.bench.store.cell import Cell
 from helexa.bench.store.store import Store
 
 
@@ -104,6 +108,100 @@ def test_regressions_are_the_slower_node_and_not_the_other(client: TestClient) -
     assert {verdict.target for verdict in found} == {"beast"}
     assert found[0].scenario == "everything"
     assert {verdict.scenario for verdict in found} >= {"chat:128", "chat:4096", "cold"}
+
+
+def test_the_overview_says_in_columns_what_the_whole_answers_say(client: TestClient) -> None:
+    found = get(client, "/api/overview", Overview)
+    whole = get(client, "/api/summary", list[CellAnswer])
+    names, cells = found.names, found.cells
+    lines = [
+        (names.target[t], names.model[m], names.scenario[s], names.build[b], names.primary[s], word)
+        for t, m, s, b, word in zip(
+            cells.target, cells.model, cells.scenario, cells.build, cells.word, strict=True
+        )
+    ]  # fmt: skip
+    assert lines == [
+        (c.target, c.model, c.scenario, c.build, c.primary, _word_of(c)) for c in whole
+    ]
+    firsts = found.rows.figures["first_token_ms"]
+    assert firsts.median == [
+        None if (s := c.metrics.get("first_token_ms")) is None else float(f"{s.median:.5g}")
+        for c in whole
+    ]
+    histories = get(client, "/api/history", list[History])
+    assert [len(way) for way in found.rows.ways] == [len(h.medians) for h in histories]
+    worse = get(client, "/api/regressions", list[Verdict])
+    assert (found.worse_count, found.worse) == (len(worse), worse[:6])
+
+
+def _word_of(cell: CellAnswer) -> str:
+    if cell.verdict is None:
+        return "new"
+    return cell.verdict.word if all(cell.verdict.samples) else "no figure"
+
+
+def test_a_verdict_is_the_same_whatever_else_is_asked_for(client: TestClient) -> None:
+    everything = {
+        (c.target, c.scenario): c.verdict
+        for c in get(client, "/api/summary", list[CellAnswer])
+    }  # fmt: skip
+    for query in ("target=beast", "target=beast&scenario=cold", "limit=3&offset=2"):
+        some = get(client, f"/api/summary?{query}", list[CellAnswer])
+        assert some
+        assert [c.verdict for c in some] == [everything[c.target, c.scenario] for c in some]
+    (cold,) = get(client, "/api/swap", list[CellAnswer])
+    assert cold.verdict == everything["beast", "cold"]
+    chosen = get(client, "/api/overview?target=mini", Overview)
+    assert {chosen.names.target[t] for t in chosen.cells.target} == {"mini"}
+    assert (chosen.worse_count, set(chosen.cells.word)) == (0, {"same"})
+
+
+def test_of_very_many_cells_whole_targets_are_drawn_and_at_least_a_part_of_one() -> None:
+    def cells(*counts: int) -> list[Cell]:
+        key = ("m", "chat:1", "1.0", "neuron", "", "", "", "", "")
+        rest: Any = (0.0, 0.0, 1, 0, 1, 0, 1, {})
+        return [Cell(f"t{t}", *key, *rest) for t, count in enumerate(counts) for _ in range(count)]
+
+    assert [len(drawn(cells(*counts), 10)) for counts in ((4, 6), (4, 5, 6), (11, 2), ())] == [
+        10, 9, 10, 0,
+    ]  # fmt: skip
+
+
+def test_long_answers_are_packed_for_whoever_takes_them_so(client: TestClient, path: Path) -> None:
+    with contextlib.closing(Store(path)) as store:
+        store.add_many(run(400.0 + i, scenario=f"chat:{i}") for i in range(60))
+    plain = client.get("/api/summary", headers={"accept-encoding": "identity"})
+    packed = client.get("/api/summary", headers={"accept-encoding": "gzip"})
+    assert "content-encoding" not in plain.headers
+    assert packed.headers["content-encoding"] == "gzip"
+    assert packed.json() == plain.json()
+    assert int(packed.headers["content-length"]) * 4 < int(plain.headers["content-length"])
+    assert "content-encoding" not in client.get("/api/health").headers
+
+
+def test_dimensions_name_the_last_update_that_was_measured(client: TestClient, path: Path) -> None:
+    assert get(client, "/api/dimensions", Dimensions).updated == ("1.0+aaa", "1.1+bbb")
+    with contextlib.closing(Store(path)) as store:
+        store.add(run(900.0, target="new here", build="9.0"))
+    assert get(client, "/api/dimensions", Dimensions).updated == ("1.0+aaa", "1.1+bbb")
+
+
+def test_what_took_long_to_answer_is_kept_somewhat_longer_than_it_is_true() -> None:
+    clock = {"now": 0.0, "spent": 0.0, "cost": 1.0, "state": 0.0, "made": 0.0}
+
+    def make() -> float:
+        clock["spent"] += clock["cost"]
+        clock["made"] += 1
+        return clock["state"]
+
+    kept = Kept(make, lambda: clock["state"], lambda: clock["now"], lambda: clock["spent"])
+    assert [kept.get(), kept.get()] == [0, 0]
+    clock |= {"state": 1, "now": 19.0}  # a second of work: worth twenty
+    assert (kept.get(), clock["made"]) == (0, 1)
+    clock |= {"now": 20.0, "cost": 0.1}
+    assert (kept.get(), clock["made"]) == (1, 2)
+    clock["state"] = 2  # which took no time that would be worth keeping
+    assert (kept.get(), clock["made"]) == (2, 3)
 
 
 def test_series_go_over_builds_in_their_order(client: TestClient) -> None:

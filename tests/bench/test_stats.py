@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 
 import pytest
@@ -18,7 +19,7 @@ from helexa.bench.stats.ranks import (
     superiority,
 )
 from helexa.bench.stats.summary import median, median_interval, percentile, summarise
-from helexa.bench.stats.verdict import Compared, judge, judge_groups
+from helexa.bench.stats.verdict import ALPHA, Compared, judge, judge_groups, share_alone
 
 SMALL = st.lists(st.integers(0, 9).map(float), min_size=1, max_size=5)
 
@@ -118,8 +119,42 @@ def test_many_cells_of_few_runs_are_judged_together_where_none_can_be_alone() ->
 
 def test_without_a_change_hardly_a_sweep_raises_an_alarm() -> None:
     draw = random.Random(4)
-    alarms = sum(any(v.word == "slower" for v in judge(cells(draw, None))) for _ in range(60))
-    assert alarms <= 3
+    sweeps = [cells(draw, None) for _ in range(60)]
+    verdicts = [(*judge(sweep), *judge_groups(sweep)) for sweep in sweeps]
+    assert sum(any(v.word == "slower" for v in found) for found in verdicts) <= 3
+
+
+def test_no_more_than_one_sweep_in_twenty_raises_an_alarm_of_either_kind() -> None:
+    """The bound itself: groups have what single cells leave of it."""
+
+    def shares(targets: int, count: int, runs: int = 5) -> tuple[float, float]:
+        values = tuple(map(float, range(runs)))
+        found = [
+            Compared(CellKey(f"t{t}", "b", "m", f"s:{i}"), "answer_ms", "a", values, values)
+            for t in range(targets)
+            for i in range(count)
+        ]
+        return len(found) / math.comb(2 * runs, runs), share_alone(found)
+
+    assert shares(1, 4)[1] == ALPHA / 2  # half of it each
+    assert shares(1, 12, 10)[1] == ALPHA / 2
+    for targets, count in ((1, 12), (2, 6), (3, 4)):
+        least, alone = shares(targets, count)
+        assert ALPHA / 2 < alone == least < ALPHA  # twelve have no p below 12/252
+    assert shares(1, 13)[1] == 0  # and thirteen no chance
+    assert shares(3, 1)[1] == ALPHA  # no groups to share with
+
+
+def test_one_scenario_that_broke_is_found_among_a_dozen_on_one_target_or_two() -> None:
+    old, new = tuple(map(float, range(100, 105))), tuple(map(float, range(110, 115)))
+    for targets in (1, 2):
+        found = [
+            Compared(CellKey(f"t{i % targets}", "b", "m", f"s:{i}"), "answer_ms", "a",
+                     old, new if i == 0 else old)
+            for i in range(12)
+        ]  # fmt: skip
+        assert [v.scenario for v in judge(found) if v.word == "slower"] == ["s:0"]
+        assert "slower" not in {v.word for v in judge_groups(found)}
 
 
 def test_a_faster_build_is_called_faster_and_a_rate_that_falls_is_slower() -> None:

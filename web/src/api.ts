@@ -3,12 +3,17 @@ import { useEffect, useState } from "react";
 
 export interface Summary { n: number; median: number; low: number; high: number; p95: number; p99: number }
 
-export interface Verdict {
+/** As much of a verdict as is told in a few signs; where nothing more is drawn, nothing more comes. */
+export interface Judged {
+  word: "slower" | "faster" | "same" | "unsure" | "broken";
+  change: number; samples: [number, number];
+  old_median?: number | undefined; new_median?: number | undefined; p?: number | undefined;
+}
+
+export interface Verdict extends Judged {
   target: string; model: string; scenario: string; metric: string;
   old_build: string; new_build: string;
-  word: "slower" | "faster" | "same" | "unsure" | "broken";
-  old_median: number; new_median: number; change: number; p: number; effect: number;
-  samples: [number, number];
+  old_median: number; new_median: number; p: number; effect: number;
 }
 
 export interface Cell {
@@ -29,7 +34,64 @@ export interface Series {
   failed?: { label: string; at: number }[];
 }
 
-export interface History { target: string; model: string; scenario: string; medians: (number | null)[] }
+type Column = (number | null)[];
+type Figures = Record<"median" | "low" | "high" | "p95", Column>;
+
+/** The newest build of everything in columns: shapes of helexa.bench.report.overview. */
+export interface Overview {
+  names: Record<"target" | "hardware" | "model" | "scenario" | "primary" | "build", string[]>;
+  cells: Record<"target" | "model" | "scenario" | "build", number[]> & { word: (Judged["word"] | "new" | "failing" | "no figure")[]; change: Column };
+  rows: Record<"first_at" | "last_at" | "ok_runs" | "failed_runs" | "refused", number[]> & Record<"old_median" | "new_median" | "p", Column>
+    & { samples: ([number, number] | null)[]; figures: Record<string, Figures>; ways: Column[] };
+  worse: Verdict[]; worse_count: number;
+}
+
+/** A cell as the overview's map shows it. */
+export interface Spot {
+  target: string; hardware: string; model: string; scenario: string; build: string; primary: string;
+  dead: boolean; verdict?: Judged;
+}
+
+/** A cell as a row of the overview. */
+export interface Line extends Spot {
+  first_at: number; last_at: number; ok_runs: number; failed_runs: number; refused: number;
+  metrics: Record<string, { median: number; low: number; high: number; p95: number }>;
+  way: Column;
+}
+
+export function spotsOf({ names, cells, rows }: Overview): Spot[] {
+  const name = (kind: "target" | "model" | "scenario" | "build", i: number) => names[kind][cells[kind][i]!]!;
+  return cells.word.map((word, i) => {
+    const spot: Spot = {
+      target: name("target", i), hardware: names.hardware[cells.target[i]!]!, model: name("model", i),
+      scenario: name("scenario", i), build: name("build", i), primary: names.primary[cells.scenario[i]!]!,
+      dead: word === "failing" || word === "broken",
+    };
+    if (word !== "new" && word !== "failing") {
+      const none = word === "no figure";
+      spot.verdict = {
+        word: none ? "unsure" : word, change: cells.change[i] ?? 0, samples: none ? [0, 0] : rows.samples[i] ?? [1, 1],
+        old_median: rows.old_median[i] ?? undefined, new_median: rows.new_median[i] ?? undefined, p: rows.p[i] ?? undefined,
+      };
+    }
+    return spot;
+  });
+}
+
+/** The first of the spots, with all that came of them. */
+export function linesOf({ rows }: Overview, spots: Spot[]): Line[] {
+  return rows.ways.map((way, i) => {
+    const metrics: Line["metrics"] = {};
+    for (const [metric, { median, low, high, p95 }] of Object.entries(rows.figures)) {
+      const value = median[i];
+      if (typeof value === "number") metrics[metric] = { median: value, low: low[i]!, high: high[i]!, p95: p95[i]! };
+    }
+    return {
+      ...spots[i]!, metrics, way, first_at: rows.first_at[i]!, last_at: rows.last_at[i]!,
+      ok_runs: rows.ok_runs[i]!, failed_runs: rows.failed_runs[i]!, refused: rows.refused[i]!,
+    };
+  });
+}
 
 export interface Curve {
   target: string; hardware: string; model: string; build: string;
@@ -49,7 +111,7 @@ export interface Run {
 }
 
 export interface Page { count: number; runs: Run[] }
-export interface Dimensions { target: string[]; model: string[]; scenario: string[]; build: string[]; metrics: string[] }
+export interface Dimensions { target: string[]; model: string[]; scenario: string[]; build: string[]; metrics: string[]; updated?: [string, string] }
 export interface CellKey { target: string; build: string; model: string; scenario: string }
 export interface Compared { a: string; b: string; cells: Verdict[]; alone: CellKey[] }
 

@@ -1,6 +1,6 @@
 // Small parts that pages share.
 import { Fragment, useId, type MouseEvent, type ReactNode } from "react";
-import type { Answer, Cell, Verdict } from "./api";
+import type { Answer, Judged } from "./api";
 import { go } from "./router";
 import { ago, date, figure, percent } from "./words";
 
@@ -74,7 +74,7 @@ export function Pick({ label, value, options, all, onChange, show }: {
 const MARKS = { slower: "▼", faster: "▲", same: "=", unsure: "?", broken: "✗" } as const;
 
 /** A verdict in one sign and a few words; `whole` gives the change also where it is too small to be one. */
-export function inShort(verdict: Verdict | undefined, whole = false): { mark: string; words: string } {
+export function inShort(verdict: Judged | undefined, whole = false): { mark: string; words: string } {
   if (!verdict) return { mark: "", words: "new" };
   if (verdict.word === "broken") return { mark: MARKS.broken, words: "broken: every run fails" };
   if (!verdict.samples[0] || !verdict.samples[1]) return { mark: "", words: "no figure to compare" };
@@ -82,24 +82,26 @@ export function inShort(verdict: Verdict | undefined, whole = false): { mark: st
   return { mark: MARKS[verdict.word], words: `${verdict.word}${change}` };
 }
 
+interface Shown { dead?: boolean; verdict?: Judged }
+
 /** That nothing of a cell works, and did with no build before. */
-export const stillFailing = (cell: Cell): boolean => Boolean(cell.dead) && cell.verdict?.word !== "broken";
+export const stillFailing = (cell: Shown): boolean => Boolean(cell.dead) && cell.verdict?.word !== "broken";
 
 /** The same of a cell, which may never have worked. */
-export function ofCell(cell: Cell): { mark: string; words: string; tone: string } {
+export function ofCell(cell: Shown): { mark: string; words: string; tone: string } {
   if (stillFailing(cell)) return { mark: MARKS.broken, words: "every run fails", tone: "slower" };
   const { mark, words } = inShort(cell.verdict);
   return { mark, words, tone: mark ? tone(cell.verdict) : "quiet" };
 }
 
 /** How to colour it. */
-export const tone = (verdict: Verdict | undefined): string =>
+export const tone = (verdict: Judged | undefined): string =>
   !verdict ? "quiet" : verdict.word === "broken" ? "slower" : verdict.word;
 
 /** Never by colour alone. */
-export function Change({ verdict, whole = false }: { verdict: Verdict | undefined; whole?: boolean }) {
+export function Change({ verdict, whole = false }: { verdict: Judged | undefined; whole?: boolean }) {
   const { mark, words } = inShort(verdict, whole);
-  const detail = verdict && mark && verdict.word !== "broken"
+  const detail = verdict?.p !== undefined && mark && verdict.word !== "broken"
     ? `${figure(verdict.old_median)} → ${figure(verdict.new_median)}; p ${verdict.p.toPrecision(2)}; ` +
       `${verdict.samples[0]} and ${verdict.samples[1]} runs`
     : undefined;
@@ -111,7 +113,7 @@ export function Change({ verdict, whole = false }: { verdict: Verdict | undefine
 }
 
 /** Where a cell stands. */
-export function Standing({ cell }: { cell: Cell }) {
+export function Standing({ cell }: { cell: Shown }) {
   if (!stillFailing(cell)) return <Change verdict={cell.verdict} />;
   const { mark, words, tone } = ofCell(cell);
   return <span className={`change ${tone}`}><span aria-hidden="true">{mark}</span> {words}</span>;

@@ -1,5 +1,5 @@
 // Small pictures that stand in a table's cell or take a table's place.
-import type { Cell, History, Verdict } from "./api";
+import type { Spot, Verdict } from "./api";
 import { Link, ofCell, tone } from "./parts";
 import { apart, figure, worse } from "./words";
 
@@ -43,12 +43,14 @@ export function Shift({ verdict, most }: { verdict: Verdict; most: number }) {
 const ALL_ROWS = 24;
 
 /** Every cell of the newest builds in one picture: what changed, where. */
-export function ChangeMap({ cells, to }: { cells: Cell[]; to: (cell: Cell) => string }) {
+export function ChangeMap({ cells, to }: { cells: Spot[]; to: (cell: Spot) => string }) {
   const scenarios = [...new Set(cells.map((cell) => cell.scenario))].filter((name) => !name.startsWith("capability:"));
-  const rows = new Map<string, Cell[]>();
+  const rows = new Map<string, Spot[]>();
   for (const cell of cells) {
     const key = `${cell.target} ${cell.model}`;
-    rows.set(key, [...(rows.get(key) ?? []), cell]);
+    const row = rows.get(key);
+    if (row) row.push(cell);
+    else rows.set(key, [cell]);
   }
   const changed = [...rows].filter(([, row]) => row.some((cell) => cell.dead || (cell.verdict && cell.verdict.word !== "same")));
   const shown = rows.size > ALL_ROWS ? changed : [...rows];
@@ -78,7 +80,7 @@ export function ChangeMap({ cells, to }: { cells: Cell[]; to: (cell: Cell) => st
   );
 }
 
-function Square({ cell, to }: { cell: Cell | undefined; to: (cell: Cell) => string }) {
+function Square({ cell, to }: { cell: Spot | undefined; to: (cell: Spot) => string }) {
   if (!cell) return <td />;
   const { mark, words, tone } = ofCell(cell);
   const change = cell.verdict && ["slower", "faster"].includes(cell.verdict.word)
@@ -91,10 +93,4 @@ function Square({ cell, to }: { cell: Cell | undefined; to: (cell: Cell) => stri
       </Link>
     </td>
   );
-}
-
-/** Finds a cell's way over builds. */
-export function historyOf(histories: History[]): (cell: Cell) => (number | null)[] {
-  const found = new Map(histories.map((h) => [`${h.target}\n${h.model}\n${h.scenario}`, h.medians]));
-  return (cell) => found.get(`${cell.target}\n${cell.model}\n${cell.scenario}`) ?? [];
 }

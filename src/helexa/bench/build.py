@@ -217,12 +217,11 @@ def report(path: Path, *, show_host: bool = False) -> Report:
     Raises:
         StoreError: The store cannot be read.
     """
-    cells = Reader(path).newest_cells()
-    newest = [new for new, _ in answers.pairs(cells)]
+    found = answers.judged(Reader(path).newest_cells())
     return Report(
         time.time(),
-        answers.summary(cells, show_host=show_host),
-        answers.regressions(cells),
-        answers.concurrency(newest, show_host=show_host),
-        answers.scaling(newest, show_host=show_host),
+        answers.summary(found, show_host=show_host),
+        found.worse,
+        answers.concurrency(found.cells, show_host=show_host),
+        answers.scaling(found.cells, show_host=show_host),
     )

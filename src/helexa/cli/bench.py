@@ -183,8 +183,9 @@ def swap_cost_command(config: Path | None, db: Path | None, as_json: bool) -> No
     from helexa.bench.store.reader import Reader
 
     path = _settings(config, db).database(os.environ)
-    cells = _guarded(lambda: Reader(path).newest_cells())
-    found = answers.summary(c for c in cells if c.scenario in ("cold", "swap"))
+    newest = answers.judged(_guarded(lambda: Reader(path).newest_cells()))
+    loads = [cell for cell in newest.cells if cell.scenario in answers.LOADS]
+    found = answers.summary(newest, loads)
     if as_json:
         click.echo(msgspec.json.encode(found).decode())
         return

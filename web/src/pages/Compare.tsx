@@ -1,10 +1,9 @@
 // Two builds, or two targets, side by side.
-import { useAnswer, type Cell, type Compared, type Dimensions, type Verdict } from "../api";
+import { useAnswer, type Compared, type Dimensions, type Verdict } from "../api";
 import { Change, Pick, Show, Table } from "../parts";
 import { Shift } from "../pictures";
 import { useParam } from "../router";
 import { apart, build, count, figure, joined, title } from "../words";
-import { MOST_ROWS } from "./Overview";
 
 export function Compare() {
   const dimensions = useAnswer<Dimensions>("dimensions");
@@ -22,16 +21,12 @@ function Sides({ dimensions }: { dimensions: Dimensions }) {
   const targets = what === "targets";
   const options = targets ? dimensions.target : dimensions.build;
   // Without a choice: the last update of a target, not two builds that have nothing in common.
-  const given = targets || Boolean(a && b);
-  const cells = useAnswer<Cell[]>(given ? null : "summary");
-  const updated = cells.state === "ready" && !given
-    ? cells.value.filter((cell) => cell.verdict).sort((x, y) => y.first_at - x.first_at)[0]?.verdict
-    : undefined;
-  const left = a || updated?.old_build || options[1] || "";
-  const right = b || updated?.new_build || options[0] || "";
+  const [old, updated] = dimensions.updated ?? [options[1], options[0]];
+  const left = a || (targets ? options[1] : old) || "";
+  const right = b || (targets ? options[0] : updated) || "";
   // Whoever chooses one side names both: a link to it shows the same when there are newer builds.
   const other = (value: string) => { setA(""); setB(""); setWhat(value); };
-  const answer = useAnswer<Compared>(left && right && (given || cells.state !== "loading") ? "compare" : null, { a: left, b: right });
+  const answer = useAnswer<Compared>(left && right ? "compare" : null, { a: left, b: right });
   return (
     <>
       <div className="filters">
@@ -69,6 +64,9 @@ function nothing({ a, b, alone }: Compared, targets: boolean): string {
   if (gone.length) return `There are no runs of ${gone.map((name) => apart(build(name))).join(" and ")}.`;
   return `They have no cell in common${targets ? "." : ": choose two builds of one target."}`;
 }
+
+/** What a browser draws in a second. */
+const MOST_ROWS = 2000;
 
 /** The change that fills a bar: the largest there is, within bounds, so that one outlier flattens nothing. */
 const LEAST_MOST = 0.1, MOST_MOST = 0.5;

@@ -1,54 +1,50 @@
 // The newest figures of every cell, and what changed with the build.
 import { useMemo, type ReactNode } from "react";
-import { useAnswer, type Cell, type History, type Verdict } from "../api";
+import { linesOf, spotsOf, useAnswer, type Line, type Overview as Answered, type Spot, type Verdict } from "../api";
 import { Link, Pick, Rest, Show, Standing, Table, When, ofCell, stillFailing } from "../parts";
-import { ChangeMap, Spark, historyOf } from "../pictures";
+import { ChangeMap, Spark } from "../pictures";
 import { useParam } from "../router";
 import { apart, build, count, figure, joined, percent, title } from "../words";
 
 const MOST = 6;
-/** What a browser draws in a second. */
-export const MOST_ROWS = 2000;
 const SHOWN = ["first_token_ms", "decode_rate", "throughput", "load_ms"];
 
 export function Overview() {
-  const answer = useAnswer<Cell[]>("summary");
-  const worse = useAnswer<Verdict[]>("regressions");
-  const ways = useAnswer<History[]>("history");
-  // Its column stands while it is on its way, so that nothing jumps when it comes.
-  const way = useMemo(() => ways.state === "loading" ? undefined : historyOf(ways.state === "ready" ? ways.value : []), [ways]);
   const [target, setTarget] = useParam("target");
   const [model, setModel] = useParam("model");
-  const chosen = <T extends { target: string; model: string }>(all: T[]) =>
-    all.filter((one) => (!target || one.target === target) && (!model || one.model === model));
+  const answer = useAnswer<Answered>("overview", { target, model });
   return (
-    <Show answer={answer} empty={(cells) => !cells.length && "No runs yet: run `helexa bench once`."}>
-      {(cells) => (
-        <Show answer={worse}>
-          {(found) => (
-            <>
-              <div className="filters">
-                <Pick label="Target" all="all" value={target} options={distinct(cells, "target")} onChange={setTarget} />
-                <Pick label="Model" all="all" value={model} options={distinct(cells, "model")} onChange={setModel} />
-              </div>
-              {chosen(cells).length === 0
-                ? <div className="notice"><p>Nothing was measured that fits.</p></div>
-                : <>
-                    <Failing cells={chosen(cells).filter(stillFailing)} />
-                    <Regressions worse={chosen(found)} cells={chosen(cells)} />
-                  </>}
-              {chosen(cells).some((cell) => cell.verdict || cell.dead) && <ChangeMap cells={chosen(cells)} to={trendOf} />}
-              <Targets cells={chosen(cells)} way={way} />
-            </>
-          )}
-        </Show>
+    <Show answer={answer} empty={({ names }) => !names.target.length && "No runs yet: run `helexa bench once`."}>
+      {(found) => (
+        <>
+          <div className="filters">
+            <Pick label="Target" all="all" value={target} options={found.names.target} onChange={setTarget} />
+            <Pick label="Model" all="all" value={model} options={found.names.model} onChange={setModel} />
+          </div>
+          <Cells found={found} />
+        </>
       )}
     </Show>
   );
 }
 
+function Cells({ found }: { found: Answered }) {
+  const cells = useMemo(() => spotsOf(found), [found]);
+  const lines = useMemo(() => linesOf(found, cells), [found, cells]);
+  if (!cells.length) return <div className="notice"><p>Nothing was measured that fits.</p></div>;
+  return (
+    <>
+      <Failing cells={cells.filter(stillFailing)} />
+      <Regressions worse={found.worse} all={found.worse_count} cells={cells} />
+      {cells.some((cell) => cell.verdict || cell.dead) && <ChangeMap cells={cells} to={trendOf} />}
+      {distinct(lines, "target").map((name) => <Target key={name} cells={lines.filter((cell) => cell.target === name)} />)}
+      <Rest drawn={lines.length} all={cells.length} what="cells" />
+    </>
+  );
+}
+
 /** What never worked: no verdict on a change says so. */
-function Failing({ cells }: { cells: Cell[] }) {
+function Failing({ cells }: { cells: Spot[] }) {
   if (!cells.length) return null;
   return (
     <section className="notice bad" aria-label="Failing">
@@ -66,22 +62,22 @@ function Failing({ cells }: { cells: Cell[] }) {
 const failures = ({ target, model, scenario }: Record<"target" | "model" | "scenario", string>): string =>
   `/runs?${new URLSearchParams({ target, model, scenario, ok: "false" })}`;
 
-function Regressions({ worse, cells }: { worse: Verdict[]; cells: Cell[] }) {
+function Regressions({ worse, all, cells }: { worse: Verdict[]; all: number; cells: Spot[] }) {
   if (!worse.length) return <Fine cells={cells} />;
   return (
     <section className="notice bad" aria-label="Regressions">
       <h2>Worse than with the build before</h2>
-      <ul>{worse.slice(0, MOST).map((v) => <li key={`${v.target} ${v.model} ${v.scenario}`}><Worse verdict={v} /></li>)}</ul>
-      {worse.length > MOST && <p>and {worse.length - MOST} more, marked below</p>}
+      <ul>{worse.map((v) => <li key={`${v.target} ${v.model} ${v.scenario}`}><Worse verdict={v} /></li>)}</ul>
+      {all > worse.length && <p>and {all - worse.length} more, marked below</p>}
     </section>
   );
 }
 
 /** How much is known, when nothing is known to be worse. */
-function Fine({ cells }: { cells: Cell[] }) {
+function Fine({ cells }: { cells: Spot[] }) {
   const judged = cells.filter((cell) => cell.verdict && !stillFailing(cell));
   const unsure = judged.filter((cell) => cell.verdict?.word === "unsure");
-  if (!judged.length && cells.some((cell) => cell.verdict)) return null;
+  if (cells.every(stillFailing)) return null;
   if (!judged.length) return <p className="quiet">There is no build before this one: nothing to compare with yet.</p>;
   const why = "too few runs, or they scatter too much";
   if (unsure.length === judged.length) {
@@ -117,27 +113,13 @@ function Worse({ verdict: v }: { verdict: Verdict }) {
   );
 }
 
-function Targets({ cells, way }: { cells: Cell[]; way: Way | undefined }) {
-  const all = distinct(cells, "target").map((name) => cells.filter((cell) => cell.target === name));
-  let rows = 0;
-  const drawn = all.filter((found, i) => (rows += found.length) <= MOST_ROWS || i === 0);
-  return (
-    <>
-      {drawn.map((found) => <Target key={found[0]!.target} cells={found} way={way} />)}
-      <Rest drawn={drawn.length} all={all.length} what="targets" />
-    </>
-  );
-}
-
-type Way = (cell: Cell) => (number | null)[];
-
-function Target({ cells, way }: { cells: Cell[]; way: Way | undefined }) {
+function Target({ cells }: { cells: Line[] }) {
   const first = cells[0]!;
   const used = SHOWN.filter((name) => cells.some((cell) => name in cell.metrics));
   const builds = [...new Set([...cells].sort((a, b) => b.first_at - a.first_at).map((cell) => build(cell.build)))];
   const several = builds.length > 1;
-  const drawn = !way || cells.some((cell) => way(cell).length > 1);
-  const figures = (cell: Cell) => used.map((name) => {
+  const drawn = cells.some((cell) => cell.way.length > 1);
+  const figures = (cell: Line) => used.map((name) => {
     const s = cell.metrics[name];
     return s ? <span title={`${figure(s.low)} to ${figure(s.high)}, p95 ${figure(s.p95)}`}>{figure(s.median)}</span> : "";
   });
@@ -155,7 +137,7 @@ function Target({ cells, way }: { cells: Cell[]; way: Way | undefined }) {
           cells: [
             <Link to={trendOf(cell)}>{cell.scenario}</Link>,
             <Standing cell={cell} />,
-            ...(drawn ? [<Spark medians={way?.(cell) ?? []} word={ofCell(cell).tone} />] : []),
+            ...(drawn ? [<Spark medians={cell.way} word={ofCell(cell).tone} />] : []),
             ...(several ? [build(cell.build)] : []),
             ...figures(cell),
             `${cell.ok_runs}${cell.failed_runs ? ` + ${cell.failed_runs} failed` : ""}${cell.refused ? `, ${cell.refused} refused` : ""}`,
@@ -166,11 +148,11 @@ function Target({ cells, way }: { cells: Cell[]; way: Way | undefined }) {
   );
 }
 
-export function distinct<K extends "target" | "model" | "scenario">(cells: Record<K, string>[], name: K): string[] {
+export function distinct<K extends "target" | "model">(cells: Record<K, string>[], name: K): string[] {
   return [...new Set(cells.map((cell) => cell[name]))];
 }
 
-const trendOf = (cell: Cell): string => trend(cell.target, cell.model, cell.scenario, cell.primary);
+const trendOf = (cell: Spot): string => trend(cell.target, cell.model, cell.scenario, cell.primary);
 
 export function trend(target: string, model: string, scenario: string, metric: string): string {
   return `/trends?${new URLSearchParams({ target, model, scenario, metric })}`;

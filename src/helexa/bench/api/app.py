@@ -7,6 +7,7 @@ reader that thinks do not wait for each other.
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -19,9 +20,11 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.staticfiles import StaticFiles
 
+from helexa.bench.api.kept import Kept
 from helexa.bench.api.pages import NOT_BUILT
 from helexa.bench.api.shapes import Compared, Dimensions, HealthAnswer, Page, shown
 from helexa.bench.report import answers
+from helexa.bench.report.overview import Overview, chosen, drawn, overview
 from helexa.bench.row import Run
 from helexa.bench.settings import BenchSettings
 from helexa.bench.stats.verdict import Verdict
@@ -32,6 +35,9 @@ from helexa.bench.store.schema import StoreError
 HISTORY_BUILDS, SERIES_BUILDS, MOST_BUILDS = 12, 50, 500
 PROBE_ANSWERS = 50
 MOST_ID = (1 << 63) - 1  # SQLite's
+LEAST_PACKED, PACKING = 10_000, 4
+"""Bytes of an answer that are worth packing, and how hard: a fifth is left, and packing harder takes
+twice the time for hardly less."""
 PAGE_HEADERS = {
     "cache-control": "no-cache",
     "content-security-policy": "default-src 'self'; img-src 'self' data:; "
@@ -64,6 +70,7 @@ class Questions:
         self._opened: tuple[tuple[int, int], Reader] | None = None
         self._show_host = settings.api.show_hosts
         self._version = version
+        self._judged = Kept(self._judge, self._state)
 
     @property
     def reader(self) -> Reader:
@@ -89,12 +96,26 @@ class Questions:
 
     def dimensions(self, _query: dict[str, str]) -> Dimensions:
         """What can be asked for."""
-        return Dimensions(metrics=list(METRICS), **self.reader.dimensions())
+        reader = self.reader
+        found = reader.dimensions()
+        return Dimensions(metrics=list(METRICS), updated=reader.updated(), **found)
+
+    def overview(self, query: dict[str, str]) -> Overview:
+        """What the first page shows: everything in short, and some of it whole."""
+        found, wanted = self._judged.get(), _lines(query)
+        rows = [Lines(*cell.line) for cell in drawn(chosen(found, wanted))]
+        ways = answers.histories(self.reader.primary_samples(HISTORY_BUILDS, rows))
+        by_line = {Lines(h.target, h.model, h.scenario): list(h.medians) for h in ways}
+        return overview(found, wanted, by_line, show_host=self._show_host)
 
     def summary(self, query: dict[str, str]) -> list[answers.CellAnswer]:
-        """The newest build of everything against the one before it."""
-        cells = self.reader.newest_cells(_lines(query))
-        return answers.summary(cells, show_host=self._show_host)
+        """The newest build of everything against the one before it, or a page of that."""
+        found = self._judged.get()
+        cells = chosen(found, _lines(query))
+        start = int(_number(query, "offset", 0) or 0)
+        limit = _number(query, "limit", None)
+        end = None if limit is None else start + int(limit)
+        return answers.summary(found, cells[start:end], show_host=self._show_host)
 
     def series(self, query: dict[str, str]) -> list[answers.Series]:
         """A metric over builds."""
@@ -144,8 +165,10 @@ class Questions:
 
     def swap(self, query: dict[str, str]) -> list[answers.CellAnswer]:
         """What loading costs: cold and swap cells."""
-        cells = [c for c in self._newest(query) if c.scenario in ("cold", "swap")]
-        return answers.summary(cells, show_host=self._show_host)
+        found = self._judged.get()
+        wanted = Lines(query.get("target", ""), query.get("model", ""))
+        loads = [c for c in chosen(found, wanted) if c.scenario in answers.LOADS]
+        return answers.summary(found, loads, show_host=self._show_host)
 
     def capability(self, query: dict[str, str]) -> Page:
         """Texts of capability probes, newest first: some of each probe, and how many there are."""
@@ -164,7 +187,7 @@ class Questions:
 
     def regressions(self, _query: dict[str, str]) -> list[Verdict]:
         """What has become slower."""
-        return answers.regressions(self.reader.newest_cells())
+        return self._judged.get().worse
 
     def compare(self, query: dict[str, str]) -> Compared:
         """Two builds, or two targets."""
@@ -175,13 +198,19 @@ class Questions:
         verdicts, alone = answers.compare(*answers.sides(self.reader, a, b), metric)
         return Compared(a, b, verdicts, alone)
 
+    def _judge(self) -> answers.Judged:
+        return answers.judged(self.reader.newest_cells())
+
+    def _state(self) -> object:
+        return self.reader.state()
+
     def _newest(self, query: dict[str, str]) -> list[Cell]:
         return self.reader.newest_cells(Lines(query.get("target", ""), query.get("model", "")))
 
 
 _NAMES = (
     "health", "dimensions", "summary", "series", "runs", "scaling", "concurrency", "swap",
-    "capability", "regressions", "compare", "history",
+    "capability", "regressions", "compare", "history", "overview",
 )  # fmt: skip
 
 
@@ -202,7 +231,8 @@ def _route(question: Callable[[dict[str, str]], object]) -> Callable[[Request], 
             **{k: str(v) for k, v in request.path_params.items()},
         }
         try:
-            return _json(200, await asyncio.to_thread(question, query))
+            packed = "gzip" in request.headers.get("accept-encoding", "")
+            return await asyncio.to_thread(lambda: _answer(question(query), packed=packed))
         except WrongQuery as error:
             return _error(400, "invalid_query", str(error))
         except NotThere as error:
@@ -237,6 +267,14 @@ def _pages() -> list[BaseRoute]:
         return answer
 
     return [Route("/assets/{rest:path}", asset), Route("/{rest:path}", page)]
+
+
+def _answer(value: object, *, packed: bool) -> Response:
+    """Made in a thread, all of it: megabytes of JSON would hold up the streams that are timed."""
+    body, headers = _encode(value), {"vary": "accept-encoding"}
+    if packed and len(body) >= LEAST_PACKED:
+        body, headers["content-encoding"] = gzip.compress(body, PACKING), "gzip"
+    return Response(body, 200, headers, "application/json")
 
 
 def _json(status: int, value: object) -> Response:

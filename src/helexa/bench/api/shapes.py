@@ -19,14 +19,18 @@ class HealthAnswer(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
-class Dimensions(msgspec.Struct, frozen=True):
-    """Everything that can be asked for; builds newest first."""
+class Dimensions(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Everything that can be asked for; builds newest first.
+
+    ``updated`` is the last update that was measured: the build before it, and the new one.
+    """
 
     target: list[str]
     model: list[str]
     scenario: list[str]
     build: list[str]
     metrics: list[str]
+    updated: tuple[str, str] | None = None
 
 
 class Page(msgspec.Struct, frozen=True):

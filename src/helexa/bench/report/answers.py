@@ -18,6 +18,9 @@ from helexa.bench.stats.verdict import TOGETHER, WORSE, Compared, Verdict, judge
 from helexa.bench.store.cell import HIGHER_IS_BETTER, METRICS, Cell
 from helexa.bench.store.reader import ALL, Lines
 
+LOADS = ("cold", "swap")
+"""Scenarios that say what loading costs."""
+
 
 class CellAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """A cell with its medians.
@@ -160,24 +163,46 @@ def compared(new: Cell, old: Cell, metric: str | None = None) -> Compared:
     )
 
 
-def summary(cells: Iterable[Cell], *, show_host: bool = False) -> list[CellAnswer]:
-    """The newest build of everything, each against the build before it."""
+class Judged(msgspec.Struct, frozen=True):
+    """The newest build of everything, and what it changed.
+
+    Args:
+        cells: By target, model and scenario.
+        verdicts: By a cell's line; there is none where only one build was measured.
+        worse: What is broken first, then whole models, then cells.
+    """
+
+    cells: list[Cell]
+    verdicts: dict[tuple[str, str, str], Verdict]
+    worse: list[Verdict]
+
+
+def judged(cells: Iterable[Cell]) -> Judged:
+    """Every newest build against the one before it, all of them at once.
+
+    Whatever is shown of it: a verdict is corrected for the number of cells that were looked at,
+    and is not to change with the choice of a target.
+    """
     newest = pairs(cells)
-    judged = {
-        (v.target, v.model, v.scenario): v
-        for v in judge([compared(new, old) for new, old in newest if old is not None])
-    }
+    found = [compared(new, old) for new, old in newest if old is not None]
+    verdicts = judge(found)
+    worse = [v for v in (*judge_groups(found), *verdicts) if v.word in WORSE]
+    worse.sort(key=lambda v: (v.word != "broken", v.scenario != TOGETHER, -abs(v.change)))
+    return Judged(
+        [new for new, _ in newest],
+        {(v.target, v.model, v.scenario): v for v in verdicts},
+        worse,
+    )
+
+
+def summary(
+    found: Judged, cells: Iterable[Cell] | None = None, *, show_host: bool = False
+) -> list[CellAnswer]:
+    """The newest build of everything, or of some ``cells``, against the build before it."""
     return [
-        answer(new, judged.get((new.target, new.model, new.scenario)), show_host=show_host)
-        for new, _ in newest
+        answer(cell, found.verdicts.get(cell.line), show_host=show_host)
+        for cell in (found.cells if cells is None else cells)
     ]
-
-
-def regressions(cells: Iterable[Cell]) -> list[Verdict]:
-    """What its newest build made worse: what is broken first, then whole models, then cells."""
-    found = [compared(new, old) for new, old in pairs(cells) if old is not None]
-    worse = [v for v in (*judge_groups(found), *judge(found)) if v.word in WORSE]
-    return sorted(worse, key=lambda v: (v.word != "broken", v.scenario != TOGETHER, -abs(v.change)))
 
 
 class Cells(Protocol):

@@ -5,15 +5,17 @@
     cells of a model ─▶ together slower? (van Elteren, Holm over groups) ─yes─▶ which cells?
     on a target     └─▶ each alone slower? (Mann-Whitney, Holm over all cells)  (Holm within)
 
-With several groups half of the allowed error goes to each road: the first sees a few percent on
-everything with five samples a cell, the second one scenario that broke. With one group they are
-the same test. If nothing has changed, any alarm at all is rarer than ``ALPHA``. Below
+The first road sees a few percent on everything with five samples a cell, and has a verdict of its
+own (``judge_groups``); the second one scenario that broke. They share the allowed error
+(``share_alone``): if nothing has changed, any alarm at all, of a cell or of a group, is rarer than
+``ALPHA``. Below
 ``LEAST_SHIFT`` nothing is called a change, however significant: nobody would act on it.
 A group's own verdict stands under the scenario ``TOGETHER``.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -83,7 +85,7 @@ class Verdict(msgspec.Struct, frozen=True):
 
 def judge(cells: Sequence[Compared], alpha: float = ALPHA) -> list[Verdict]:
     """A verdict for every cell."""
-    slower, faster = _adjusted(cells, worse=True), _adjusted(cells, worse=False)
+    slower, faster = (_adjusted(cells, alpha, worse=worse) for worse in (True, False))
     return [_verdict(cell, slower[i], faster[i], alpha) for i, cell in enumerate(cells)]
 
 
@@ -93,11 +95,12 @@ def judge_groups(cells: Sequence[Compared], alpha: float = ALPHA) -> list[Verdic
     Sees what no single cell can prove: with many cells of few runs each, none survives the
     correction for their number, and all of them lean to one side.
     """
-    groups = [[cells[i] for i in at] for at in _groups(cells).values() if len(at) > 1]
-    sides = {worse: holm([_together(g, worse=worse) for g in groups]) for worse in (True, False)}
+    groups = [[cells[i] for i in at] for at in _groups(cells).values()]
+    slower, faster = (_gates(cells, groups, alpha, worse=worse) for worse in (True, False))
     return [
-        _group_verdict(group, slower, faster, alpha)
-        for group, slower, faster in zip(groups, sides[True], sides[False], strict=True)
+        _group_verdict(group, slower[i], faster[i], alpha)
+        for i, group in enumerate(groups)
+        if len(group) > 1
     ]
 
 
@@ -108,21 +111,50 @@ def _groups(cells: Sequence[Compared]) -> dict[tuple[str, str], list[int]]:
     return groups
 
 
+def share_alone(cells: Sequence[Compared], alpha: float = ALPHA) -> float:
+    """How much of ``alpha`` single cells have; groups have the rest.
+
+    Half of it. But few runs have few ranks: five and five have no p below 1/252, which among 12
+    cells comes to 12/252. Where that is more than half, they have as much as it takes, and nothing
+    where all of it would not do (Tarone, 1990).
+    """
+    sizes = [(len(c.old), len(c.new)) for c in cells if c.old and c.new]
+    if len(_groups(cells)) == len(cells) or not sizes:
+        return alpha  # no group has two cells
+    least = len(cells) / max(math.comb(old + new, new) for old, new in sizes)
+    return max(alpha / 2, least) if least <= alpha else 0.0
+
+
+def _at_share(p: float, share: float, alpha: float) -> float:
+    """``p`` as if ``share`` of it were all of ``alpha``."""
+    if share <= 0:
+        return 1.0
+    return alpha if math.isclose(p, share) else min(1.0, p * alpha / share)  # ranks meet it exactly
+
+
+def _gates(
+    cells: Sequence[Compared], groups: Sequence[Sequence[Compared]], alpha: float, *, worse: bool
+) -> list[float]:
+    """Every group's adjusted p."""
+    share = alpha - share_alone(cells, alpha)
+    ps = holm([_together(group, worse=worse) for group in groups])
+    return [_at_share(p, share, alpha) for p in ps]
+
+
 def _together(group: Sequence[Compared], *, worse: bool) -> float:
     return stratified_p_greater([_sides(cell, worse=worse) for cell in group])
 
 
-def _adjusted(cells: Sequence[Compared], *, worse: bool) -> list[float]:
+def _adjusted(cells: Sequence[Compared], alpha: float, *, worse: bool) -> list[float]:
     """The smaller of the two roads' adjusted p for every cell."""
     singles = [p_greater(*_sides(cell, worse=worse)) for cell in cells]
-    alone, groups = holm(singles), _groups(cells)
-    if len(groups) == 1:
-        return alone
-    gates = holm([_together([cells[i] for i in at], worse=worse) for at in groups.values()])
-    adjusted = [min(1.0, 2 * p) for p in alone]
-    for gate, at in zip(gates, groups.values(), strict=True):
+    groups = list(_groups(cells).values())
+    gates = _gates(cells, [[cells[i] for i in at] for at in groups], alpha, worse=worse)
+    alone = share_alone(cells, alpha)
+    adjusted = [_at_share(p, alone, alpha) for p in holm(singles)]
+    for gate, at in zip(gates, groups, strict=True):
         for i, p in zip(at, holm([singles[i] for i in at]), strict=True):
-            adjusted[i] = min(adjusted[i], max(2 * gate, p))
+            adjusted[i] = min(adjusted[i], max(gate, p))
     return adjusted
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,19 @@ _NOT_BESIDE = (
 is full; reading needs them too."""
 
 
+_BEFORE = """
+SELECT old FROM (
+  SELECT (
+    SELECT build FROM cells AS o
+    WHERE o.target = c.target AND o.model = c.model AND o.scenario = c.scenario
+      AND o.first_at < c.first_at
+    ORDER BY o.first_at DESC LIMIT 1
+  ) AS old
+  FROM cells AS c WHERE c.build = :build
+) WHERE old IS NOT NULL LIMIT 1
+"""
+"""The build that was measured before this one somewhere."""
+
 _floats = msgspec.json.Decoder(list[float]).decode
 
 
@@ -39,6 +52,14 @@ class Lines(msgspec.Struct, frozen=True):
     target: str = ""
     model: str = ""
     scenario: str = ""
+
+    def takes(self, target: str, model: str, scenario: str) -> bool:
+        """Whether that line is wanted."""
+        return (
+            self.target in ("", target)
+            and self.model in ("", model)
+            and self.scenario in ("", scenario)
+        )
 
 
 ALL = Lines()
@@ -90,6 +111,17 @@ class Reader:
         found["scenario"].sort(key=in_order)
         return found
 
+    def updated(self) -> tuple[str, str] | None:
+        """The last update that was measured: the build before it, and the new one.
+
+        None while no line has two builds among the newest.
+        """
+        for (new,) in self._ask("SELECT build FROM builds ORDER BY last_at DESC LIMIT 10"):
+            rows = self._ask(_BEFORE, {"build": new})
+            if rows:
+                return rows[0]["old"], new
+        return None
+
     def build_cells(self, build: str) -> list[Cell]:
         """Every cell of one build."""
         rows = self._ask(
@@ -135,24 +167,31 @@ class Reader:
         )
         return Cell.of(rows[0]) if rows else None
 
-    def primary_samples(self, depth: int) -> list[tuple[Lines, list[list[float]]]]:
+    def primary_samples(
+        self, depth: int, lines: Iterable[Lines] | None = None
+    ) -> list[tuple[Lines, list[list[float]]]]:
         """Of every line of cells: its primary metric's samples, build by build, oldest first.
 
         A build's list is empty where every run of it failed. Nothing else is decoded: a page asks
-        for all lines at once, and draws each in a small place.
+        for many lines at once, and draws each in a small place.
+
+        Args:
+            lines: Which ones, each with all of its members; None for all.
         """
-        keys = self._ask("SELECT target, model, scenario FROM lines")
         found = []
-        for key in sorted(keys, key=_place):
+        for line in self._lines() if lines is None else lines:
+            key = msgspec.structs.astuple(line)
             rows = self._ask(
                 "SELECT json_extract(samples, ?) AS samples FROM cells "
                 "WHERE target = ? AND model = ? AND scenario = ? ORDER BY first_at DESC LIMIT ?",
-                (f"$.{primary_of(key['scenario'])}", *key, depth),
+                (f"$.{primary_of(line.scenario)}", *key, depth),
             )
-            found.append(
-                (Lines(*key), [_floats(row["samples"] or b"[]") for row in reversed(rows)])
-            )
+            found.append((line, [_floats(row["samples"] or b"[]") for row in reversed(rows)]))
         return found
+
+    def _lines(self) -> list[Lines]:
+        keys = self._ask("SELECT target, model, scenario FROM lines")
+        return [Lines(*key) for key in sorted(keys, key=_place)]
 
     def runs(
         self,
@@ -187,6 +226,15 @@ class Reader:
         """One run, whole."""
         rows = self._ask("SELECT * FROM runs WHERE id = ?", (run_id,))
         return from_row(rows[0]) if rows else None
+
+    def state(self) -> object:
+        """Differs once something was written: what is newest stands in the log beside the file."""
+        found: list[tuple[int, int, int]] = []
+        for file in (self._path, self._path.with_name(f"{self._path.name}-wal")):
+            with contextlib.suppress(FileNotFoundError):
+                status = file.stat()
+                found.append((status.st_ino, status.st_size, status.st_mtime_ns))
+        return tuple(found)
 
     def last_at(self) -> float | None:
         """Epoch seconds of the newest run."""

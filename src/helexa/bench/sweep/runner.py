@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -48,8 +48,8 @@ class Sink(Protocol):
     def add(self, run: Run) -> bool:
         """Store it; False when it is there already."""
 
-    def counts(self) -> dict[CellKey, int]:
-        """Good runs of every cell."""
+    def counts(self, builds: Iterable[str]) -> dict[CellKey, int]:
+        """Good runs of every cell of these builds."""
 
 
 @dataclass(slots=True)
@@ -133,7 +133,8 @@ class Sweep:
 
     def _due(self, surveys: Sequence[Survey]) -> list[Due]:
         samples = self._settings.bench.samples_per_version
-        return due(surveys, list(self._scenarios.values()), self._sink.counts(), samples)
+        counts = self._sink.counts(survey.source.build for survey in surveys)
+        return due(surveys, list(self._scenarios.values()), counts, samples)
 
     def _book(
         self, one: Due, result: Result | None, outcome: Outcome, failed: set[CellKey]
