@@ -36,8 +36,8 @@ HISTORY_BUILDS, SERIES_BUILDS, MOST_BUILDS = 12, 50, 500
 PROBE_ANSWERS = 50
 MOST_ID = (1 << 63) - 1  # SQLite's
 LEAST_PACKED, PACKING = 10_000, 4
-"""Bytes of an answer that are worth packing, and how hard: a fifth is left, and packing harder takes
-twice the time for hardly less."""
+"""Bytes of an answer that are worth packing, and how hard: a fifth is left, and hardly less at
+twice the time."""
 PAGE_HEADERS = {
     "cache-control": "no-cache",
     "content-security-policy": "default-src 'self'; img-src 'self' data:; "
