@@ -8,7 +8,7 @@ from tests.relay.rig import client
 
 from helexa.core.errors import InvalidApiKey
 from helexa.core.principal import Principal
-from helexa.cortex.auth import KeyTable, Known
+from helexa.cortex.auth import KeyIndex, KeyTable, Known
 from helexa.cortex.exchange.sender import sender_of
 from helexa.relay.request import Head
 
@@ -24,7 +24,7 @@ def head(path: bytes = b"/", secret: bytes = b"secret", **more: bytes) -> Head:
 
 def table(now: list[float], ends: float | None = None) -> KeyTable:
     keys = KeyTable([], required=True, now=lambda: now[0])
-    keys.replace([Known(DIGEST, WHO, ends)])
+    keys.replace(KeyIndex([Known(DIGEST, WHO, ends)]))
     return keys
 
 
@@ -40,7 +40,7 @@ def test_the_same_head_has_the_same_sender() -> None:
 def test_a_changed_key_table_is_asked_at_once() -> None:
     keys, one = table([0.0]), head()
     sender_of(one, keys)
-    keys.replace([])
+    keys.replace(KeyIndex([]))
     with pytest.raises(InvalidApiKey):
         sender_of(one, keys)
 
@@ -72,7 +72,7 @@ async def test_a_revoked_key_is_refused_on_the_connection_it_came_by() -> None:
         statuses = []
         for revoke in (False, False, True, False):
             if revoke:
-                gateway.front.app._desk.keys.replace([])
+                gateway.front.app._desk.keys.replace(KeyIndex([]))
             raw.send(request(authorization="Bearer sk-a"))
             statuses.append((await raw.answer()).status)
         assert statuses == [200, 200, 401, 401]
