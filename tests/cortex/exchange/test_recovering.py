@@ -16,7 +16,9 @@ from helexa.core.fleet import Ack, RecordState, RequestRecord
 from helexa.core.logging import get_logger
 from helexa.cortex.exchange.recovering import Recovery
 from helexa.cortex.fleet.client import Answer, NodeApi
+from helexa.cortex.ledger import lives
 from helexa.cortex.ledger.base import Settled
+from helexa.cortex.ledger.database import Database
 from helexa.cortex.ledger.estate import Estate
 
 pytestmark = pytest.mark.anyio
@@ -65,6 +67,7 @@ class Scene:
         self.counted: list[str] = []
         self.freed: list[bool] = []
         self.estimated = 0
+        self.late: list[tuple[str, int, int]] = []
 
     async def begin(self) -> None:
         killed = Rig(self.url, "g", 1, self.clock)
@@ -86,6 +89,7 @@ class Scene:
             counted=lambda row: self.counted.append(row.request_id),
             freed=lambda: self.freed.append(True),
             estimated=self._estimate,
+            late=lambda *told: self.late.append(told),
             log=get_logger(),
         )
 
@@ -181,6 +185,47 @@ async def test_what_comes_after_its_settlement_is_forgotten_and_not_billed(scene
     await scene.rounds(2)
     assert node.acknowledged == ["b"]
     assert (scene.booked, await scene.left()) == ([], 1000)
+    assert scene.late == [("one", 1, 260)]
+
+
+async def test_what_a_node_tells_after_the_estimate_is_counted_beyond_it(scene: Scene) -> None:
+    node = scene.nodes["one"] = Node(record("a", 100))
+    node.away = True
+    scene.now = scene.lease_until
+    await scene.rounds(1)
+    assert (scene.freed, scene.estimated) == ([True], 250)  # what was heard of "b"
+    node.away = False
+    node.table.append(record("b", 280))
+    await scene.rounds(2)
+    assert sorted(node.acknowledged) == ["a", "b"]
+    assert scene.late == [("one", 2, 100 + 30)]
+    assert await scene.look("SELECT spent FROM scopes WHERE scope = 'key:k'") == [(250,)]
+
+
+async def test_records_of_a_gateway_that_is_no_more_are_taken_care_of_by_the_eldest(
+    scene: Scene,
+) -> None:
+    """Otherwise they would stay until their node gives them up for want of room."""
+
+    def others(db: Database) -> None:
+        lives.end(db, 3, lives.begin(db, "gone", 1, LEASE_S).life, 0, away=False)
+        lives.end(db, 4, lives.begin(db, "here", 1, LEASE_S).life, 0, away=False)
+        lives.begin(db, "here", 2, LEASE_S)
+
+    node = scene.nodes["one"] = Node()
+    await scene.rounds(2)
+    await scene.after.store.write(others)
+    node.table = [record("x", 9, gateway="gone"), record("y", 9, gateway="here")]
+    await scene.recovery._round([])
+    assert (node.acknowledged, scene.late) == (["x"], [("one", 1, 9)])
+
+
+async def test_a_gateway_without_nodes_knows_nothing_of_what_a_dead_one_left(scene: Scene) -> None:
+    await scene.rounds(3)
+    assert not scene.freed
+    scene.now = scene.lease_until
+    await scene.rounds(1)
+    assert (scene.freed, scene.estimated) == ([True], 250)
 
 
 async def test_a_node_that_does_not_hear_of_it_is_told_again_and_nothing_is_booked_twice(

@@ -320,7 +320,8 @@ async def test_a_record_has_a_whole_lease_to_come_however_long_its_request_ran()
     book = Book(lambda: now[0], lease_s=60, hold_wait_s=0.05)
     settler = Settler(
         book, lambda _: None, list, booked=told.append, heard=lambda *_: None,
-        counted=lambda *_: None, slice_tokens=64, lease_s=60, gateway="one", epoch=1,
+        counted=lambda *_: None, late=lambda *_: None, slice_tokens=64, lease_s=60,
+        gateway="one", epoch=1,
     )  # fmt: skip
     assert isinstance(book.grant(Principal("acme", "k", caps=(Cap(100),)), "a", 1, 60), Grant)
     settler.begin("a", 1)
@@ -332,6 +333,32 @@ async def test_a_record_has_a_whole_lease_to_come_however_long_its_request_ran()
     settler.on_request_end("n1", record)
     assert told == [Settled("acme", "k", 9, 30)]
     assert settler.drift == 0
+
+
+async def test_a_record_that_comes_after_its_lease_is_not_billed_but_counted_and_told() -> None:
+    now, late = [1000.0], list[tuple[str, int, int]]()
+    book = Book(lambda: now[0], lease_s=60, hold_wait_s=0.05)
+    settler = Settler(
+        book, lambda _: None, list, booked=lambda _: None, heard=lambda *_: None,
+        counted=lambda *_: None, late=lambda *told: late.append(told), slice_tokens=64,
+        lease_s=0, gateway="one", epoch=1,
+    )  # fmt: skip
+    who = Principal("acme", "k", caps=(Cap(100),))
+    for name in ("a", "b", "c"):
+        book.grant(who, name, 1, 30)
+        settler.begin(name, 1)
+        settler.settle_later("n1", name, 1)
+    book.extend("b", 1, 20, 30)
+    now[0] += 60
+    settler._expire()
+    assert (book.usage(who).spent_tokens, book.estimated) == (20, 20)
+    for name, output in (("a", 11), ("a", 11), ("b", 16), ("c", -9)):  # "a" by both ways
+        record = RequestRecord(name, 1, "one", 1, MODEL, "cancelled", 30, prompt=9, output=output)
+        settler.on_request_end("n1", record)
+    settler._tell_of_late()
+    settler._tell_of_late()
+    assert late == [("n1", 2, 20 + 5)]
+    assert (book.usage(who).spent_tokens, settler.drift) == (20, 0)
 
 
 async def test_a_stream_that_is_left_open_shows_its_grant_and_its_lease() -> None:

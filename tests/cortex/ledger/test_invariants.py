@@ -132,7 +132,7 @@ class LedgerMachine(RuleBasedStateMachine):
         gone = [name for name, _ in before - after]
         assert not live.intersection(gone)
         bills = sorted(min(self.open[n].used, self.open[n].granted) for n in gone)
-        assert sorted(s.total for s in settled) == bills
+        assert sorted(s.total for s in settled.values()) == bills
         for name in gone:
             row = self.open.pop(name)
             self.booked.append((self.now, min(row.used, row.granted)))

@@ -82,11 +82,19 @@ def make_settler(
         booked=parts.metrics.spent,
         heard=heard,
         counted=counted,
+        late=lambda node, records, tokens: _late(parts, node, records, tokens),
         slice_tokens=parts.settings.ledger.slice_tokens,
         lease_s=parts.settings.ledger.lease_secs,
         gateway=parts.name,
         epoch=parts.epoch,
     )
+
+
+def _late(parts: Parts, node: str, records: int, tokens: int) -> None:
+    """Count, and say, what is not billed because it was told too late."""
+    parts.metrics.ledger_late.inc(tokens)
+    what = "records came after their requests were settled; their tokens are not billed"
+    parts.log.warning(what, node=node, records=records, tokens=tokens)
 
 
 async def recover(parts: Parts, kept: OpenLedger, keyring: Keyring, fleet: Fleet) -> None:
@@ -106,6 +114,7 @@ async def recover(parts: Parts, kept: OpenLedger, keyring: Keyring, fleet: Fleet
         counted=parts.metrics.recorded,
         freed=book.refresh,
         estimated=estimated,
+        late=lambda node, records, tokens: _late(parts, node, records, tokens),
         log=parts.log,
     )
     await book.learn(keyring.table.principals)  # so that a key's first grant asks but once

@@ -51,6 +51,7 @@ class Recovery:
         counted: Told of the records of it, once each.
         freed: Told when a life has ended: there may be room.
         estimated: Told of tokens that were settled without a final count.
+        late: Told, by node, of records that came after that, and of their tokens beyond it.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Recovery:
         counted: Callable[[RequestRecord], object],
         freed: Callable[[], object],
         estimated: Callable[[int], object],
+        late: Callable[[str, int, int], object],
         log: Logger,
     ) -> None:
         self._estate = estate
@@ -72,6 +74,7 @@ class Recovery:
         self._counted = counted
         self._freed = freed
         self._estimated = estimated
+        self._late = late
         self._log = log
         self._trouble = Recurring(log, "recovery: trying again", "recovery: it goes on")
         self._clear: Counter[int] = Counter()
@@ -118,7 +121,8 @@ class Recovery:
             await self._acknowledge(node, [record for _, record, at in final if at == node])
 
     async def _end_if_done(self, life: Life, found: Records, running: Sequence[Settle]) -> None:
-        away = any(records is None for records in found.values())
+        # Who has no nodes cannot know; ``all`` of none would say that no node knows of it.
+        away = not found or any(records is None for records in found.values())
         if not away and not running:
             self._clear[life.life] += 1
             if self._clear[life.life] < _CLEAR:
@@ -138,25 +142,17 @@ class Recovery:
     async def _forget(self, found: Records, dead: Sequence[Life]) -> None:
         """Acknowledge what came too late: it has been settled at an estimate, or is unknown."""
         mine = self._estate.mine
-        open_epochs = {life.epoch for life in dead if life.gateway == mine.gateway} | {mine.epoch}
-        late = {
-            node: [
+        known = {(life.gateway, life.epoch) for life in (mine, *dead)}
+        for node, records in found.items():
+            final = [
                 record
                 for record in records or ()
-                if record.gateway == mine.gateway
-                and record.epoch not in open_epochs
-                and record.state in FINAL
+                if record.state in FINAL and (record.gateway, record.epoch) not in known
             ]
-            for node, records in found.items()
-        }
-        if not any(late.values()):
-            return
-        ended = await self._estate.ended()
-        for node, records in late.items():
-            known = [r for r in records if ended.get(r.epoch, True)]
-            if known:
-                self._log.warning("records came after their settlement", node=node, n=len(known))
-                await self._acknowledge(node, known)
+            late = await self._estate.late(final) if final else []
+            if late:
+                await self._acknowledge(node, [record for record, _ in late])
+                self._late(node, len(late), sum(tokens for _, tokens in late))
 
     async def _ask(self, node: str) -> list[RequestRecord] | None:
         api = self._api(node)

@@ -27,9 +27,11 @@ from helexa.wire.bodies import UNREADABLE
 
 FINAL = frozenset(("complete", "cut", "cancelled", "failed", "node_lost"))
 _TIMEOUT_S = 3.0
+_MOST_GIVEN_UP = 65_536
 
 Booked = Callable[[Settled], object]
 Counted = Callable[[RequestRecord, bool], object]
+Late = Callable[[str, int, int], object]
 
 
 class _Waiting(NamedTuple):
@@ -52,6 +54,8 @@ class Settler:
         booked: Told of every settlement that was made here (for metrics).
         heard: Told of the records that such settlements go by, and of their nodes.
         counted: Told of every record once, and whether it is what was billed.
+        late: Told, by node, how many records came late since it was last told, and of how many
+            tokens that had not been settled.
         gateway: Our name; records of other gateways are none of our business.
         epoch: Our life; records of an earlier one are settled by recovery, not here.
     """
@@ -65,6 +69,7 @@ class Settler:
         booked: Booked,
         heard: Callable[[str, RequestRecord], object],
         counted: Counted,
+        late: Late,
         slice_tokens: int,
         lease_s: float,
         gateway: str,
@@ -76,6 +81,7 @@ class Settler:
         self._booked = booked
         self._heard = heard
         self._counted = counted
+        self._tell_late = late
         self._slice = slice_tokens
         self._lease_s = lease_s
         self._gateway = gateway
@@ -85,6 +91,8 @@ class Settler:
         self._waiting: dict[RequestKey, _Waiting] = {}
         self._missed: set[RequestKey] = set()
         self._early: dict[RequestKey, RequestRecord] = {}
+        self._given_up: dict[RequestKey, int] = {}
+        self._late: dict[str, list[int]] = {}
         self._extending: set[asyncio.Future[int | None]] = set()
         self.drift = 0
         """Σ booked − Σ the nodes' records, over the attempts that are billed and of which both
@@ -165,6 +173,7 @@ class Settler:
         elif key in self._running:
             self._early[key] = record  # its usage will be seen in a moment
         else:
+            self._count_late(node, key, record)
             self._compare(self._mail.to(node), key, record)
 
     def _take(self, node: str, key: RequestKey, record: RequestRecord, *, billed: bool) -> None:
@@ -175,10 +184,27 @@ class Settler:
             return
         usage = Usage(record.prompt, record.output, record.cached, record.reasoning)
         settled = self.settle(node, record.request_id, record.attempt, usage, record.model)
-        if settled is not None:
-            self._heard(node, record)
-            self._booked(settled)
-            self._compare(self._mail.to(node), key, record)
+        if settled is None:
+            self._count_late(node, key, record)
+            return
+        self._heard(node, record)
+        self._booked(settled)
+        self._compare(self._mail.to(node), key, record)
+
+    def _count_late(self, node: str, key: RequestKey, record: RequestRecord) -> None:
+        """What a record says beyond what its request was given up at, once."""
+        settled = self._given_up.pop(key, None)
+        tokens = 0 if settled is None else record.prompt + record.output - settled
+        if tokens > 0:
+            found = self._late.setdefault(node, [0, 0])
+            found[0] += 1
+            found[1] += tokens
+
+    def _give_up_at(self, key: RequestKey, tokens: int) -> None:
+        """Settled without its record, which may come yet; the oldest of very many is forgotten."""
+        self._given_up[key] = tokens
+        if len(self._given_up) > _MOST_GIVEN_UP:
+            del self._given_up[next(iter(self._given_up))]
 
     def _compare(self, mail: NodeMail, key: RequestKey, record: RequestRecord) -> None:
         """Hold what was booked against the node's own record, once; then it may be forgotten."""
@@ -220,6 +246,12 @@ class Settler:
             self._missed &= self._waiting.keys()
             overdue = set(self._waiting)
             self._expire()
+            self._tell_of_late()
+
+    def _tell_of_late(self) -> None:
+        came, self._late = self._late, {}
+        for node, (records, tokens) in came.items():
+            self._tell_late(node, records, tokens)
 
     def _who_knows(self, late: set[RequestKey]) -> set[str]:
         """The nodes to ask; all of them where one is gone, which may have another name now."""
@@ -229,8 +261,9 @@ class Settler:
         return nodes
 
     def _expire(self) -> None:
-        for settled in self._ledger.expire(self._running):
+        for key, settled in self._ledger.expire(self._running).items():
             self._booked(settled)
+            self._give_up_at(key, settled.total)
         now = asyncio.get_running_loop().time()
         for key in [key for key, waiting in self._waiting.items() if waiting.until <= now]:
             self._no_record(key)
@@ -268,4 +301,5 @@ class Settler:
                 self._no_record(key)
                 if waiting.billed:
                     self.withdraw(*key)
+                    self._give_up_at(key, 0)
             self._missed ^= {key}

@@ -204,8 +204,8 @@ class Ledger(Protocol):
     def renew(self, request_id: str, attempt: int) -> None:
         """A lease begins anew: the request has ended, and its node is yet to say what it cost."""
 
-    def expire(self, live: Container[RequestKey]) -> tuple[Settled, ...]:
-        """Close grants whose lease ran out at the last count heard of.
+    def expire(self, live: Container[RequestKey]) -> dict[RequestKey, Settled]:
+        """Close grants whose lease ran out at the last count heard of, and say which.
 
         Args:
             live: Requests known to be running; their leases are renewed instead.

@@ -154,10 +154,10 @@ class Book:
         if row is not None:
             row.lease = self._now() + self._lease_s
 
-    def expire(self, live: Container[RequestKey]) -> tuple[Settled, ...]:
+    def expire(self, live: Container[RequestKey]) -> dict[RequestKey, Settled]:
         """See ``Ledger.expire``."""
         now = self._now()
-        closed = []
+        closed = {}
         for key in [k for k, row in self._open.items() if row.lease <= now]:
             row = self._open[key]
             if key in live:
@@ -166,8 +166,8 @@ class Book:
             del self._open[key]
             self.estimated += row.used
             last = Settlement(*key, row.used, 0, estimated=True)
-            closed.append(self._close(row, last, "expired"))
-        return tuple(closed)
+            closed[key] = self._close(row, last, "expired")
+        return closed
 
     async def written(self) -> None:
         """See ``Ledger.written``."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from helexa.core.fleet import RequestRecord
 from helexa.cortex.ledger import lives
+from helexa.cortex.ledger.base import RequestKey
 from helexa.cortex.ledger.database import Database
 from helexa.cortex.ledger.durable import GRACE_S
 from helexa.cortex.ledger.lives import Life
@@ -104,10 +105,30 @@ class Estate:
         """Whether the ledger's clock has been set since we last looked."""
         return self._ahead is not None and abs(ahead - self._ahead) > _SLOW_S
 
-    async def ended(self) -> dict[int, bool]:
-        """Earlier epochs of our name, and whether each is settled."""
-        gateway = self._mine.gateway
-        return await self._store.read(lambda db: lives.known(db, gateway))
+    async def late(self, records: Sequence[RequestRecord]) -> list[tuple[RequestRecord, int]]:
+        """Which of these final records nobody will settle any more, each with what it says beyond
+        what its request was settled at (tokens).
+
+        Those are of lives that have ended: ours, or of gateways that are no more, of which the
+        eldest gateway takes care. Of our name it is also what this ledger has never heard of.
+        """
+        mine = self._mine
+
+        def work(db: Database) -> list[tuple[RequestRecord, int]]:
+            states = lives.states(db, {record.gateway for record in records})
+            living = {name for (name, _), state in states.items() if state == "live"}
+            others = lives.eldest(db) == mine.life
+            found = [
+                record
+                for record in records
+                for state in (states.get((record.gateway, record.epoch)),)
+                if state == "ended" or (state is None and record.gateway == mine.gateway)
+                if record.gateway == mine.gateway or (others and record.gateway not in living)
+            ]
+            settled = lives.settled_at(db, [record.request_id for record in found])
+            return [(record, _beyond(record, settled)) for record in found]
+
+        return await self._store.read(work)
 
     async def settle(self, found: Sequence[Settle], *, final: bool = True) -> list[Line | None]:
         """Book what nodes have recorded; None for what had been settled before.
@@ -138,6 +159,11 @@ class Estate:
             return 0  # somebody else has become its keeper
         finally:
             self._dead = [dead for dead in self._dead if dead.life != life.life]
+
+
+def _beyond(record: RequestRecord, settled: Mapping[RequestKey, int | None]) -> int:
+    tokens = settled.get((record.request_id, record.attempt), 0)
+    return 0 if tokens is None else max(0, record.prompt + record.output - tokens)
 
 
 def line_of(life: Life, record: RequestRecord, node: str, at: int, final: bool) -> Line:

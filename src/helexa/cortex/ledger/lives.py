@@ -12,10 +12,17 @@ gateway's earlier life).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Collection, Sequence
+from typing import Final, Literal, NamedTuple, TypeAlias
 
+from helexa.cortex.ledger.base import RequestKey
 from helexa.cortex.ledger.database import Database, LedgerUnavailable
 from helexa.cortex.ledger.spend import INSERT, ONCE, Fenced, Line, spend, sums_of
+
+LifeState: TypeAlias = Literal["live", "kept", "ended"]
+"""``kept``: dead, and another life settles its requests."""
+
+_MOST: Final = 512  # parameters of one statement
 
 
 class Life(NamedTuple):
@@ -114,14 +121,39 @@ def adopt(
     ]
 
 
-def known(db: Database, gateway: str) -> dict[int, bool]:
-    """Epochs of a gateway, and whether each has ended."""
-    return {
-        int(epoch): state == "ended"
-        for epoch, state in db.execute(
-            "SELECT epoch, state FROM lives WHERE gateway = ?", (gateway,)
-        )
-    }
+def states(db: Database, gateways: Collection[str]) -> dict[tuple[str, int], LifeState]:
+    """What became of every epoch of these gateways."""
+    found: dict[tuple[str, int], LifeState] = {}
+    for name in gateways:
+        for epoch, state, own in db.execute(
+            "SELECT epoch, state, CASE WHEN keeper = life THEN 1 ELSE 0 END FROM lives "
+            "WHERE gateway = ?",
+            (name,),
+        ):
+            found[name, int(epoch)] = "ended" if state == "ended" else "live" if own else "kept"
+    return found
+
+
+def eldest(db: Database) -> int | None:
+    """Of the lives that keep themselves, the first."""
+    found = db.execute("SELECT MIN(life) FROM lives WHERE state = 'live' AND keeper = life")[0][0]
+    return None if found is None else int(found)
+
+
+def settled_at(db: Database, request_ids: Sequence[str]) -> dict[RequestKey, int | None]:
+    """By attempt, what requests were settled at without a record; None of those that had one, or
+    were discarded."""
+    found: dict[RequestKey, int | None] = {}
+    for first in range(0, len(request_ids), _MOST):
+        part = request_ids[first : first + _MOST]
+        marks = ",".join("?" * len(part))
+        for request_id, attempt, state, tokens in db.execute(
+            "SELECT request_id, attempt, state, prompt + completion FROM requests "  # noqa: S608  # only ``?``
+            f"WHERE request_id IN ({marks})",
+            part,
+        ):
+            found[request_id, int(attempt)] = int(tokens) if state == "expired" else None
+    return found
 
 
 def settle_dead(db: Database, keeper: int, dead: int, line: Line) -> Line | None:
