@@ -25,6 +25,7 @@ class Told:
     def __init__(self, *, shared: bool = False) -> None:
         self.shared = shared
         self.life = 5
+        self.full = False
         self.asked: list[tuple[int | None, Callable[[Leased | Exception], None]]] = []
         self.returned: list[tuple[str, int]] = []
         self.neighbours: Neighbours | None = None

@@ -103,6 +103,36 @@ async def test_when_nobody_can_write_all_hear_it_at_once(
     assert tries == 1
 
 
+async def test_a_connection_that_was_closed_while_it_was_idle_costs_nobody_a_refusal(
+    postgres_url: str,
+) -> None:
+    rig = Rig(postgres_url, "g", 1, [START])
+    await rig.take(hard(100_000), "first", 10)
+    assert isinstance(rig.store._db, PostgresDatabase)
+    assert rig.store._db._connection is not None
+    pid = rig.store._db._connection.info.backend_pid
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute("SELECT pg_terminate_backend(%s, 60000)", (pid,))
+    assert await rig.take(hard(100_000, "other"), "a", 10) == 10
+    await rig.store.close()
+
+
+def test_a_bound_that_a_server_sets_for_everybody_does_not_keep_a_long_write_from_its_end(
+    postgres_url: str,
+) -> None:
+    name = postgres_url.partition("@/")[2].partition("?")[0]
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute(f"ALTER DATABASE {name} SET statement_timeout = 20".encode())
+    ours = connect(postgres_url)
+    with ours.transaction():
+        ours.execute("SELECT pg_sleep(0.1)")
+    ours.close()
+    asked = connect(f"{postgres_url}&options=-c%20statement_timeout%3D20")
+    with pytest.raises(LedgerUnavailable, match="statement timeout"):
+        asked.execute("SELECT pg_sleep(60)")
+    asked.close()
+
+
 @pytest.mark.parametrize("level", ["repeatable read", "serializable"])
 async def test_no_cap_is_passed_where_the_server_isolates_transactions_more_by_itself(
     postgres_url: str, level: str

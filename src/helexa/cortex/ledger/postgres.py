@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from helexa.core.settings import SettingsError
@@ -46,6 +46,13 @@ _WRITERS = 7_310_001  # any number: whoever writes a ledger holds it
 _BEGIN = (
     "SELECT set_config('idle_in_transaction_session_timeout', ?, true), pg_advisory_xact_lock(?)"
 )
+
+_UNBOUND = (
+    "SELECT set_config(name, '0', false) FROM pg_settings WHERE source <> 'client' AND name IN "
+    "('statement_timeout', 'transaction_timeout', 'idle_session_timeout')"
+)
+"""Bounds that a server sets for everybody, unless the url asks for them: a backlog that takes
+longer would never be written, however often it is tried."""
 
 
 class PostgresDatabase:
@@ -88,19 +95,40 @@ class PostgresDatabase:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """See ``Database.transaction``."""
+        used = self._connection
+        if used is not None and used.closed:
+            used = None
+        try:
+            inside = self._begin()
+        except LedgerUnavailable:
+            if used is None or not used.closed:
+                raise
+            # It had been closed behind our back, by a restart or for being idle, and nothing was
+            # done yet: nobody need hear of it.
+            inside = self._begin()
+        try:
+            yield
+        except BaseException as error:
+            self._leave(inside, error)
+            raise
+        with self._foreign_errors():
+            inside.__exit__(None, None, None)
+
+    def _begin(self) -> AbstractContextManager[object]:
         with self._foreign_errors():
             inside = self._open().transaction()
             inside.__enter__()
         try:
             # As SQLite's: writers follow one another, so what a statement sees is the truth.
             self.execute(_BEGIN, (f"{FROZEN_S * 1000:.0f}", _WRITERS))
-            yield
         except BaseException as error:
-            with suppress(self._driver.Error):  # a broken connection rolls back by itself
-                inside.__exit__(type(error), error, error.__traceback__)
+            self._leave(inside, error)
             raise
-        with self._foreign_errors():
-            inside.__exit__(None, None, None)
+        return inside
+
+    def _leave(self, inside: AbstractContextManager[object], error: BaseException) -> None:
+        with suppress(self._driver.Error):  # a broken connection rolls back by itself
+            inside.__exit__(type(error), error, error.__traceback__)
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -195,6 +223,7 @@ class PostgresDatabase:
         connection.execute(
             "SELECT set_config('lock_timeout', %s, false)", (f"{LOCKED_S * 1000:.0f}",)
         )
+        connection.execute(_UNBOUND)
         for name in self._names:
             self._names[name] = _try_to_hold(connection, name)
 
