@@ -53,6 +53,63 @@ def test_what_cannot_be_enforced_is_named_by_its_path(schema: Any, path: str) ->
     assert refused(schema) == path
 
 
+def thing(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(properties),
+            "additionalProperties": False}  # fmt: skip
+
+
+def alike(depth: int) -> dict[str, Any]:
+    """Two objects that both begin with "a", in each other ``depth`` times."""
+    inner: dict[str, Any] = {"type": "string"}
+    for _ in range(depth):
+        inner = {"anyOf": [thing(a=inner), thing(a=inner, b={"type": "string"})]}
+    return inner
+
+
+ROOT = {"$ref": "#"}
+
+
+@pytest.mark.parametrize(("schema", "path"), [
+    (alike(10), "s.anyOf"),
+    ({"anyOf": [thing(a=ROOT), thing(a=ROOT, b={}), {"type": "null"}]}, "s.anyOf"),
+    ({"anyOf": [{"items": ROOT}, {"items": {"anyOf": [ROOT, {"type": "null"}]}}]},
+     "s.anyOf[1].items.anyOf"),
+])  # fmt: skip
+def test_alternatives_that_begin_alike_within_each_other_without_end_are_refused(
+    schema: Any, path: str
+) -> None:
+    assert refused(schema) == path
+
+
+@pytest.mark.parametrize("schema", [
+    alike(8),
+    {"anyOf": [thing(kind={"const": k}, left=ROOT, right=ROOT) for k in ("and", "or")]},
+    {"anyOf": [thing(**{k: {"items": ROOT}}) for k in ("and", "or")] + [{"type": "string"}]},
+    {"anyOf": [thing(value={"type": "integer"}, next=ROOT), {"type": "null"}]},
+    {"anyOf": [thing(child=ROOT), {}]},
+    {"anyOf": [{"items": ROOT}, {"additionalProperties": ROOT}, {"type": ["string", "number"]}]},
+    {"anyOf": [thing(kind={"const": n}, value={"type": "string"}) for n in range(100)]},
+])  # fmt: skip
+def test_alternatives_that_part_soon_may_refer_to_themselves(schema: Any) -> None:
+    compile_schema(Grammar(), schema, "s")
+
+
+def first_key(schema: dict[str, Any]) -> str:
+    """What the first of several objects begins with."""
+    grammar = Grammar()
+    rules = grammar.rules
+    option = rules[compile_schema(grammar, schema, "s")].split(" | ")[0]
+    inside = rules[option].split()[2]  # "{" ws …
+    member = rules[rules[inside].split()[0]]
+    return member.split()[0].replace("\\", "").strip('"')
+
+
+def test_what_tells_alternatives_apart_is_written_first_where_they_would_multiply() -> None:
+    late = [thing(left=ROOT, right=ROOT, kind={"const": kind}) for kind in ("and", "or")]
+    assert first_key({"anyOf": [*late, {"type": "string"}]}) == "kind"
+    assert first_key({"anyOf": [thing(v={"type": "null"}, kind={"const": k}) for k in "ab"]}) == "v"
+
+
 def test_a_schema_that_never_ends_is_refused() -> None:
     schema: dict[str, Any] = {}
     for _ in range(200):

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from helexa.neuron.engines.llamacpp.grammar.merge import Uncompilable
 from helexa.neuron.engines.llamacpp.grammar.pattern import UnknownPattern, pattern_rule
+from helexa.neuron.engines.llamacpp.grammar.readings import Member, Readings
 from helexa.neuron.engines.llamacpp.grammar.text import Grammar, class_char, literal, repeat
 
 Json = dict[str, Any]
@@ -24,6 +25,8 @@ class Visitor(Protocol):
     """What compiles the schemas of members."""
 
     grammar: Grammar
+    readings: Readings
+    telling_first: bool
 
     def visit(self, schema: Any, path: str) -> str:
         """The name of a rule for ``schema``."""
@@ -38,24 +41,36 @@ def object_rule(compiler: Visitor, schema: Json, path: str) -> str:
     grammar = compiler.grammar
     grammar.use("ws")
     properties, required = _declared(schema, path)
+    if compiler.telling_first:
+        properties = _telling_first(properties, required)
     extra = _further(compiler, schema, properties, path)
     low, high = _sizes(schema, path)
     if not properties and extra is None and not _closed(schema):
         extra = f'{_key_rule(grammar, ())} ws ":" ws {grammar.use("value")}'
     if not properties:
-        return _map_rule(grammar, extra, low, high, path)
+        rule = _map_rule(grammar, extra, low, high, path)
+        compiler.readings.note_object(rule, {}, _value_of(extra))
+        return rule
     if low > len(required):
         raise Uncompilable(f"{path}.minProperties", "can be enforced without properties only")
     if high is not None and (high < len(properties) or extra is not None):
         raise Uncompilable(f"{path}.maxProperties", "can be enforced without properties only")
+    declared = {
+        name: Member(name in required, compiler.visit(value, f"{path}.properties.{name}"))
+        for name, value in properties.items()
+    }
     members = [
-        (f'{literal(json.dumps(name, ensure_ascii=False))} ws ":" ws {rule}', name in required)
-        for name, rule in (
-            (name, compiler.visit(value, f"{path}.properties.{name}"))
-            for name, value in properties.items()
-        )
+        (f'{literal(json.dumps(name, ensure_ascii=False))} ws ":" ws {one.rule}', one.needed)
+        for name, one in declared.items()
     ]
-    return grammar.add(f'"{{" ws {_members(grammar, members, extra)} ws "}}"')
+    rule = grammar.add(f'"{{" ws {_members(grammar, members, extra)} ws "}}"')
+    compiler.readings.note_object(rule, declared, _value_of(extra))
+    return rule
+
+
+def _value_of(member: str | None) -> str | None:
+    """The rule after the colon."""
+    return None if member is None else member.rpartition(" ")[2]
 
 
 def _declared(schema: Json, path: str) -> tuple[Json, set[str]]:
@@ -69,6 +84,17 @@ def _declared(schema: Json, path: str) -> tuple[Json, set[str]]:
                 raise Uncompilable(f"{path}.required", f"asks for {name!r}, which is not allowed")
             properties[name] = beyond
     return properties, set(required)
+
+
+def _telling_first(properties: Json, required: set[str]) -> Json:
+    """The same, those with constants first that must be there."""
+
+    def tells(name: str) -> bool:
+        value = properties[name]
+        constant = isinstance(value, dict) and ("const" in value or "enum" in value)
+        return constant and name in required
+
+    return {name: properties[name] for name in sorted(properties, key=lambda n: not tells(n))}
 
 
 def _closed(schema: Json) -> bool:

@@ -19,6 +19,7 @@ from helexa.neuron.engines.llamacpp.grammar.formats import FORMATS
 from helexa.neuron.engines.llamacpp.grammar.merge import Uncompilable, disjoint, merge, types_of
 from helexa.neuron.engines.llamacpp.grammar.numbers import Bounds, integer_rule, number_rule
 from helexa.neuron.engines.llamacpp.grammar.pattern import UnknownPattern, pattern_rule
+from helexa.neuron.engines.llamacpp.grammar.readings import Readings, TooManyReadings
 from helexa.neuron.engines.llamacpp.grammar.shape import check_shape
 from helexa.neuron.engines.llamacpp.grammar.text import Grammar, literal, repeat
 
@@ -53,16 +54,35 @@ def compile_schema(grammar: Grammar, schema: Any, path: str) -> str:
         Uncompilable: With the path of the keyword.
     """
     check_shape(schema, path)
-    return Compiler(grammar, schema, path).visit(schema, path)
+    try:
+        return _compiled(Compiler(grammar, schema, path))
+    except TooManyReadings:
+        return _compiled(Compiler(grammar, schema, path, telling_first=True))
+
+
+def _compiled(compiler: Compiler) -> str:
+    rule = compiler.visit(compiler.document, compiler.path)
+    compiler.readings.check()
+    return rule
 
 
 class Compiler:
-    """One schema document on its way into one grammar."""
+    """One schema document on its way into one grammar.
 
-    def __init__(self, grammar: Grammar, document: Any, path: str) -> None:
+    Args:
+        path: Of the document in the request.
+        telling_first: Properties that tell alternatives apart are written before the others,
+            whatever their order in the schema.
+    """
+
+    def __init__(
+        self, grammar: Grammar, document: Any, path: str, *, telling_first: bool = False
+    ) -> None:
         self.grammar = grammar
-        self._document = document
-        self._path = path
+        self.document = document
+        self.path = path
+        self.telling_first = telling_first
+        self.readings = Readings()
         self._refs: dict[str, str] = {}
         self._depth = 0
 
@@ -100,7 +120,12 @@ class Compiler:
         if kinds is None:
             return self.grammar.use("value")
         rules = [self._typed(kind, schema, path) for kind in kinds]
-        return rules[0] if len(rules) == 1 else self.grammar.add(" | ".join(rules))
+        return rules[0] if len(rules) == 1 else self._either(rules, path)
+
+    def _either(self, rules: list[str], path: str) -> str:
+        rule = self.grammar.add(" | ".join(rules))
+        self.readings.note_either(rule, rules, path)
+        return rule
 
     # ── references and combinations ─────────────────────────────────────────────────────────
 
@@ -108,7 +133,7 @@ class Compiler:
         """What a ``$ref`` of this document points at."""
         if not isinstance(reference, str) or not reference.startswith("#"):
             raise Uncompilable(f"{path}.$ref", "points outside of this schema")
-        found = self._document
+        found = self.document
         for part in reference[1:].split("/")[1:]:
             key = part.replace("~1", "/").replace("~0", "~")
             if isinstance(found, list) and key.isdigit() and int(key) < len(found):
@@ -130,6 +155,7 @@ class Compiler:
             name = self._refs[reference] = self.grammar.name()
             self.grammar.rules[name] = ""
             self.grammar.rules[name] = self.visit(target, path)
+            self.readings.note_either(name, [self.grammar.rules[name]], path)
             if self.grammar.rules[name] == name:
                 raise Uncompilable(f"{path}.$ref", "refers to nothing but itself")
         return self._refs[reference]
@@ -156,7 +182,7 @@ class Compiler:
             full.append((merge(base, option, here) if base else option, here))
         if name == "oneOf":
             self._exclusive([self._plain(option, here) for option, here in full], path)
-        return self.grammar.add(" | ".join(self.visit(option, here) for option, here in full))
+        return self._either([self.visit(option, here) for option, here in full], f"{path}.{name}")
 
     def _plain(self, option: Any, path: str) -> Any:
         seen = 0
@@ -185,7 +211,9 @@ class Compiler:
         if not fitting:
             raise Uncompilable(f"{path}.{name}", "leaves no value")
         texts = [json.dumps(value, ensure_ascii=False) for value in fitting]
-        return self.grammar.add(" | ".join(dict.fromkeys(map(literal, texts))))
+        rule = self.grammar.add(" | ".join(dict.fromkeys(map(literal, texts))))
+        self.readings.note_texts(rule, texts)
+        return rule
 
     def _typed(self, kind: str, schema: Json, path: str) -> str:
         if kind in ("boolean", "null"):
@@ -248,9 +276,13 @@ class Compiler:
         if rest is False or (high is not None and high <= len(heads)):
             if low > len(heads):
                 raise Uncompilable(f"{path}.minItems", "is more than there are items")
-            return self._row(heads, low, None)
+            rule = self._row(heads, low, None)
+            self.readings.note_array(rule, heads)
+            return rule
         item = self.visit(rest, f"{path}.items")
-        return self._row(heads, low, (item, None if high is None else high - len(heads)))
+        rule = self._row(heads, low, (item, None if high is None else high - len(heads)))
+        self.readings.note_array(rule, [*heads, item])
+        return rule
 
     def _row(self, heads: list[str], low: int, rest: tuple[str, int | None] | None) -> str:
         """``[`` heads, then items ``]``; heads beyond ``low`` are optional from the end."""
