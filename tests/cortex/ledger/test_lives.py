@@ -72,13 +72,13 @@ async def test_after_a_crash_the_keeper_settles_records_once_and_closes_the_life
     assert await after.take(who, "y", 1000) == 620
 
 
-@pytest.mark.parametrize(("away", "billed"), [(True, 250), (False, 0)])
+@pytest.mark.parametrize(("away", "used", "billed"), [(1, 250, 250), (1, 390, 300), (0, 250, 0)])
 async def test_what_has_no_record_costs_the_last_count_if_its_node_stayed_away_else_nothing(
-    start: Start, look: Any, away: bool, billed: int
+    start: Start, look: Any, away: int, used: int, billed: int
 ) -> None:
     rig = start()
     await rig.take(hard(1000), "a", 300)
-    await rig.extend("a", 250, 300)
+    await rig.extend("a", used, 300)
     await rig.book.written()
     await rig.store.close()
     after = start()
@@ -86,11 +86,11 @@ async def test_what_has_no_record_costs_the_last_count_if_its_node_stayed_away_e
         lambda db: lives.adopt(db, after.life.life, "g", LEASE_S, alone=True, grace_s=0)
     )
     estimated = await after.store.write(
-        lambda db: lives.end(db, after.life.life, rig.life.life, 0, away=away)
+        lambda db: lives.end(db, after.life.life, rig.life.life, 0, away=bool(away))
     )
     assert estimated == billed
-    assert look("SELECT state, prompt + completion, estimated FROM requests") == [
-        ("expired", billed, 1)
+    assert look("SELECT state, used, prompt + completion, estimated FROM requests") == [
+        ("expired", used, billed, 1)
     ]
     after.book.refresh()
     assert await after.take(hard(1000), "b", 2000) == 1000 - billed

@@ -71,12 +71,15 @@ class Blocks:
         scope = self.scopes.get(full)
         if scope is None:
             scope = self.scopes[full] = Scope(full, kind, known=backing is None)
+            scope.bind(caps)
             if backing is not None:
                 self.ask(scope)
-        scope.bind(caps)
+        elif scope.bind(caps):
+            scope.rebound = True
         if backing is None:
-            scope.known = True
-        self._return_surplus(scope)
+            scope.known, scope.unmet = True, False
+        if scope.rebound:
+            self.return_surplus(scope)
         return scope
 
     def take(self, scope: Scope, tokens: int) -> None:
@@ -86,6 +89,17 @@ class Blocks:
         scope.free -= tokens
         if scope.free < scope.low:
             self.ask(scope)
+
+    def return_surplus(self, scope: Scope) -> None:
+        """Keep no more free than the caps leave; nothing for now where what was spent in a new
+        window is yet to be learnt: the answer that tells it finds in our block what was free."""
+        if not scope.caps or scope.free <= 0:
+            return
+        if scope.unmet:
+            scope.free = 0
+            self.ask(scope)
+        else:
+            self._return(scope, min(scope.free, max(0, -scope.leasable(self._now()))))
 
     def left(self, scope: Scope) -> None:
         """A grant has ended and left something of which others may be short."""
@@ -230,8 +244,8 @@ class Blocks:
             scope.leased(found, now)
             if scope.short(now):
                 scope.low = -1
-            if scope.caps is not asked:
-                self._return_surplus(scope)
+            if scope.rebound:
+                self.return_surplus(scope)
             if scope.stale:
                 scope.stale = scope.known = False
                 self.ask(scope)
@@ -279,10 +293,6 @@ class Blocks:
             scope.short_until = 0.0
         elif scope.free > 0:
             self._return(scope, scope.free)
-
-    def _return_surplus(self, scope: Scope) -> None:
-        if scope.caps and scope.free > 0:  # a cap was lowered: less than that may be ours
-            self._return(scope, min(scope.free, max(0, -scope.leasable(self._now()))))
 
     def _return(self, scope: Scope, tokens: int) -> None:
         scope.returned(tokens)

@@ -120,7 +120,7 @@ class Book:
         row.used = max(row.used, used)
         if row.tokens is None:
             return None
-        account, more = row.account, to - row.tokens
+        account, more = self._current(row), to - row.tokens
         if more > row.room():
             self.before_short()
             if self._open.get(key) is not row:
@@ -262,19 +262,10 @@ class Book:
             own.waiters = waiters
         fresh = Account(principal, own, shared, scopes, waiters)
         self._accounts[principal.key_id] = fresh
-        self._cover(fresh)
+        for row in self._open.values():
+            row.cover(fresh.scopes)
         _wake(fresh)
         return fresh
-
-    def _cover(self, account: Account) -> None:
-        """Let open grants of an account bind scopes that have been given caps meanwhile."""
-        for row in self._open.values():
-            if row.tokens is None:
-                continue
-            for scope in account.scopes:
-                if scope not in row.scopes and scope in (row.account.own, row.account.shared):
-                    row.scopes += (scope,)
-                    scope.take(row.tokens)  # free may be below 0 until the store makes up for it
 
     # ── granting ────────────────────────────────────────────────────────────────────────────
 
@@ -308,6 +299,10 @@ class Book:
         try:
             while True:
                 await self._blocks.lease(account, want)
+                current = self._accounts[account.principal.key_id]
+                if current is not account:  # its caps have changed meanwhile
+                    answer = self.grant(current.principal, *key, want)
+                    return answer if isinstance(answer, Grant) else await answer
                 now, room = self._now(), account.room()
                 if room > 0:
                     row = self._open.get(key)
@@ -341,8 +336,13 @@ class Book:
 
     async def _extend_later(self, key: RequestKey, row: OpenGrant, to: int) -> int | None:
         with contextlib.suppress(HelexaError):  # then as far as what is free goes
-            await self._blocks.lease(row.account, to - (row.tokens or 0))
+            await self._blocks.lease(self._current(row), to - (row.tokens or 0))
         return self._extended(key, row, to) if self._open.get(key) is row else None
+
+    def _current(self, row: OpenGrant) -> Account:
+        """A grant's account with the caps that it has by now; as it was where they are lifted."""
+        current = self._accounts[row.account.principal.key_id]
+        return current if current.scopes else row.account
 
     # ── ending ──────────────────────────────────────────────────────────────────────────────
 
@@ -375,6 +375,8 @@ class Book:
         for scope in (account.own, account.shared):
             if scope.caps and scope not in scopes:  # it has been given them meanwhile
                 scope.end(None, billed, now)
+            if scope.rebound:
+                self._blocks.return_surplus(scope)
         current = self._accounts[account.principal.key_id]
         if current.waiters:
             _wake(current)

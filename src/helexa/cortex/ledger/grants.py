@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from helexa.cortex.ledger.base import Grant, RequestKey
@@ -24,6 +26,17 @@ class OpenGrant(msgspec.Struct, gc=False):
     def room(self) -> int:
         """Tokens that it can be raised by without asking the store."""
         return min(scope.free for scope in self.scopes)
+
+    def cover(self, scopes: Iterable[Scope]) -> None:
+        """Bind those of our account that have been given caps meanwhile; what is free there may
+        be below 0 until the store makes up for it. Without a cap it goes on holding nothing."""
+        tokens = self.tokens
+        if tokens is None:
+            return
+        for scope in scopes:
+            if scope not in self.scopes and scope in (self.account.own, self.account.shared):
+                self.scopes += (scope,)
+                scope.take(tokens)
 
 
 def shown(key: RequestKey, row: OpenGrant) -> Grant:

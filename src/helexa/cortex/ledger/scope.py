@@ -72,9 +72,11 @@ class Scope:
         low: Ask for more when fewer are free; −1 while there is nothing more.
         wanted: Tokens that waiting requests would like.
         known: The store has told what was spent before.
+        unmet: It has not told it of a window that is new.
         leasing: Under way to the store, since ``asked_at`` (the loop's time).
         stale: What is under way was asked too early; ask once more.
         used: Something was taken since somebody last looked.
+        rebound: Its caps have changed: what is free may be more than they leave.
         short_until: Until then another gateway is short of it (epoch seconds).
         waiters: Requests that found all room held; those of one account wait in one line.
     """
@@ -92,10 +94,12 @@ class Scope:
     leased_at: float = 0.0
     wanted: int = 0
     known: bool = False
+    unmet: bool = False
     leasing: asyncio.Future[None] | None = None
     asked_at: float = 0.0
     stale: bool = False
     used: bool = False
+    rebound: bool = False
     short_until: float = 0.0
     waiters: deque[asyncio.Future[None]] = field(default_factory=deque)
     requests: int = 0
@@ -109,10 +113,11 @@ class Scope:
         requests, prompt, completion = self.stored
         return self.requests - requests, self.prompt - prompt, self.completion - completion
 
-    def bind(self, caps: tuple[Cap, ...]) -> None:
-        """Take over changed caps; a window that is new has to be learnt from the store."""
+    def bind(self, caps: tuple[Cap, ...]) -> bool:
+        """Take over caps, if they have changed; a window that is new has to be learnt from the
+        store."""
         if tuple(state.cap for state in self.caps) == caps:
-            return
+            return False
         if not self.caps:
             self.exempt = sum(self.pending[1:])
         before = {state.seconds: state for state in self.caps}
@@ -120,8 +125,9 @@ class Scope:
         for state in self.caps:
             same = before.get(state.seconds)
             if state.seconds and same is None:
-                self.known = False
+                self.known, self.unmet = False, True
             state.load(self.prompt + self.completion, same.buckets if same is not None else ())
+        return True
 
     def take(self, tokens: int) -> None:
         """Hold free tokens for a grant."""
@@ -199,7 +205,7 @@ class Scope:
         self.prompt = state.prompt + prompt
         self.completion = state.completion + completion
         self.stored = (state.requests, state.prompt, state.completion)
-        self.known = True
+        self.known, self.unmet = True, False
 
 
 @dataclass(slots=True, eq=False)
