@@ -82,6 +82,7 @@ class FakeNvml:
     devices: list[tuple[str, int, int]]
     init_error: str | None = None
     without: set[str] = field(default_factory=set)
+    lost: set[int] = field(default_factory=set)
     processes: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
     NVMLError = FakeNvmlError
 
@@ -96,6 +97,8 @@ class FakeNvml:
         return len(self.devices)
 
     def nvmlDeviceGetHandleByIndex(self, index: int) -> int:  # noqa: N802
+        if index in self.lost:
+            raise FakeNvmlError("GPU is lost")
         return index
 
     def nvmlDeviceGetUUID(self, handle: int) -> str:  # noqa: N802
@@ -111,6 +114,9 @@ class FakeNvml:
         return self.devices[handle][0]
 
     def nvmlDeviceGetMemoryInfo(self, handle: int) -> SimpleNamespace:  # noqa: N802
+        self._need("memory")
+        if handle in self.lost:
+            raise FakeNvmlError("GPU is lost")
         _, total, used = self.devices[handle]
         mib = 1 << 20
         return SimpleNamespace(total=total * mib, used=used * mib, free=(total - used) * mib)

@@ -56,6 +56,25 @@ def test_a_limit_further_up_holds_too(fake_host: FakeHost) -> None:
     assert cpu_quota(fake_host.roots) == 1.0
 
 
+def test_neighbours_under_a_larger_limit_take_of_what_is_free(fake_host: FakeHost) -> None:
+    fake_host.write("proc/self/cgroup", "0::/pod/mine\n")
+    fake_host.write("sys/fs/cgroup/pod/memory.max", str(6 * GIB))
+    fake_host.write("sys/fs/cgroup/pod/memory.current", str(5 * GIB))
+    fake_host.write("sys/fs/cgroup/pod/mine/memory.max", str(4 * GIB))
+    fake_host.write("sys/fs/cgroup/pod/mine/memory.current", str(GIB))
+    assert read_memory(fake_host.roots) == Memory(4096, 1024)
+
+
+def test_memory_is_planned_below_where_the_kernel_slows_a_group_down(fake_host: FakeHost) -> None:
+    fake_host.write("proc/self/cgroup", "0::/mine\n")
+    fake_host.write("sys/fs/cgroup/mine/memory.max", str(8 * GIB))
+    fake_host.write("sys/fs/cgroup/mine/memory.high", str(3 * GIB))
+    fake_host.write("sys/fs/cgroup/mine/memory.current", str(GIB))
+    assert read_memory(fake_host.roots) == Memory(3072, 2048)
+    fake_host.write("sys/fs/cgroup/mine/memory.high", str(GIB // 2))  # lowered while it runs
+    assert read_memory(fake_host.roots) == Memory(512, 0)
+
+
 def test_version_one_limits_are_read(fake_host: FakeHost) -> None:
     fake_host.write("proc/self/cgroup", "4:memory:/docker/x\n2:cpu,cpuacct:/docker/x\n")
     fake_host.write("sys/fs/cgroup/memory/memory.limit_in_bytes", str(GIB))

@@ -86,6 +86,49 @@ def test_a_driver_that_will_not_talk_is_a_fault_in_its_own_words(fake_host: Fake
     assert "Insufficient Permissions" in hardware.fault.reason
 
 
+def test_a_gpu_without_memory_of_its_own_has_the_hosts(fake_host: FakeHost) -> None:
+    hardware = make(fake_host, FakeNvml([("NVIDIA GB10", 0, 0)], without={"memory"}))
+    assert hardware.discovery().devices == [Device(0, "NVIDIA GB10", 16384, "9.0")]
+    assert hardware.devices() == [DeviceReading(0, 8192, 8192, 37.0, 61.0)]
+    assert (hardware.fault, hardware.host().fault) == (None, None)
+
+
+def test_a_gpu_that_fell_off_the_bus_takes_no_other_with_it(fake_host: FakeHost) -> None:
+    fake_host.module("550.54.14")
+    fake_host.library("550.54.14")
+    hardware = make(fake_host, FakeNvml([H100, ("NVIDIA L4", 23034, 0)], lost={0}))
+    assert [(d.index, d.name) for d in hardware.discovery().devices] == [(0, "NVIDIA L4")]
+    assert "GPU 0: GPU is lost" in (hardware.discovery().cuda_unavailable_reason or "")
+    assert hardware.host().fault is None
+    alone = make(fake_host, FakeNvml([H100], lost={0}))
+    assert "GPU 0: GPU is lost" in (alone.host().fault or "")
+
+
+def test_a_driver_that_dies_is_said_in_its_words_until_it_answers_again(
+    fake_host: FakeHost,
+) -> None:
+    nvml = FakeNvml([H100, H100])
+    hardware = make(fake_host, nvml)
+    nvml.lost = {1}
+    host = hardware.refresh()
+    assert [reading.vram_free_mb for reading in host.readings] == [80559, 0]
+    assert host.fault is None
+    assert "GPU 1: GPU is lost" in (hardware.discovery().cuda_unavailable_reason or "")
+    nvml.lost = {0, 1}
+    assert "stopped answering (GPU 0: GPU is lost; GPU 1" in (hardware.refresh().fault or "")
+    nvml.lost = set()
+    assert hardware.refresh().fault is None
+    assert hardware.discovery().cuda_unavailable_reason is None
+
+
+def test_processors_and_quotas_that_go_are_noticed(fake_host: FakeHost) -> None:
+    hardware = make(fake_host)
+    assert hardware.host().cores == 4
+    fake_host.write("proc/self/cgroup", "0::/neuron.service\n")
+    fake_host.write("sys/fs/cgroup/neuron.service/cpu.max", "200000 100000\n")
+    assert hardware.refresh().cores == 2
+
+
 def test_memory_of_processes_is_told_per_device(fake_host: FakeHost) -> None:
     nvml = FakeNvml([H100, H100], processes={0: [(10, 500), (11, 100)], 1: [(12, 7)]})
     assert make(fake_host, nvml).used_by([10, 11]) == {0: 600}

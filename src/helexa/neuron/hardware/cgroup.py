@@ -33,13 +33,17 @@ def cpu_quota(roots: Roots) -> float | None:
 
 
 def memory_limit(roots: Roots) -> MemoryLimit | None:
-    """The tightest limit that holds for this process, and what is used of it; None is none."""
-    limits = [_memory(group) for group in _groups(roots, "memory")]
-    return min(
-        (limit for limit in limits if limit is not None),
-        key=lambda limit: limit.total_mb,
-        default=None,
-    )
+    """What all limits together leave this process; None is none.
+
+    The smallest group is not always the fullest: one further up holds the neighbours too.
+    """
+    found = (_memory(group) for group in _groups(roots, "memory"))
+    limits = [limit for limit in found if limit is not None]
+    if not limits:
+        return None
+    total = min(limit.total_mb for limit in limits)
+    free = min(limit.total_mb - limit.used_mb for limit in limits)
+    return MemoryLimit(total, max(0, total - free))
 
 
 def _groups(roots: Roots, controller: str) -> Iterator[Path]:
@@ -72,12 +76,14 @@ def _cpu_quota(group: Path) -> float | None:
 
 
 def _memory(group: Path) -> MemoryLimit | None:
-    for limit_file, used_file, stat_key in (
-        ("memory.max", "memory.current", "inactive_file"),
-        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    # Above ``memory.high`` nobody is killed, but all are slowed down until they are below it.
+    for limit_files, used_file, stat_key in (
+        (("memory.max", "memory.high"), "memory.current", "inactive_file"),
+        (("memory.limit_in_bytes",), "memory.usage_in_bytes", "total_inactive_file"),
     ):
-        limit = read_int(group / limit_file)
-        if limit is not None and limit < _UNLIMITED:
+        stated = (read_int(group / file) for file in limit_files)
+        limit = min((n for n in stated if n is not None), default=_UNLIMITED)
+        if limit < _UNLIMITED:
             used = max(0, (read_int(group / used_file) or 0) - _stat(group, stat_key))
             return MemoryLimit(limit // MIB, used // MIB)
     return None

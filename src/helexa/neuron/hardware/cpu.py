@@ -23,7 +23,8 @@ class CpuFacts(msgspec.Struct, frozen=True):
 
     Args:
         model: Name of the processor.
-        cores: Logical processors this process may use at once: affinity, then cgroup quota.
+        cores: Logical processors this process may use at once: affinity, then cgroup quota; as
+            it was when this was read.
         cores_total: Those of the machine.
         instruction_sets: Of the ones that matter to engines, what there is.
     """
@@ -55,12 +56,16 @@ def read_cpu(roots: Roots, allowed: Callable[[], int] = allowed_processors) -> C
     fields = dict(reversed(pairs))
     total = max(1, sum(name == "processor" for name, _ in pairs))
     flags = set(f"{fields.get('flags', '')} {fields.get('Features', '')}".split())
-    usable = min(allowed(), total)
-    quota = cpu_quota(roots)
-    if quota is not None:
-        usable = min(usable, int(quota))  # half a core more would be throttled, not used
     name = fields.get("model name") or fields.get("Model") or platform.machine() or "cpu"
-    return CpuFacts(name, max(1, usable), total, tuple(s for s in _SETS if s in flags))
+    cores = min(total, usable_cores(roots, allowed))
+    return CpuFacts(name, cores, total, tuple(s for s in _SETS if s in flags))
+
+
+def usable_cores(roots: Roots, allowed: Callable[[], int] = allowed_processors) -> int:
+    """Logical processors this process may use just now: quotas change, processors go offline."""
+    quota = cpu_quota(roots)
+    # Half a core more would be throttled, not used.
+    return max(1, allowed() if quota is None else min(allowed(), int(quota)))
 
 
 def read_memory(roots: Roots) -> Memory:
@@ -74,9 +79,9 @@ def read_memory(roots: Roots) -> Memory:
     total = found.get("MemTotal", 0)
     free = found.get("MemAvailable", found.get("MemFree", 0))
     limit = memory_limit(roots)
-    if limit is not None and limit.total_mb < total:
-        total = limit.total_mb
-        free = min(free, max(0, total - limit.used_mb))
+    if limit is not None:
+        free = min(free, max(0, limit.total_mb - limit.used_mb))
+        total = min(total, limit.total_mb)
     return Memory(total, free)
 
 

@@ -16,11 +16,17 @@ _BINDING = "pynvml"
 
 
 class NvmlState(msgspec.Struct, frozen=True):
-    """What NVML says of itself. ``error`` is its own words when it does not work."""
+    """What NVML says of itself.
+
+    Args:
+        error: Its own words when it does not work.
+        lost: Devices that it counts and cannot reach, in its words.
+    """
 
     driver: str | None = None
     cuda: str | None = None
     error: str | None = None
+    lost: tuple[str, ...] = ()
 
 
 class Nvidia:
@@ -29,6 +35,9 @@ class Nvidia:
     Args:
         nvml: The ``pynvml`` module or something like it; None imports it.
         visible: ``CUDA_VISIBLE_DEVICES``: indices or UUIDs; None is all.
+
+    Attributes:
+        silent: Devices that did not tell their memory at the last look, and why.
     """
 
     def __init__(self, nvml: Any = None, visible: str | None = None) -> None:
@@ -36,6 +45,7 @@ class Nvidia:
         self._visible = visible
         self._handles: list[Any] = []
         self.state = NvmlState()
+        self.silent: dict[int, str] = {}
 
     @property
     def present(self) -> bool:
@@ -43,7 +53,11 @@ class Nvidia:
         return bool(self._handles)
 
     def open(self) -> list[Device]:
-        """Connect and list the devices; empty, with ``state.error``, when that fails."""
+        """Connect and list the devices; empty, with ``state.error``, when that fails.
+
+        A device that has fallen off the bus is left out, as CUDA leaves it out. One whose memory
+        is not told (``vram_total_mb`` 0) shares the host's.
+        """
         try:
             self._nvml = self._nvml or importlib.import_module(_BINDING)
         except ImportError:
@@ -51,14 +65,13 @@ class Nvidia:
             return []
         try:
             self._nvml.nvmlInit()
-            handles = [
-                self._nvml.nvmlDeviceGetHandleByIndex(n)
-                for n in range(self._nvml.nvmlDeviceGetCount())
-            ]
+            handles, lost = self._reached()
             self._handles = self._chosen(handles)
             self.state = NvmlState(
                 _text(self._nvml.nvmlSystemGetDriverVersion()),
                 _cuda(self._nvml.nvmlSystemGetCudaDriverVersion()),
+                "; ".join(lost) if lost and not handles else None,
+                lost,
             )
             return [self._device(n, handle) for n, handle in enumerate(self._handles)]
         except self._nvml.NVMLError as error:
@@ -87,6 +100,16 @@ class Nvidia:
                 self._nvml.nvmlShutdown()
         self._handles = []
 
+    def _reached(self) -> tuple[list[Any], tuple[str, ...]]:
+        """The devices that can be spoken to, and words for the others."""
+        handles, lost = [], []
+        for n in range(self._nvml.nvmlDeviceGetCount()):
+            try:
+                handles.append(self._nvml.nvmlDeviceGetHandleByIndex(n))
+            except self._nvml.NVMLError as error:
+                lost.append(f"GPU {n}: {error}")
+        return handles, tuple(lost)
+
     def _chosen(self, handles: list[Any]) -> list[Any]:
         if self._visible is None:
             return handles
@@ -102,16 +125,17 @@ class Nvidia:
 
     def _device(self, index: int, handle: Any) -> Device:
         capability = self._ask("nvmlDeviceGetCudaComputeCapability", handle)
+        memory = self._ask("nvmlDeviceGetMemoryInfo", handle)
         return Device(
             index=index,
             name=_text(self._nvml.nvmlDeviceGetName(handle)),
-            vram_total_mb=self._nvml.nvmlDeviceGetMemoryInfo(handle).total // MIB,
+            vram_total_mb=memory.total // MIB if memory else 0,
             compute_capability=f"{capability[0]}.{capability[1]}" if capability else None,
             kind="cuda",
         )
 
     def _reading(self, index: int, handle: Any) -> DeviceReading:
-        memory = self._ask("nvmlDeviceGetMemoryInfo", handle)
+        memory = self._memory(index, handle)
         busy = self._ask("nvmlDeviceGetUtilizationRates", handle)
         heat = self._ask("nvmlDeviceGetTemperature", handle, 0)
         return DeviceReading(
@@ -121,6 +145,16 @@ class Nvidia:
             utilization_pct=float(busy.gpu) if busy else None,
             temp_c=float(heat) if heat is not None else None,
         )
+
+    def _memory(self, index: int, handle: Any) -> Any:
+        """Its memory; None, and ``silent``, when it does not tell it."""
+        try:
+            found = self._nvml.nvmlDeviceGetMemoryInfo(handle)
+        except self._nvml.NVMLError as error:
+            self.silent[index] = str(error)
+            return None
+        self.silent.pop(index, None)
+        return found
 
     def _ask(self, name: str, *args: Any) -> Any:
         """What a device does not support is None, not an error."""

@@ -13,15 +13,25 @@ import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
+from msgspec.structs import replace
+
 from helexa.core.fleet import Device, DeviceReading, Discovery
 from helexa.neuron.engines.base import Host
-from helexa.neuron.hardware.cpu import Busy, Memory, allowed_processors, read_cpu, read_memory
+from helexa.neuron.hardware.cpu import (
+    Busy,
+    Memory,
+    allowed_processors,
+    read_cpu,
+    read_memory,
+    usable_cores,
+)
 from helexa.neuron.hardware.driver import Fault, fault_of, read_driver
 from helexa.neuron.hardware.nvidia import Nvidia, visible_from
 from helexa.neuron.hardware.roots import Roots
 
 INTERVAL_S = 1.0
 _STOP_S = 2.0
+_WHEN_LOST = "look at nvidia-smi and `dmesg | grep -i xid`, then reset the GPU or reboot"
 
 
 class Hardware:
@@ -60,11 +70,14 @@ class Hardware:
         self._stopping = threading.Event()
         self._sampling = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._allowed = allowed
         self.cpu = read_cpu(self._roots, allowed)
         self.driver = read_driver(self._roots)
-        self._gpus = self._nvidia.open()
-        self.fault = self._find_fault()
         self._memory = self._read_memory()
+        found = self._nvidia.open()
+        self._shared = frozenset(gpu.index for gpu in found if not gpu.vram_total_mb)
+        self._gpus = [_of_host(gpu, self._memory) if self._shares(gpu) else gpu for gpu in found]
+        self.fault = self._find_fault()
         self._discovery = self._describe(tuple(harnesses), max_prompt_tokens)
         self._host = self._sample()
 
@@ -123,15 +136,42 @@ class Hardware:
     def _sample(self) -> Host:
         with self._sampling:
             memory = self._read_memory()
-            readings = self._nvidia.readings() if self._gpus else [self._cpu_reading(memory)]
+            readings = self._readings(memory)
+            fault = self.fault or self._silence()
+            if self._discovery.cuda_unavailable_reason != (reason := fault and str(fault)):
+                self._discovery = replace(self._discovery, cuda_unavailable_reason=reason)
         return Host(
             tuple(self._discovery.devices),
             tuple(readings),
             memory.total_mb,
             memory.free_mb,
-            self.cpu.cores,
-            str(self.fault) if self.fault and self.fault.blocking else None,
+            min(self.cpu.cores_total, usable_cores(self._roots, self._allowed)),
+            str(fault) if fault and fault.blocking else None,
         )
+
+    def _readings(self, memory: Memory) -> list[DeviceReading]:
+        """Of the GPUs; those without memory of their own have the host's."""
+        if not self._gpus:
+            return [self._cpu_reading(memory)]
+        used = max(0, memory.total_mb - memory.free_mb)
+        return [
+            replace(reading, vram_used_mb=used, vram_free_mb=memory.free_mb)
+            if self._shares(reading)
+            else reading
+            for reading in self._nvidia.readings()
+        ]
+
+    def _shares(self, gpu: Device | DeviceReading) -> bool:
+        return gpu.index in self._shared
+
+    def _silence(self) -> Fault | None:
+        """What is wrong with GPUs that answered once; None while all do, or do again."""
+        silent = {n: why for n, why in self._nvidia.silent.items() if n not in self._shared}
+        if not silent:
+            return None
+        words = "; ".join(f"GPU {n}: {why}" for n, why in sorted(silent.items()))
+        return Fault(f"The NVIDIA driver has stopped answering ({words}).", _WHEN_LOST,
+                     blocking=len(silent) == len(self._gpus))  # fmt: skip
 
     def _read_memory(self) -> Memory:
         """The host's memory, within the budget."""
@@ -151,7 +191,10 @@ class Hardware:
 
     def _find_fault(self) -> Fault | None:
         """Versions first, because they say what is wrong; then NVML's own words."""
-        fault = fault_of(self.driver)
+        fault, lost = fault_of(self.driver), self._nvidia.state.lost
+        if fault is None and lost and self._gpus:
+            words = "; ".join(lost)
+            return Fault(f"Not all GPUs can be reached ({words}).", _WHEN_LOST, blocking=False)
         if fault is not None or self._gpus or not self.driver.module:
             return fault
         error = self._nvidia.state.error or "no device is visible"
@@ -173,6 +216,11 @@ class Hardware:
             cuda_unavailable_reason=str(self.fault) if self.fault else None,
             max_prompt_tokens=max_prompt_tokens,
         )
+
+
+def _of_host(gpu: Device, memory: Memory) -> Device:
+    """A GPU without memory of its own, such as the GB10 of a DGX Spark: NVML tells none."""
+    return replace(gpu, vram_total_mb=memory.total_mb)
 
 
 def resident_mb(pid: int, roots: Roots | None = None) -> int:
