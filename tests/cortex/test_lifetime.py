@@ -6,6 +6,9 @@ import asyncio
 import signal
 
 import pytest
+from tests.cortex.exchange.rig import Gateway, delta, fleet, next_event, request
+from tests.cortex.fake_node import Turn
+from tests.relay.rig import client
 
 from helexa.core.logging import get_logger
 from helexa.cortex import lifetime
@@ -85,3 +88,32 @@ def test_a_certificate_that_cannot_be_used_is_said_once() -> None:
         tls.wrong = wrong
         refused = lifetime._renew(tls, log, refused)  # type: ignore[arg-type]
     assert log.reasons == ["torn", "gone", "", "gone"]
+
+
+async def test_a_stream_is_told_when_a_chore_fails_and_ends_the_gateway() -> None:
+    async def goes_on(turn: Turn) -> None:
+        turn.open()
+        turn.send(delta("x"))
+        await turn.left()
+        turn.ended("cancelled", 3, 1)
+
+    async def fails(begun: asyncio.Event) -> None:
+        await begun.wait()
+        raise LookupError("a bug, or the ledger is another's now")
+
+    async def serves(gateway: Gateway, begun: asyncio.Event) -> None:
+        front = gateway.front
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fails(begun))
+            await lifetime.told_to_stop(asyncio.Event(), front.listener, front.app)
+
+    async with fleet(goes_on) as (gateway, _), client(gateway.port) as raw:
+        raw.send(request({"stream": True}))
+        await raw.head()
+        begun = asyncio.Event()
+        serving = asyncio.create_task(serves(gateway, begun))
+        assert b"content" in await next_event(raw)
+        begun.set()
+        assert b"shutting down" in await next_event(raw)
+        with pytest.raises(ExceptionGroup):
+            await serving

@@ -107,6 +107,19 @@ def _renew(tls: Tls, log: Logger, refused: str) -> str:
     return ""
 
 
+async def told_to_stop(stop: asyncio.Event, listener: Listener, app: GatewayApp) -> None:
+    """Wait for ``stop`` among the chores of a task group.
+
+    When one of them fails the group cancels us, and the process is about to end; what runs is
+    ended in its own dialect first, so that no stream breaks off without a word.
+    """
+    try:
+        await stop.wait()
+    except asyncio.CancelledError:
+        await drain(listener, app, 0.0)
+        raise
+
+
 async def drain(listener: Listener, app: GatewayApp, secs: float) -> None:
     """Stop accepting, let answers finish for ``secs``, then end the rest in their own dialect.
 

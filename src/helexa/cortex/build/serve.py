@@ -13,7 +13,13 @@ from helexa.cortex.build.residency import make_foresight
 from helexa.cortex.exchange.reconcile import Reconciler
 from helexa.cortex.fleet.roster import NodesFile
 from helexa.cortex.keys.file import KeysFile
-from helexa.cortex.lifetime import Followed, drain, follow_files, stop_signal
+from helexa.cortex.lifetime import (
+    Followed,
+    drain,
+    follow_files,
+    stop_signal,
+    told_to_stop,
+)
 from helexa.cortex.metrics_server import MetricsServer, serve_metrics
 from helexa.cortex.settings import CortexSettings, split_listen
 from helexa.cortex.unfollowed import UnfollowedFile
@@ -62,7 +68,7 @@ async def run(
         freeze_heap()
         metrics_url = f"{local_url(host, exporter.port)}/metrics"
         announce({"url": gateway.front.listener.url, "metrics_url": metrics_url})
-        await stop.wait()
+        await told_to_stop(stop, gateway.front.listener, gateway.front.app)
         ending(settings.gateway.drain_secs)
         await drain(gateway.front.listener, gateway.front.app, settings.gateway.drain_secs)
         for task in tasks:
