@@ -178,7 +178,7 @@ def test_a_path_that_cannot_be_used_is_named_with_a_way_out(tmp_path: Path) -> N
     ):
         connect(f"sqlite://{tmp_path}/file/ledger.db")
     (tmp_path / "other").write_text("this is no database, but long enough to be looked at" * 100)
-    with pytest.raises(LedgerUnavailable, match=r"not a database\. Put a backup .* set ledger\.url"):
+    with pytest.raises(LedgerUnavailable, match=r"not a database\. Put a backup .* ledger\.url"):
         connect(f"sqlite://{tmp_path}/other")
 
 

@@ -256,6 +256,37 @@ def test_a_thought_that_the_prompt_opened_has_only_an_end() -> None:
     assert read("</think>Yes", thinking=True) == [("text", "Yes")]
 
 
+def test_a_thought_that_the_prompt_opened_is_held_back_only_while_it_may_be_opened_again() -> None:
+    for first, shown in (("so", ["so"]), ("<b", ["<b"]), ("\n<thi", []), ("<thin<", ["<thin"])):
+        reader = AnswerReader((), THINK, thinking=True)
+        assert merged(reader.feed(first)) == [("thought", text) for text in shown]
+    reader = AnswerReader((), THINK, thinking=True)
+    assert merged(reader.feed(" <think>\nso</think> \nYes")) == [("thought", "so"), ("text", "Yes")]
+    assert merged(reader.end()) == []
+    reader = AnswerReader((), THINK, thinking=True)
+    reader.feed("<thi")
+    assert merged(reader.end()) == [("thought", "<thi")]
+
+
+def test_an_answer_in_one_piece_is_read_like_one_that_trickles() -> None:
+    call = tagged('{"name": "weather", "arguments": {"city": "Paris"}}')
+    bare = '{"name": "weather", "parameters": {"city": "Paris"}}'
+    for text, forms in (
+        (f"<think>\nhm </think>\n\nA {call} {call}\n b ", BOTH),
+        (f"{xml('now')} </tool_call> c", BOTH),
+        (f"{xml('now')} </tool_cat> c", BOTH),
+        (f"\n\n{bare}", (BARE,)),
+        ("\n\n ok", (BARE,)),
+        ("</think>x", BOTH),
+        (f"{tagged('oops')}{call}<think>a", BOTH),
+    ):
+        for thinking in (False, True):
+            options: Any = {"tools": TOOLS, "thinking": thinking}
+            assert read([text], forms, **options) == read(text, forms, **options)
+    assert read(["\n\n ok"], (BARE,), tools=TOOLS) == [("text", "\n\n ok")]
+    assert read(f"{xml('now')} </tool_cat> c", BOTH)[1:] == [("text", "</tool_cat> c")]
+
+
 def test_a_thought_that_is_cut_off_does_not_leak_as_the_answer() -> None:
     assert read("<think>it may be </thi") == [("thought", "it may be </thi")]
     assert read("it may be \n", thinking=True) == [("thought", "it may be \n")]

@@ -137,14 +137,14 @@ def _list(found: Any) -> list[Any]:
     return found if isinstance(found, list) else []
 
 
-def _resolve(reference: Any, root: Schema) -> Schema | None:
+def _resolve(reference: Any, root: Schema) -> Any:
     """What ``#/…`` points at in the tool's own schema."""
     if not isinstance(reference, str) or not reference.startswith("#/"):
         return None
     found: Any = root
     for step in reference[2:].split("/"):
         found = found.get(step) if isinstance(found, dict) else None
-    return found if isinstance(found, dict) else None
+    return found
 
 
 def _member(schema: Schema, name: str, root: Schema) -> Schema | None:
