@@ -16,7 +16,7 @@ from helexa.acp.providers.responses import ResponsesDialect, ResponsesReader
 from helexa.acp.settings import Endpoint, load_settings
 from helexa.acp.tools.base import ToolTrouble
 from helexa.acp.tools.command import program
-from helexa.acp.tools.reading import files_like
+from helexa.acp.tools.scan import files_like
 from helexa.acp.tools.writing import apply
 from helexa.acp.turn import compaction
 from helexa.acp.turn.textcalls import Visible, calls, repaired

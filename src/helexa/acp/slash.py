@@ -119,6 +119,7 @@ async def _restored(workspace: Workspace, change: Change) -> bool:
         await workspace.remove(change.path)
     else:
         await workspace.write(change.path, change.before)
+        workspace.seen(change.path, change.before)  # the model is told
     return True
 
 

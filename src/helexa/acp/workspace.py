@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import stat
 from collections.abc import Sequence
+from io import FileIO
 from pathlib import Path
 
 from helexa.acp.editor import Editor, Gone
@@ -17,6 +18,7 @@ from helexa.acp.protocol.rpc import RpcError
 
 MOST_BYTES = 2 * 1024 * 1024
 READ_S = 60.0
+REPLACED = "\ufffd"
 
 
 class FileTrouble(Exception):
@@ -33,6 +35,7 @@ class Workspace:
     def __init__(self, roots: Sequence[Path], editor: Editor) -> None:
         self.roots = tuple(root.resolve() for root in roots)
         self._editor = editor
+        self._seen: dict[Path, int] = {}
 
     @property
     def home(self) -> Path:
@@ -59,6 +62,18 @@ class Workspace:
                 return str(path.relative_to(root))
         return str(path)
 
+    def seen(self, path: Path, text: str) -> None:
+        """The model knows that text of a file."""
+        self._seen[path] = hash(text)
+
+    def knows(self, path: Path, text: str) -> bool:
+        """The model knows a file as it is, which is ``text``."""
+        return self._seen.get(path) == hash(text)
+
+    def knows_other(self, path: Path, text: str) -> bool:
+        """It knows the file, and as something else."""
+        return path in self._seen and not self.knows(path, text)
+
     async def read(self, path: Path) -> str:
         """A file's text, as the user sees it in the editor.
 
@@ -69,7 +84,10 @@ class Workspace:
             await asyncio.to_thread(self._refuse_large, path)
             try:
                 async with asyncio.timeout(READ_S):
-                    return await self._editor.read(str(path))
+                    text = await self._editor.read(str(path))
+                if REPLACED in text:
+                    await asyncio.to_thread(self._refuse_replaced, path)
+                return text
             except TimeoutError:
                 late = f"{self.shown(path)}: the editor has not given it within {READ_S:g} s"
                 raise FileTrouble(late) from None
@@ -104,7 +122,7 @@ class Workspace:
             if self._editor.offers.write:
                 await self._editor.write(str(path), text)
             else:
-                await asyncio.to_thread(_write, path, text)
+                await asyncio.to_thread(write, path, text)
         except (RpcError, OSError) as error:
             raise FileTrouble(f"{self.shown(path)} cannot be written: {error}") from error
 
@@ -121,6 +139,18 @@ class Workspace:
                     "a part of it"
                 )
 
+    def _refuse_replaced(self, path: Path) -> None:
+        """An editor shows what it cannot decode by a sign, which must not be written back."""
+        try:
+            path.read_bytes().decode()
+        except UnicodeDecodeError:
+            raise self._no_text(path) from None
+        except OSError:
+            return  # only the editor has it
+
+    def _no_text(self, path: Path) -> FileTrouble:
+        return FileTrouble(f"{self.shown(path)} is not a text file: its bytes are not UTF-8")
+
     def _read(self, path: Path) -> str:
         try:
             if path.is_dir():
@@ -133,11 +163,45 @@ class Workspace:
         except FileNotFoundError:
             raise FileTrouble(f"there is no file {self.shown(path)}") from None
         except UnicodeDecodeError:
-            raise FileTrouble(f"{self.shown(path)} is not a text file") from None
+            raise self._no_text(path) from None
         except OSError as error:
             raise FileTrouble(f"{self.shown(path)} cannot be read: {error.strerror}") from error
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
+    """Write a file on disk whole, or not at all.
+
+    Raises:
+        OSError: There is no room, for one; what was there is there again.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8", newline="")
+    data = text.encode()
+    try:
+        file = path.open("r+b", buffering=0)
+    except FileNotFoundError:
+        _make(path, data)
+        return
+    with file:
+        before = file.read()
+        try:
+            _replace(file, data)
+        except OSError:
+            _replace(file, before)
+            raise
+
+
+def _make(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _replace(file: FileIO, data: bytes) -> None:
+    """In place: links, owner and permissions stay, and what was there keeps its room meanwhile."""
+    file.seek(0)
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
+    file.truncate(len(data))

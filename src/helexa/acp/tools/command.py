@@ -9,6 +9,7 @@ import shlex
 import signal
 from typing import Any
 
+from helexa.acp.editor import Editor
 from helexa.acp.protocol.rpc import RpcError
 from helexa.acp.protocol.updates import Kind, said, terminal
 from helexa.acp.tools.base import Context, Done, Json, Prepared, ToolTrouble, number, schema, words
@@ -16,6 +17,8 @@ from helexa.acp.tools.base import Context, Done, Json, Prepared, ToolTrouble, nu
 MOST_OUTPUT = 30_000
 LONGEST_S = 3600
 _GRACE_S = 2.0
+_MADE_S = 5.0
+"""How long a cancelled call waits for the terminal that it had asked for."""
 _SHOW_EVERY_S = 0.3
 _LOOK_EVERY_S = 0.1
 BEGINNING_LEFT_OUT = "(the beginning is left out)\n"
@@ -68,14 +71,7 @@ def program(command: str) -> str:
 async def _in_terminal(command: str, limit_s: float, context: Context) -> Done:
     """The editor runs it and shows it live; killed and let go of whatever happens."""
     editor = context.editor
-    made = await editor.ask(
-        "terminal/create",
-        command="/bin/sh",
-        args=["-c", command],
-        cwd=str(context.workspace.home),
-        outputByteLimit=MOST_OUTPUT,
-    )
-    terminal_id = str(made["terminalId"])
+    terminal_id = await _made(command, context)
     if context.show is not None:
         await context.show(content=[terminal(terminal_id)])
     late = False
@@ -88,18 +84,44 @@ async def _in_terminal(command: str, limit_s: float, context: Context) -> Done:
             await editor.ask("terminal/kill", terminalId=terminal_id)
         found = await editor.ask("terminal/output", terminalId=terminal_id)
     except asyncio.CancelledError:
-        with contextlib.suppress(RpcError):
-            await asyncio.shield(editor.ask("terminal/kill", terminalId=terminal_id))
+        await asyncio.shield(_let_go(editor, terminal_id, "terminal/kill"))
         raise
     finally:
-        with contextlib.suppress(RpcError):
-            await asyncio.shield(editor.ask("terminal/release", terminalId=terminal_id))
+        await asyncio.shield(_let_go(editor, terminal_id, "terminal/release"))
     ended = found.get("exitStatus") or {}
     # Whoever stops a command in the editor leaves no status: a signal, or nothing.
     status = ended.get("exitCode") if ended.get("signal") is None else ended["signal"]
     head = BEGINNING_LEFT_OUT if found.get("truncated") else ""
     text = head + str(found.get("output", ""))
     return _done(text, status, limit_s if late else None, [terminal(terminal_id)])
+
+
+async def _made(command: str, context: Context) -> str:
+    """A terminal's id; one that comes after the call was cancelled is ended at once."""
+    editor = context.editor
+    making = asyncio.ensure_future(
+        editor.ask(
+            "terminal/create",
+            command="/bin/sh",
+            args=["-c", command],
+            cwd=str(context.workspace.home),
+            outputByteLimit=MOST_OUTPUT,
+        )
+    )
+    try:
+        return str((await asyncio.shield(making))["terminalId"])
+    except asyncio.CancelledError:
+        with contextlib.suppress(RpcError, TimeoutError):
+            async with asyncio.timeout(_MADE_S):
+                late = str((await making)["terminalId"])
+            await _let_go(editor, late, "terminal/kill", "terminal/release")
+        raise
+
+
+async def _let_go(editor: Editor, terminal_id: str, *steps: str) -> None:
+    for step in steps:
+        with contextlib.suppress(RpcError):
+            await editor.ask(step, terminalId=terminal_id)
 
 
 async def _here(command: str, limit_s: float, context: Context) -> Done:

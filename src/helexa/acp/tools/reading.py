@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import fnmatch
-import os
 import re
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from helexa.acp.protocol.updates import Kind, location
+from helexa.acp.tools import scan
 from helexa.acp.tools.base import Context, Done, Json, Prepared, ToolTrouble, number, schema, words
+from helexa.acp.tools.scan import files_like, walk, within
 
 MOST_LINES = 2000
 MOST_HITS = 200
@@ -18,7 +21,8 @@ MOST_LINE = 2000
 MOST_HIT = 300
 MOST_TEXT = 30_000
 """Characters of one answer: some 10,000 tokens, what a small window bears."""
-_SKIPPED = frozenset((".git", "node_modules", "__pycache__", ".venv", ".mypy_cache", "target"))
+LONGEST_S = 60.0
+_decode = msgspec.json.Decoder(list[tuple[str, int, str]]).decode
 
 
 class ReadFile:
@@ -45,7 +49,9 @@ class ReadFile:
         count = number(arguments, "limit", MOST_LINES, 1, MOST_LINES)
 
         async def perform() -> Done:
-            lines = (await context.workspace.read(path)).split("\n")
+            text = await context.workspace.read(path)
+            context.workspace.seen(path, text)
+            lines = text.split("\n")
             if first > len(lines):
                 return Done.text(f"(nothing: the file has {len(lines)} lines)")
             part = _numbered(lines[first - 1 : first - 1 + count], first)
@@ -145,16 +151,16 @@ class Grep:
         """See ``Tool``."""
         pattern = words(arguments, "pattern")
         root = context.workspace.path(words(arguments, "path", "."))
-        only = files_like(words(arguments, "glob", "*"), root)
+        only = words(arguments, "glob", "*")
         try:
-            wanted = re.compile(pattern)
+            re.compile(pattern)
         except re.error as error:
             raise ToolTrouble(f"`pattern` is not a regular expression: {error}") from error
 
         async def perform() -> Done:
-            hits = await asyncio.to_thread(_hits, root, wanted, only)
+            hits = await _hits(root, pattern, only)
             lines = [
-                f"{context.workspace.shown(path)}:{line}: {cut(text, MOST_HIT)}"
+                f"{context.workspace.shown(Path(path))}:{line}: {cut(text, MOST_HIT)}"
                 for path, line, text in hits[:MOST_HITS]
             ]
             more = "\n(more hits; narrow the pattern)" if len(hits) > MOST_HITS else ""
@@ -174,20 +180,9 @@ def _listing(path: Path) -> str:
     return "\n".join(names) or "(empty)"
 
 
-def walk(root: Path) -> Iterator[Path]:
-    """Every file below ``root``, without following links and without what tools leave behind."""
-    if root.is_file():
-        yield root
-        return
-    for folder, folders, names in os.walk(root, followlinks=False):
-        folders[:] = sorted(name for name in folders if name not in _SKIPPED)
-        for name in sorted(names):
-            yield Path(folder) / name
-
-
 def _matching(root: Path, pattern: str) -> list[Path]:
     wanted = files_like(pattern, root)
-    found = [p for p in walk(root) if wanted.fullmatch(_within(p, root))]
+    found = [p for p in walk(root) if wanted.fullmatch(within(p, root))]
     return sorted(found, key=_newest_first)
 
 
@@ -198,63 +193,24 @@ def _newest_first(path: Path) -> float:
         return 0.0
 
 
-def _within(path: Path, root: Path) -> str:
-    return path.name if path == root else path.relative_to(root).as_posix()
+async def _hits(root: Path, pattern: str, only: str) -> list[tuple[str, int, str]]:
+    """In a process of its own, which can be ended: some patterns take for ever.
 
-
-def files_like(pattern: str, root: Path) -> re.Pattern[str]:
-    """A glob over paths within ``root``; a name alone is looked for in every folder.
-
-    ``*`` stays within a name, ``**`` is any folders, also none, ``{a,b}`` is either.
+    Raises:
+        ToolTrouble: It took too long.
     """
-    inner = pattern.removeprefix(f"{root.as_posix()}/").removeprefix("./")
-    either = [one if "/" in one else f"**/{one}" for one in _alternatives(inner)]
-    return re.compile("|".join(f"(?:{_regex(one)})" for one in either))
-
-
-def _alternatives(pattern: str) -> list[str]:
-    braces = re.search(r"\{([^{}]*,[^{}]*)\}", pattern)
-    if braces is None:
-        return [pattern]
-    before, after = pattern[: braces.start()], pattern[braces.end() :]
-    return [
-        whole
-        for word in braces.group(1).split(",")
-        for whole in _alternatives(f"{before}{word}{after}")
-    ]
-
-
-def _regex(pattern: str) -> str:
-    """One glob as a regular expression."""
-    if pattern.endswith("**"):
-        pattern += "/*"
-    parts = [fnmatch.translate(part)[:-2].replace(".*", "[^/]*") for part in pattern.split("**/")]
-    return "(?:.*/)?".join(parts)
-
-
-def _hits(
-    root: Path, wanted: re.Pattern[str], only: re.Pattern[str]
-) -> list[tuple[Path, int, str]]:
-    hits: list[tuple[Path, int, str]] = []
-    for path in walk(root):
-        if not only.fullmatch(_within(path, root)) or path.is_symlink() or not path.is_file():
-            continue
-        hits += _hits_in(path, wanted, MOST_HITS + 1 - len(hits))
-        if len(hits) > MOST_HITS:
-            break
-    return hits
-
-
-def _hits_in(path: Path, wanted: re.Pattern[str], most: int) -> list[tuple[Path, int, str]]:
-    """Line by line, whatever its size; nothing of a file that is no text."""
-    hits: list[tuple[Path, int, str]] = []
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-S", "-E", scan.__file__, str(root), pattern, only, str(MOST_HITS + 1),
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
     try:
-        with path.open(encoding="utf-8") as lines:
-            for i, line in enumerate(lines, 1):
-                if wanted.search(line.rstrip("\n")):
-                    hits.append((path, i, line.strip()))
-                    if len(hits) >= most:
-                        break
-    except (OSError, UnicodeDecodeError):
-        return []
-    return hits
+        async with asyncio.timeout(LONGEST_S):
+            said, _ = await process.communicate()
+    except TimeoutError:
+        late = f"the search has not ended within {LONGEST_S:g} s; look in fewer files, or for less"
+        raise ToolTrouble(late) from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await asyncio.shield(process.wait())
+    return _decode(said)

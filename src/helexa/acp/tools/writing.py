@@ -32,6 +32,8 @@ class WriteFile:
         path = context.workspace.path(words(arguments, "path"))
         new = words(arguments, "content")
         old = await context.workspace.read_or_none(path)
+        if old is not None and context.workspace.knows_other(path, old):
+            raise ToolTrouble(f"{path.name} has changed since you read it; read it again")
         new = with_endings_of(old or "", new)
         word = "Create" if old is None else "Rewrite"
         return _change(f"{word} {context.workspace.shown(path)}", path, old, new, context)
@@ -132,6 +134,8 @@ def _change(title: str, path: Path, old: str | None, new: str, context: Context)
         # An editor may format what it saves: an undo looks for what is there, not what was meant.
         there = await context.workspace.read_or_none(path)
         context.changed.append(Change(path, old, there))
+        if there is not None and (old is None or context.workspace.knows(path, old)):
+            context.workspace.seen(path, there)
         return Done.text(f"{context.workspace.shown(path)} is written.", content=shown)
 
     return Prepared(title, perform, [location(str(path), first)], shown, subject="files")

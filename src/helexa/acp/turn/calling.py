@@ -52,7 +52,9 @@ class Caller:
         self._count = 0
         self.mode: Mode = "ask"
 
-    async def perform(self, calls: Sequence[ToolCall], *, half: bool = False) -> list[Message]:
+    async def perform(
+        self, calls: Sequence[ToolCall], results: list[Message], *, half: bool = False
+    ) -> None:
         """All calls of an answer; those that only read run beside each other.
 
         ``half``: the last one was cut off. It is not repaired and performed: half a file would
@@ -60,8 +62,10 @@ class Caller:
 
         When it is cancelled, calls that are not done yet are shown as failed; their results are
         the caller's business.
+
+        Args:
+            results: Where each call's result is put, in their order, as soon as it is done.
         """
-        results: list[Message] = []
         beside: list[ToolCall] = []
         whole = calls[:-1] if half else calls
         for call in whole:
@@ -73,7 +77,8 @@ class Caller:
             beside = []
             results.append(await self._one(call))
         results += await self._together(beside)
-        return results + ([await self._one(calls[-1], half=True)] if half else [])
+        if half:
+            results.append(await self._one(calls[-1], half=True))
 
     async def _together(self, calls: Sequence[ToolCall]) -> list[Message]:
         return list(await asyncio.gather(*(self._one(call) for call in calls)))

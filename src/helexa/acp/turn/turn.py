@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,7 +27,7 @@ from helexa.acp.turn.answer import Answer, Answering, Shown
 from helexa.acp.turn.calling import CANCELLED, Caller
 from helexa.acp.turn.show import Show
 from helexa.acp.turn.textcalls import as_text, described
-from helexa.core.chat import ChatRequest, Message, Reasoning, Text, Tool
+from helexa.core.chat import ChatRequest, Message, Reasoning, Text, Tool, ToolCall
 from helexa.core.errors import ContextLengthExceeded, HelexaError
 from helexa.core.events import Cut
 
@@ -37,6 +38,7 @@ FULL = 0.85
 KEPT = 0.5
 """Share of the window that a history may take after that."""
 SAME_ROUNDS = 3
+LOOPED = "This call was made again and again; it was stopped."
 _MOST_COMPACTIONS = 4
 _CUTS: dict[Cut, str] = {
     "budget": "the budget of this key is spent",
@@ -101,7 +103,9 @@ class Turn:
                 await self._show.text(
                     "\n\nI keep making the same calls without getting anywhere, so I stop here."
                 )
-                self._answer_calls(answer, "This call was made again and again; it was stopped.")
+                self._answer_calls(
+                    answer.calls, "This call was made again and again; it was stopped."
+                )
                 return "end_turn"
             await self._perform(answer)
             self._show.next_message()
@@ -162,16 +166,16 @@ class Turn:
 
     async def _perform(self, answer: Answer) -> None:
         """Every call gets its result, also when the user cancels in the middle."""
+        results: list[Message] = []
         try:
-            self._session.messages += await self._caller.perform(answer.calls, half=answer.half)
-        except BaseException:
-            self._answer_calls(answer, CANCELLED)
-            raise
+            await self._caller.perform(answer.calls, results, half=answer.half)
+        finally:
+            self._session.messages += results
+            self._answer_calls(answer.calls[len(results) :], CANCELLED)
 
-    def _answer_calls(self, answer: Answer, words: str) -> None:
+    def _answer_calls(self, calls: Sequence[ToolCall], words: str) -> None:
         self._session.messages += [
-            Message("tool", (Text(words),), tool_call_id=call.id, name=call.name)
-            for call in answer.calls
+            Message("tool", (Text(words),), tool_call_id=call.id, name=call.name) for call in calls
         ]
 
     def _keep(self, answer: Answer) -> None:
