@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import select
 import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
+from tests.neuron.system.conftest import until
 
 ROLES = ("cortex", "neuron")
 
@@ -25,6 +28,20 @@ def installed(role: str) -> None:
 def command(role: str, *arguments: str) -> list[str]:
     free = ["--port", "0"] + (["--metrics-port", "0"] if role == "cortex" else [])
     return [sys.executable, "-m", "helexa.cli", role, *free, *arguments]
+
+
+# Says at its end what its collector does not look at.
+SAYS_WHAT_IS_FROZEN = """
+import atexit, gc, json, runpy, sys
+say = lambda: print(json.dumps({"level": "", "frozen": gc.get_freeze_count()}), file=sys.stderr)
+atexit.register(say)
+runpy.run_module("helexa.cli", run_name="__main__", alter_sys=True)
+"""
+
+
+def metrics(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        return str(answer.read(), "utf-8")
 
 
 def refusal(role: str, *arguments: str) -> tuple[int, str]:
@@ -144,3 +161,32 @@ def test_a_start_says_ready_on_stdout_and_ends_cleanly_when_asked(
     logged = [json.loads(entry) for entry in err.splitlines()]
     warnings = [entry["event"] for entry in logged if entry["level"] == "warning"]
     assert f"{role.upper()}_NONSENSE in the environment is unknown and ignored" in warnings
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_process_that_serves_has_every_descriptor_a_quiet_collector_and_tells_its_lag(
+    role: str, tmp_path: Path
+) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _, _, *arguments = command(role, "--config", settings(role, tmp_path))[1:]
+    limited = ("sh", "-c", 'ulimit -S -n 256; exec "$@"', "sh")
+    with subprocess.Popen(
+        [*limited, sys.executable, "-c", SAYS_WHAT_IS_FROZEN, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        try:
+            assert child.stdout is not None
+            assert select.select([child.stdout], [], [], 60)[0]
+            line = json.loads(child.stdout.readline())
+            assert resource.prlimit(child.pid, resource.RLIMIT_NOFILE) == (hard, hard)
+            url = line["metrics_url"] if role == "cortex" else line["url"] + "/metrics"
+            untold = f"{role}_event_loop_lag_seconds_count 0"
+            until(lambda: untold not in metrics(url))
+            assert f"{role}_event_loop_lag_seconds_count" in metrics(url)
+            child.terminate()
+            _, err = child.communicate(timeout=90)
+        finally:
+            child.kill()
+    assert json.loads(err.splitlines()[-1])["frozen"] > 10_000
