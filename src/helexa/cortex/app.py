@@ -77,8 +77,6 @@ class GatewayApp:
         try:
             sender_of(head, self._desk.keys)
         except InvalidApiKey as error:
-            self._desk.metrics.refusals.labels(error.code).inc()
-            self._desk.log.info("a body was not read", code=error.code)
             return BadRequest(401, error.code, error.message)
         except HelexaError:
             pass  # said when it is whole, with its id
@@ -95,8 +93,23 @@ class GatewayApp:
         else:
             code = "invalid_request"
             rendered = wire.route_error(error.status, code, error.message, dialect, shown)
+        self._note(error, shown)
         lines = rendered.lines + id_lines(shown, dialect)
         return lines + (CORS if b"origin" in error.headers else b""), rendered.body
+
+    def _note(self, error: BadRequest, shown: str) -> None:
+        """Count it, and leave the one line that every request leaves."""
+        route = self._routes.get(error.url.partition(b"?")[0])
+        self._desk.metrics.refusals.labels(error.code).inc()
+        self._desk.log.info(
+            "request",
+            request_id=shown,
+            route=None if route is None else route.name,
+            status=error.status,
+            outcome="refused",
+            code=error.code,
+            reason=error.message,
+        )
 
     def flush(self) -> None:
         """Book every ended exchange now."""

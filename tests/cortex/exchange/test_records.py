@@ -133,6 +133,32 @@ async def test_a_captured_request_has_both_sides() -> None:
         assert "a secret" not in said
 
 
+async def test_a_captured_stream_has_every_token_also_those_that_come_one_by_one() -> None:
+    tokens = [delta(text) for text in ("One", " by", " one")]
+    read = asyncio.Semaphore(0)
+
+    async def one_by_one(turn: Turn) -> None:
+        turn.open()
+        for token in tokens:
+            turn.send(token)
+            await read.acquire()
+        turn.send(DONE)
+        turn.close()
+
+    async with fleet(one_by_one, config=ADMIN) as (gateway, _):
+        order = json.dumps({"key_id": "acme-one"}).encode()
+        await gateway.ask(order, path="/admin/capture", **ROOT)
+        async with client(gateway.port) as raw:
+            raw.send(request(STREAM, **SK_A))
+            await raw.head()
+            for token in tokens:
+                assert await next_event(raw) == token
+                read.release()
+            await gateway.settled()
+        captured = gateway.front.app._desk.observers.captures.current.requests[0]  # type: ignore[attr-defined]
+        assert b"".join(tokens) in b"".join(captured.answer)
+
+
 async def test_a_captured_refusal_has_its_words() -> None:
     async with fleet(refuses(503, "overloaded"), config=ADMIN) as (gateway, _):
         order = json.dumps({"model": MODEL}).encode()
@@ -177,6 +203,10 @@ async def test_a_body_beyond_the_bound_is_413() -> None:
             raw.send(f"{head}content-length: 2000000\r\n\r\n".encode())
             got = await raw.answer()
         assert (got.status, got.headers[b"x-request-id"]) == (413, b"mine")
+        (said,) = [fields for what, fields in gateway.log.said if what == "info: request"]
+        assert (said["request_id"], said["route"]) == ("mine", "chat")
+        assert (said["status"], said["code"]) == (413, "payload_too_large")
+        assert gateway.metric("cortex_refusals_total", code="payload_too_large") == 1
         assert json.loads(got.body)["error"]["code"] == "payload_too_large"
 
 
