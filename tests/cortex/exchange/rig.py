@@ -54,7 +54,7 @@ PLAIN = {"object": "chat.completion", "choices": [{"message": {"content": "Hi"}}
 async def answers(turn: Turn) -> None:
     """What a healthy node does."""
     if turn.body.get("stream"):
-        turn.stream(*WHOLE, lines="x-helexa-queue-ms: 12\r\n")
+        turn.stream(*WHOLE, lines="x-helexa-queue-ms: 12\r\nserver-timing: engine;dur=3\r\n")
     else:
         turn.plain(PLAIN, lines="x-helexa-queue-ms: 12\r\n")
 

@@ -235,6 +235,7 @@ async def test_a_cold_model_is_loaded_and_the_answer_says_so() -> None:
     async with fleet(answers, models=models) as (gateway, [node]):
         got = await gateway.ask({"model": "org/cold"})
         assert (got.status, got.headers[b"x-helexa-cold-start"]) == (200, b"true")
+        assert b"load;dur=" in got.headers[b"server-timing"]
         (load,) = [body for _, path, _, body in node.log if path == "/models/load"]
         assert (load["model_id"], load["quant"]) == ("org/cold", "Q4_0")
         await gateway.settled()

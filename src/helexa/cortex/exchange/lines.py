@@ -46,11 +46,14 @@ def answer_lines(exchange: Exchange, attempt: Attempt | None) -> bytes:
     for name, value in attempt.headers:
         if name == b"x-helexa-queue-ms":
             more += b"x-helexa-queue-ms: %b\r\n" % value
+            told += b", queue;dur=" + value
             times.queued = int(value) / 1000 if value.isdigit() else 0.0
         elif name == b"server-timing":
             told += b", " + value
     if placed.cold:
         more += b"x-helexa-cold-start: true\r\n"
+        load = times.placed - times.granted - times.retried
+        told += b", load;dur=%.1f" % (load * 1000)
     return b"x-helexa-node: %b\r\nserver-timing: gateway;dur=%.1f, upstream;dur=%.1f%b\r\n%b" % (
         placed.node.encode("latin-1", "replace"),
         (times.placed - times.received) * 1000,
