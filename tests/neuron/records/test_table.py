@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from helexa.core.errors import Overloaded, ServiceUnavailable
 from helexa.core.fleet import Ack, RecordState, RequestRecord
 from helexa.neuron.records import RecordTable
-from helexa.neuron.records.layout import FINAL, HEADER_BYTES, MAGIC, RECORD_BYTES
+from helexa.neuron.records.layout import BLOCKS, FINAL, HEADER_BYTES, MAGIC, RECORD_BYTES
 
 
 def record(
@@ -51,15 +51,20 @@ def table(path: Path) -> Iterator[RecordTable]:
 
 def test_a_record_shows_what_was_written(table: RecordTable) -> None:
     row = table.open(record(granted=500))
+    assert table.snapshot() == [record(granted=500)]
     now = record(state="decode", granted=900, prompt=40, cached=8, output=3, reasoning=1)
     row.write(now)
     assert table.snapshot() == [now]
+    row.update("decode", 900, (40, 8, 4, 1, 0))  # it is not over
+    assert table.snapshot()[0].output == 4
 
 
 def test_an_update_at_an_event_replaces_state_and_counts_only(table: RecordTable) -> None:
-    row = table.open(record(granted=500))
+    other, row = table.open(record("req_b")), table.open(record(granted=500))
     for output in range(1, 4):
         row.update("decode", 900, (40, 8, output, 1, 2))
+    assert table.snapshot()[0] == record("req_b")
+    other.forget()
     now = record(
         state="decode", granted=900, prompt=40, cached=8, output=3, reasoning=1, discarded=2
     )
@@ -70,7 +75,7 @@ def test_an_update_at_an_event_replaces_state_and_counts_only(table: RecordTable
 
 
 def test_a_token_renews_only_what_has_been_said(table: RecordTable) -> None:
-    row, other = table.open(record(granted=500)), table.open(record("req_b"))
+    other, row = table.open(record("req_b")), table.open(record(granted=500))
     for output in range(2, 300):
         if output % 7 == 0:  # from one block to the other
             row.update("decode", 900, (40, 8, output, 1, 2))
@@ -78,7 +83,7 @@ def test_a_token_renews_only_what_has_been_said(table: RecordTable) -> None:
     now = record(
         state="decode", granted=900, prompt=40, cached=8, output=299, reasoning=149, discarded=2
     )
-    assert table.snapshot() == [now, record("req_b")]
+    assert table.snapshot() == [record("req_b"), now]
     row.write(record(state="complete", output=299))
     row.said(300, 0)
     other.forget()
@@ -160,9 +165,30 @@ def test_an_ended_row_writes_into_nobodys_record(table: RecordTable) -> None:
     table.acknowledge("req_a", 1)
     successor = table.open(record("req_b"))
     assert successor.index != row.index
+    before = bytes(table._memory)
     row.write(record(state="decode", prompt=99))
     row.forget()
+    gone = table.open(record("req_c"))
+    gone.forget()
+    gone.write(record("req_c", state="complete", prompt=99))
+    gone.update("decode", 99, (99, 99, 99, 99, 99))
+    gone.said(99, 99)
     assert table.snapshot() == [record("req_b")]
+    assert bytes(table._memory)[:HEADER_BYTES] == before[:HEADER_BYTES]
+
+
+def test_two_requests_of_one_name_have_a_record_each(table: RecordTable) -> None:
+    """A client of the node's own may use a name twice at once."""
+    first, second = table.open(record()), table.open(record())
+    first.write(record(state="complete", output=1))
+    assert table.acknowledge("req_a", 1)
+    second.write(record(state="complete", output=2))
+    assert [r.output for r in table.snapshot()] == [2]
+    third = table.open(record())
+    third.write(record(state="cut", output=3))
+    assert table.acknowledge("req_a", 1)  # both are over
+    assert table.snapshot() == []
+    assert not table._by_key
 
 
 def test_attempts_are_apart_and_gateways_see_their_own(table: RecordTable) -> None:
@@ -199,24 +225,36 @@ def test_when_it_is_full_the_oldest_finished_record_is_given_up(path: Path) -> N
     table.close()
 
 
-def test_a_file_that_is_not_ours_is_set_aside(path: Path) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"something else",
+        b"x" * (HEADER_BYTES + RECORD_BYTES),
+        MAGIC.ljust(HEADER_BYTES, b"\0"),
+        MAGIC.ljust(HEADER_BYTES + RECORD_BYTES + 1, b"\0"),
+    ],
+)
+def test_a_file_that_is_not_ours_is_set_aside(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True)
-    path.write_bytes(b"something else")
+    path.write_bytes(content)
     table = RecordTable(path, time.time)
     assert table.snapshot() == []
     assert table.set_aside == path.with_name("records.unreadable")
-    assert table.set_aside.read_bytes() == b"something else"
+    assert table.set_aside.read_bytes() == content
     table.open(record())
     table.close()
 
 
-def test_damage_inside_a_record_costs_that_record_only(table: RecordTable, path: Path) -> None:
+@pytest.mark.parametrize("place", [0, BLOCKS[0]])  # which counts hold; the state
+def test_damage_inside_a_record_costs_that_record_only(
+    table: RecordTable, path: Path, place: int
+) -> None:
     table.open(record("req_a"))
     table.open(record("req_b"))
     table.close()
     content = bytearray(path.read_bytes())
     assert content.startswith(MAGIC)
-    content[HEADER_BYTES] = 77
+    content[HEADER_BYTES + place] = 77
     path.write_bytes(content)
     again = RecordTable(path, time.time)
     assert [r.request_id for r in again.snapshot()] == ["req_b"]
@@ -226,6 +264,8 @@ def test_damage_inside_a_record_costs_that_record_only(table: RecordTable, path:
 def test_two_nodes_do_not_share_a_file(table: RecordTable, path: Path) -> None:
     with pytest.raises(ServiceUnavailable, match="in use by another node"):
         RecordTable(path, time.time)
+    with pytest.raises(ServiceUnavailable, match=r"cannot be opened: .* Set state_dir"):
+        RecordTable(path / "below", time.time)
 
 
 def test_long_and_foreign_names_survive(table: RecordTable) -> None:
@@ -237,13 +277,19 @@ def test_long_and_foreign_names_survive(table: RecordTable) -> None:
     assert seen.model.startswith("/modèle/")
 
 
+@pytest.mark.parametrize("end", [True, False])
+@pytest.mark.parametrize("updates", [1, 2])
 def test_an_update_that_was_cut_off_leaves_the_counts_before_it(
-    table: RecordTable, path: Path
+    table: RecordTable, path: Path, updates: int, end: bool
 ) -> None:
     row = table.open(record())
-    row.write(record(state="decode", prompt=40, output=17))
+    for _ in range(updates):  # into one block or the other
+        row.update("decode", 0, (40, 0, 17, 0, 0))
     valid = path.read_bytes()[HEADER_BYTES]
-    row.write(record(state="complete", prompt=41, output=18))
+    if end:
+        row.write(record(state="complete", prompt=41, output=18))
+    else:
+        row.update("decode", 5, (41, 5, 18, 5, 5))
     table.close()
     content = bytearray(path.read_bytes())
     content[HEADER_BYTES] = valid  # as if it had died before the last byte
@@ -259,15 +305,17 @@ from pathlib import Path
 from helexa.core.fleet import RequestRecord
 from helexa.neuron.records import RecordTable
 table = RecordTable(Path(sys.argv[1]), time.time)
-def at(n):
-    return RequestRecord(request_id="req_a", attempt=1, gateway="gw", epoch=7, model="m",
-        state="decode", granted=n, prompt=n, cached=n, output=n, reasoning=n, discarded=n)
-row = table.open(at(0))
+def begun(name, gateway):
+    return table.open(RequestRecord(request_id=name, attempt=1, gateway=gateway, epoch=7, model="m",
+        state="queued", granted=0, prompt=0, cached=0, output=0, reasoning=0, discarded=0))
+begun("before", "")
+row = begun("req_a", "gw")
+begun("behind", "")
 n, every = 0, int(sys.argv[2])
 while True:
     for _ in range(every):
         n += 1
-        row.write(at(n))
+        row.update("decode", n, (n, n, n, n, n))
     os.write(1, n.to_bytes(8, "little"))
 """
 
