@@ -33,6 +33,8 @@ def body(**members: Any) -> bytes:
         ({"max_tokens": 32_000, "n": 2}, 64_000),
         ({"max_tokens": 10, "n": None}, 10),
         ({"max_tokens": 10, "n": 1}, 10),
+        ({"max_tokens": 10, "n": 0}, 10),
+        ({"n": 3}, None),
     ],
 )
 def test_the_cap_is_found_under_every_name_clients_use(
@@ -77,6 +79,13 @@ def test_everything_else_that_clients_send_is_skipped_over() -> None:
         assert json.loads(bytes(peek(body(**{name: ["a", "b"]})).prompt)) == ["a", "b"]
 
 
+def test_a_conversation_is_named_by_its_cache_key_else_by_the_metadata() -> None:
+    told = {"user_id": "u"}
+    assert bytes(peek(body(prompt_cache_key="k", metadata=told)).hint) == b'"k"'
+    assert json.loads(bytes(peek(body(metadata=told)).hint)) == told
+    assert not peek(body()).hint
+
+
 @pytest.mark.parametrize(
     ("raw", "kind", "param"),
     [
@@ -108,6 +117,16 @@ def test_a_wrong_body_is_refused_by_path(
     with pytest.raises(kind) as refused:
         peek(raw)
     assert refused.value.param == param
+
+
+def test_a_refusal_says_what_is_wrong_and_where() -> None:
+    for raw, words in (
+        (b'{"model": 5}', "Expected `str | null`, got `int` at 'model'."),
+        (b"[1]", "Expected `object`, got `array`."),
+    ):
+        with pytest.raises(InvalidRequestBody) as refused:
+            peek(raw)
+        assert refused.value.message == words
 
 
 # ── the two edits ───────────────────────────────────────────────────────────────────────────
