@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -160,6 +161,28 @@ def test_a_projector_belongs_to_the_model_whose_width_it_projects_to(
     assert inspect(path, "m").projector is None
     own = make_gguf("mmproj-b.gguf", metadata={**of_another, "clip.vision.projection_dim": width})
     assert inspect(path, "m").projector == own
+
+
+def test_a_projector_that_is_cut_short_makes_no_model_blind_in_silence(
+    make_gguf: MakeGguf, model_metadata: Metadata
+) -> None:
+    path = make_gguf(metadata=model_metadata("qwen2vl"))
+    width = inspect(path, "m").embedding_dim
+    clip = {"general.architecture": "clip", "clip.vision.projection_dim": width}
+    cut = make_gguf("mmproj-a.gguf", metadata=clip)
+    os.truncate(cut, 100)
+    with pytest.raises(BadModelFile, match=r"mmproj-a\.gguf is truncated"):
+        inspect(path, "m")
+    whole = make_gguf("mmproj-b.gguf", metadata=clip)
+    assert inspect(path, "m").projector == whole
+
+
+def test_a_model_that_is_called_a_projector_is_none(
+    make_gguf: MakeGguf, model_metadata: Metadata
+) -> None:
+    path = make_gguf(metadata=model_metadata("qwen2vl"))
+    make_gguf("mmproj-a.gguf", metadata=model_metadata("qwen2"))
+    assert inspect(path, "m").projector is None
 
 
 def test_an_encoder_of_sound_makes_no_model_see(

@@ -20,14 +20,18 @@ def asked(h: Any, number: int, tokens: int, **more: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def narrow(make_node: Any) -> Any:
-    """A node whose model runs one request at a time, with little room to wait."""
-    found = make_node(
+def narrow_node(make_node: Any) -> Any:
+    return make_node(
         ONE_SEAT
         + "[life]\nunload_secs = 0.2\n[admission]\nmax_queue_depth = 2\nmax_wait_secs = 30\n"
     )
-    found.load()
-    return found
+
+
+@pytest.fixture
+def narrow(narrow_node: Any) -> Any:
+    """A node whose model runs one request at a time, with little room to wait."""
+    narrow_node.load()  # or finds it loaded: in whatever order, one test ends it
+    return narrow_node
 
 
 def test_several_prompts_take_turns_with_others_on_the_only_seat(narrow: Any, h: Any) -> None:

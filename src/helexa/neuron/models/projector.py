@@ -53,24 +53,36 @@ def find_projector(path: Path, embedding: int) -> Projector | None:
 
     Args:
         embedding: The model's width.
+
+    Raises:
+        BadModelFile: One lies beside it and cannot be read, and no other will do: without it the
+            model would be blind, and nobody be told.
     """
-    beside = list(_readable(sorted(path.parent.glob("*mmproj*.gguf")), path))
-    above = list(_readable(sorted(path.parent.parent.glob("*mmproj*.gguf")), path))
+    beside, broken = _readable(sorted(path.parent.glob("*mmproj*.gguf")), path)
+    above, _ = _readable(sorted(path.parent.parent.glob("*mmproj*.gguf")), path)
     fitting = [found for found in (*beside, *above) if found.suits(embedding)]
     # Files of an early converter do not say how wide they project.
     untold = [found for found in beside if not found.width]
+    if broken and not fitting and not untold:
+        raise broken[0]
     return next(iter(fitting), None) or next(iter(untold), None)
 
 
-def _readable(paths: Iterable[Path], model: Path) -> Iterable[Projector]:
+def _readable(paths: Iterable[Path], model: Path) -> tuple[list[Projector], list[BadModelFile]]:
+    """The projectors among ``paths``, and why others cannot be read."""
+    found: list[Projector] = []
+    broken: list[BadModelFile] = []
     for path in paths:
         if path == model:
             continue
         try:
             header = read_gguf(path)
-        except BadModelFile:
+        except BadModelFile as error:
+            broken.append(error)
             continue
-        yield projector_of(header, path)
+        if header.text("general.architecture") == "clip":  # whatever its name says
+            found.append(projector_of(header, path))
+    return found, broken
 
 
 def projector_of(header: Gguf, path: Path) -> Projector:
