@@ -45,7 +45,8 @@ LANES = 4
 RECOVERY_SECS = 45.0
 LEAST_TRIES = 100
 """A machine that stood still (a suspended guest) has not been given its seconds."""
-AFRESH = 4
+AFRESH = 2
+"""After so many faults the model is loaded afresh, or the pauses before a restart grow to 30 s."""
 SLACK_MB, SLACK_FDS = 20.0, 4
 """Cyclic garbage is collected every 50,000 objects, so memory is a saw with teeth of some MiB."""
 REFUSALS = frozenset((400, 404, 429, 502, 503, 504))
@@ -190,6 +191,13 @@ async def recovered(node: Node) -> float:
     raise Failed(f"not back after {RECOVERY_SECS:.0f} s: {node.ask('/models')[1]}")
 
 
+async def afresh(node: Node, number: int) -> None:
+    """Load the model anew where its turn has come, after the fault of that number."""
+    if number % AFRESH == AFRESH - 1:
+        for path in ("/models/unload", "/models/load"):
+            await asyncio.to_thread(node.ask, path, {"model_id": SPARK})
+
+
 def standing(node: Node) -> dict[str, float]:
     """Memory of the daemon, its descriptors, and how many processes there are."""
     pid = node.process.pid
@@ -225,9 +233,10 @@ async def run(count: int, seed: int, scratch: Path) -> report.Report:
         node.load(SPARK)
         clients = Clients(node, seed)
         asking = asyncio.create_task(clients.run())
-        for fault in faults.all.values():  # what is made once is made now
+        for number, fault in enumerate(faults.all.values()):  # what is made once is made now
             await fault()
             await recovered(node)
+            await afresh(node, number)
         before = standing(node)
         names = list(faults.all) * (count // len(faults.all))
         names += rng.sample(list(faults.all), count - len(names))
@@ -236,9 +245,7 @@ async def run(count: int, seed: int, scratch: Path) -> report.Report:
             await asyncio.sleep(rng.random() * 0.5)
             await faults.all[name]()
             times[name].append(await recovered(node))
-            if number % AFRESH == AFRESH - 1:  # or the pauses before a restart grow to 30 s
-                for path in ("/models/unload", "/models/load"):
-                    await asyncio.to_thread(node.ask, path, {"model_id": SPARK})
+            await afresh(node, number)
             memory = standing(node)["MiB"]
             took = times[name][-1]
             click.echo(f"{number + 1}/{count}: {name}: {took:.1f} s, {memory:.0f} MiB", err=True)

@@ -34,7 +34,7 @@ from helexa.cortex.residency.world import Rules
 from helexa.spark import gguf_path
 
 SLOW = Path(__file__).parents[2] / "benchmarks" / "slow_neuron.py"
-LOAD_S, RESIDENT_S = 0.7, 1.0
+LOAD_S, RESIDENT_S = 0.2, 1.0
 KNOBS = json.dumps({"start_s": LOAD_S, "decode_tok_s": 200.0, "hold_mb": 33})
 NODE = """
 [engines.llamacpp]

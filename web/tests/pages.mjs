@@ -37,9 +37,15 @@ async function open(path, settings = {}) {
     // The browser itself reports an answer of 503; the page is to say it in words.
     if (message.type() === "error" && !message.text().startsWith("Failed to load resource")) trouble.push(message.text());
   });
+  const view = { page, trouble, close: () => context.close() };
+  await visit(view, path);
+  return view;
+}
+
+async function visit({ page, trouble }, path) {
+  trouble.length = 0;
   await page.goto(base + path);
   await settled(page);
-  return { page, trouble, close: () => context.close() };
 }
 
 async function settled(page) {
@@ -61,10 +67,12 @@ async function accessible(page, name) {
 }
 
 const looks = quick ? [["light", 1280]] : [["light", 1280], ["dark", 1280], ["light", 390], ["dark", 390]];
-for (const [path, title] of state === "failing" ? [] : Object.entries(PAGES)) {
-  for (const [colorScheme, width] of looks) {
+for (const [colorScheme, width] of state === "failing" ? [] : looks) {
+  const view = await open("/", { colorScheme, viewport: { width, height: 900 } });
+  const { page, trouble, close } = view;
+  for (const [path, title] of Object.entries(PAGES)) {
     const name = `${title} ${colorScheme} ${width}`;
-    const { page, trouble, close } = await open(path, { colorScheme, viewport: { width, height: 900 } });
+    if (path !== "/") await visit(view, path);
     check(`${name} has its title`, (await page.textContent("h1")) === title);
     check(`${name} logs no errors`, !trouble.length, trouble.join("; "));
     const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
@@ -81,8 +89,8 @@ for (const [path, title] of state === "failing" ? [] : Object.entries(PAGES)) {
       mkdirSync(shots, { recursive: true });
       await page.screenshot({ path: `${shots}/${state}-${title.toLowerCase()}-${colorScheme}-${width}.png`, fullPage: true });
     }
-    await close();
   }
+  await close();
 }
 
 if (state === "seeded") {
