@@ -20,6 +20,7 @@ from helexa.core.errors import Overloaded, ServiceUnavailable
 from helexa.core.fleet import Ack, RecordState, RequestRecord
 from helexa.neuron.records import RecordTable
 from helexa.neuron.records.layout import BLOCKS, FINAL, HEADER_BYTES, MAGIC, RECORD_BYTES
+from helexa.neuron.records.table import HELD_S
 
 
 def record(
@@ -93,7 +94,7 @@ def test_a_token_renews_only_what_has_been_said(table: RecordTable) -> None:
 
 def test_records_that_nobody_comes_for_are_given_up_in_the_end(path: Path) -> None:
     now = 1000.0
-    table = RecordTable(path, lambda: now)
+    table = RecordTable(path, lambda: now, steady=lambda: now)
     for name in ("old", "running"):
         table.open(record(name))
     old = table.snapshot()[0]
@@ -107,10 +108,24 @@ def test_records_that_nobody_comes_for_are_given_up_in_the_end(path: Path) -> No
     assert table.lost == 1
     assert [kept.request_id for kept in table.snapshot()] == ["running", "late"]
     table.close()
-    again = RecordTable(path, lambda: 2000.0)  # their age outlives the node
-    assert again.expire(600.0) == 1
-    assert [kept.request_id for kept in again.snapshot()] == ["late"]
+    now = 2000.0
+    again = RecordTable(path, lambda: now + 90, steady=lambda: now)  # their age outlives the node
+    assert again.expire(600.0) == 0, "a gateway may be on its way to the new life"
+    now = 2010.0 + 590
+    assert again.expire(600.0) == 2
     again.close()
+
+
+def test_a_clock_that_is_set_right_gives_up_no_record(path: Path) -> None:
+    wall, steady = 0.0, 50.0  # a node without a battery begins in 1970
+    table = RecordTable(path, lambda: wall, steady=lambda: steady)
+    table.open(record()).write(record(state="complete", output=3))
+    wall, steady = 1.8e9, 60.0
+    assert table.expire(604_800.0) == 0
+    assert [kept.output for kept in table.snapshot()] == [3]
+    steady += HELD_S
+    assert table.expire(604_800.0) == 1
+    table.close()
 
 
 def test_a_record_outlives_its_process_byte_for_byte(table: RecordTable, path: Path) -> None:

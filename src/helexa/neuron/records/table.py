@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 
 import msgspec
 
@@ -31,6 +32,8 @@ from helexa.neuron.records.layout import (
 
 FIRST_RECORDS = 256
 MOST_RECORDS = 65_536
+HELD_S = 3600.0
+"""A finished record waits at least so long in one life before it is given up for its age."""
 _Key = tuple[str, int]
 _pack_into = COUNTS.pack_into
 _pack_said = SAID.pack_into
@@ -103,11 +106,13 @@ class RecordTable:
         path: The file; created if it is missing.
         clock: Wall-clock seconds, for ``started``.
         most: Most records.
+        steady: Monotonic seconds: a wall clock that is set right makes nothing older.
     """
 
     path: Path
     clock: Callable[[], float]
     most: int = MOST_RECORDS
+    steady: Callable[[], float] = monotonic
     lost: int = 0
     set_aside: Path | None = None
     _file: int = -1
@@ -116,7 +121,7 @@ class RecordTable:
     _free: list[int] = field(default_factory=list)
     _rows: dict[int, Row] = field(default_factory=dict)
     _by_key: dict[_Key, list[Row]] = field(default_factory=dict)
-    _finished: dict[Row, None] = field(default_factory=dict)
+    _finished: dict[Row, float] = field(default_factory=dict)  # held since, by the steady clock
 
     def __post_init__(self) -> None:
         self._file = _open_locked(self.path)
@@ -156,7 +161,7 @@ class RecordTable:
     def ended(self, row: Row) -> None:
         """``row`` is final: it stays for its gateway, or goes when there is none."""
         if row.gateway:
-            self._finished[row] = None
+            self._finished[row] = self.steady()
         else:
             self.free(row)
 
@@ -199,9 +204,15 @@ class RecordTable:
 
     def expire(self, older_than_s: float) -> int:
         """Give up finished records of requests that began longer ago: their gateway is not
-        coming back. Returns how many; they are counted in ``lost``."""
+        coming back. Returns how many; they are counted in ``lost``.
+
+        Each has been here for ``HELD_S`` of this life too: a node without a battery starts in the
+        past, and its clock is set right while gateways are still on their way.
+        """
         before = self.clock() - older_than_s
-        old = [row for row in self._finished if row.started < before]
+        since = self.steady() - min(older_than_s, HELD_S)
+        held = self._finished.items()
+        old = [row for row, at in held if row.started < before and at <= since]
         for row in old:
             self.free(row)
         self.lost += len(old)
@@ -234,7 +245,7 @@ class RecordTable:
             if record.state not in FINAL:
                 self.store(index, counts_of(msgspec.structs.replace(record, state="node_lost")))
             row.final = True
-            self._finished[row] = None
+            self._finished[row] = self.steady()
         self._free.reverse()  # taken from the end: the first records are reused first
 
     def _add(self, index: int, record: RequestRecord, started: float) -> Row:
