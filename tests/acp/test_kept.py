@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from acp import schema
-from tests.acp.editor import Editor, opened
+from tests.acp.editor import Editor, connected, opened
 from tests.acp.model import Model, Reply
 
 pytestmark = [pytest.mark.anyio]
@@ -158,3 +161,53 @@ async def test_a_terminal_that_comes_after_the_cancel_is_ended_too(
         assert (await asyncio.wait_for(running, 60)).stop_reason == "cancelled"
         await editor.until(lambda: editor.released)
         assert editor.terminals["t0"].killed
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+async def test_an_agent_that_is_told_to_end_ends_its_command_and_stores_the_turn(
+    model: Model, tmp_path: Path, work: Path, number: int
+) -> None:
+    command = ("run_command", {"command": "echo $$ > pid; exec sleep 200"})
+    model.say(Reply("I run it.", calls=[command]))
+    async with opened(model.url, tmp_path, work, terminal=False) as session:
+        running = asyncio.ensure_future(session.prompt("go"))
+        await until(lambda: said(work / "pid"))
+        session.process.send_signal(number)
+        await asyncio.wait_for(session.process.wait(), 60)
+        running.cancel()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(said(work / "pid")), 0)
+    assert "I run it." in stored(tmp_path)
+
+
+async def test_of_a_long_turn_what_was_done_is_there_after_kill_9(
+    model: Model, tmp_path: Path, work: Path
+) -> None:
+    write = ("write_file", {"path": "a.txt", "content": "x"})
+    model.say(Reply("I write.", calls=[write]), Reply("And now", hold=200))
+    async with opened(model.url, tmp_path, work) as session:
+        running = asyncio.ensure_future(session.prompt("go"))
+        await session.editor.until(lambda: "And now" in session.editor.text())
+        session.process.kill()
+        with pytest.raises(ConnectionError):
+            await asyncio.wait_for(running, 60)
+    async with connected(model.url, tmp_path) as again:
+        await again.agent.load_session(cwd=str(work), session_id=session.session_id, mcp_servers=[])
+        again.session_id = session.session_id
+        model.say("Yes.")
+        await again.prompt("have you written it?")
+    assert results(model) == ["a.txt is written."]
+
+
+def said(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+def stored(folder: Path) -> str:
+    return "".join(said(path) for path in folder.rglob("sessions/*.json"))
+
+
+async def until(truth: Callable[[], object]) -> None:
+    async with asyncio.timeout(60):
+        while not truth():
+            await asyncio.sleep(0.02)

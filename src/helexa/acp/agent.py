@@ -286,7 +286,8 @@ class Agent:
 
     def thinker(self, live: Live, brain: Brain) -> Turn:
         """A turn of a session."""
-        return Turn(live.saved, brain, live.caller, live.show, self._settings.max_rounds)
+        rounds = self._settings.max_rounds
+        return Turn(live.saved, brain, live.caller, live.show, rounds, lambda: self._save(live))
 
     async def brain(self, live: Live) -> Brain:
         """The session's model, as the endpoints have it now.

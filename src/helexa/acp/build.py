@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from collections.abc import Mapping
 
 from helexa.acp.agent import Agent
@@ -26,7 +28,10 @@ def catalogue(settings: AcpSettings, environ: Mapping[str, str]) -> Catalogue:
 
 
 async def run(settings: AcpSettings, environ: Mapping[str, str], version: str) -> None:
-    """Speak the protocol on stdio until the editor closes it."""
+    """Speak the protocol on stdio until the editor closes it, or ends the agent.
+
+    Either way what was said is stored, and a command that runs ends with the agent.
+    """
     log = get_logger(role="acp")
     lines, out = await open_stdio()
     agent = Agent(
@@ -38,8 +43,14 @@ async def run(settings: AcpSettings, environ: Mapping[str, str], version: str) -
     )
     peer = Peer(out, agent.requests(), agent.notifications(), log)
     agent.connect(peer)
+    speaking = asyncio.ensure_future(peer.run(lines))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, speaking.cancel)
     try:
-        await peer.run(lines)
+        await asyncio.wait([speaking])
+        if not speaking.cancelled():
+            speaking.result()
     finally:
+        speaking.cancel()
         await agent.aclose()
         await out.drain()

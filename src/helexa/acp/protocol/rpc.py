@@ -71,6 +71,7 @@ class Peer:
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._running: dict[Any, asyncio.Task[None]] = {}
         self._chores: set[asyncio.Task[None]] = set()
+        self._closing = False
 
     async def run(self, lines: asyncio.StreamReader) -> None:
         """Read until the end of input, then let go of everything."""
@@ -92,9 +93,12 @@ class Peer:
         """Send a request and wait for its result; a cancelled wait cancels it over there.
 
         Raises:
-            RpcError: It was refused.
+            RpcError: It was refused, or nobody listens for an answer any more.
         """
         number = next(self._ids)
+        if self._closing:
+            self._send({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
+            raise _gone()
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
         self._send({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
@@ -203,6 +207,7 @@ class Peer:
         self._out.write(_encode(message) + b"\n")
 
     async def _close(self) -> None:
+        self._closing = True
         tasks = [*self._running.values(), *self._chores]
         for task in tasks:
             task.cancel()
@@ -210,7 +215,11 @@ class Peer:
             await asyncio.wait(tasks, timeout=5)
         for future in self._waiting.values():
             if not future.done():
-                future.set_exception(RpcError(INTERNAL_ERROR, "the editor has gone"))
+                future.set_exception(_gone())
+
+
+def _gone() -> RpcError:
+    return RpcError(INTERNAL_ERROR, "the editor has gone")
 
 
 def _wrong(message: Any) -> str | None:

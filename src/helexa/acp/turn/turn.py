@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -69,16 +69,27 @@ class Brain:
 
 
 class Turn:
-    """Runs one prompt to its end."""
+    """Runs one prompt to its end.
+
+    Args:
+        store: Called when a round of calls has been performed: a long turn is not to be lost whole.
+    """
 
     def __init__(
-        self, session: Saved, brain: Brain, caller: Caller, show: Show, max_rounds: int
+        self,
+        session: Saved,
+        brain: Brain,
+        caller: Caller,
+        show: Show,
+        max_rounds: int,
+        store: Callable[[], Awaitable[None]],
     ) -> None:
         self._session = session
         self._brain = brain
         self._caller = caller
         self._show = show
         self._max_rounds = max_rounds
+        self._store = store
         self._answering = Answering(Shown(show.text, show.thought, show.note))
         self._seen: list[tuple[str, ...]] = []
 
@@ -108,6 +119,7 @@ class Turn:
                 )
                 return "end_turn"
             await self._perform(answer)
+            await self._store()
             self._show.next_message()
         await self._show.text(f"\n\nI stop after {self._max_rounds} rounds; say if I shall go on.")
         return "max_turn_requests"
