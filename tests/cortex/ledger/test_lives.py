@@ -8,8 +8,9 @@ from collections.abc import Awaitable
 from typing import Any
 
 import pytest
-from tests.cortex.ledger.rig import LEASE_S, START, Start, hard
+from tests.cortex.ledger.rig import LEASE_S, START, Rig, Start, hard
 
+from helexa.core.errors import ServiceUnavailable
 from helexa.core.fleet import RequestRecord
 from helexa.core.logging import get_logger
 from helexa.core.principal import Cap, Principal
@@ -247,6 +248,30 @@ async def test_a_gateway_whose_life_was_taken_over_stops_though_it_has_nothing_t
         while not one.lost:
             await asyncio.sleep(0.01)
     assert one.durable.may_grant() is not one.durable.shared
+
+
+async def test_no_grant_is_raised_with_tokens_that_others_may_have_been_given(
+    postgres_url: str,
+) -> None:
+    one, two = (Rig(postgres_url, name, 1, [START]) for name in ("one", "two"))
+    try:
+        assert await one.take(hard(1000), "a", 100) == 100
+        free = one.book.scopes["key:k"].free
+        assert free > 100
+        one.durable._may_grant_until = 0.0  # it was cut off for longer than its lease
+
+        def taken_over(db: Database) -> None:
+            lives.adopt(db, two.life.life, "one", LEASE_S, alone=False, grace_s=None)
+            lives.end(db, two.life.life, one.life.life, 0, away=False)
+
+        await two.store.write(taken_over)
+        assert await two.take(hard(1000), "b", 1000) == 1000
+        assert await one.extend("a", 90, 100 + free) == 100
+        with pytest.raises(ServiceUnavailable):
+            await one.extend("a", 90, 2000)
+    finally:
+        for rig in (one, two):
+            await rig.store.close()
 
 
 async def test_what_looks_after_our_life_is_begun_anew_when_it_fails_and_its_lease_renewed(

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from helexa.core.errors import HelexaError
+from helexa.core.errors import HelexaError, TryLater
 from helexa.core.fleet import RequestRecord
 from helexa.core.usage import Usage
 from helexa.cortex.exchange.mail import Mail, NodeMail
@@ -26,6 +26,9 @@ from helexa.cortex.ledger.base import Ledger, RequestKey, Settled, Settlement
 from helexa.wire.bodies import UNREADABLE
 
 FINAL = frozenset(("complete", "cut", "cancelled", "failed", "node_lost"))
+ASK_AGAIN_S = 1.0
+"""After a ledger that could not say whether there is more for a request."""
+
 _TIMEOUT_S = 3.0
 _MOST_GIVEN_UP = 65_536
 
@@ -223,9 +226,22 @@ class Settler:
             task = asyncio.ensure_future(answer)
             self._extending.add(task)
             task.add_done_callback(self._extending.discard)
-            task.add_done_callback(lambda t: self._extended(node, event, t.result()))
+            task.add_done_callback(lambda t: self._extended_later(node, event, t))
         else:
             self._extended(node, event, answer)
+
+    def _extended_later(
+        self, node: str, event: GrantLow, answer: asyncio.Future[int | None]
+    ) -> None:
+        if answer.cancelled():
+            return
+        error = answer.exception()
+        if not isinstance(error, TryLater):
+            self._extended(node, event, answer.result())
+        elif (event.request_id, event.attempt) in self._running:
+            # A node that is told nothing waits for a word; that there is no more would be one.
+            loop = asyncio.get_running_loop()
+            loop.call_later(ASK_AGAIN_S, self.on_grant_low, node, event)
 
     def _extended(self, node: str, event: GrantLow, granted: int | None) -> None:
         # Where there is no more it is told what it has: else it could only wait.

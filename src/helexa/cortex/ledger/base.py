@@ -189,6 +189,9 @@ class Ledger(Protocol):
 
         Returns:
             The absolute grant now; None when it is uncapped or not open.
+
+        Raises:
+            ServiceUnavailable: Nobody can say just now whether there is more.
         """
 
     def settle(self, settlement: Settlement) -> Settled | None:

@@ -14,8 +14,6 @@ All of it runs on one event loop, so a check and its debit are never separated.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections import Counter
 from collections.abc import Awaitable, Callable, Container, Iterable
 from typing import Final
 
@@ -35,7 +33,7 @@ from helexa.cortex.ledger.base import (
 from helexa.cortex.ledger.blocks import Blocks, ring
 from helexa.cortex.ledger.grants import OpenGrant, shown
 from helexa.cortex.ledger.scope import Account, Scope
-from helexa.cortex.ledger.standing import room_of, usage_of
+from helexa.cortex.ledger.standing import holds_of, room_of, usage_of
 
 HELD_RETRY_AFTER_S: Final = 2.0
 LEARN_S: Final = 3.0
@@ -226,15 +224,7 @@ class Book:
 
     def holds(self) -> tuple[KeyHolds, ...]:
         """See ``Ledger.holds``."""
-        grants, held = Counter[str](), Counter[str]()
-        for row in self._open.values():
-            key = row.account.principal.key_id
-            grants[key] += 1
-            held[key] += row.tokens or 0
-        return tuple(
-            KeyHolds(account.principal.account_id, key, grants[key], held[key])
-            for key, account in self._accounts.items()
-        )
+        return holds_of(self._accounts, self._open.values())
 
     def snapshot(self) -> LedgerSnapshot:
         """See ``Ledger.snapshot``."""
@@ -325,7 +315,7 @@ class Book:
     def _extended(self, key: RequestKey, row: OpenGrant, to: int) -> int | None:
         assert row.tokens is not None  # noqa: S101  # only capped grants come here
         more = min(to - row.tokens, row.room())
-        if more > 0:
+        if more > 0 and self._blocks.may_grant():
             row.tokens += more
             for scope in row.scopes:
                 self._blocks.take(scope, more)
@@ -335,9 +325,17 @@ class Book:
         return row.tokens
 
     async def _extend_later(self, key: RequestKey, row: OpenGrant, to: int) -> int | None:
-        with contextlib.suppress(HelexaError):  # then as far as what is free goes
+        unsaid: HelexaError | None = None
+        try:
             await self._blocks.lease(self._current(row), to - (row.tokens or 0))
-        return self._extended(key, row, to) if self._open.get(key) is row else None
+        except HelexaError as error:
+            unsaid = error
+        if self._open.get(key) is not row:
+            return None
+        before, after = row.tokens, self._extended(key, row, to)  # as far as what is free goes
+        if unsaid is not None and after == before:
+            raise unsaid
+        return after
 
     def _current(self, row: OpenGrant) -> Account:
         """A grant's account with the caps that it has by now; as it was where they are lifted."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from helexa.cortex.ledger.base import KeyUsage, TokenRoom
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from helexa.cortex.ledger.base import KeyHolds, KeyUsage, TokenRoom
+from helexa.cortex.ledger.grants import OpenGrant
 from helexa.cortex.ledger.scope import Account
 from helexa.cortex.ledger.window import CapState
 
@@ -48,3 +52,16 @@ def room_of(account: Account, now: float) -> TokenRoom | None:
         return None
     reset_s = tightest.empty_in(now) if tightest.seconds else None
     return TokenRoom(tightest.limit, max(0, least), reset_s)
+
+
+def holds_of(accounts: Mapping[str, Account], grants: Iterable[OpenGrant]) -> tuple[KeyHolds, ...]:
+    """What open grants hold of each key."""
+    number, held = Counter[str](), Counter[str]()
+    for row in grants:
+        key = row.account.principal.key_id
+        number[key] += 1
+        held[key] += row.tokens or 0
+    return tuple(
+        KeyHolds(account.principal.account_id, key, number[key], held[key])
+        for key, account in accounts.items()
+    )
