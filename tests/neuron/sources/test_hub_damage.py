@@ -9,6 +9,9 @@ from tests.neuron.sources.rig import WEIGHTS, Stand
 from tests.neuron.sources.test_hub import gguf
 
 from helexa.core.errors import ServiceUnavailable
+from helexa.neuron.sources.fetching.job import Job
+from helexa.neuron.sources.fetching.transfer import failure, incomplete
+from helexa.neuron.sources.hub import hub
 from helexa.neuron.sources.hub.hub import DamagedDownload
 
 
@@ -42,6 +45,24 @@ def test_a_hub_that_keeps_breaking_is_given_up_and_what_arrived_is_kept(stand: S
     stand.hub.faults.cut_after.clear()
     stand.fetch("org/m-GGUF")
     assert stand.hub.served.bytes["m-Q8_0.gguf"] == len(WEIGHTS) + 4
+
+
+def test_a_disk_that_is_full_in_mid_file_lacks_what_has_not_arrived(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gguf(stand, "Q8_0")
+
+    async def filled(job: Job, *_: object) -> None:
+        (file,) = job.then
+        part = incomplete(file.blob)
+        part.parent.mkdir(parents=True)
+        part.write_bytes(bytes(1_000_000))
+        raise failure(file, "full", "the disk is full")
+
+    monkeypatch.setattr(hub, "download", filled)
+    with pytest.raises(ServiceUnavailable, match="needs 2 MB more") as refused:
+        stand.fetch("org/m-GGUF")
+    assert refused.value.extras["bytes_missing"] == len(WEIGHTS) + 4 - 1_000_000
 
 
 def test_a_damaged_file_is_fetched_once_more(stand: Stand) -> None:

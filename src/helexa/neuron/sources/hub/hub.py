@@ -21,7 +21,7 @@ from helexa.neuron.sources.choice import choose_files
 from helexa.neuron.sources.fetching.download import Speed, download
 from helexa.neuron.sources.fetching.http import BrokenError, RefusedError, read_part
 from helexa.neuron.sources.fetching.job import DownloadError, Failed, Job, Told
-from helexa.neuron.sources.hub.api import HubApi, HubUnreachable, Remote
+from helexa.neuron.sources.hub.api import HubApi, HubUnreachable, Remote, RemoteFile
 from helexa.neuron.sources.hub.cache import Cache, no_room
 from helexa.neuron.sources.hub.names import HubName, parse_hub_name
 from helexa.neuron.sources.listing import ListedFile, Listing, Progress, Report, listing_of
@@ -247,7 +247,7 @@ class Hub:
     def _failure(self, listing: Listing, failed: Failed) -> HelexaError:
         """A failed download as an error of the tree."""
         if failed.kind == "full":
-            missing = sum(file.missing for file in listing.files)
+            missing = self._missing(listing)
             return no_room(self._cache.root, listing.name, missing, self._cache.free())
         if failed.kind == "refused" and failed.status is not None:
             return self._refused(listing, failed.status, failed.message)
@@ -258,6 +258,12 @@ class Hub:
             return ServiceUnavailable(f"{words} Check the cache folder {self._cache.root}.")
         kept = " What has arrived is kept." if listing.bytes_total else ""
         return ServiceUnavailable(f"{words}{kept}", retry_after_s=failed.retry_after_s)
+
+    def _missing(self, listing: Listing) -> int:
+        """Bytes of ``listing`` that are not here: some came before the disk was full."""
+        repository = HubName.of(listing.repository).repository
+        remote = (RemoteFile(f.name, f.size, f.tag, f.digest) for f in listing.files)
+        return sum(self._cache.listed(repository, listing.revision, f).missing for f in remote)
 
     def _refused(self, listing: Listing, status: int, message: str) -> HelexaError:
         if status in (401, 403):
