@@ -88,11 +88,15 @@ async def test_who_waits_for_a_grant_gets_it_under_the_caps_that_came_meanwhile(
 
 
 async def test_an_answer_goes_on_when_its_account_is_given_a_cap_that_has_room(
-    start: Start,
+    start: Start, look: Any
 ) -> None:
     rig = start()
     assert await rig.take(hard(10_000), "a", 100) == 100
     rig.book.bind([under(5000, Cap(10_000))])
+    asked = rig.book.scopes["account:acme"].leasing
+    assert asked is not None
+    await asked  # what it holds is in the account's block before anybody else gets it
+    assert look("SELECT tokens >= 100 FROM blocks WHERE scope = 'account:acme'") == [(1,)]
     assert await rig.extend("a", 90, 600) == 600
     rig.book.bind([FREE])
     assert await rig.extend("a", 590, 600) == 600

@@ -101,6 +101,11 @@ class Blocks:
         else:
             self._return(scope, min(scope.free, max(0, -scope.leasable(self._now()))))
 
+    def make_up(self, scope: Scope) -> None:
+        """Have the store lend what open requests hold under a cap that came while they ran."""
+        if scope.free < 0 and self._backing is not None:
+            self.ask(scope)
+
     def left(self, scope: Scope) -> None:
         """A grant has ended and left something of which others may be short."""
         if not scope.waiters:

@@ -253,7 +253,9 @@ class Book:
         fresh = Account(principal, own, shared, scopes, waiters)
         self._accounts[principal.key_id] = fresh
         for row in self._open.values():
-            row.cover(fresh.scopes)
+            row.cover(scopes)
+        for scope in scopes:
+            self._blocks.make_up(scope)
         _wake(fresh)
         return fresh
 
