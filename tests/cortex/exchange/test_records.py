@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from threading import current_thread, main_thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,6 +30,8 @@ from tests.relay.rig import client, until
 from helexa.core.metrics import Registry
 from helexa.cortex import lifetime
 from helexa.cortex.metrics_server import SLICE_LINES, serve_metrics
+from helexa.wire.messages.dialect import translate_messages
+from helexa.wire.peek import peek
 
 pytestmark = pytest.mark.anyio
 
@@ -188,12 +191,32 @@ async def test_a_capture_of_a_key_has_what_is_refused_before_any_node_hears_of_i
         assert not node.turns
 
 
-async def test_large_bodies_are_read_off_the_loop_and_relayed_whole() -> None:
+async def test_large_bodies_are_read_off_the_loop_and_relayed_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    on_the_loop: list[bool] = []
+
+    def watched(read: Callable[..., Any]) -> Callable[..., Any]:
+        def reading(*given: Any) -> Any:
+            on_the_loop.append(current_thread() is main_thread())
+            return read(*given)
+
+        return reading
+
+    at = "helexa.cortex.exchange"
+    monkeypatch.setattr(f"{at}.exchange.peek", watched(peek))
+    monkeypatch.setattr(f"{at}.route.translate_messages", watched(translate_messages))
     async with fleet(answers) as (gateway, [node]):
         text = "word " * 100_000
         got = await gateway.ask({**STREAM, "messages": [{"role": "user", "content": text}]})
         assert got.body.endswith(DONE)
         assert node.turns[0].body["messages"][0]["content"] == text
+        long = {"max_tokens": 9, "messages": [{"role": "user", "content": text}]}
+        await gateway.ask({**STREAM, **long}, path="/v1/messages")
+        assert node.turns[1].body["messages"][0]["content"] == text
+        assert on_the_loop == [False] * 3  # a message is translated, then read
+        assert (await gateway.ask()).status == 200
+        assert on_the_loop == [False, False, False, True]
 
 
 async def test_a_body_beyond_the_bound_is_413() -> None:

@@ -113,6 +113,9 @@ async def test_captures_are_armed_downloaded_and_dropped(fake_node: Starter) -> 
         assert (await g.get("/admin/capture")).status_code == 404
         refused = await g.ask("POST", "/admin/capture", {"modle": "m"})
         assert refused.json()["error"]["code"] == "invalid_request_body"
+        refused = await g.ask("POST", "/admin/capture", {"key_id": "nobody"})
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "key_id")
+        assert (await g.ask("POST", "/admin/capture", {"key_id": "anonymous"})).status_code == 201
         armed = await g.ask("POST", "/admin/capture", {"model": "small", "requests": 2})
         assert armed.status_code == 201
         assert armed.json()["order"]["model"] == "org/cold"

@@ -13,6 +13,7 @@ from starlette.routing import Route
 from helexa.core.errors import (
     InvalidRequestBody,
 )
+from helexa.core.principal import ANONYMOUS
 from helexa.cortex.capture import Capture, CaptureOrder, as_lines, as_zip
 from helexa.cortex.catalogue import resolve
 from helexa.cortex.routes.deps import ManagementDeps
@@ -101,9 +102,23 @@ class AdminRoutes:
         if order.model is not None:
             model = resolve(self._deps.profiles.current, order.model)
             order = msgspec.structs.replace(order, model=model)
+        if order.key_id is not None:
+            order = msgspec.structs.replace(order, key_id=self._key(order.key_id))
         capture = self._deps.captures.start(order)
         self._deps.log.warning("capture armed", key=order.key_id, model=order.model)
         return reply(capture.status(), 201)
+
+    def _key(self, name: str) -> str:
+        """The id of the key that is called so.
+
+        Raises:
+            InvalidRequestBody: None is; a capture of it would wait in vain.
+        """
+        found = self._deps.keyring.find(name)
+        if found is None and name != ANONYMOUS.key_id:
+            words = f"There is no key called {name[:80]!r}; GET /admin/keys lists them."
+            raise InvalidRequestBody(words, param="key_id")
+        return name if found is None else found.key_id
 
     async def capture_stop(self, request: Request) -> Response:
         self._deps.captures.stop()
