@@ -70,7 +70,7 @@ async def costs_nothing(gateway: Gateway, *nodes: FakeNode) -> None:
 
 
 def held(gateway: Gateway) -> int:
-    used = gateway.rooms.ledger.usage(gateway.front.app._desk.keys.principals[0])
+    used = gateway.rooms.ledger.usage(next(iter(gateway.front.app._desk.keys.principals)))
     assert used.available_tokens is not None
     assert used.spent_tokens + used.open_tokens + used.available_tokens == CAP
     return used.open_tokens

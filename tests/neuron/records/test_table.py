@@ -216,10 +216,10 @@ def test_attempts_are_apart_and_gateways_see_their_own(table: RecordTable) -> No
 
 
 def test_the_file_grows_and_keeps_what_it_had(table: RecordTable, path: Path) -> None:
-    rows = [table.open(record(f"req_{n}")) for n in range(1000)]
+    rows = [table.open(record(f"req_{n}")) for n in range(1024)]
     for n, row in enumerate(rows):
         row.write(record(f"req_{n}", state="decode", output=n))
-    assert [r.output for r in table.snapshot()] == list(range(1000))
+    assert [r.output for r in table.snapshot()] == list(range(1024))
     assert path.stat().st_size == HEADER_BYTES + 1024 * RECORD_BYTES
     for row in rows:
         row.forget()
@@ -237,6 +237,13 @@ def test_when_it_is_full_the_oldest_finished_record_is_given_up(path: Path) -> N
     table.open(record("req_e"))
     with pytest.raises(Overloaded):
         table.open(record("req_f"))
+    table.close()
+    table = RecordTable(path.with_name("larger"), time.time, most=300)
+    for n in range(300):
+        table.open(record(f"req_{n}"))
+    with pytest.raises(Overloaded) as refused:
+        table.open(record("req_f"))
+    assert refused.value.retry_after_s == 5
     table.close()
 
 
