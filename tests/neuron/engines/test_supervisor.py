@@ -19,6 +19,7 @@ from tests.neuron.engines.driving import HOST, QUICK, running
 
 from helexa import spark
 from helexa.core.errors import ServiceUnavailable
+from helexa.neuron.engines import process as engine_process
 from helexa.neuron.engines.base import Address, Engine, Launch, Plan
 from helexa.neuron.engines.fake.engine import FakeEngine
 from helexa.neuron.engines.llamacpp.engine import LlamaCpp
@@ -223,6 +224,26 @@ async def test_stopping_while_it_waits_to_restart_ends_the_wait(
     async with asyncio.timeout(60):
         await made.stop()
     assert changes[-1].state == "stopped"
+
+
+async def test_a_process_that_the_kernel_holds_is_not_waited_for_without_end(
+    facts: ModelFacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_process, "KILLED_S", 0.1)
+    settings = SupervisorSettings(backoff_min_s=300, backoff_max_s=300, log_check_s=0.1)
+    changes: list[EngineChange] = []
+    made = process(failing(), facts, tmp_path, changes, settings)
+    await made.start()
+    child = made._child
+    assert child is not None
+    monkeypatch.setattr(child, "signal_group", lambda _: None)  # as in an uninterruptible sleep
+    made.kill("it made no progress")
+    assert await eventually(lambda: made.state == "recovering", 60)
+    assert f"process {child.pid} was killed and does not end" in (made.reason or "")
+    async with asyncio.timeout(60):
+        await made.stop()
+    os.kill(child.pid, signal.SIGKILL)  # the driver lets go after all
+    assert await eventually(lambda: child._pidfd < 0, 60), "nobody has collected it"
 
 
 async def test_the_whole_group_ends_with_its_leader(facts: ModelFacts, tmp_path: Path) -> None:

@@ -17,11 +17,17 @@ from pathlib import Path
 from helexa.neuron.engines.base import Launch
 from helexa.neuron.engines.orphans import group_of
 
+KILLED_S = 30.0
+"""A killed process that is not gone by then is held by the kernel: a driver or a disk hangs."""
 _MAX_REPORT = 65_536
 
 
 class EngineChild:
-    """A started engine process, leader of its own session and group."""
+    """A started engine process, leader of its own session and group.
+
+    Attributes:
+        stuck: It was killed and did not end; it is collected when it does.
+    """
 
     def __init__(self, launch: Launch, log_fd: int, loop: asyncio.AbstractEventLoop) -> None:
         """Start it (fork and exec, about a millisecond) and hand it its secret.
@@ -44,6 +50,8 @@ class EngineChild:
         self.api_key = launch.api_key
         self._pidfd = os.pidfd_open(self.pid)
         self._exit: asyncio.Future[None] = loop.create_future()
+        self._gone_by: float | None = None
+        self.stuck = False
         loop.add_reader(self._pidfd, self._on_exit)
         if launch.memory_limit_mb is not None:
             limit = launch.memory_limit_mb << 20
@@ -100,7 +108,8 @@ class EngineChild:
     async def end(self, grace_s: float = 0.0) -> int:
         """SIGTERM, SIGKILL after ``grace_s``, then collect; idempotent.
 
-        Returns the exit status as ``subprocess`` writes it (negative for a signal).
+        Returns the exit status as ``subprocess`` writes it (negative for a signal). One that is
+        not gone ``KILLED_S`` after its kill is left to the kernel: nobody waits for it any more.
         """
         if not self.exited and grace_s > 0:
             self.signal_group(signal.SIGTERM)
@@ -108,7 +117,16 @@ class EngineChild:
                 async with asyncio.timeout(grace_s):
                     await self.wait()
         self.signal_group(signal.SIGKILL)
-        await self.wait()
+        if not self.exited:
+            self._gone_by = self._gone_by or self._loop.time() + KILLED_S
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(self._gone_by):
+                    await self.wait()
+        if not self.exited:
+            if not self.stuck:
+                self._exit.add_done_callback(lambda _: self._reap())
+            self.stuck = True
+            return -signal.SIGKILL
         return self._reap()
 
     def _reap(self) -> int:

@@ -233,7 +233,8 @@ class EngineProcess:
         try:
             await self._serve(child)
         except _Died as death:
-            return self._describe(await child.end(), str(death))
+            status = await child.end()
+            return _held(child) if child.stuck else self._describe(status, str(death))
         except _Stop:
             grace_s = self._grace_s
             self._change("stopping")
@@ -271,7 +272,7 @@ class EngineProcess:
         ready_at = loop.time()
         while True:
             await self._race(child, child.wait(), loop.time() + self._settings.log_check_s, True)
-            if child.exited:
+            if child.exited or self._killed_for:  # a killed one may be held by the kernel
                 raise _Died("")
             self.log.bound()
             if loop.time() - ready_at > self._settings.steady_s:
@@ -337,6 +338,14 @@ class EngineProcess:
             words += " (out of memory?)"
         log = trouble(self.log.tail())
         return f"{words}: {log}" if log and log not in words else words
+
+
+def _held(child: EngineChild) -> str:
+    """Why a process that was killed is still there."""
+    return (
+        f"the engine's process {child.pid} was killed and does not end: the kernel holds it, as a "
+        "driver or a disk that hangs does. Look at dmesg; only a reboot may free its memory"
+    )
 
 
 def _parse_report(line: bytes | None) -> _Report:
