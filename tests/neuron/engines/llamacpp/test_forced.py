@@ -65,7 +65,13 @@ def test_an_answer_that_is_no_call_goes_on_as_text() -> None:
     assert not found.called
 
 
-def test_what_was_held_back_at_the_end_is_not_lost() -> None:
+def test_what_was_held_back_at_the_end_is_not_lost_where_it_may_be_text() -> None:
     found = reader(union=True)
     assert found.feed('{"name": "ad') == []
     assert found.end() == [{"content": '{"name": "ad'}]
+
+
+def test_a_call_that_had_to_come_and_was_cut_before_its_name_is_no_text() -> None:
+    found = reader()
+    assert found.feed('{"name": "ad') == []
+    assert found.end() == []

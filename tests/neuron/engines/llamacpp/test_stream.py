@@ -220,6 +220,28 @@ def test_a_plain_answer_says_why_it_was_cut(served: Served) -> None:
     assert answer["created"] == 7
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [({"response_format": {"type": "json_object"}}, '{"name": "ad'),
+     ({"tool_choice": "required"}, "")],
+    ids=["text or a call", "a call"],
+)  # fmt: skip
+@pytest.mark.parametrize("cut", ["by us", "by its cap"])
+def test_what_was_held_for_a_call_is_told_at_a_cut_only_where_it_may_be_text(
+    served: Served, given: dict[str, Any], told: str, cut: str
+) -> None:
+    tool = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+    cleaner = make(served, stream=False, tools=[tool], **given)
+    cleaner.feed(ROLE + event({"content": '{"name": "ad'}, 4))
+    if cut == "by us":
+        cleaner.close("length", "budget")
+    else:
+        cleaner.feed(event({}, finish="length") + usage(4) + DONE)
+    [choice] = json.loads(cleaner.whole())["choices"]
+    assert (choice["message"]["content"], choice["finish_reason"]) == (told, "length")
+    assert "tool_calls" not in choice["message"]
+
+
 def test_a_plain_answer_is_what_the_stream_says(served: Served) -> None:
     plain, streamed = make(served, stream=False), make(served)
     plain.feed(b"".join(STREAM))

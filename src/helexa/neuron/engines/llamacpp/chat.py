@@ -217,16 +217,20 @@ class ChatDialect:
         return out
 
     def _ended(self, reason: str, state: ChoiceState) -> bytes:
-        held = b""
-        if self._heads is not None:
-            held = self._deltas(self._reader(self._heads, state).end(), Choice(state.index), state)
         state.finish = known_finish(reason, state)
-        return held + self.finish(state, None)
+        return self.finish(state, None)
+
+    def _held(self, state: ChoiceState) -> bytes:
+        """The text that was held back because it might have become a call."""
+        if self._heads is None:
+            return b""
+        return self._deltas(self._reader(self._heads, state).end(), Choice(state.index), state)
 
     def finish(self, state: ChoiceState, why: str | None) -> bytes:
         """The finish chunk; ``why`` says what of ours cut the answer."""
+        held = self._held(state)
         start = b"" if state.opened else self._role(state)
-        return start + finish_chunk(self._envelope, state, why)
+        return held + start + finish_chunk(self._envelope, state, why)
 
     def whole(self, state: ChoiceState) -> dict[str, object]:
         """The choice of a plain answer."""

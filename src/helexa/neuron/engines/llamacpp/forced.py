@@ -69,9 +69,11 @@ class CallReader:
         return self._out
 
     def end(self) -> list[Delta]:
-        """What was held back, if it never became a call."""
+        """What was held back, if it may have been text. The beginning of a call that had to come is
+        none: its form is ours, not the model's words."""
         held, self._held = self._held, ""
-        return [{"content": held}] if held.strip() and not self.called else []
+        text = self.heads.union and not self.called and held.strip()
+        return [{"content": held}] if text else []
 
     def _head(self, text: str) -> str:
         """Between calls: hold text until it is a head, or cannot become one."""
