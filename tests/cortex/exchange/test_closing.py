@@ -6,6 +6,7 @@ import json
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from helexa.core.usage import Timings, Usage
@@ -147,6 +148,73 @@ def test_a_request_that_got_no_place_is_counted_by_its_refusal() -> None:
     error = SimpleNamespace(code="overloaded")
     assert counted(placed=None, error=error).told == [("refused", "overloaded")]
     assert counted(placed=None).told == [("refused", NONE)]
+
+
+class Log:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[dict[str, Any]] = []
+        self.bugs: list[dict[str, Any]] = []
+
+    def stamp(self) -> str:
+        return "now"
+
+    def exception(self, event: str, **members: Any) -> None:
+        assert event == "bug"
+        self.bugs.append(members)
+
+    def batch(self, lines: list[Any]) -> None:
+        self.lines += [msgspec.to_builtins(line) for line in lines]
+
+
+def test_one_that_cannot_be_closed_keeps_the_others_from_nothing() -> None:
+    log, told = Log(), Told()
+    seen = list[str]()
+
+    def settle(_node: str, request_id: str, *_: Any) -> None:
+        if request_id == "bad":
+            raise ValueError(request_id)
+        seen.append(request_id)
+
+    def finished(ended: list[Any]) -> None:
+        seen.append("/".join(one.request_id for one in ended))
+        raise LookupError
+
+    told.__dict__["settle"] = settle
+    metrics = SimpleNamespace(placement=lambda *_: told)
+    desk = SimpleNamespace(
+        log=log, settler=told, metrics=metrics, placer=told,
+        observers=SimpleNamespace(finished=finished),
+    )  # fmt: skip
+    error = SimpleNamespace(code="overloaded")
+    some = [
+        ended(
+            desk=desk, request_id=name, shown_id=f"shown_{name}", settled=name == "done",
+            route=SimpleNamespace(name="chat", free=False), usage=Usage(7, 9, 3), streams=True,
+            principal=SimpleNamespace(key_id="k"), delivered=2, error=error, outcome=outcome,
+            reply=SimpleNamespace(status=200, bytes_sent=55),
+            times=times(first=10.12346, ended=11.5),
+        )
+        for name, outcome in (("bad", "broken"), ("good", "complete"), ("done", "complete"))
+    ]  # fmt: skip
+    closing.close_all(some)
+    closing.close_all([])
+    assert seen == ["good", "bad/good/done"]
+    assert log.bugs == [{"request_id": "bad"}, {"request_ids": ["bad", "good", "done"]}]
+    assert told.requests.value == 3
+    assert [what[1:] for what in told.told if what[0] == "learn"] == [
+        ("m", WARM, some[0].usage, None)
+    ] * 3
+    assert [line["request_id"] for line in log.lines] == ["shown_bad", "shown_good", "shown_done"]
+    assert [line.get("code") for line in log.lines] == ["overloaded", None, None]
+    line = {name: value for name, value in log.lines[1].items() if value is not None}
+    assert line == {
+        "ts": "now", "level": "info", "event": "request", "request_id": "shown_good",
+        "route": "chat", "model": "m", "key": "k", "status": 200, "outcome": "complete",
+        "attempts": 2, "bytes": 55, "total_ms": 1500.0, "first_ms": 123.46, "stream": True,
+        "node": "n0", "prompt": 7, "completion": 9, "cached": 3,
+    }  # fmt: skip
 
 
 def settled(*, booked: bool = True, **members: Any) -> list[tuple[Any, ...]]:
