@@ -40,7 +40,7 @@ BATCH: Final = 2000
 class Access(Protocol):
     """The ledger's threads."""
 
-    async def read(self, work: Callable[[Database], T]) -> T: ...
+    async def report(self, work: Callable[[Database], T]) -> T: ...
 
     async def write(self, work: Callable[[Database], T]) -> T: ...
 
@@ -196,7 +196,7 @@ class UsageBook:
             heads = [*query.group_by, *Used.__struct_fields__]
             return as_csv(heads, [msgspec.to_builtins(row) for row in made.rows])
 
-        return await self._access.read(work)
+        return await self._access.report(work)
 
     async def requests(self, query: UsageQuery, form: str, most: int) -> bytes:
         """The newest requests one by one; raises as ``report``."""
@@ -208,7 +208,7 @@ class UsageBook:
             plain = [{**msgspec.to_builtins(row), "at": _stamp(row.at)} for row in rows]
             return as_csv(RequestRow.__struct_fields__, plain)
 
-        return await self._access.read(work)
+        return await self._access.report(work)
 
 
 def _stamp(at: int) -> str:

@@ -16,6 +16,7 @@ from helexa.core.errors import ServiceUnavailable
 from helexa.cortex.ledger import blocks, postgres, store
 from helexa.cortex.ledger.database import LedgerUnavailable, connect
 from helexa.cortex.ledger.postgres import PostgresDatabase
+from helexa.cortex.ledger.worker import Job
 
 pytestmark = pytest.mark.anyio
 MOST_S = 60
@@ -98,7 +99,7 @@ async def test_when_nobody_can_write_all_hear_it_at_once(
 
     with monkeypatch.context() as outage:
         outage.setattr(rig.store._db, "transaction", unreachable)
-        heard = rig.store._write([store._Job(lambda db: None, lambda _: None)] * 5)
+        heard = rig.store._write([Job(lambda db: None, lambda _: None)] * 5)
     assert [str(error) for error in heard] == ["no route to host"] * 5
     assert tries == 1
 

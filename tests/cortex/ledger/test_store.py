@@ -16,6 +16,7 @@ from helexa.core.errors import ServiceUnavailable
 from helexa.core.settings import SettingsError
 from helexa.cortex.ledger import lives
 from helexa.cortex.ledger.database import Conflict, Database, LedgerUnavailable, connect
+from helexa.cortex.ledger.keys_sql import SqlKeys
 from helexa.cortex.ledger.schema import Step, version_of
 from helexa.cortex.ledger.store import Store
 from helexa.cortex.ledger.tables import STEPS
@@ -52,6 +53,28 @@ async def test_what_was_written_is_there_for_readers_and_after_a_crash(
     other = connect(url)  # without closing the first, as after a crash
     assert names(other) == ["a"]
     other.close()
+
+
+async def test_while_a_report_takes_its_time_it_is_heard_which_keys_have_been_revoked(
+    url: str,
+) -> None:
+    store = Store(url, asyncio.get_running_loop())
+    entered, over = threading.Event(), threading.Event()
+
+    def counts_millions(db: Database) -> int:
+        entered.set()
+        over.wait(60)
+        return version_of(db)
+
+    report = asyncio.create_task(store.report(counts_millions))
+    try:
+        assert await asyncio.to_thread(entered.wait, 60)
+        assert await asyncio.wait_for(SqlKeys(store).revision(), 30) == 0
+        assert not report.done()
+    finally:
+        over.set()
+    assert await report == len(STEPS)
+    await store.close()
 
 
 async def test_a_process_that_looks_and_leaves_does_not_take_the_log_along(tmp_path: Path) -> None:

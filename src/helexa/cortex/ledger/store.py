@@ -1,9 +1,10 @@
-"""The ledger's threads: one writes, in groups, one reads, one listens; the loop never waits.
+"""The ledger's threads: one writes, in groups, two read, one listens; the loop never waits.
 
 ::
 
     loop ──job──▶ ┌ writer: all that waits ─▶ one transaction ─▶ one sync ┐ ──outcomes──▶ loop
-                  ├ reader: long queries on a connection of its own       ┤
+                  ├ reader: short queries, on a connection of its own     ┤
+                  ├ reports: long ones, on another                        ┤
                   └ ear: what other gateways of a shared ledger say       ┘
 
 What a job has written is durable when its outcome comes. If one job of a group fails, the group
@@ -14,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -24,18 +24,15 @@ from typing import Any, Final, TypeVar
 
 from helexa.core.errors import ServiceUnavailable
 from helexa.core.settings import SettingsError
-from helexa.cortex.handover import Handover
 from helexa.cortex.ledger import lives
 from helexa.cortex.ledger.database import Database, LedgerUnavailable, connect
+from helexa.cortex.ledger.reading import Reading
 from helexa.cortex.ledger.schema import Step, migrate
 from helexa.cortex.ledger.tables import STEPS
+from helexa.cortex.ledger.worker import CLOSE_S, Done, Job, Work, Worker
 
 T = TypeVar("T")
-Work = Callable[[Database], Any]
-Done = Callable[[Any], object]
-"""Gets a job's result, or the exception it raised."""
 
-CLOSE_S: Final = 10.0
 SILENT_S: Final = 30.0
 """Longer than anything that we write takes, and than anybody may keep us waiting with a lock."""
 
@@ -44,86 +41,11 @@ _DEAF_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
-    work: Work
-    done: Done
-
-
-@dataclass(frozen=True, slots=True)
 class _Undone:
     """A transaction that failed; ``began``: it was one of its jobs, or the end."""
 
     error: Exception
     began: bool
-
-
-class _Worker:
-    """A thread with a connection, and a queue in front of it.
-
-    Args:
-        perform: Does a group of jobs; one outcome each.
-
-    Attributes:
-        handover: By which the loop lets it have the interpreter.
-        since: When it began what it does (monotonic); None while it waits for something to do.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        loop: asyncio.AbstractEventLoop,
-        perform: Callable[[Sequence[_Job]], list[Any]],
-    ) -> None:
-        self._loop = loop
-        self.handover = Handover()
-        self.since: float | None = None
-        self._perform = perform
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._under_way = 0
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
-
-    def put(self, job: _Job) -> None:
-        if not self._under_way:  # it sleeps, and cannot say so itself without the interpreter
-            self.handover.begins()
-        self._under_way += 1
-        self._jobs.put(job)
-
-    async def close(self) -> None:
-        """Finish what waits and end the thread."""
-        self._jobs.put(None)
-        await asyncio.to_thread(self._thread.join, CLOSE_S)
-
-    def _run(self) -> None:
-        over = False
-        while not over:
-            first = self._jobs.get()
-            group = [] if first is None else [first]
-            over = first is None
-            with contextlib.suppress(queue.Empty):
-                while True:
-                    job = self._jobs.get_nowait()
-                    if job is None:
-                        over = True
-                    else:
-                        group.append(job)
-            if group:
-                self.handover.begins()
-                self.since = time.monotonic()
-                outcomes = self._perform(group)
-                self.since = None
-                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is waiting
-                    self._loop.call_soon_threadsafe(self._deliver, group, outcomes)
-                self.handover.ends()
-
-    def _deliver(self, group: Sequence[_Job], outcomes: Sequence[Any]) -> None:
-        self._under_way -= len(group)
-        for job, outcome in zip(group, outcomes, strict=True):
-            try:
-                job.done(outcome)
-            except Exception as error:  # noqa: BLE001  # a bug; the others want to know theirs
-                what = {"message": "ledger: an outcome could not be taken in", "exception": error}
-                self._loop.call_exception_handler(what)
 
 
 class Store:
@@ -159,13 +81,12 @@ class Store:
             self._db.close()
             raise
         self._loop = loop
-        self._reading: Database | None = None
-        self._writer = _Worker("ledger writer", loop, self._write)
-        self._reader = _Worker("ledger reader", loop, self._read)
+        self._writer = Worker("ledger writer", loop, self._write)
+        self._reader = Reading("ledger reader", url, loop)
+        self._reporter = Reading("ledger reports", url, loop)
         self._closed = threading.Event()
         self._ear: threading.Thread | None = None
         self._hearing: Database | None = None
-        self._outdated = False
         self.mended: Callable[[str], object] = _nobody
 
     @property
@@ -190,7 +111,7 @@ class Store:
                 may run a second time after it was undone, so it changes nothing but the ledger.
             done: Called on the loop once it is durable, with the result or the exception.
         """
-        self._writer.put(_Job(work, done))
+        self._writer.put(Job(work, done))
 
     def awaited(self) -> AbstractContextManager[None]:
         """Inside, a request waits for what was submitted: the writer goes on with it though the
@@ -206,15 +127,19 @@ class Store:
         return await self._result(self._writer, work)
 
     async def read(self, work: Callable[[Database], T]) -> T:
-        """Run queries on a connection of their own, one after the other.
+        """Run short queries on a connection of their own, one after the other.
 
         Raises:
             ServiceUnavailable: The ledger cannot be read just now.
         """
-        return await self._result(self._reader, work)
+        return await self._result(self._reader.worker, work)
+
+    async def report(self, work: Callable[[Database], T]) -> T:
+        """As ``read``, for what may take minutes: nobody else waits for it."""
+        return await self._result(self._reporter.worker, work)
 
     def listen(self, heard: Callable[[str], object]) -> None:
-        """Tell ``heard``, on the loop, what gateways of this ledger say, on a third connection.
+        """Tell ``heard``, on the loop, what gateways of this ledger say, on one more connection.
 
         A connection that breaks is made anew; what is said meanwhile is missed.
         """
@@ -249,9 +174,9 @@ class Store:
         if self._db.moved():
             self.submit(_nobody, _nobody)
         if self.silent_s > SILENT_S:
-            for db in (self._db, self._reading, self._hearing):
-                if db is not None:
-                    db.give_up()
+            for silent in (self._db, self._reader, self._reporter, self._hearing):
+                if silent is not None:
+                    silent.give_up()
 
     async def close(self) -> None:
         """Finish what was asked for and let go of the ledger; idempotent."""
@@ -260,13 +185,12 @@ class Store:
         self._closed.set()
         await self._writer.close()
         await self._reader.close()
+        await self._reporter.close()
         if self._ear is not None:
             await asyncio.to_thread(self._ear.join, CLOSE_S)
         self._db.close()
-        if self._reading is not None:
-            self._reading.close()
 
-    async def _result(self, worker: _Worker, work: Callable[[Database], T]) -> T:
+    async def _result(self, worker: Worker, work: Callable[[Database], T]) -> T:
         future: asyncio.Future[T] = self._loop.create_future()
 
         def done(outcome: Any) -> None:
@@ -277,7 +201,7 @@ class Store:
             else:
                 future.set_result(outcome)
 
-        worker.put(_Job(work, done))
+        worker.put(Job(work, done))
         try:
             return await future
         except LedgerUnavailable as error:
@@ -285,7 +209,7 @@ class Store:
                 "The gateway's ledger cannot be used just now.", retry_after_s=2
             ) from error
 
-    def _write(self, group: Sequence[_Job]) -> list[Any]:
+    def _write(self, group: Sequence[Job]) -> list[Any]:
         outcomes = self._together(group)
         if not isinstance(outcomes, _Undone):
             return outcomes
@@ -302,7 +226,7 @@ class Store:
                 return found + [alone.error] * (len(group) - at)
         return found
 
-    def _together(self, group: Sequence[_Job]) -> list[Any] | _Undone:
+    def _together(self, group: Sequence[Job]) -> list[Any] | _Undone:
         """One transaction for all."""
         began = False
         try:
@@ -318,24 +242,9 @@ class Store:
     def _mend(self) -> None:
         done = self._db.mend()
         if done is not None:
-            self._outdated = True
+            self._reader.outdated = self._reporter.outdated = True
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self.mended, done)
-
-    def _read(self, group: Sequence[_Job]) -> list[Any]:
-        return [self._query(job.work) for job in group]
-
-    def _query(self, work: Work) -> Any:
-        try:
-            if self._outdated and self._reading is not None:
-                self._outdated = False
-                self._reading.close()
-                self._reading = None
-            if self._reading is None:
-                self._reading = connect(self._url)
-            return work(self._reading)
-        except Exception as error:  # noqa: BLE001  # as above
-            return error
 
 
 def _nobody(_: object) -> None:
