@@ -154,7 +154,11 @@ def test_a_custom_tool_is_called_with_a_text() -> None:
         "output_item.added", "custom_tool_call_input.delta", "custom_tool_call_input.done",
         "output_item.done",
     ]  # fmt: skip
+    empty = {"type": "custom_tool_call", "id": "ctc_a", "status": "in_progress",
+             "call_id": "call_a", "name": "apply_patch", "input": ""}  # fmt: skip
+    assert payloads[2]["item"] == empty
     delta, done, item = payloads[3:6]
+    assert delta["output_index"] == done["output_index"] == 0
     assert delta["delta"] == done["input"] == item["item"]["input"] == 'a\n"b"'
     assert {p["item_id"] for p in (delta, done)} == {item["item"]["id"]}
     final = payloads[-1]["response"]
@@ -190,6 +194,16 @@ def test_thoughts_come_as_a_summary_where_one_was_asked_for() -> None:
         "reasoning_summary_text.delta", "reasoning_summary_text.done",
         "reasoning_summary_part.done",
     ]  # fmt: skip
+    place = {"item_id": "rs_a", "output_index": 0, "summary_index": 0}
+    part = {"type": "summary_text", "text": "Let me see."}
+    told = [{k: v for k, v in p.items() if k not in ("type", "sequence_number")} for p in payloads]
+    assert told[3:8] == [
+        {**place, "part": {**part, "text": ""}},
+        {**place, "delta": "Let me"},
+        {**place, "delta": " see."},
+        {**place, "text": "Let me see."},
+        {**place, "part": part},
+    ]
     item = payloads[-1]["response"]["output"][0]
     assert item["summary"] == [{"type": "summary_text", "text": "Let me see."}]
     assert item["content"] == [{"type": "reasoning_text", "text": "Let me see."}]
@@ -226,6 +240,19 @@ def test_a_cut_answer_is_incomplete_and_says_why(cut: Any) -> None:
         "helexa": {"finish": cut},
     }
     assert response["output"][0]["status"] == "incomplete"
+    assert response["completed_at"] is None
+    nothing = render([START, Finished("length", Usage(9, 0), cut=cut)])[-1]
+    assert (nothing["type"], nothing["response"]["output"]) == ("response.incomplete", [])
+
+
+def test_a_response_is_told_of_when_its_answer_begins_under_the_model_that_makes_it() -> None:
+    for event, model in ((Started("c", "other", 7), "other"), (Started("c", "", 7), "m")):
+        payloads = render([event])
+        assert kinds(payloads) == ["created", "in_progress"]
+        assert {payload["response"]["model"] for payload in payloads} == {model}
+    assert kinds(render([TextDelta("a")]))[:3] == ["created", "in_progress", "output_item.added"]
+    ended = kinds(render([Finished("stop", Usage(9, 0))]))
+    assert ended == ["created", "in_progress", "completed"]
 
 
 @pytest.mark.parametrize(
@@ -239,9 +266,13 @@ def test_a_cut_answer_is_incomplete_and_says_why(cut: Any) -> None:
 def test_a_failure_is_an_error_and_a_failed_response(error: Any, code: str) -> None:
     payloads = render([START, TextDelta("half"), Failed(error)])
     assert kinds(payloads)[-2:] == ["error", "failed"]
-    assert payloads[-2]["error"]["code"] == payloads[-2]["code"] == code
-    assert payloads[-1]["response"]["error"]["code"] == code
-    assert payloads[-1]["response"]["status"] == "failed"
+    flat = {name: payloads[-2][name] for name in ("code", "message", "param")}
+    assert flat == {"code": code, "message": error.message, "param": error.param}
+    assert flat.items() <= payloads[-2]["error"].items()
+    failed = payloads[-1]["response"]
+    assert failed["error"] == {"code": code, "message": error.message}
+    assert (failed["status"], failed["completed_at"]) == ("failed", None)
+    assert [item["status"] for item in failed["output"]] == ["incomplete"]
     assert "response.completed" not in {payload["type"] for payload in payloads}
 
 
@@ -269,6 +300,8 @@ def test_a_plain_body_is_the_last_events_response() -> None:
     whole = json.loads(json.dumps(render(FULL)[-1]["response"]))
     assert msgspec.json.decode(msgspec.json.encode(plain)) == whole
     check_response(whole)
+    with pytest.raises(ValueError, match="without an end"):
+        plain_response([START], echo, "m", counter(), lambda: 1)
     with pytest.raises(ContextLengthExceeded):
         plain_response([Failed(ContextLengthExceeded(9, 5))], echo, "m", counter(), lambda: 1)
 

@@ -44,12 +44,9 @@ class MessagesStream:
         request_id: Letters; names the message.
         model: The served id.
         hide_thinking: Thinking blocks stay empty but for their signature.
-
-    Attributes:
-        over: ``message_stop`` or an error has been written.
     """
 
-    __slots__ = ("_block", "_delta", "_hide", "_index", "_model", "_opened", "_request_id", "over")
+    __slots__ = ("_block", "_delta", "_hide", "_index", "_model", "_opened", "_request_id")
 
     def __init__(self, request_id: str, model: str, *, hide_thinking: bool = False) -> None:
         self._request_id = request_id
@@ -59,7 +56,6 @@ class MessagesStream:
         self._block: str | None = None  # the open block's type
         self._index = -1  # the open or last block's
         self._delta = b""  # everything of a delta event before its text
-        self.over = False
 
     def render(self, events: Iterable[Event]) -> bytes:
         """The bytes of ``events``: whole SSE events, or none."""
@@ -88,7 +84,6 @@ class MessagesStream:
 
     def error(self, error: HelexaError) -> bytes:
         """The failure, as the last event; no terminator follows it."""
-        self.over = True
         return errors.event(error, "anthropic", self._request_id)
 
     def _other(self, event: Event, out: list[bytes]) -> None:
@@ -140,7 +135,6 @@ class MessagesStream:
             members["helexa"] = {"finish": end.cut}
         out.append(_event("message_delta", members))
         out.append(_STOP)
-        self.over = True
 
 
 def _delta(kind: bytes, member: bytes) -> bytes:

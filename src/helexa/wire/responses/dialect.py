@@ -105,7 +105,7 @@ class ResponsesRenderer:
     def render(self, events: Iterable[Event]) -> bytes:
         stream = self._open()
         data = stream.render(events)
-        if stream.over:
+        if stream.final is not None:
             self._kept(stream.final)
         return data
 
@@ -124,9 +124,9 @@ class ResponsesRenderer:
         self._kept(final)
         return msgspec.json.encode(final)
 
-    def _kept(self, final: Json | None) -> None:
+    def _kept(self, final: Json) -> None:
         keep, self._keep = self._keep, None
-        if keep is not None and final is not None:
+        if keep is not None:
             keep(final)
 
     def _open(self) -> ResponsesStream:

@@ -66,13 +66,12 @@ class ResponsesStream:
         now: Unix seconds, for ``completed_at``.
 
     Attributes:
-        over: The last event has been written.
         final: The response as it ended; None before, and after a failure.
     """
 
     __slots__ = (
         "_asked", "_item", "_item_id", "_model", "_now", "_opened", "_output", "_sequence",
-        "final", "over",
+        "final",
     )  # fmt: skip
 
     def __init__(
@@ -86,7 +85,6 @@ class ResponsesStream:
         self._sequence = 0
         self._item: _Open | None = None
         self._output: list[Json] = []
-        self.over = False
         self.final: Json | None = None
 
     def render(self, events: Iterable[Event]) -> bytes:
@@ -128,7 +126,6 @@ class ResponsesStream:
         out.append(self._event("error", {**flat, "error": members}))
         said = {"code": members["code"], "message": members["message"]}
         self._abandon()
-        self.over = True
         return b"".join(out) + self._whole("response.failed", "failed", error=said)
 
     # ── events ──────────────────────────────────────────────────────────────────────────────
@@ -310,7 +307,6 @@ class ResponsesStream:
         members["usage"] = answer.usage(end.usage)
         self.final = answer.response(self._asked, self._model, status, self._output, **members)
         out.append(self._event(f"response.{status}", {"response": self.final}))
-        self.over = True
 
     # ── bytes ───────────────────────────────────────────────────────────────────────────────
 
@@ -322,7 +318,7 @@ class ResponsesStream:
         return {"item_id": item.item_id, "output_index": item.index, index: 0, **members}
 
     def _head(self, kind: str, item: _Open, index: bytes) -> bytes:
-        """A delta event's bytes up to its text, with a place for its number."""
+        """A delta event's bytes up to its text, with a place for its number; an id has letters."""
         name = kind.encode()
         found = b'event: %b\ndata: {"type":"%b","item_id":"%b","output_index":%d,%b' % (
             name,
@@ -331,7 +327,7 @@ class ResponsesStream:
             item.index,
             index,
         )
-        return found.replace(b"%", b"%%") + b'"sequence_number":%d,"delta":'
+        return found + b'"sequence_number":%d,"delta":'
 
     def _whole(self, kind: str, status: str, **members: Any) -> bytes:
         shown = answer.response(self._asked, self._model, status, list(self._output), **members)
