@@ -16,7 +16,7 @@ from tests.cortex.ledger.rig import LEASE_S, START, Rig, Start, hard
 from helexa.core.errors import ServiceUnavailable
 from helexa.core.logging import configure
 from helexa.core.principal import Principal
-from helexa.cortex.ledger import blocks, lives, spend
+from helexa.cortex.ledger import blocks, leasing, lives, spend
 from helexa.cortex.ledger.condition import Condition
 from helexa.cortex.ledger.database import Database, LedgerUnavailable, connect
 from helexa.cortex.ledger.estate import Estate
@@ -214,6 +214,28 @@ async def test_while_nothing_can_be_written_only_so_much_may_wait_and_then_nobod
     assert look("SELECT spent FROM scopes WHERE scope = 'key:u'") == [(21,)]
     upkeep.cancel()
     await asyncio.wait([upkeep])
+
+
+async def test_that_tokens_cannot_be_given_out_is_said_though_all_else_is_written(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "AFTER_FAILURE_S", 0.01)
+    rig, stream = start(), io.StringIO()
+    sink = configure("info", stream)
+
+    def denied(*_: object) -> None:
+        raise LedgerUnavailable("permission denied for table blocks")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(leasing, "lease", denied)
+        with pytest.raises(ServiceUnavailable):
+            await rig.take(hard(1000), "a", 10)
+        assert rig.durable.condition().why == "permission denied for table blocks"
+    assert await rig.take(hard(1000), "a", 10) == 10
+    assert rig.durable.condition().ok
+    sink.close()
+    said = [json.loads(line)["event"] for line in stream.getvalue().splitlines()]
+    assert said == ["ledger: cannot give out tokens", "ledger: tokens are given out again"]
 
 
 # ── a PostgreSQL that fails over ────────────────────────────────────────────────────────────────

@@ -76,6 +76,9 @@ class Durable:
             log, "ledger: cannot renew our lease", "ledger: our lease is renewed"
         )
         store.mended = lambda what: log.error("ledger: it was gone", what=what)
+        self._withheld = Recurring(
+            log, "ledger: cannot give out tokens", "ledger: tokens are given out again"
+        )
         self._lost = lost
         self._set_clock = set_clock
         self._loop = asyncio.get_running_loop()
@@ -98,7 +101,8 @@ class Durable:
     def condition(self) -> Condition:
         """How the ledger does, now."""
         outbox, now = self._outbox, time.monotonic()
-        troubles = [t for t in (outbox.trouble, self._trouble) if t.error is not None]
+        kinds = (outbox.trouble, self._trouble, self._withheld)
+        troubles = [trouble for trouble in kinds if trouble.error is not None]
         silent_s = self._store.silent_s
         granting = self.may_grant() and not self.full
         if troubles:
@@ -156,6 +160,10 @@ class Durable:
                 found, batch = outcome
                 outcome = self._as_we_count(found, questions, batch)
             failed = isinstance(outcome, BaseException)
+            if failed:
+                self._withheld.failed(outcome)
+            else:
+                self._withheld.succeeded()
             for at, (_, done) in enumerate(asks):
                 done(outcome if failed else outcome[at])
             self._asking = bool(self._asks)
