@@ -149,6 +149,14 @@ def test_runs_are_exported(bench: Any, tmp_path: Path) -> None:
     assert (nowhere.returncode, "cannot be written: No such" in nowhere.stderr) == (2, True)
 
 
+def test_old_builds_are_thinned_out(bench: Any) -> None:
+    seed(bench.config.parent / "bench.sqlite", 1.3)
+    done = bench("thin", "--keep", "1", "--compact")
+    assert (done.returncode, "5 runs deleted" in done.stdout) == (0, True), done.stderr
+    assert bench("export", "-").stdout.count("\n") == 6
+    assert "slower" in bench("report").stdout
+
+
 def test_swap_cost_prints_what_loading_costs(bench: Any) -> None:
     store = Store(bench.config.parent / "bench.sqlite")
     store.add(run(1.0, scenario="cold", load_ms=9000.0))
@@ -267,9 +275,12 @@ def test_a_disk_that_is_full_costs_runs_their_storing_and_the_pages_nothing(benc
         process.communicate()
 
 
-def test_what_is_stored_can_be_read_from_a_disk_without_room(tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [("report",), ("export", "-")])
+def test_what_is_stored_can_be_read_from_a_disk_without_room(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
     seed(tmp_path / "bench.sqlite", 1.0)
-    command = [sys.executable, "-B", "-m", "helexa.cli", "bench", "report"]
+    command = [sys.executable, "-B", "-m", "helexa.cli", "bench", *words]
     no_room = (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
     done = subprocess.run(
         [*command, "--db", str(tmp_path / "bench.sqlite")],

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -218,13 +219,39 @@ def test_export_to_csv_and_parquet_loses_nothing(path: Path, tmp_path: Path) -> 
     store.add_many([run(float(i), first=None if i else 1.5) for i in range(3)])
     csv = tmp_path / "runs.csv"
     with csv.open("w", newline="") as out:
-        assert to_csv(store.runs(), out) == 3
-    assert csv.read_text().count("\n") == 4
+        assert to_csv(Reader(path).every_run(), out) == 3
+    header, first, *_ = csv.read_text().splitlines()
+    kept = dict(zip(header.split(","), first.split(","), strict=True))
+    assert {name: kept[name] for name in ("at", "target", "ok", "first_token_ms", "load_ms")} == {
+        "at": "0.0", "target": "beast", "ok": "1", "first_token_ms": "1.5", "load_ms": "",
+    }  # fmt: skip
     pq = pytest.importorskip("pyarrow.parquet")
-    assert to_parquet(store.runs(), tmp_path / "runs.parquet") == 3
+    assert to_parquet(Reader(path).every_run(), tmp_path / "runs.parquet") == 3
     table = pq.read_table(tmp_path / "runs.parquet")
     assert table["first_token_ms"].to_pylist() == [1.5, None, None]
     store.close()
+
+
+def test_thinned_out_old_builds_keep_their_trends_and_the_newest_their_runs(path: Path) -> None:
+    with contextlib.closing(Store(path)) as store:
+        for build in range(6):
+            store.add_many(
+                run(
+                    build * 100.0 + i, build=f"1.{build}", scenario=scenario, first=50.0 + build + i
+                )
+                for i in range(3)
+                for scenario in ("chat:1", "chat:2")
+            )
+        store.add(run(1.0, target="other", build="0.9"))
+        before = Reader(path).latest_cells(depth=10)
+        assert sum(store.forget_runs(line, keep=2) for line in store.lines()) == 4 * 2 * 3
+        assert Reader(path).latest_cells(depth=10) == before
+        assert {r.source.build for r in store.runs()} == {"0.9", "1.4", "1.5"}
+        assert store.counts(["1.0"]) == dict.fromkeys(
+            (CellKey("beast", "1.0", "m", name) for name in ("chat:1", "chat:2")), 3
+        )  # and no sweep makes them again
+        store.compact()
+        assert store._db.execute("PRAGMA freelist_count").fetchone()[0] == 0
 
 
 def test_there_is_no_database_yet_is_said_in_words(path: Path) -> None:

@@ -39,8 +39,11 @@ export function Shift({ verdict, most }: { verdict: Verdict; most: number }) {
   );
 }
 
-/** Rows of the map that fit a screen or two; with more, only those in which something changed. */
+/** Rows of the map that fit a screen or two; with more, only those in which something is known to have changed. */
 const ALL_ROWS = 24;
+/** And no more of those than anybody looks through. */
+const MOST_ROWS = 100;
+const KNOWN = ["broken", "slower", "faster"];
 
 /** Every cell of the newest builds in one picture: what changed, where. */
 export function ChangeMap({ cells, to }: { cells: Spot[]; to: (cell: Spot) => string }) {
@@ -52,14 +55,15 @@ export function ChangeMap({ cells, to }: { cells: Spot[]; to: (cell: Spot) => st
     if (row) row.push(cell);
     else rows.set(key, [cell]);
   }
-  const changed = [...rows].filter(([, row]) => row.some((cell) => cell.dead || (cell.verdict && cell.verdict.word !== "same")));
-  const shown = rows.size > ALL_ROWS ? changed : [...rows];
+  const changed = [...rows].filter(([, row]) => row.some((cell) => cell.dead || KNOWN.includes(cell.verdict?.word ?? "")));
+  const shown = rows.size > ALL_ROWS ? changed.slice(0, MOST_ROWS) : [...rows];
   if (!shown.length) return null;
   return (
     <>
       <p className="caption" id="map">
         The newest build against the one before it: ▲ faster, ▼ slower, ✗ broken, = same, ? not sure, · new
-        {shown.length < rows.size && `; ${rows.size - shown.length} of ${rows.size} lines in which nothing changed are left out`}
+        {shown.length < changed.length && `; ${changed.length - shown.length} more lines in which something changed are left out`}
+        {changed.length < rows.size && shown.length < rows.size && `; ${rows.size - changed.length} of ${rows.size} lines in which nothing is known to have changed are left out`}
       </p>
       <div className="scroll" tabIndex={0} role="region" aria-labelledby="map">
         <table className="map" aria-labelledby="map">

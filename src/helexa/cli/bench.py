@@ -238,22 +238,20 @@ def score_command(
 def export_command(file: Path, config: Path | None, db: Path | None) -> None:
     """Write every run to FILE: .csv or .parquet; - is CSV on stdout."""
     from helexa.bench.store.export import to_csv, to_parquet
-    from helexa.bench.store.store import Store
+    from helexa.bench.store.reader import Reader
 
     path = _settings(config, db).database(os.environ)
-    if not path.exists():
-        _leave(2, f"{path}: there is no bench database yet; run `helexa bench once` first")
+    reader = _guarded(lambda: Reader(path))
     if str(file) != "-" and file.suffix not in (".csv", ".parquet"):
         _leave(2, f"{file}: name it .csv or .parquet")
 
     def write() -> int:
-        store = Store(path)
         if str(file) == "-":
-            return to_csv(store.runs(), sys.stdout)
+            return to_csv(reader.every_run(), sys.stdout)
         if file.suffix == ".parquet":
-            return to_parquet(store.runs(), file)
+            return to_parquet(reader.every_run(), file)
         with file.open("w", newline="", encoding="utf-8") as out:
-            return to_csv(store.runs(), out)
+            return to_csv(reader.every_run(), out)
 
     try:
         count = _guarded(write)
@@ -263,6 +261,49 @@ def export_command(file: Path, config: Path | None, db: Path | None) -> None:
         _leave(2, f"{file} cannot be written: {error.strerror or error}")
     if str(file) != "-":
         click.echo(f"{count} runs written to {file}")
+
+
+@bench_group.command("thin")
+@click.option(
+    "--keep", type=click.IntRange(1), required=True, help="Newest builds whose runs stay."
+)
+@click.option(
+    "--compact", is_flag=True, help="Give the room back to the disk, which takes as much meanwhile."
+)
+@_config
+@_db
+@json_option
+@version_option
+def thin_command(
+    keep: int, config: Path | None, db: Path | None, *, compact: bool, as_json: bool
+) -> None:
+    """Delete the runs of old builds; their trends and comparisons stay.
+
+    Of every target, model and scenario the newest builds (--keep) stay whole. Of older ones stay
+    the figures, and go the rows: readings, errors, answers to capability probes. A sweep may run
+    meanwhile. Without --compact the file keeps its size, and new runs fill the room.
+    """
+    from helexa.bench.store.reader import Reader
+    from helexa.bench.store.store import Store
+
+    path = _settings(config, db).database(os.environ)
+    _guarded(lambda: Reader(path))  # which does not make one
+    store = _guarded(lambda: Store(path))
+
+    def work() -> int:
+        with click.progressbar(store.lines(), label="thinning out", file=sys.stderr) as lines:
+            count = sum(store.forget_runs(line, keep) for line in lines)
+        if compact:
+            store.compact()
+        return count
+
+    try:
+        count = _guarded(work)
+    finally:
+        store.close()
+    size = path.stat().st_size
+    text = f"{count:,} runs deleted; {path} has {size / 1e6:,.0f} MB"
+    click.echo(json.dumps({"deleted": count, "bytes": size}) if as_json else text)
 
 
 @bench_group.command("probe")

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from helexa.bench.row import Run
 from helexa.bench.store.schema import RUN_COLUMNS, StoreError
-from helexa.bench.store.store import to_row
 
 _BATCH = 10_000
 _ARROW = {"TEXT": "string", "INTEGER": "int64", "REAL": "float64"}
 
 
-def to_csv(runs: Iterable[Run], out: TextIO) -> int:
+Row = tuple[Any, ...]
+"""A run in the order of ``RUN_COLUMNS``."""
+
+
+def to_csv(runs: Iterable[Row], out: TextIO) -> int:
     """Write runs with a header line; returns how many."""
-    writer = csv.DictWriter(out, fieldnames=list(RUN_COLUMNS))
-    writer.writeheader()
+    writer = csv.writer(out)
+    writer.writerow(RUN_COLUMNS)
     count = 0
-    for run in runs:
-        writer.writerow(to_row(run))
-        count += 1
+    for batch in _batches(runs):
+        writer.writerows(batch)
+        count += len(batch)
     return count
 
 
-def to_parquet(runs: Iterable[Run], path: Path) -> int:
+def to_parquet(runs: Iterable[Row], path: Path) -> int:
     """Write runs in batches; returns how many.
 
     Raises:
@@ -43,18 +46,13 @@ def to_parquet(runs: Iterable[Run], path: Path) -> int:
     count = 0
     with pq.ParquetWriter(path, schema) as writer:
         for batch in _batches(runs):
-            columns = {name: [row[name] for row in batch] for name in RUN_COLUMNS}
+            columns = dict(zip(RUN_COLUMNS, zip(*batch, strict=True), strict=True))
             writer.write_table(pa.table(columns, schema=schema))
             count += len(batch)
     return count
 
 
-def _batches(runs: Iterable[Run]) -> Iterable[list[dict[str, Any]]]:
-    batch: list[dict[str, Any]] = []
-    for run in runs:
-        batch.append(to_row(run))
-        if len(batch) == _BATCH:
-            yield batch
-            batch = []
-    if batch:
+def _batches(runs: Iterable[Row]) -> Iterator[list[Row]]:
+    left = iter(runs)
+    while batch := list(itertools.islice(left, _BATCH)):
         yield batch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +240,28 @@ class Reader:
         """Epoch seconds of the newest run."""
         last: float | None = self._ask("SELECT max(at) FROM runs")[0][0]
         return last
+
+    def every_run(self) -> Iterator[tuple[Any, ...]]:
+        """Every run as it is stored, oldest first, in the order of ``RUN_COLUMNS``."""
+        immutable = not self._writable_beside()
+        query = f"SELECT {', '.join(RUN_COLUMNS)} FROM runs ORDER BY id"  # noqa: S608
+        try:
+            with contextlib.closing(connect(self._path, readonly=True, immutable=immutable)) as db:
+                db.row_factory = None
+                yield from db.execute(query)
+        except sqlite3.DatabaseError as error:
+            raise unusable(self._path, error) from error
+
+    def _writable_beside(self) -> bool:
+        """Whether SQLite can read it as a file that others may write to."""
+        try:
+            with contextlib.closing(connect(self._path, readonly=True)) as db:
+                db.execute("SELECT 1 FROM runs LIMIT 1").fetchall()
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode & 0xFF in _NOT_BESIDE and self._at_rest():
+                return False
+            raise unusable(self._path, error) from error
+        return True
 
     def _ask(self, query: str, values: Any = ()) -> Sequence[sqlite3.Row]:
         held = getattr(self._local, "held", None)

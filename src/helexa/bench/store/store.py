@@ -154,6 +154,41 @@ class Store:
         except sqlite3.DatabaseError as error:
             raise unusable(self.path, error) from error
 
+    def lines(self) -> list[tuple[str, str, str]]:
+        """Every target, model and scenario of which there are runs, or were."""
+        rows = self._db.execute("SELECT target, model, scenario FROM lines ORDER BY 1, 2, 3")
+        return [(row[0], row[1], row[2]) for row in rows]
+
+    def forget_runs(self, line: tuple[str, str, str], keep: int) -> int:
+        """Delete a line's runs but those of its newest ``keep`` builds; returns how many.
+
+        The cells stay, with the samples that trends, comparisons and verdicts rest on. A
+        transaction of its own, short enough for a sweep that stores meanwhile.
+        """
+        with self._transaction():
+            old = self._db.execute(
+                "SELECT build FROM cells WHERE target = ? AND model = ? AND scenario = ? "
+                "ORDER BY first_at DESC LIMIT -1 OFFSET ?",
+                (*line, keep),
+            ).fetchall()
+            done = self._db.executemany(
+                "DELETE FROM runs WHERE target = ? AND model = ? AND scenario = ? AND build = ?",
+                [(*line, row[0]) for row in old],
+            )
+            return max(0, done.rowcount)  # of nothing at all it is -1
+
+    def compact(self) -> None:
+        """Give the room of what was deleted back to the disk; takes as much of it meanwhile.
+
+        Raises:
+            StoreError: There is not so much, or somebody else is writing.
+        """
+        try:
+            self._db.execute("VACUUM")
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.DatabaseError as error:
+            raise unusable(self.path, error) from error
+
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         try:
