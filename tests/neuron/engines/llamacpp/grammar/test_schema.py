@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 from tests.neuron.engines.llamacpp.grammar.gbnf import expanded
 
-from helexa.neuron.engines.llamacpp.grammar import Grammar, Uncompilable, compile_schema, until
+from helexa.neuron.engines.llamacpp.grammar import (
+    Grammar,
+    Uncompilable,
+    compile_schema,
+    relax,
+    until,
+)
 from helexa.neuron.engines.llamacpp.grammar.objects import _key_rule
 
 
@@ -92,6 +98,15 @@ def test_alternatives_that_begin_alike_within_each_other_without_end_are_refused
 ])  # fmt: skip
 def test_alternatives_that_part_soon_may_refer_to_themselves(schema: Any) -> None:
     compile_schema(Grammar(), schema, "s")
+
+
+def test_alternatives_of_a_tool_that_would_multiply_are_left_open() -> None:
+    tool = thing(query=alike(10), limit={"type": "integer"})
+    assert relax(tool)["properties"] == {"query": {}, "limit": {"type": "integer"}}
+    few = thing(query=alike(3))
+    parting = {"anyOf": [thing(**{k: {"items": {"$ref": "#/$defs/f"}}}) for k in ("and", "or")]}
+    filters = {**thing(filter={"$ref": "#/$defs/f"}), "$defs": {"f": parting}}
+    assert (relax(few), relax(filters)) == (few, filters)
 
 
 def first_key(schema: dict[str, Any]) -> str:

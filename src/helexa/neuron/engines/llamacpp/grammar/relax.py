@@ -3,7 +3,8 @@
 In ``tool_choice: auto`` the engine compiles the tools itself, inside its template's own form of a
 call. What it stumbles over is loosened, never a reason to refuse the agent that sent it. Bounds are
 the worst of it: from some the engine makes a repeat from more to less, which it writes out until
-the memory is gone, and everybody's answers with it (``bounds.py``).
+the memory is gone, and everybody's answers with it (``bounds.py``). Alternatives that multiply
+(``readings.py``) are left open: the prompt then says less of them, and the engine goes on.
 """
 
 from __future__ import annotations
@@ -13,14 +14,55 @@ from typing import Any
 from helexa.neuron.engines.llamacpp.grammar.bounds import sane_bounds
 from helexa.neuron.engines.llamacpp.grammar.merge import TYPES
 from helexa.neuron.engines.llamacpp.grammar.pattern import UnknownPattern, pattern_rule
+from helexa.neuron.engines.llamacpp.grammar.readings import MOST
+from helexa.neuron.engines.llamacpp.grammar.schema import multiplies
 from helexa.neuron.engines.llamacpp.grammar.shape import LISTED, NAMED
 
+_ALTERNATIVES = ("anyOf", "oneOf")
+_HOLDING = frozenset(("properties", "items", "prefixItems", "additionalProperties", "$ref", "allOf",
+                    *_ALTERNATIVES))  # fmt: skip
 _ONE = ("items", "not", "if", "then", "else", "contains", "propertyNames", "unevaluatedItems")
 
 
 def relax(schema: dict[str, Any]) -> dict[str, Any]:
     """``schema`` without what the engine cannot compile; the argument stays as it is."""
-    return _relaxed(schema, schema)
+    loosened = _relaxed(schema, schema)
+    if _forks(loosened) > MOST and multiplies(loosened):
+        opened: dict[str, Any] = _without_alternatives(loosened)
+        return opened
+    return loosened
+
+
+def _forks(schema: Any, *, inside: bool = False) -> int:
+    """The most readings that alternatives within each other can have; what a reference within
+    them leads to is not followed, and counts for more than any."""
+    if isinstance(schema, list):
+        return max((_forks(item, inside=inside) for item in schema), default=1)
+    if not isinstance(schema, dict):
+        return 1
+    most = MOST + 1 if inside and "$ref" in schema else 1
+    for name, value in schema.items():
+        if name in _ALTERNATIVES and isinstance(value, list):
+            found = [_forks(option, inside=len(value) > 1) for option in value]
+            holding = [n for n, option in zip(found, value, strict=True) if _holds_others(option)]
+            most = max(most, sum(holding), *found)
+        else:
+            most = max(most, _forks(value, inside=inside))
+    return most
+
+
+def _holds_others(option: Any) -> bool:
+    """Whether values begin within what ``option`` allows."""
+    return isinstance(option, dict) and not _HOLDING.isdisjoint(option)
+
+
+def _without_alternatives(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_without_alternatives(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = (item for item in schema.items() if item[0] not in _ALTERNATIVES)
+    return {name: _without_alternatives(value) for name, value in kept}
 
 
 def _relaxed(schema: Any, document: Any) -> dict[str, Any]:

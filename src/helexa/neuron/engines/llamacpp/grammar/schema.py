@@ -60,6 +60,16 @@ def compile_schema(grammar: Grammar, schema: Any, path: str) -> str:
         return _compiled(Compiler(grammar, schema, path, telling_first=True))
 
 
+def multiplies(schema: Any) -> bool:
+    """Whether a grammar of ``schema``, in the order of its properties, has too many readings; also
+    where that cannot be told, because it has what is not compiled here."""
+    try:
+        _compiled(Compiler(Grammar(), schema, ""))
+    except Uncompilable:
+        return True
+    return False
+
+
 def _compiled(compiler: Compiler) -> str:
     rule = compiler.visit(compiler.document, compiler.path)
     compiler.readings.check()
