@@ -91,6 +91,30 @@ def test_documents_are_shown_as_their_text_under_their_title() -> None:
     assert found == (Text("# Title"),)
 
 
+def test_a_document_in_parts_is_shown_under_its_title() -> None:
+    for content in ("a", [text("a")]):
+        source = {"type": "content", "content": content}
+        block = {"type": "document", "title": "Story", "source": source}
+        assert decoded(user(block)).messages[0].content == (Text("Story\n"), Text("a"))
+
+
+def test_turns_of_the_assistant_in_a_row_keep_what_each_said_thought_and_called() -> None:
+    def turn(mark: str) -> dict[str, Any]:
+        call = {"type": "tool_use", "id": f"t{mark}", "name": "get_weather", "input": {}}
+        thought = {"type": "thinking", "thinking": f"hm {mark} ", "signature": "s"}
+        return {"role": "assistant", "content": [thought, text(mark), call]}
+
+    found = decoded(USER, turn("a"), turn("b")).messages
+    calls = tuple(ToolCall(f"t{mark}", "get_weather", "{}") for mark in "ab")
+    assert found[1:] == (Message("assistant", (Text("a"), Text("b")), calls, "hm a hm b "),)
+
+
+@pytest.mark.parametrize("content", [None, []])
+def test_a_turn_without_content_is_a_turn_still(content: Any) -> None:
+    found = decoded({"role": "user", "content": content}, {"role": "assistant", "content": "a"})
+    assert found.messages[0] == Message("user", ())
+
+
 def test_search_results_are_shown_with_their_source() -> None:
     block = {"type": "search_result", "source": "https://x", "title": "X", "content": [text("y")]}
     assert decoded(user(block)).messages[0].content == (Text("X\nhttps://x\n\ny"),)

@@ -74,6 +74,16 @@ def test_a_thread_is_refused_in_the_coded_way() -> None:
         (user({"type": "tool_use", "id": "a", "name": "f"}), "messages[0].content[0]"),
         (user({"type": "image", "source": {"type": "file", "file_id": "f"}}),
          "messages[0].content[0].source"),
+        *((user({"type": kind, "source": source}), "messages[0].content[0].source")
+          for kind, source in (
+              ("image", {"type": "base64", "url": "https://example.org"}),
+              ("image", {"type": "url", "data": "QQ=="}),
+              ("image", {"type": "text", "data": "a", "url": "b"}),
+              ("document", {"type": "text", "content": "a"}),
+              ("document", {"type": "content", "data": "a"}),
+              ("document", {"type": "url", "content": "a", "media_type": "text/plain"}),
+              ("document", {"type": "base64", "media_type": "text/plain"}),
+          )),
         (user({"type": "document", "source": {"type": "base64", "media_type": "application/pdf",
                                               "data": "QQ"}}), "messages[0].content[0].source"),
         (user({"type": "document", "source": {"type": "base64", "media_type": "text/plain",

@@ -160,8 +160,9 @@ def _document(block: wire.DocumentBlock, path: str) -> list[Shown]:
             return [*shown, Shown(Text(source.content), path)]
         inner = enumerate(source.content)
         return shown + [p for i, b in inner for p in _seen(b, f"{path}.source.content[{i}]")]
-    if source.type == "base64" and (source.media_type or "").startswith("text/"):
-        text = _plain_text(source.data or "", f"{path}.source.data")
+    is_text = (source.media_type or "").startswith("text/")
+    if source.type == "base64" and is_text and source.data is not None:
+        text = _plain_text(source.data, f"{path}.source.data")
         return [Shown(Text(head + text), path)]
     raise _unreadable(source, f"{path}.source", "text or content")
 
