@@ -190,6 +190,19 @@ def test_a_stop_sequence_ends_the_answer_and_is_named(stack: Stack, stream: bool
     assert (found["stop_reason"], found["stop_sequence"]) == ("stop_sequence", "garden")
 
 
+def test_a_cap_of_nothing_caches_the_prompt_and_says_nothing(stack: Stack) -> None:
+    fresh: Any = [{"role": "user", "content": "Repeat: harbour lantern meadow willow"}]
+    with sdk(stack) as client:
+        warming = client.messages.create(**options(messages=fresh, max_tokens=0))
+        after = client.messages.create(**options(messages=fresh))
+    assert (warming.content, warming.stop_reason) == ([], "max_tokens")
+    assert warming.usage.output_tokens == 1  # that engines compute at least, and that is billed
+    prompt = warming.usage.input_tokens + (warming.usage.cache_read_input_tokens or 0)
+    assert after.usage.cache_read_input_tokens == prompt - after.usage.input_tokens
+    assert after.usage.input_tokens < warming.usage.input_tokens
+    assert "lantern" in after.content[0].text
+
+
 def test_a_short_cap_is_max_tokens_and_a_huge_one_is_clamped(stack: Stack) -> None:
     assert raw(stack, max_tokens=2).json()["stop_reason"] == "max_tokens"
     assert raw(stack, max_tokens=32_000).json()["stop_reason"] == "end_turn"

@@ -107,7 +107,8 @@ def test_what_cannot_be_read_is_refused_with_its_path(turn: Any, param: str) -> 
     [
         ({"messages": []}, "messages"),
         ({"messages": None}, "messages"),
-        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": 0, "stream": True}, "max_tokens"),
+        ({"max_tokens": -1}, "max_tokens"),
         ({"max_tokens": "9"}, "max_tokens"),
         ({"stop_sequences": "END"}, "stop_sequences"),
         ({"tool_choice": {"type": "tool", "name": "f"}}, "tool_choice.name"),

@@ -52,12 +52,14 @@ class Asked(NamedTuple):
         names: Paths of the chat request by the client's, for refusals that come back.
         left_out: Types of tools that only Anthropic's servers run.
         hide_thinking: Thinking blocks stay empty (``thinking.display: "omitted"``).
+        warms: The prompt is to be cached and nothing said (``max_tokens: 0``).
     """
 
     request: ChatRequest
     names: dict[str, str]
     left_out: tuple[str, ...] = ()
     hide_thinking: bool = False
+    warms: bool = False
 
 
 def decode_messages(raw: bytes) -> Asked:
@@ -90,12 +92,13 @@ def decode_messages(raw: bytes) -> Asked:
             stop=tuple(body.stop_sequences or ()),
         ),
         reasoning=_reasoning(body),
-        max_output=_cap(body.max_tokens),
+        max_output=_cap(body),
         user=body.metadata.user_id if body.metadata is not None else None,
     )
     hidden = body.thinking is not None and body.thinking.display == "omitted"
     left_out = [t.type or "" for i, t in enumerate(body.tools or ()) if i not in given]
-    return Asked(request, _names(turns, given, body), tuple(left_out), hidden)
+    names = _names(turns, given, body)
+    return Asked(request, names, tuple(left_out), hidden, warms=body.max_tokens == 0)
 
 
 def _names(turns: list[Placed], tools: dict[int, Tool], body: wire.Body) -> dict[str, str]:
@@ -154,12 +157,18 @@ def _refuse_servers(body: wire.Body) -> None:
         )
 
 
-def _cap(max_tokens: int | None) -> int | None:
-    if max_tokens is not None and max_tokens < 1:
+def _cap(body: wire.Body) -> int | None:
+    """Of output tokens. Engines compute one at least, also for who only wants the prompt cached:
+    https://platform.claude.com/docs/en/build-with-claude/prompt-caching"""
+    cap = body.max_tokens
+    if cap == 0 and not body.stream:
+        return 1
+    if cap is not None and cap < 1:
+        cure = "send it without `stream` to cache the prompt, or " if cap == 0 else ""
         raise InvalidRequestBody(
-            f"`max_tokens` is {max_tokens}; it must be at least 1.", param="max_tokens"
+            f"`max_tokens` is {cap}; {cure}ask for at least 1.", param="max_tokens"
         )
-    return max_tokens
+    return cap
 
 
 def _tools(tools: Iterable[wire.ToolBody]) -> dict[int, Tool]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
 from helexa.core.errors import HelexaError
-from helexa.core.events import Event
+from helexa.core.events import Event, Failed, Finished
 from helexa.wire import errors
 from helexa.wire.chat_request import encode_chat
 from helexa.wire.messages.decode import Asked, decode_messages
@@ -63,6 +63,8 @@ class MessagesRenderer:
         return errors.event(error, "anthropic", request_id)
 
     def plain(self, events: Iterable[Event]) -> bytes | HelexaError:
+        if self._asked.warms:
+            events = _end_of(events)
         hide = self._asked.hide_thinking
         return plain_message(events, self._request_id, self._model, hide_thinking=hide)
 
@@ -71,3 +73,12 @@ class MessagesRenderer:
             hide = self._asked.hide_thinking
             self._stream = MessagesStream(self._request_id, self._model, hide_thinking=hide)
         return self._stream
+
+
+def _end_of(events: Iterable[Event]) -> Iterator[Event]:
+    """What is left of an answer where none was asked for."""
+    for event in events:
+        if isinstance(event, Finished):
+            yield msgspec.structs.replace(event, reason="length", stop=None)
+        elif isinstance(event, Failed):
+            yield event
