@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import signal
 import threading
 
 import pytest
 from tests.relay.rig import until
 
+from helexa.core.errors import ServiceUnavailable
 from helexa.core.logging import get_logger
 from helexa.core.principal import ANONYMOUS, Principal
 from helexa.cortex import handover
+from helexa.cortex.ledger.database import connect
+from helexa.cortex.ledger.postgres import PostgresDatabase
 from helexa.cortex.responses.base import Kept, Shelf
 from helexa.cortex.responses.keeper import Keeper
 from helexa.cortex.responses.memory import MemoryShelf
+from helexa.cortex.responses.sql import SqlShelf
 
 pytestmark = pytest.mark.anyio
 
@@ -79,3 +86,29 @@ async def test_a_loop_that_never_rests_stands_still_for_who_asks_and_for_many_th
     await stands_still()
     await keeper.aclose()
     assert keeper.lost == 0
+
+
+async def test_who_asks_a_database_that_hangs_is_told_so_and_it_is_given_up(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = connect(postgres_url)
+    assert isinstance(db, PostgresDatabase)
+    sql = SqlShelf(db, db.now, ttl_s=60, max_bytes=1000)
+    keeper = Keeper(lambda: sql, shelf, get_logger(), lambda: None)
+    keeper.keep(KEY, lambda: Kept("resp_a", None, db.now(), b"{}", ()))
+    assert await keeper.ask(KEY, lambda shelf, owner: shelf.find(owner, "resp_a")) == b"{}"
+    assert db._connection is not None
+    hung = db._connection.info.backend_pid
+    monkeypatch.setattr("helexa.cortex.responses.keeper.ANSWER_S", 0.2)
+    monkeypatch.setattr("helexa.cortex.responses.keeper.SILENT_S", 0.1)
+    os.kill(hung, signal.SIGSTOP)
+    found = None
+    try:
+        async with asyncio.timeout(60):
+            while found is None:
+                with contextlib.suppress(ServiceUnavailable):
+                    found = await keeper.ask(KEY, lambda shelf, owner: shelf.find(owner, "resp_a"))
+    finally:
+        os.kill(hung, signal.SIGCONT)
+    assert found == b"{}"
+    await keeper.aclose()

@@ -75,6 +75,10 @@ class Shelf(Protocol):
     def sweep(self) -> None:
         """Forget what is too old, and the oldest of what is too much."""
 
+    def give_up(self) -> None:
+        """Called from another thread: what is under way has been silent for too long. It raises,
+        and what comes next connects anew."""
+
     def close(self) -> None:
         """Let go of what is open."""
 

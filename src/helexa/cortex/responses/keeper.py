@@ -15,12 +15,14 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from helexa.core.errors import ServiceUnavailable
 from helexa.core.logging import Logger
 from helexa.core.principal import Principal
+from helexa.core.recurring import Recurring
 from helexa.cortex.handover import Handover
 from helexa.cortex.responses.base import Kept, Shelf
 
@@ -31,6 +33,10 @@ _MANY_WAITING = 50
 _LOOK_S = 0.05
 _SWEEP_S = 600.0
 _CLOSE_S = 5.0
+ANSWER_S = 10.0
+"""Whoever asks for what is kept is told to come again after so long."""
+SILENT_S = 30.0
+"""A database that has not answered for so long hangs, and nothing else would end the wait."""
 
 Job = Callable[[], None]
 
@@ -65,6 +71,8 @@ class Keeper:
         self._keys: Shelf | None = None
         self._anonymous: Shelf | None = None
         self._thread: threading.Thread | None = None
+        self._since: float | None = None  # when the thread began what it does
+        self._trouble = Recurring(log, "responses are not kept", "responses are kept again")
 
     def keep(self, principal: Principal, make: Callable[[], Kept]) -> None:
         """Keep what ``make`` gives, in a while; never waits. A response may be lost where the disk
@@ -73,6 +81,7 @@ class Keeper:
         def job() -> None:
             try:
                 self._shelf(principal).put(principal.key_id, make())
+                self._trouble.succeeded()
             except OSError as error:
                 self._miss(str(error))
             except Exception as error:  # noqa: BLE001 - a bug; those who ask wait for this thread
@@ -83,6 +92,8 @@ class Keeper:
         except queue.Full:
             self._miss("the store does not keep up")
         behind = self._jobs.qsize() >= _MANY_WAITING
+        if behind:
+            self._look_after()
         if behind and (self._catching_up is None or self._catching_up.done()):
             self._catching_up = asyncio.ensure_future(self._catch_up())
 
@@ -111,13 +122,22 @@ class Keeper:
         try:
             self._put(job)
             with self._handover.awaited():
-                return await future
-        except (queue.Full, OSError) as error:
+                async with asyncio.timeout(ANSWER_S):
+                    return await future
+        except (queue.Full, OSError) as error:  # a timeout is one, too
+            self._look_after()
             why = str(error) or "it does not keep up"
             self._log.warning("kept responses cannot be read", reason=why)
             raise ServiceUnavailable(
                 "Kept responses cannot be read at the moment.", retry_after_s=5
             ) from error
+
+    def _look_after(self) -> None:
+        since = self._since
+        if since is not None and time.monotonic() - since > SILENT_S:
+            for shelf in (self._keys, self._anonymous):
+                if shelf is not None:
+                    shelf.give_up()
 
     async def aclose(self) -> None:
         """Write what is waiting, within bounds, and let go."""
@@ -149,7 +169,9 @@ class Keeper:
                 job = self._sweep
             if job is None:
                 break
+            self._since = time.monotonic()
             job()
+            self._since = None
             if self._jobs.empty():
                 self._handover.ends()
         for shelf in (self._keys, self._anonymous):
@@ -177,7 +199,7 @@ class Keeper:
     def _miss(self, why: str) -> None:
         self.lost += 1
         self._count()
-        self._log.warning("a response was not kept", reason=why, lost=self.lost)
+        self._trouble.failed(why)
 
 
 def _give(future: asyncio.Future[T], found: T) -> None:

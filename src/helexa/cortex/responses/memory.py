@@ -74,6 +74,9 @@ class MemoryShelf:
                 return
             self._drop(key)
 
+    def give_up(self) -> None:
+        """Nothing of it waits for anybody."""
+
     def close(self) -> None:
         self._kept.clear()
         self._items.clear()

@@ -158,6 +158,9 @@ class SqlShelf:
                 return
             self._drop_oldest(total - int(self._max_bytes * _FULL))
 
+    def give_up(self) -> None:
+        self._db.give_up()
+
     def close(self) -> None:
         self._db.close()
 
