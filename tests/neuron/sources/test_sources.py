@@ -66,6 +66,15 @@ async def test_a_folder_under_a_root_is_found_by_name(sources: Sources, tmp_path
     assert await sources.locate("org/name") == folder / "name-Q8_0.gguf"
 
 
+async def test_a_projector_that_is_named_is_that_file_and_no_quant_of_another(
+    sources: Sources, tmp_path: Path
+) -> None:
+    for name in ("m-Q8_0.gguf", "mmproj-m-F16.gguf"):
+        (tmp_path / name).write_bytes(b"x")
+    named = tmp_path / "mmproj-m-F16.gguf"  # what it is says its header, to whoever loads it
+    assert await sources.locate(str(named)) == named
+
+
 async def test_the_quant_picks_among_several_files(sources: Sources, tmp_path: Path) -> None:
     folder = tmp_path / "several"
     folder.mkdir()

@@ -90,6 +90,13 @@ def quant_in(name: str) -> str | None:
     return None
 
 
+def is_beside_weights(name: str) -> bool:
+    """Whether a GGUF file goes with weights and is none: an image projector, what quants were
+    made with."""
+    base = name.rpartition("/")[2].lower()
+    return "mmproj" in base or "imatrix" in base
+
+
 def _gguf(
     where: str, names: Sequence[str], groups: dict[str, list[str]], asked: str | None
 ) -> Choice:
@@ -115,8 +122,7 @@ def _gguf_groups(names: Iterable[str]) -> dict[str, list[str]]:
     """Weights in GGUF: name without shard and suffix → its files."""
     groups: dict[str, list[str]] = {}
     for name in sorted(names):
-        base = name.rpartition("/")[2].lower()
-        if name.endswith(".gguf") and "mmproj" not in base and "imatrix" not in base:
+        if name.endswith(".gguf") and not is_beside_weights(name):
             groups.setdefault(_SHARD.sub("", name).removesuffix(".gguf"), []).append(name)
     return groups
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from helexa.core.errors import ModelNotFound, ServiceUnavailable
-from helexa.neuron.sources.choice import choose_files
+from helexa.neuron.sources.choice import choose_files, is_beside_weights
 from helexa.neuron.sources.listing import ListedFile, Listing, Progress, Report, listing_of
 
 
@@ -63,7 +63,7 @@ class LocalFiles:
 def listing_of_file(name: str, path: Path) -> Listing:
     """One file that was named outright, with the shards and the projector beside it."""
     beside = [file for file in path.parent.iterdir() if file.suffix == ".gguf"]
-    if path.suffix != ".gguf" or path not in beside:
+    if path.suffix != ".gguf" or path not in beside or is_beside_weights(path.name):
         return listing_of(name, "", (_here(path.name, path),), path)
     choice = choose_files(str(path.parent), [f.name for f in beside], path.name)
     files = tuple(_here(each, path.parent / each) for each in choice.files)
