@@ -78,5 +78,7 @@ def test_a_ledger_that_cannot_be_written_says_why_and_for_how_long() -> None:
     told = "! the ledger cannot be written: the disk is full. It has been so for 12 s, and 7"
     assert lines({"ledger": away})[-1] == f"{told} settled requests wait"
     gone = lines({"ledger": away | {"granting": False}})[-1]
-    assert gone == f"{told} settled requests wait; keys are granted nothing more"
+    assert gone == f"{told} settled requests wait; keys with caps are granted nothing"
+    full = lines({"ledger": away | {"granting": False, "full": True}})[-1]
+    assert full == f"{told} settled requests wait; no more may, so nobody is served"
     assert not any("ledger" in line for line in lines({"ledger": {"ok": True}}))

@@ -52,11 +52,16 @@ def test_health_says_that_the_ledger_cannot_be_written_and_not_to_everybody_why(
 
 
 def test_a_gateway_is_ready_while_it_grants_and_a_node_answers() -> None:
-    assert not_ready(ONE, WELL) == []
-    assert not_ready(ONE, Condition(False, "disk full", 12.3, 7)) == []  # it goes on with its own
-    (reason,) = not_ready(ONE, Condition(False, "away", 99.0, 7, granting=False))
-    assert "cannot be granted" in reason
-    dead, starting = node("one", strikes=3), node("one", answered=False)
-    assert not_ready(FleetSnapshot((dead,)), WELL) == ["no node answers"]
-    assert not_ready(FleetSnapshot((starting,)), WELL) == ["no node has answered yet"]
-    assert not_ready(FleetSnapshot(), WELL) == ["no node is configured"]
+    def reasons(fleet: FleetSnapshot, ledger: Condition = WELL, *, capped: bool = True) -> str:
+        return ", ".join(not_ready(fleet, ledger, capped=capped))
+
+    assert reasons(ONE) == ""
+    assert reasons(ONE, Condition(False, "disk full", 12.3, 7)) == ""  # it goes on with its own
+    away = Condition(False, "away", 99.0, 7, granting=False)
+    assert "granted nothing" in reasons(ONE, away)
+    assert reasons(ONE, away, capped=False) == ""
+    full = msgspec.structs.replace(away, full=True)
+    assert "no more requests" in reasons(ONE, full, capped=False)
+    assert reasons(FleetSnapshot((node("one", strikes=3),))) == "no node answers"
+    assert reasons(FleetSnapshot((node("one", answered=False),))) == "no node has answered yet"
+    assert reasons(FleetSnapshot()) == "no node is configured"

@@ -216,7 +216,9 @@ def _unwritten(ledger: dict[str, Any]) -> str:
         f"{ledger.get('why')}. It has been so for {_secs(ledger.get('for_s'))}, and "
         f"{ledger.get('unwritten', 0)} settled requests wait"
     )
-    return told if ledger.get("granting", True) else f"{told}; keys are granted nothing more"
+    if ledger.get("full"):
+        return f"{told}; no more may, so nobody is served"
+    return told if ledger.get("granting", True) else f"{told}; keys with caps are granted nothing"
 
 
 def _node(node: dict[str, Any], glyphs: Any) -> list[str]:

@@ -34,16 +34,22 @@ def health(fleet: FleetSnapshot, ledger: Condition) -> dict[str, object]:
     }
 
 
-def not_ready(fleet: FleetSnapshot, ledger: Condition) -> list[str]:
-    """Why requests should rather go to another gateway: here most of them would be refused."""
+def not_ready(fleet: FleetSnapshot, ledger: Condition, *, capped: bool) -> list[str]:
+    """Why requests should rather go to another gateway: here they would be refused.
+
+    Args:
+        capped: There are keys with caps. Others are served as long as what they cost can wait.
+    """
     reasons = []
     if not fleet.nodes:
         reasons.append("no node is configured")
     elif not fleet.reachable:
         answered = fleet.settled
         reasons.append("no node answers" if answered else "no node has answered yet")
-    if not ledger.granting:
-        reasons.append("the ledger cannot be written, and keys cannot be granted tokens")
+    if ledger.full:
+        reasons.append("the ledger cannot be written, and no more requests may wait for it")
+    elif capped and not ledger.granting:
+        reasons.append("the ledger cannot be written, and keys with caps are granted nothing")
     return reasons
 
 

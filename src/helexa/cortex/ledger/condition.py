@@ -14,8 +14,9 @@ class Condition(msgspec.Struct, frozen=True):
         for_s: How long that has gone on.
         unwritten: Requests that are settled and wait to be written.
         granting: Keys with caps may be granted what we hold. Where gateways share a ledger they
-            may not once others may have been given it; and nobody is, capped or not, once more
-            waits to be written than would be known of should we die.
+            may not once others may have been given it.
+        full: Nobody is served, capped or not: more waits to be written than would be known of
+            should we die.
     """
 
     ok: bool = True
@@ -23,3 +24,4 @@ class Condition(msgspec.Struct, frozen=True):
     for_s: float = 0.0
     unwritten: int = 0
     granting: bool = True
+    full: bool = False

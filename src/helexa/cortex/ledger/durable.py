@@ -100,18 +100,15 @@ class Durable:
 
     def condition(self) -> Condition:
         """How the ledger does, now."""
-        outbox, now = self._outbox, time.monotonic()
+        outbox, now, silent_s = self._outbox, time.monotonic(), self._store.silent_s
         kinds = (outbox.trouble, self._trouble, self._withheld)
         troubles = [trouble for trouble in kinds if trouble.error is not None]
-        silent_s = self._store.silent_s
-        granting = self.may_grant() and not self.full
+        why, for_s, granting = None, 0.0, self.may_grant()
         if troubles:
-            for_s = now - min(trouble.began for trouble in troubles)
-            return Condition(False, troubles[0].error, for_s, outbox.unwritten, granting)
-        if silent_s > PATIENCE_S or not granting:
-            why = f"the ledger's database has not answered for {silent_s:.0f} s"
-            return Condition(False, why, silent_s, outbox.unwritten, granting)
-        return Condition(unwritten=outbox.unwritten)
+            why, for_s = troubles[0].error, now - min(trouble.began for trouble in troubles)
+        elif silent_s > PATIENCE_S or not granting:
+            why, for_s = f"its database has not answered for {silent_s:.0f} s", silent_s
+        return Condition(why is None, why, for_s, outbox.unwritten, granting, self.full)
 
     def hear(self, neighbours: Neighbours) -> None:
         """See ``Backing.hear``; what was said while nobody listened is made up for by asking."""

@@ -65,7 +65,9 @@ class ClientRoutes:
         return reply(self._health())
 
     async def ready(self, _request: Request) -> Response:
-        reasons = not_ready(self._deps.fleet.snapshot(), self._deps.condition())
+        ledger, keys = self._deps.condition(), self._deps.keys.principals
+        capped = not ledger.granting and any(key.caps or key.account_caps for key in keys)
+        reasons = not_ready(self._deps.fleet.snapshot(), ledger, capped=capped)
         if reasons:
             return reply({"ready": False, "reasons": reasons}, 503)
         return reply({"ready": True})
