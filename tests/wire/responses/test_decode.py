@@ -100,6 +100,7 @@ def test_a_codex_session_is_read_whole() -> None:
         "add", "multi_agent_v1__close_agent", "apply_patch",
     ]  # fmt: skip
     assert request.parallel_tool_calls is False
+    assert request.stream is True
     assert request.reasoning.enabled is None
     assert request.reasoning.effort is None
     assert json.loads(encode_chat(request))["prompt_cache_key"] == "k"
@@ -117,6 +118,10 @@ def test_instructions_come_first() -> None:
     assert turns({"role": "developer", "content": "two"}, {"role": "user", "content": "three"},
                  instructions="one") == [("system", "one"), ("developer", "two"),
                                          ("user", "three")]  # fmt: skip
+    listed = [{"role": "developer", "content": "a"}, {"role": "user", "content": "b"}]
+    assert turns({"role": "user", "content": "c"}, instructions=listed) == [
+        ("developer", "a"), ("user", "b"), ("user", "c"),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("empty", ["", [], None])
@@ -257,6 +262,7 @@ def test_refusals_name_the_path(members: Any, param: str) -> None:
         ("tools[2].function.name", "input[6].tools[0].name"),
         ("response_format.json_schema.schema.not", "text.format.schema.not"),
         ("response_format", "text.format"),
+        ("reasoning_effort", "reasoning.effort"),
         ("logprobs", "include"),
         ("temperature", "temperature"),
         ("messages", "input"),
@@ -316,6 +322,16 @@ def test_formats_sampling_and_effort_reach_chat() -> None:
         0.5, 0.9, True, 2,
     )  # fmt: skip
     assert body["reasoning_effort"] == "high"
+    assert decode(text={"format": {"type": "json_object"}}).format.kind == "json_object"
+    template = {"enable_thinking": True}
+    assert json.loads(encode_chat(decode(chat_template_kwargs=template)))[
+        "chat_template_kwargs"
+    ] == (template)
+    asked = translate_responses(
+        read_body(b'{"model": "m", "input": "hi", "top_logprobs": 2}'),
+        Maker(lambda prefix: prefix, lambda: 1.0),
+    )
+    assert asked.restated(VisionUnsupported("no", param="logprobs")).param == "top_logprobs"
     assert body["max_completion_tokens"] == 32000
     assert list(json.loads(encode_chat(request))["response_format"]["json_schema"]["schema"]) == [
         "type",
@@ -330,6 +346,7 @@ def test_tools_that_earlier_items_brought_are_all_offered() -> None:
     request, _, paths, _ = to_request(body, [msgspec.json.encode(item) for item in brought])
     assert [tool.name for tool in request.tools] == ["one", "two"]
     assert paths["tools[1].function"] == "previous_response_id.tools[0]"
+    assert decode(input=[{"type": "additional_tools", "tools": None}]).tools == ()
 
 
 def test_history_and_referred_items_stand_before_and_in_the_input() -> None:
@@ -338,6 +355,7 @@ def test_history_and_referred_items_stand_before_and_in_the_input() -> None:
                                             {"role": "user", "content": "three"}]}).encode()
     )  # fmt: skip
     assert referred_items(body) == ["msg_a"]
+    assert referred_items(read_body(b'{"model": "m", "input": "msg_a"}')) == []
     one = msgspec.json.encode({"type": "message", "role": "user", "content": "one"})
     two = msgspec.json.encode({"type": "message", "role": "assistant", "content": "two"})
     request = to_request(body, [one], {"msg_a": two}).request
