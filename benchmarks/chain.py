@@ -93,6 +93,7 @@ class Chain:
         for node in gateway.rooms.fleet.snapshot().nodes:
             link = gateway.rooms.links.get(node.name)
             assert link is not None
+            link.pool.renew()  # a connection that a poll has left would take a request to the node
             for _ in range(CLIENTS):
                 connect(link.pool, lambda node: self.asked.append(node))  # noqa: PLW0108 - renewed
 
@@ -149,6 +150,7 @@ async def measure(stub: Stub, batches: int, cap: int | None) -> dict[str, float]
     ):
         await asyncio.sleep(0.05)
     polls.cancel()
+    await asyncio.wait([polls])
     if cap is not None:  # as a gateway does when it starts
         await gateway.rooms.ledger.learn(gateway.rooms.keyring.table.principals)
     freeze_heap()
