@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from helexa.core.fleet import DeviceReading
 from helexa.core.logging import get_logger
-from helexa.neuron.housekeeping import go_on, moved
+from helexa.neuron.housekeeping import go_on, moved, tell_faults
 
 
 @pytest.mark.parametrize(
@@ -42,3 +44,13 @@ async def test_a_chore_that_fails_is_begun_anew(trouble: Exception) -> None:
 
     await asyncio.wait_for(go_on(chore, "watchdog", get_logger(), again_s=0.0), 30)
     assert (len(begun), done.is_set()) == (3, True)
+
+
+@pytest.mark.anyio
+async def test_a_driver_that_stops_answering_is_logged_once_and_so_is_its_return() -> None:
+    reasons = iter([None, None, "it is lost", "it is lost", None, None])
+    said: list[str] = []
+    log: Any = SimpleNamespace(warning=said.append)
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        await tell_faults(lambda: next(reasons), log, every_s=0.0)
+    assert said == ["it is lost", "the GPUs of this node can be used again"]

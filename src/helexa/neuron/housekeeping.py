@@ -109,6 +109,19 @@ async def tell_devices(bus: Bus, readings: Callable[[], list[DeviceReading]]) ->
             bus.publish("device", {"devices": now})
 
 
+async def tell_faults(
+    reason: Callable[[], str | None], log: Logger, every_s: float = DEVICE_SECS
+) -> None:
+    """Log that a driver has stopped answering, and that it answers again; until cancelled."""
+    told = reason()  # what was so at the start has been said
+    while True:
+        await asyncio.sleep(every_s)
+        now = reason()
+        if now != told:
+            told = now
+            log.warning(now or "the GPUs of this node can be used again")
+
+
 def moved(before: list[DeviceReading], now: list[DeviceReading]) -> bool:
     """Whether readings differ by something a gateway would decide on; pure."""
     if [reading.index for reading in before] != [reading.index for reading in now]:

@@ -16,7 +16,7 @@ from helexa.neuron.build.node import assemble_node
 from helexa.neuron.build.parts import Parts, gather
 from helexa.neuron.engines.orphans import reap_previous
 from helexa.neuron.exchange.desk import Desk
-from helexa.neuron.housekeeping import forget, go_on, keep, tell_devices, tend
+from helexa.neuron.housekeeping import forget, go_on, keep, tell_devices, tell_faults, tend
 from helexa.neuron.registry.served import ServedModel
 from helexa.neuron.routes.inference import NodeApp
 from helexa.neuron.routes.management import app as management_app
@@ -86,10 +86,12 @@ def make_desk(node: Node[ServedModel], parts: Parts, log: Logger) -> Desk:
 def look_after(node: Node[ServedModel], parts: Parts, log: Logger) -> list[asyncio.Task[None]]:
     """Everything that goes on beside the requests."""
     life, devices = parts.settings.life, parts.hardware.devices
+    discovery = parts.hardware.discovery
     chores: dict[str, Callable[[], Awaitable[None]]] = {
         "activation": node.activator.run,
         "tend": lambda: tend(node, parts.changes, life.idle_ttl_secs),
         "devices": lambda: tell_devices(node.bus, devices),
+        "faults": lambda: tell_faults(lambda: discovery().cuda_unavailable_reason, log),
         "records": lambda: keep(parts.records.sync),
         "lag": lambda: watch_lag(parts.metrics.lag.observe),
         "collect": lambda: collect_when_quiet(lambda: len(node.requests)),
