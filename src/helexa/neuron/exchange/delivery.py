@@ -141,8 +141,7 @@ class Delivery:
         self._model.watchdog.begin(self, silent)
 
     def read_on(self) -> None:
-        """The engine is gone: what it has left is read, however slow the reader, so that the
-        seat is given up."""
+        """The engine is gone: what it left is read, however slow the reader, to free the seat."""
         self.attempt.pause(False)
 
     def _covered(self) -> bool:
@@ -159,15 +158,14 @@ class Delivery:
         if self._edge is not None:
             self._edge.cancel()
         self.stream.abandon()
-        self._pay()
+        self._charge()
         if self._broke_off and self.attempt.connected_at:
             self._model.slots.leave(self, self._asked.choices, self._free)  # not free there yet
         else:
             self._free(spoken=True)
         meter = self.stream.cleaner.meter
         self._model.note_decode(meter.output, meter.predicted_ms / 1000)
-        if not self._prefill_noted:
-            self._note_prefill()
+        self._note_prefill()
 
     def _note_prefill(self) -> None:
         """How fast the prompt was read, once: some engines say it only with their last word."""
@@ -300,12 +298,11 @@ class Delivery:
         if cost >= self._charged + CHARGED_TOKENS:
             self._charge(cost)
 
-    def _pay(self) -> None:
-        """Charge the seat with the whole of it."""
-        prompt, cached, output, _, _ = self.stream.counts()
-        self._charge(prompt - cached + output)
-
-    def _charge(self, cost: int) -> None:
+    def _charge(self, cost: int | None = None) -> None:
+        """The seat has cost so much; None is all that is known of it."""
+        if cost is None:
+            prompt, cached, output, _, _ = self.stream.counts()
+            cost = prompt - cached + output
         if cost > self._charged:
             self._seat.charge(cost - self._charged)
             self._charged = cost
@@ -352,15 +349,12 @@ class Delivery:
     # ── the end ─────────────────────────────────────────────────────────────────────────────
 
     def _deliver(self, outcome: Outcome, last: bytes) -> None:
-        """The end of an answer; its record is final before the caller can have seen it.
-
-        So is its seat free, if the engine has said all: who asks again at once must not find it
-        taken by the answer that it has read.
-        """
+        """The end of an answer; its record is final before the caller can have seen it, and if it
+        is complete its seat is free: who has read it may ask again at once."""
         exchange = self._exchange
         exchange.conclude(outcome)
         if outcome == "complete":
-            self._pay()
+            self._charge()
             self._seat.leave()
         if exchange.answer is not None:
             if not exchange.show_usage:
@@ -371,8 +365,7 @@ class Delivery:
 
     def why(self) -> Coroutine[Any, Any, HelexaError]:
         """What became of the engine that broke off."""
-        exchange = self._exchange
-        spoken = exchange.answer is not None and bool(exchange.times.first)
+        spoken = self._exchange.answer is not None and bool(self._exchange.times.first)
         return broken_off(self._model, spoken=spoken)
 
     def finish(self) -> bool:
