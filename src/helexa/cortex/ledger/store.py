@@ -174,15 +174,20 @@ class Store:
         if self._db.moved():
             self.submit(_nobody, _nobody)
         if self.silent_s > SILENT_S:
-            for silent in (self._db, self._reader, self._reporter, self._hearing):
-                if silent is not None:
-                    silent.give_up()
+            self._give_up()
+
+    def _give_up(self) -> None:
+        for silent in (self._db, self._reader, self._reporter, self._hearing):
+            if silent is not None:
+                silent.give_up()
 
     async def close(self) -> None:
         """Finish what was asked for and let go of the ledger; idempotent."""
         if self._closed.is_set():
             return
         self._closed.set()
+        if self.silent_s > CLOSE_S / 2:  # a server that hangs would be waited for thrice
+            self._give_up()
         await self._writer.close()
         await self._reader.close()
         await self._reporter.close()
