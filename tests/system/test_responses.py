@@ -269,6 +269,22 @@ def test_a_warm_up_with_an_empty_input_is_answered(stack: Stack) -> None:
     assert sse(got.content)[-1]["type"] in ("response.completed", "response.incomplete")
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_prewarming_caches_the_prompt_and_says_nothing(stack: Stack, stream: bool) -> None:
+    fresh = f"Repeat: {'harbour willow' if stream else 'lantern meadow'} copper pebble"
+    body = {"model": SPARK, "input": fresh, "prompt_cache_options": {"prewarm": True}}
+    got = raw(stack, {**body, "stream": stream})
+    made = sse(got.content)[-1]["response"] if stream else validate_body(got.content)
+    assert (made["status"], made["output"]) == ("completed", [])
+    assert made["usage"]["output_tokens"] == 1  # that engines compute at least, and that is billed
+    with sdk(stack) as client:
+        after = client.responses.create(**options(input=fresh))
+    assert after.usage is not None
+    cached = after.usage.input_tokens_details.cached_tokens
+    assert cached > made["usage"]["input_tokens_details"]["cached_tokens"]
+    assert after.output_text.endswith("pebble")
+
+
 def test_a_response_has_the_words_and_counts_of_the_chat(stack: Stack) -> None:
     body = {"model": SPARK, "messages": [{"role": "user", "content": ASK}], "temperature": 0,
             "max_tokens": 60}  # fmt: skip

@@ -121,6 +121,7 @@ def test_what_cannot_be_read_is_refused_with_its_path(turn: Any, param: str) -> 
         ({"output_config": {"format": {"type": "regex"}}}, "output_config.format.type"),
         ({"mcp_servers": [{"type": "url", "name": "s", "url": "https://a"}]}, "mcp_servers"),
         ({"container": {"skills": []}}, "container"),
+        ({"compaction": {"type": "summarize"}}, "compaction"),
         ({"tools": [{"type": "mcp_toolset", "mcp_server_name": "s"}]}, "tools[0]"),
         ({"output_config": {"format": {"type": "json_schema"}}}, "output_config.format.schema"),
     ],

@@ -29,6 +29,7 @@ from helexa.wire.messages.turns import read_turns
 from helexa.wire.moved import refuse_moved
 from helexa.wire.peek import wrong_type
 from helexa.wire.places import Placed, message_names
+from helexa.wire.warming import WARMING_OUTPUT
 
 _decode = msgspec.json.Decoder(wire.Body).decode
 _UNSET = (b"", b"null")
@@ -142,7 +143,7 @@ def _refuse_threads(body: wire.Body) -> None:
 
 
 def _refuse_servers(body: wire.Body) -> None:
-    """Who names a server, or a place to run code in, wants just that one's work."""
+    """Who names a server, a place to run code in or a compaction wants just that one's work."""
     if bytes(body.mcp_servers).strip() not in (*_UNSET, b"[]"):
         raise UnsupportedParameter(
             "`mcp_servers` are not called from here: connect to them in the client, and send what "
@@ -155,14 +156,20 @@ def _refuse_servers(body: wire.Body) -> None:
             "Leave it out, and send a tool of your own.",
             param="container",
         )
+    if bytes(body.compaction).strip() not in _UNSET:
+        raise UnsupportedParameter(
+            "`compaction` asks for a block that only Anthropic makes and reads. Ask for a summary "
+            "in a message instead, and go on from that.",
+            param="compaction",
+        )
 
 
 def _cap(body: wire.Body) -> int | None:
-    """Of output tokens. Engines compute one at least, also for who only wants the prompt cached:
+    """Of output tokens; 0 is for who only wants the prompt cached:
     https://platform.claude.com/docs/en/build-with-claude/prompt-caching"""
     cap = body.max_tokens
     if cap == 0 and not body.stream:
-        return 1
+        return WARMING_OUTPUT
     if cap is not None and cap < 1:
         cure = "send it without `stream` to cache the prompt, or " if cap == 0 else ""
         raise InvalidRequestBody(

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import msgspec
 
 from helexa.core.errors import HelexaError
-from helexa.core.events import Event, Failed, Finished
+from helexa.core.events import Event
 from helexa.wire import errors
 from helexa.wire.chat_request import encode_chat
 from helexa.wire.messages.decode import Asked, decode_messages
 from helexa.wire.messages.plain import plain_message
 from helexa.wire.messages.stream import PING, MessagesStream
 from helexa.wire.translation import Translation
+from helexa.wire.warming import unsaid
 
 
 def translate_messages(body: bytes, request_id: str) -> Translation:
@@ -64,7 +65,7 @@ class MessagesRenderer:
 
     def plain(self, events: Iterable[Event]) -> bytes | HelexaError:
         if self._asked.warms:
-            events = _end_of(events)
+            events = unsaid(events, "length")
         hide = self._asked.hide_thinking
         return plain_message(events, self._request_id, self._model, hide_thinking=hide)
 
@@ -73,12 +74,3 @@ class MessagesRenderer:
             hide = self._asked.hide_thinking
             self._stream = MessagesStream(self._request_id, self._model, hide_thinking=hide)
         return self._stream
-
-
-def _end_of(events: Iterable[Event]) -> Iterator[Event]:
-    """What is left of an answer where none was asked for."""
-    for event in events:
-        if isinstance(event, Finished):
-            yield msgspec.structs.replace(event, reason="length", stop=None)
-        elif isinstance(event, Failed):
-            yield event

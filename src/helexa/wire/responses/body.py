@@ -97,6 +97,12 @@ class ReasoningBody(msgspec.Struct):
     generate_summary: str | None = None
 
 
+class PromptCacheOptions(msgspec.Struct):
+    """``prewarm`` asks for the prompt to be cached, and for no output."""
+
+    prewarm: bool | None = None
+
+
 MOVED = {
     "messages": "input",
     "response_format": "text.format",
@@ -143,6 +149,7 @@ class Body(msgspec.Struct, kw_only=True):
     user: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
+    prompt_cache_options: PromptCacheOptions | None = None
     messages: msgspec.Raw = msgspec.Raw()
     response_format: msgspec.Raw = msgspec.Raw()
     max_tokens: msgspec.Raw = msgspec.Raw()
@@ -152,3 +159,9 @@ class Body(msgspec.Struct, kw_only=True):
     stop: msgspec.Raw = msgspec.Raw()
     n: msgspec.Raw = msgspec.Raw()
     logit_bias: msgspec.Raw = msgspec.Raw()
+
+    @property
+    def warms(self) -> bool:
+        """Only the prompt is to be cached."""
+        options = self.prompt_cache_options
+        return options is not None and options.prewarm is True

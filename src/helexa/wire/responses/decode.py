@@ -21,6 +21,7 @@ from helexa.wire.places import Placed, message_names
 from helexa.wire.responses.body import MOVED, Body, Item, ToolBody
 from helexa.wire.responses.tools import Names, Offered, read_choice, read_tools
 from helexa.wire.responses.turns import read_items
+from helexa.wire.warming import WARMING_OUTPUT
 
 LOGPROBS = "message.output_text.logprobs"
 SEALED = "reasoning.encrypted_content"
@@ -132,7 +133,7 @@ def to_request(
         format=_format(body),
         sampling=_sampling(body),
         reasoning=_reasoning(body),
-        max_output=body.max_output_tokens,
+        max_output=WARMING_OUTPUT if body.warms else body.max_output_tokens,
         template=_given(body.chat_template_kwargs),
         user=body.prompt_cache_key or body.safety_identifier or body.user,
     )

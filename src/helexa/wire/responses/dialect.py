@@ -15,6 +15,7 @@ from helexa.wire.responses.body import Body
 from helexa.wire.responses.decode import read_body, to_request
 from helexa.wire.responses.stream import ResponsesStream, plain_response
 from helexa.wire.translation import Translation
+from helexa.wire.warming import unsaid
 
 _LETTERS = str.maketrans("0123456789", "ghijklmnop")
 Keep = Callable[[Json], None]
@@ -53,7 +54,7 @@ def translate_responses(
     """
     decoded = to_request(body, history, found)
     echo = asked(body, decoded.names, maker.ids("resp_"), int(maker.now()), stored=keep is not None)
-    renderer = ResponsesRenderer(echo, body.model, maker, keep)
+    renderer = ResponsesRenderer(echo, body.model, maker, keep, warms=body.warms)
     return Translation(encode_chat(decoded.request), renderer, decoded.paths, decoded.left_out)
 
 
@@ -87,11 +88,18 @@ def token_count(tokens: int) -> bytes:
 
 
 class ResponsesRenderer:
-    """Streams, or makes one body; see ``translation.Renderer``."""
+    """Streams, or makes one body; see ``translation.Renderer``.
 
-    __slots__ = ("_asked", "_keep", "_maker", "_model", "_stream")
+    Args:
+        warms: Nothing of the answer is shown: it was asked for to have its prompt cached.
+    """
 
-    def __init__(self, echo: Asked, model: str, maker: Maker, keep: Keep | None) -> None:
+    __slots__ = ("_asked", "_keep", "_maker", "_model", "_stream", "_warms")
+
+    def __init__(
+        self, echo: Asked, model: str, maker: Maker, keep: Keep | None, *, warms: bool = False
+    ) -> None:
+        self._warms = warms
         self._asked = echo
         self._model = model
         self._maker = maker
@@ -103,6 +111,8 @@ class ResponsesRenderer:
         self._stream = None
 
     def render(self, events: Iterable[Event]) -> bytes:
+        if self._warms:
+            events = unsaid(events, "stop")
         stream = self._open()
         data = stream.render(events)
         if stream.final is not None:
@@ -116,7 +126,7 @@ class ResponsesRenderer:
         return self._open().error(error)
 
     def plain(self, events: Iterable[Event]) -> bytes | HelexaError:
-        listed = list(events)
+        listed = unsaid(events, "stop") if self._warms else list(events)
         if listed and isinstance(listed[-1], Failed):
             return listed[-1].error
         maker = self._maker
