@@ -164,7 +164,7 @@ async def test_a_life_is_settled_and_ended_by_its_keeper_alone(start: Start, loo
         await keeper.store.write(lambda db: lives.settle_dead(db, keeper.life.life, life, line))
 
 
-@pytest.mark.parametrize(("keys", "accounts"), [(200, 150), (150, 200), (150, -50)])
+@pytest.mark.parametrize(("keys", "accounts"), [(200, 150), (150, 200), (150, -50), (260, 200)])
 async def test_a_dead_gateways_request_is_billed_no_more_than_its_tightest_block_holds(
     start: Start, look: Any, keys: int, accounts: int
 ) -> None:
@@ -174,19 +174,44 @@ async def test_a_dead_gateways_request_is_billed_no_more_than_its_tightest_block
     await dead.take(Principal("acme", "k", (Cap(1000),), account_caps=(Cap(1000),)), "a", 300)
 
     def settle(db: Database) -> Line | None:
-        lives.adopt(db, own, None, LEASE_S, alone=True, grace_s=None)
+        found = lives.adopt(db, own, None, LEASE_S, alone=True, grace_s=None)
+        assert found == [dead.life]
+        ((kept,),) = db.execute("SELECT kept_until FROM lives WHERE life = ?", (life,))
+        assert kept > db.now() + LEASE_S / 2
         for scope, tokens in (("key:k", keys), ("account:acme", accounts)):
             db.execute("UPDATE blocks SET tokens = ? WHERE scope = ?", (tokens, scope))
         line = Line("a", 1, life, "settled", int(START * 1000), "acme", "k", "n", "m", 300)
-        return lives.settle_dead(db, own, life, line._replace(prompt=170, completion=100))
+        line = line._replace(prompt=170, completion=100, overrun=5)
+        return lives.settle_dead(db, own, life, line)
 
     line = await keeper.store.write(settle)
     assert line is not None
-    assert (line.prompt, line.completion, line.overrun) == (billed, 0, 270 - billed)
+    prompt = min(170, billed)
+    found = (line.prompt, line.completion, line.overrun)
+    assert found == (prompt, billed - prompt, 275 - billed)
     sums = look("SELECT spent, requests, prompt, completion FROM scopes")
-    assert sums == [(billed, int(billed > 0), billed, 0)] * 2
+    assert sums == [(billed, int(billed > 0), prompt, billed - prompt)] * 2
     left = dict(look("SELECT scope, tokens FROM blocks"))
     assert left == {"key:k": keys - billed, "account:acme": accounts - billed}
+
+
+async def test_a_dead_gateways_request_without_a_cap_is_billed_whole_and_from_no_block(
+    start: Start, look: Any
+) -> None:
+    """Its key may have been given one while it ran, and a block for others of its requests."""
+    dead, keeper = start("one"), start("two")
+    await dead.take(hard(1000), "b", 10)
+    held = look("SELECT scope, tokens FROM blocks")
+
+    def settle(db: Database) -> Line | None:
+        lives.adopt(db, keeper.life.life, None, LEASE_S, alone=True, grace_s=None)
+        line = Line("a", 1, dead.life.life, "settled", 0, "acme", "k", "n", "m", None)
+        return lives.settle_dead(db, keeper.life.life, dead.life.life, line._replace(prompt=5000))
+
+    line = await keeper.store.write(settle)
+    assert line is not None
+    assert (line.prompt, line.overrun) == (5000, 0)
+    assert look("SELECT scope, tokens FROM blocks") == held
 
 
 async def test_a_life_is_left_alone_until_a_grace_after_its_lease(start: Start) -> None:

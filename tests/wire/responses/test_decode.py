@@ -141,6 +141,21 @@ def test_a_turn_of_the_assistant_is_thought_then_text_then_calls() -> None:
         Message("assistant", (Text("so"),), (ToolCall("c", "add", "{}"),), "hm"),
         Message("assistant", (Text("so"),)),
     )
+    assert turns(text, text) == [("assistant", "so")] * 2
+    refused = {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}
+    assert turns(refused) == [("assistant", "No.")]
+
+
+def test_a_thought_is_what_its_item_says_else_what_we_have_sealed() -> None:
+    said = [{"type": "reasoning_text", "text": "hm"}]
+    for item, thought in (
+        ({"content": said, "encrypted_content": "aGVsbG8gd29ybGQhIQ=="}, "hm"),
+        ({"summary": said, "encrypted_content": "aGVsbG8gd29ybGQhIQ=="}, ""),  # another's
+        ({"summary": said}, "hm"),
+    ):
+        answer = {"role": "assistant", "content": "so"}
+        (message,) = decode(input=[{"type": "reasoning", **item}, answer]).messages[:1]
+        assert message.reasoning == thought
 
 
 def test_images_go_along_and_other_files_are_refused_by_path() -> None:
@@ -224,6 +239,9 @@ def test_a_custom_tool_is_offered_as_a_function_of_one_text() -> None:
         ({"input": [{"role": "user", "content": [{"type": "input_audio"}]}]},
          "input[0].content[0]"),
         ({"input": [{"type": "function_call", "name": "f"}]}, "input[0].call_id"),
+        ({"input": [{"type": "function_call", "call_id": "f"}]}, "input[0].name"),
+        ({"input": [{"role": "user", "content": [{"type": "input_text"}]}]},
+         "input[0].content[0].text"),
         ({"input": [{"type": "function_call_output", "output": "x"}]}, "input[0].call_id"),
         ({"input": [{"type": "item_reference", "id": "msg_x"}]}, "input[0]"),
         ({"input": 5}, "input"),
