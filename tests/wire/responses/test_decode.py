@@ -142,6 +142,9 @@ def test_a_turn_of_the_assistant_is_thought_then_text_then_calls() -> None:
         Message("assistant", (Text("so"),)),
     )
     assert turns(text, text) == [("assistant", "so")] * 2
+    again = decode(input=[text, thought, text, call, thought, call]).messages
+    assert [message.reasoning for message in again] == ["", "hm", "hm"]
+    assert [len(message.tool_calls) for message in again] == [0, 1, 1]
     refused = {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}
     assert turns(refused) == [("assistant", "No.")]
 
