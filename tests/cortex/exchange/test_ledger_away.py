@@ -42,6 +42,11 @@ def another_file(gateway: Gateway) -> Iterator[str]:
     ours.rename(file)
 
 
+def unwritten(gateway: Gateway) -> float:
+    gateway.front.app.flush()
+    return gateway.metric("cortex_ledger_unwritten_requests")
+
+
 async def test_it_is_said_everywhere_and_what_is_answered_meanwhile_is_booked_later() -> None:
     async with fleet(answers, config=capped(5000, lease_secs=1)) as (gateway, _):
         kept = gateway.rooms.kept
@@ -58,11 +63,10 @@ async def test_it_is_said_everywhere_and_what_is_answered_meanwhile_is_booked_la
             assert "was replaced" in (await gateway.get("/admin/fleet"))["ledger"]["why"]
             assert gateway.metric("cortex_ledger_writable") == 0
             assert (await gateway.ask(**SK_A)).status == 200
-            gateway.front.app.flush()
-            assert gateway.metric("cortex_ledger_unwritten_requests") == 1
+            await until(lambda: unwritten(gateway) == 1)
             assert (await gateway.get("/ready")) == {"ready": True}
         await until(lambda: kept.condition().ok)
-        assert gateway.metric("cortex_ledger_unwritten_requests") == 0
+        await until(lambda: unwritten(gateway) == 0)
         assert (await gateway.get("/health"))["status"] == "ok"
 
 

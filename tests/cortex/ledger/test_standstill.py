@@ -136,8 +136,10 @@ def test_a_bound_that_a_server_sets_for_everybody_does_not_keep_a_long_write_fro
 
 @pytest.mark.parametrize("level", ["repeatable read", "serializable"])
 async def test_no_cap_is_passed_where_the_server_isolates_transactions_more_by_itself(
-    postgres_url: str, level: str
+    postgres_url: str, level: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(postgres, "LOCKED_S", MOST_S)
+    monkeypatch.setattr(blocks, "PATIENCE_S", MOST_S)
     name = postgres_url.partition("@/")[2].partition("?")[0]
     with psycopg.connect(postgres_url, autocommit=True) as admin:
         order = f"ALTER DATABASE {name} SET default_transaction_isolation = '{level}'"

@@ -38,7 +38,7 @@ SHORT_S: Final = 1.0
 AFTER_FAILURE_S: Final = 2.0
 """So long after a question failed it is asked again, whoever needs the answer."""
 
-PATIENCE_S: Final = 5.0
+PATIENCE_S: Final = 10.0
 """So long the store may take to answer before whoever needs the answer is told to come again."""
 
 _ROUNDS: Final = 3
