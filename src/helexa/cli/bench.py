@@ -280,25 +280,24 @@ def thin_command(
     """Delete the runs of old builds; their trends and comparisons stay.
 
     Of every target, model and scenario the newest builds (--keep) stay whole. Of older ones stay
-    the figures, and go the rows: readings, errors, answers to capability probes. A sweep may run
-    meanwhile. Without --compact the file keeps its size, and new runs fill the room.
+    the figures, and go the rows: readings, errors, answers to capability probes. Without --compact
+    the file keeps its size, and new runs fill the room. Exit status 3 while a sweep is under way.
     """
     from helexa.bench.store.reader import Reader
     from helexa.bench.store.store import Store
+    from helexa.bench.sweep.alone import SweepUnderWay, alone
 
     path = _settings(config, db).database(os.environ)
     _guarded(lambda: Reader(path))  # which does not make one
     store = _guarded(lambda: Store(path))
-
-    def work() -> int:
-        with click.progressbar(store.lines(), label="thinning out", file=sys.stderr) as lines:
-            count = sum(store.forget_runs(line, keep) for line in lines)
-        if compact:
-            store.compact()
-        return count
-
     try:
-        count = _guarded(work)
+        with alone(path):
+            click.echo("writing anew what stays; this reads the whole file", err=True)
+            count = _guarded(lambda: store.forget_runs(keep))
+            if compact:
+                _guarded(store.compact)
+    except SweepUnderWay as error:
+        _leave(3, str(error))
     finally:
         store.close()
     size = path.stat().st_size

@@ -83,6 +83,9 @@ CREATE INDEX runs_by_build ON runs (build, at);
 CREATE INDEX runs_failed ON runs (at) WHERE ok = 0;
 """
 
+FIRST_TABLES: tuple[str, ...] = tuple(filter(str.strip, _FIRST.split(";\n")))
+"""``runs``, then its indexes."""
+
 _CELLS = """
 CREATE TABLE cells (
   target TEXT NOT NULL,

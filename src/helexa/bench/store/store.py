@@ -16,7 +16,13 @@ import msgspec
 
 from helexa.bench.row import CellKey, DeviceState, ModelFacts, Provenance, Result, Run
 from helexa.bench.store.cell import METRICS, samples_of
-from helexa.bench.store.schema import RUN_COLUMNS, StoreError, migrate, unusable
+from helexa.bench.store.schema import (
+    FIRST_TABLES,
+    RUN_COLUMNS,
+    StoreError,
+    migrate,
+    unusable,
+)
 
 KEPT_SAMPLES = 40
 """Newest runs of a cell that its summary rests on."""
@@ -25,6 +31,15 @@ _INSERT = (
     f"INSERT OR IGNORE INTO runs ({', '.join(RUN_COLUMNS)}) "  # noqa: S608  # names of our own
     f"VALUES ({', '.join(':' + name for name in RUN_COLUMNS)})"
 )
+_INDEXES = "SELECT name FROM sqlite_schema WHERE tbl_name = 'runs' AND type = 'index' AND sql > ''"
+_NEWEST = """
+INSERT INTO runs
+SELECT runs_before.* FROM (
+  SELECT *, row_number() OVER (PARTITION BY target, model, scenario ORDER BY first_at DESC) AS nth
+  FROM (SELECT target, model, scenario, build, first_at FROM cells)
+) AS cell CROSS JOIN runs_before USING (target, model, scenario, build)
+WHERE nth <= ? ORDER BY runs_before.id
+"""
 _STATES = (("before", DeviceState), ("after", DeviceState))
 _STATE_FIELDS = {"memory_used_mb": "memory_{}_mb", "utilization_pct": "utilization_{}_pct",
                  "temp_c": "temp_{}_c"}  # fmt: skip
@@ -154,28 +169,31 @@ class Store:
         except sqlite3.DatabaseError as error:
             raise unusable(self.path, error) from error
 
-    def lines(self) -> list[tuple[str, str, str]]:
-        """Every target, model and scenario of which there are runs, or were."""
-        rows = self._db.execute("SELECT target, model, scenario FROM lines ORDER BY 1, 2, 3")
-        return [(row[0], row[1], row[2]) for row in rows]
+    def forget_runs(self, keep: int) -> int:
+        """Leave only the runs of every line's newest ``keep`` builds; returns how many went.
 
-    def forget_runs(self, line: tuple[str, str, str], keep: int) -> int:
-        """Delete a line's runs but those of its newest ``keep`` builds; returns how many.
+        The cells stay, with the samples that trends, comparisons and verdicts rest on. What stays
+        is written anew: taking a million rows out of eight indexes would write each page of them a
+        hundred times.
 
-        The cells stay, with the samples that trends, comparisons and verdicts rest on. A
-        transaction of its own, short enough for a sweep that stores meanwhile.
+        Raises:
+            StoreError: There is no room for what stays, or somebody else is writing.
         """
+        table, *indexes = FIRST_TABLES
+        # Some systems' SQLite writes zeros over all that is deleted.
+        self._db.execute("PRAGMA secure_delete = OFF")
         with self._transaction():
-            old = self._db.execute(
-                "SELECT build FROM cells WHERE target = ? AND model = ? AND scenario = ? "
-                "ORDER BY first_at DESC LIMIT -1 OFFSET ?",
-                (*line, keep),
-            ).fetchall()
-            done = self._db.executemany(
-                "DELETE FROM runs WHERE target = ? AND model = ? AND scenario = ? AND build = ?",
-                [(*line, row[0]) for row in old],
-            )
-            return max(0, done.rowcount)  # of nothing at all it is -1
+            count = self._db.execute("SELECT count(*) FROM runs").fetchone()[0]
+            for name in self._db.execute(_INDEXES).fetchall():
+                if name[0] != "runs_by_cell":  # by which what stays is found
+                    self._db.execute(f"DROP INDEX {name[0]}")
+            self._db.execute("ALTER TABLE runs RENAME TO runs_before")
+            self._db.execute(table)
+            stayed = self._db.execute(_NEWEST, (keep,)).rowcount
+            self._db.execute("DROP TABLE runs_before")  # its index goes with it
+            for index in indexes:
+                self._db.execute(index)
+        return int(count) - stayed
 
     def compact(self) -> None:
         """Give the room of what was deleted back to the disk; takes as much of it meanwhile.
