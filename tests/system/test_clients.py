@@ -95,6 +95,24 @@ def test_tools_pass_through_both_hops_in_one_shape(stack: Stack) -> None:
         assert isinstance(json.loads(arguments), dict)
 
 
+def test_who_wants_no_parallel_calls_gets_one(stack: Stack) -> None:
+    question = "What is the weather in Paris and in Rome?"
+    asked: dict[str, Any] = {
+        "model": SPARK,
+        "messages": [{"role": "user", "content": question}],
+        "tools": [WEATHER],
+        "temperature": 0,
+        "max_tokens": 120,
+    }
+    with stack.sdk() as client:
+        found = [
+            client.chat.completions.create(**asked, parallel_tool_calls=parallel).choices[0]
+            for parallel in (True, False)
+        ]
+    assert [len(choice.message.tool_calls or []) for choice in found] == [2, 1]
+    assert [choice.finish_reason for choice in found] == ["tool_calls", "tool_calls"]
+
+
 @pytest.mark.parametrize(
     ("model", "key", "kind", "code"),
     [

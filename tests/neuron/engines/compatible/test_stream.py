@@ -222,6 +222,19 @@ def test_tool_calls_have_one_shape(served: Served, fragments: list[dict[str, Any
     assert json.loads(call["function"]["arguments"]) == {"a": 1}
 
 
+def test_only_the_first_call_leaves_where_calls_may_not_be_parallel(served: Served) -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    cleaner = make(served, stream=False, tools=[tool], parallel_tool_calls=False)
+    for index in (0, 1):
+        function = {"name": "f", "arguments": f"{index}"}
+        delta = fragment(index, id=f"c{index}", type="function", function=function)
+        cleaner.feed(event(delta, counts(3, 5)))
+    cleaner.feed(event({}, counts(3, 6), finish="stop") + last(counts(3, 6)) + DONE)
+    [choice] = json.loads(cleaner.whole())["choices"]
+    [call] = choice["message"]["tool_calls"]
+    assert (call["id"], choice["finish_reason"]) == ("c0", "tool_calls")
+
+
 def test_calls_without_ids_are_named(served: Served) -> None:
     clean = make(served).feed(event(fragment(0, function={"name": "f"}), counts(1, 1)))
     assert deltas(clean)[-1]["tool_calls"][0]["id"] == "call_abcaa"

@@ -220,6 +220,28 @@ def test_a_plain_answer_says_why_it_was_cut(served: Served) -> None:
     assert answer["created"] == 7
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_only_the_first_call_leaves_where_calls_may_not_be_parallel(
+    served: Served, stream: bool
+) -> None:
+    tool = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+    cleaner = make(served, stream, tools=[tool], parallel_tool_calls=False)
+    clean = cleaner.feed(ROLE)
+    for index, arguments in enumerate(('{"a":1}', '{"a":2}')):
+        head = {"id": f"c{index}", "type": "function", "function": {"name": "add"}}
+        rest = {"function": {"arguments": arguments}}
+        for piece in (head, rest):
+            clean += cleaner.feed(event({"tool_calls": [{"index": index, **piece}]}, 3))
+    clean += cleaner.feed(event({}, finish="stop") + usage(9) + DONE)
+    assert b'\\"a\\":1' in clean
+    assert b'"index":1' not in clean
+    assert cleaner.finish_reason == "tool_calls"
+    [choice] = json.loads(cleaner.whole())["choices"]
+    if not stream:
+        [call] = choice["message"]["tool_calls"]
+        assert call["function"]["arguments"] == '{"a":1}'
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [({"response_format": {"type": "json_object"}}, '{"name": "ad'),

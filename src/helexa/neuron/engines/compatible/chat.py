@@ -28,12 +28,21 @@ class ChatDialect:
     Args:
         keep: Collect the deltas for a plain answer.
         reader: Reads what the engine gives as text; None where the engine parses itself.
+        single: No call behind the first leaves (``parallel_tool_calls: false``).
     """
 
-    def __init__(self, envelope: Envelope, keep: bool, reader: MakeReader | None = None) -> None:
+    def __init__(
+        self,
+        envelope: Envelope,
+        keep: bool,
+        reader: MakeReader | None = None,
+        *,
+        single: bool = False,
+    ) -> None:
         self._envelope = envelope
         self._keep = keep
         self._make_reader = reader
+        self._single = single
         self._readers: dict[int, Reader] = {}
 
     @property
@@ -110,7 +119,9 @@ class ChatDialect:
         """Fragments in one shape; log probabilities are of the text that a call was written in."""
         choice.logprobs = msgspec.Raw(b"")
         shaped = [self._fragment(fragment, state) for fragment in fragments]
-        return self._delta({"tool_calls": shaped}, choice, state)
+        if self._single:
+            shaped = [fragment for fragment in shaped if fragment["index"] == 0]
+        return self._delta({"tool_calls": shaped}, choice, state) if shaped else b""
 
     def _fragment(self, fragment: Json, state: ChoiceState) -> Json:
         index = fragment.get("index")

@@ -61,12 +61,13 @@ class Cleaning(msgspec.Struct, frozen=True):
     def _chat(self, body: Json, served: Served, request_id: str, thinking: bool) -> EngineRequest:
         _must(served, "chat")
         stream, choices = bool(body.get("stream", False)), body.get("n", 1)
+        single = body.get("parallel_tool_calls") is False
         prepare_chat(body, served, thinking, self.habits)
         reader = self.shape(body, served)
         envelope = Envelope(
             f"chatcmpl-{request_id}", self.created(), served.model_id, "chat.completion"
         )
-        dialect = ChatDialect(envelope, not stream, reader)
+        dialect = ChatDialect(envelope, not stream, reader, single=single)
         return self._streamed("chat", body, served, envelope, dialect, stream, choices)
 
     def _text(self, body: Json, served: Served, request_id: str) -> EngineRequest:

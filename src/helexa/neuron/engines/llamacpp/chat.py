@@ -120,16 +120,25 @@ class ChatDialect:
         keep: Collect the deltas for a plain answer.
         heads: Text is read as calls that a grammar has shaped.
         bare: Log probabilities leave without those of other tokens.
+        single: No call behind the first leaves (``parallel_tool_calls: false``): llama.cpp lets a
+            model that may call do it as often as it likes.
     """
 
     def __init__(
-        self, envelope: Envelope, keep: bool, heads: Heads | None = None, *, bare: bool = False
+        self,
+        envelope: Envelope,
+        keep: bool,
+        heads: Heads | None = None,
+        *,
+        bare: bool = False,
+        single: bool = False,
     ) -> None:
         self._envelope = envelope
         self.prefix = envelope.choice_prefix
         self._keep = keep
         self._heads = heads
         self._bare = bare
+        self._single = single
         self._readers: dict[int, CallReader] = {}
 
     def event(self, choice: Choice, state: ChoiceState, fresh: int, meter: Meter) -> bytes:
@@ -142,7 +151,7 @@ class ChatDialect:
         elif raw.startswith(REASONING) and raw not in EMPTY:
             meter.reasoning += fresh + state.pending
             state.pending = 0
-        elif raw.startswith(_CALLS):
+        elif raw.startswith(_CALLS) and not self._single:
             state.called = True
             state.pending = 0
         else:
@@ -204,6 +213,8 @@ class ChatDialect:
         state.pending += fresh
         out = b"" if state.opened else self._role(state, meter)
         kept = None if raw in _HOLLOW else _without_hollows(raw)
+        if kept and self._single:
+            kept = _without_later_calls(kept)
         if kept:
             if "reasoning_content" in kept:
                 meter.reasoning += state.pending
@@ -241,6 +252,12 @@ def _without_hollows(raw: bytes) -> Json:
     """A delta without its role and what is empty."""
     delta = _decode_delta(raw)
     return {k: v for k, v in delta.items() if v not in (None, "") and k != "role"}
+
+
+def _without_later_calls(delta: Json) -> Json:
+    """A delta with what it says of the first call only."""
+    calls = [call for call in delta.pop("tool_calls", ()) if call.get("index", 0) == 0]
+    return {**delta, "tool_calls": calls} if calls else delta
 
 
 def _without_tops(raw: msgspec.Raw) -> msgspec.Raw:

@@ -72,9 +72,10 @@ def _chat(
     stream = bool(body.get("stream", False))
     choices = body.get("n", 1)
     bare = not plain and chat.bare_logprobs(body)
+    single = body.get("parallel_tool_calls") is False
     heads = chat.prepare(body, served, thinking, grammars=grammars, plain=plain)
     envelope = Envelope(f"chatcmpl-{request_id}", created, served.model_id, "chat.completion")
-    dialect = chat.ChatDialect(envelope, keep=not stream, heads=heads, bare=bare)
+    dialect = chat.ChatDialect(envelope, keep=not stream, heads=heads, bare=bare, single=single)
     cleaner = StreamCleaner(envelope, dialect, served)
     return EngineRequest(  # by position: with names it takes several times as long
         "POST",
