@@ -82,6 +82,17 @@ async def test_a_removed_file_is_back_though_nothing_is_written(file: Path, rig:
         assert reader.execute("SELECT spent FROM scopes").fetchall()
 
 
+async def test_whoever_reads_while_the_file_is_gone_makes_no_other_in_its_place(
+    file: Path, rig: Rig
+) -> None:
+    remove(file)
+    with pytest.raises(ServiceUnavailable):  # the first report connects
+        await rig.store.report(lambda db: db.execute("SELECT 1"))
+    await rig.store.write(lambda db: None)
+    assert await rig.store.report(lambda db: db.execute("SELECT spent FROM scopes"))
+    assert await spent(rig) == 600
+
+
 async def test_another_file_in_its_place_is_not_written_to_until_somebody_has_decided(
     file: Path, rig: Rig
 ) -> None:

@@ -140,8 +140,11 @@ def _insert_text(head: str, width: int, size: int, tail: str) -> str:
     return f"{head} VALUES {','.join([one] * size)} {tail}"
 
 
-def connect(url: str) -> Database:
-    """Open ``url``; a file is created when it is missing.
+def connect(url: str, *, create: bool = True) -> Database:
+    """Open ``url``.
+
+    Args:
+        create: Make a file that is missing.
 
     Raises:
         SettingsError: The url is none of ours.
@@ -151,7 +154,7 @@ def connect(url: str) -> Database:
     if urlsplit(url).scheme == "sqlite":
         from helexa.cortex.ledger.sqlite import SqliteDatabase  # noqa: PLC0415  # needs this one
 
-        return SqliteDatabase(sqlite_path(url))
+        return SqliteDatabase(sqlite_path(url), create=create)
     from helexa.cortex.ledger.postgres import PostgresDatabase  # noqa: PLC0415
 
     return PostgresDatabase(url)

@@ -44,7 +44,8 @@ class Reading:
                 self._db.close()
                 self._db = None
             if self._db is None:
-                self._db = connect(self._url)
+                # A new file in the place of one that was removed could not be told from a backup.
+                self._db = connect(self._url, create=False)
             return work(self._db)
         except Exception as error:  # noqa: BLE001  # it is the outcome of somebody's query
             return error

@@ -38,6 +38,7 @@ class SqliteDatabase:
 
     Args:
         path: Created with its folder if missing, readable by its owner only.
+        create: Otherwise it must be there.
 
     Raises:
         LedgerUnavailable: It cannot be opened, or is something else.
@@ -46,17 +47,19 @@ class SqliteDatabase:
     dialect: Dialect = "sqlite"
     shared = False
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, create: bool = True) -> None:
         self._path = path
         try:
-            _prepare(Path(path))
+            if create:
+                _prepare(Path(path))
             self._connect()
         except (OSError, sqlite3.Error) as error:
             raise _not_opened(path, error) from error
 
     def _connect(self) -> None:
         self._connection = sqlite3.connect(
-            self._path,
+            f"{Path(self._path).as_uri()}?mode=rw",  # whoever may make it has done so
+            uri=True,
             timeout=BUSY_S,
             isolation_level=None,
             check_same_thread=False,
