@@ -188,3 +188,7 @@ def test_a_server_that_does_not_answer_is_named_without_its_password(tmp_path: P
         connect(f"postgresql://me:hunter2@/db?host={tmp_path}")
     assert "hunter2" not in str(caught.value)
     assert masked("postgresql://me:hunter2@h:1/db") == "postgresql://me:***@h:1/db"
+    asked = "postgresql://h/db?user=me&password={0}&sslmode=require&sslpassword={0}"
+    assert masked(asked.format("hunter2")) == asked.format("***")
+    assert masked("sqlite:///a/ledger.db") == "sqlite:///a/ledger.db"
+    assert masked("postgresql:///db?host=/run") == "postgresql:///db?host=/run"

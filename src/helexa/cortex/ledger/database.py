@@ -13,6 +13,7 @@ Statements are written once, with ``?`` for parameters, ``BIGINT``, ``DOUBLE PRE
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache
@@ -211,9 +212,13 @@ def sqlite_url(file: Path) -> str:
 
 
 def masked(url: str) -> str:
-    """``url`` without its password."""
+    """``url`` without its passwords, wherever libpq reads one."""
+    url = _SECRETS.sub(r"\1***", url)
     parts = urlsplit(url)
     if parts.password is None:
         return url
     host = parts.netloc.rpartition("@")[2]
     return parts._replace(netloc=f"{parts.username or ''}:***@{host}").geturl()
+
+
+_SECRETS = re.compile(r"([?&](?:ssl)?password=)[^&]*")
