@@ -215,6 +215,39 @@ def test_tool_choices(choice: Any, expected: ToolChoice) -> None:
     assert decode(tools=[ADD, SPACE, PATCH], tool_choice=choice).tool_choice == expected
 
 
+def test_functions_reach_the_model_as_they_were_sent_and_each_under_a_name_of_its_own() -> None:
+    twin = {"type": "function", "name": "multi_agent_v1__close_agent", "strict": True}
+    hosted = {**SPACE, "tools": [*SPACE["tools"], {"type": "web_search"}]}
+    call = {"type": "function_call", "call_id": "c", "name": "close_agent", "arguments": "{}"}
+    body = {
+        "model": "m", "tools": [{**ADD, "strict": False}, twin, hosted, {"type": "computer"}],
+        "input": [{**call, "namespace": "multi_agent_v1"}, {**call, "namespace": "other"}],
+        "tool_choice": {"type": "function", "name": "close_agent", "namespace": "multi_agent_v1"},
+    }  # fmt: skip
+    found = to_request(read_body(json.dumps(body).encode()))
+    add, own, spaced = found.request.tools
+    assert (add.name, add.description, add.strict) == ("add", "Adds.", None)
+    assert add.parameters is not None
+    assert json.loads(bytes(add.parameters)) == {"type": "object"}
+    assert (own.name, own.parameters, own.strict) == ("multi_agent_v1__close_agent", None, True)
+    assert spaced.name == "multi_agent_v1__close_agent_"
+    assert found.names.shown(spaced.name) == ("multi_agent_v1", "close_agent")
+    calls = [call.name for message in found.request.messages for call in message.tool_calls]
+    assert calls == [spaced.name, "other__close_agent"]
+    assert found.request.tool_choice == ToolChoice("required", (spaced.name,))
+    assert found.left_out == ("web_search", "computer")
+
+
+def test_tools_of_which_none_can_be_called_are_none() -> None:
+    allowed = {"type": "allowed_tools", "tools": [{"type": "web_search"}]}
+    assert decode(tools=[ADD], tool_choice=allowed).tool_choice == ToolChoice("none")
+    assert decode(tool_choice="auto").tool_choice == ToolChoice("auto")
+    required = refusal(tools=[ADD], tool_choice={**allowed, "mode": "required"})
+    assert required.param == "tool_choice"
+    nameless = refusal(tools=[{"type": "namespace", "tools": []}])
+    assert nameless.param == "tools[0].name"
+
+
 def test_a_custom_tool_is_offered_as_a_function_of_one_text() -> None:
     grammar = {"type": "grammar", "syntax": "lark", "definition": "start: /x+/"}
     body = json.loads(
