@@ -61,7 +61,7 @@ def typed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Typed]:
 def test_a_keys_whole_life_from_create_to_revoke(typed: Typed) -> None:
     caps = ("--cap", "2m", "--cap", "500k/24h")
     limits = ("--expires", "30d", "--requests-per-minute", "60", "--note", "builds")
-    made = typed.run("keys", "create", "acme", "--id", "ci", *caps, *limits)
+    made = typed.run("keys", "create", "guild", "--id", "ci", *caps, *limits)
     secret = made.stdout.strip()
     assert made.stdout == f"{secret}\n"  # KEY=$(helexa keys create …)
     assert "shown only now" in made.stderr
@@ -89,8 +89,8 @@ def test_a_keys_whole_life_from_create_to_revoke(typed: Typed) -> None:
 
     assert "revoked" in typed.run("keys", "revoke", "ci").stdout
     assert typed.allowed(last) == 401
-    assert "ci" not in typed.run("keys", "list").stdout
-    assert [k["state"] for k in typed.json("keys", "list", "--all", "--account", "acme")["keys"]] \
+    assert "ci" not in typed.run("keys", "list").stdout.split()
+    assert [k["state"] for k in typed.json("keys", "list", "--all", "--account", "guild")["keys"]] \
         == ["revoked"]  # fmt: skip
 
 

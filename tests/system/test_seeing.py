@@ -9,7 +9,7 @@ from typing import Any
 import anthropic
 import pytest
 from tests.acp.editor import opened
-from tests.neuron.system.conftest import SPARK
+from tests.neuron.system.conftest import SPARK, until
 from tests.pictures import BLUE, JPEG, RED, WEBP, data_url, png
 from tests.system.kinds import (
     EMBEDDER,
@@ -35,8 +35,9 @@ def stack(make_stack: StartStack, tiny_models: Path) -> Stack:
 def test_a_cold_model_that_sees_is_loaded_with_its_projector_and_listed_as_such(
     stack: Stack,
 ) -> None:
-    asleep = stack.get(f"/v1/models/{SEER}")
-    assert ("vision" in asleep["capabilities"], asleep["loaded"]) == (True, False)
+    stack.node.post("/models/unload", {"model_id": SEER})  # another test may have woken it
+    asleep = until(lambda: (e := stack.get(f"/v1/models/{SEER}"))["loaded"] is False and e)
+    assert "vision" in asleep["capabilities"]
     assert tokens(stack, asked(png())) > tokens(stack, asked())
     entry = wait_for(stack, SEER)
     assert {"text", "vision", "tools"} <= set(entry["capabilities"])
