@@ -258,7 +258,10 @@ def test_thinking_enabled_disabled_and_adaptive(
 def test_omitted_thinking_is_noticed() -> None:
     body = {"messages": [USER], "thinking": {"type": "adaptive", "display": "omitted"}}
     assert decode_messages(json.dumps(body).encode()).hide_thinking
-    shown = {"messages": [{"role": "user", "content": '"omitted"'}]}
+    shown = {
+        "messages": [{"role": "user", "content": '"omitted"'}],
+        "thinking": {"type": "adaptive"},
+    }
     assert not decode_messages(json.dumps(shown).encode()).hide_thinking
 
 

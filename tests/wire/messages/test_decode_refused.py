@@ -31,6 +31,7 @@ from helexa.wire.messages.dialect import translate_messages
         ("tools[0].function.parameters.properties.a.not", "tools[1].input_schema.properties.a.not"),
         ("tools[0].function.name", "tools[1].name"),
         ("response_format.json_schema.schema.not", "output_config.format.schema.not"),
+        ("stop", "stop_sequences"),
         ("messages", "messages"),
         ("temperature", "temperature"),
     ],
@@ -39,7 +40,7 @@ def test_a_nodes_refusal_names_the_member_that_the_client_wrote(
     of_chat: str, of_client: str
 ) -> None:
     image = {"type": "image", "source": {"type": "url", "url": "https://example.org/a.png"}}
-    body = {
+    body: dict[str, Any] = {
         "model": "m", "system": "Be brief.",
         "messages": [
             USER, user(image),
@@ -54,6 +55,10 @@ def test_a_nodes_refusal_names_the_member_that_the_client_wrote(
     assert isinstance(told, VisionUnsupported)
     assert told.extras == {"extra": 1}
     assert made.restated(ContextLengthExceeded(9, 5)).param == "messages"
+    body["output_format"] = body.pop("output_config")["format"]
+    before = translate_messages(json.dumps(body).encode(), "abc")
+    schema = VisionUnsupported("no", param="response_format.json_schema.schema.not")
+    assert before.restated(schema).param == "output_format.schema.not"
 
 
 def test_a_thread_is_refused_in_the_coded_way() -> None:
