@@ -222,6 +222,20 @@ def test_tool_calls_have_one_shape(served: Served, fragments: list[dict[str, Any
     assert json.loads(call["function"]["arguments"]) == {"a": 1}
 
 
+@pytest.mark.parametrize("order", [(1, 0, 2), (2, 1, 0), (0, 1, 2)])
+def test_choices_begin_in_their_order_whichever_the_engine_begins_with(
+    served: Served, order: tuple[int, ...]
+) -> None:
+    """OpenAI's SDK numbers them as they appear, and breaks over another one first."""
+    clean = make(served, n=3).feed(
+        b"".join([event({"content": "a"}, counts(1, 1), index=i) for i in order])
+    )
+    told = [choice for chunk in as_json(clean) for choice in chunk["choices"]]
+    begun = [choice["index"] for choice in told if "role" in choice["delta"]]
+    assert begun == [0, 1, 2]
+    assert [c["index"] for c in told if "content" in c["delta"]] == list(order)
+
+
 def test_only_the_first_call_leaves_where_calls_may_not_be_parallel(served: Served) -> None:
     tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
     cleaner = make(served, stream=False, tools=[tool], parallel_tool_calls=False)

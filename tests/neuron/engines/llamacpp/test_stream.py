@@ -220,6 +220,18 @@ def test_a_plain_answer_says_why_it_was_cut(served: Served) -> None:
     assert answer["created"] == 7
 
 
+@pytest.mark.parametrize("order", [(1, 0, 2), (2, 1, 0), (0, 1, 2)])
+def test_choices_begin_in_their_order_whichever_the_engine_begins_with(
+    served: Served, order: tuple[int, ...]
+) -> None:
+    """OpenAI's SDK numbers them as they appear, and breaks over another one first."""
+    clean = make(served, n=3).feed(b"".join([event({"content": "a"}, 1, index=i) for i in order]))
+    told = [choice for chunk in as_json(clean) for choice in chunk["choices"]]
+    begun = [choice["index"] for choice in told if "role" in choice["delta"]]
+    assert begun == [0, 1, 2]
+    assert [c["index"] for c in told if "content" in c["delta"]] == list(order)
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_only_the_first_call_leaves_where_calls_may_not_be_parallel(
     served: Served, stream: bool

@@ -43,6 +43,7 @@ class ChatDialect:
         self._keep = keep
         self._make_reader = reader
         self._single = single
+        self._begun = 0  # choices
         self._readers: dict[int, Reader] = {}
 
     @property
@@ -155,9 +156,14 @@ class ChatDialect:
         return b"".join((state.prefix, raw, logprobs, _END))
 
     def _role(self, state: ChoiceState, meter: Meter) -> bytes:
-        """The first chunk; where the prompt has been counted by then, it says so."""
+        """The first chunk of a choice, and before it of those with lower numbers: OpenAI's SDK
+        numbers choices as they appear. Where the prompt has been counted by then, it says so."""
         state.opened = True
-        choice = {"index": state.index, "delta": {"role": "assistant"}, "finish_reason": None}
+        begun, self._begun = self._begun, max(self._begun, state.index + 1)
+        return b"".join([self._begin(index, meter) for index in range(begun, self._begun)])
+
+    def _begin(self, index: int, meter: Meter) -> bytes:
+        choice = {"index": index, "delta": {"role": "assistant"}, "finish_reason": None}
         members: Json = {"choices": [choice]}
         if meter.prompt_known:
             members = {"timings": msgspec.Raw(prompt_timings_json(meter)), **members}

@@ -139,6 +139,7 @@ class ChatDialect:
         self._heads = heads
         self._bare = bare
         self._single = single
+        self._begun = 0  # choices
         self._readers: dict[int, CallReader] = {}
 
     def event(self, choice: Choice, state: ChoiceState, fresh: int, meter: Meter) -> bytes:
@@ -200,11 +201,16 @@ class ChatDialect:
         return start + state.prefix + raw + DELTA_END
 
     def _role(self, state: ChoiceState, meter: Meter | None = None) -> bytes:
-        """The first chunk; where the prompt has been counted by then, it says so."""
+        """The first chunk of a choice, and before it of those with lower numbers: OpenAI's SDK
+        numbers choices as they appear. Where the prompt has been counted by then, it says so."""
         state.opened = True
+        begun, self._begun = self._begun, max(self._begun, state.index + 1)
+        return b"".join([self._begin(index, meter) for index in range(begun, self._begun)])
+
+    def _begin(self, index: int, meter: Meter | None) -> bytes:
         if meter is None or not meter.prompt_known:
-            return state.prefix + _ROLE + DELTA_END
-        return self._envelope.role(state.index, meter)
+            return self.prefix(index) + _ROLE + DELTA_END
+        return self._envelope.role(index, meter)
 
     def _unusual(
         self, choice: Choice, raw: bytes, state: ChoiceState, fresh: int, meter: Meter
