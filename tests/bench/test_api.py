@@ -198,7 +198,7 @@ def test_what_took_long_to_answer_is_kept_somewhat_longer_than_it_is_true() -> N
     assert [kept.get(), kept.get()] == [0, 0]
     clock |= {"state": 1, "now": 19.0}  # a second of work: worth twenty
     assert (kept.get(), clock["made"]) == (0, 1)
-    clock |= {"now": 20.0, "cost": 0.1}
+    clock |= {"now": 20.0, "cost": 0.02}
     assert (kept.get(), clock["made"]) == (1, 2)
     clock["state"] = 2  # which took no time that would be worth keeping
     assert (kept.get(), clock["made"]) == (2, 3)

@@ -24,7 +24,7 @@ from helexa.bench.api.kept import Kept
 from helexa.bench.api.pages import NOT_BUILT
 from helexa.bench.api.shapes import Compared, Dimensions, HealthAnswer, Page, shown
 from helexa.bench.report import answers
-from helexa.bench.report.overview import Overview, chosen, drawn, overview
+from helexa.bench.report.overview import Overview, chosen, overview
 from helexa.bench.row import Run
 from helexa.bench.settings import BenchSettings
 from helexa.bench.stats.verdict import Verdict
@@ -71,6 +71,7 @@ class Questions:
         self._show_host = settings.api.show_hosts
         self._version = version
         self._judged = Kept(self._judge, self._state)
+        self._ways = Kept(lambda: self._histories(HISTORY_BUILDS), self._state)
 
     @property
     def reader(self) -> Reader:
@@ -102,11 +103,8 @@ class Questions:
 
     def overview(self, query: dict[str, str]) -> Overview:
         """What the first page shows: everything in short, and some of it whole."""
-        found, wanted = self._judged.get(), _lines(query)
-        rows = [Lines(*cell.line) for cell in drawn(chosen(found, wanted))]
-        ways = answers.histories(self.reader.primary_samples(HISTORY_BUILDS, rows))
-        by_line = {Lines(h.target, h.model, h.scenario): list(h.medians) for h in ways}
-        return overview(found, wanted, by_line, show_host=self._show_host)
+        ways = {(h.target, h.model, h.scenario): list(h.medians) for h in self._ways.get()}
+        return overview(self._judged.get(), _lines(query), ways, show_host=self._show_host)
 
     def summary(self, query: dict[str, str]) -> list[answers.CellAnswer]:
         """The newest build of everything against the one before it, or a page of that."""
@@ -126,7 +124,7 @@ class Questions:
     def history(self, query: dict[str, str]) -> list[answers.History]:
         """How every cell's figure went over the newest builds."""
         depth = min(int(_number(query, "builds", HISTORY_BUILDS) or 1), SERIES_BUILDS)
-        return answers.histories(self.reader.primary_samples(depth))
+        return self._ways.get() if depth == HISTORY_BUILDS else self._histories(depth)
 
     def runs(self, query: dict[str, str]) -> Page:
         """A page of runs."""
@@ -200,6 +198,9 @@ class Questions:
 
     def _judge(self) -> answers.Judged:
         return answers.judged(self.reader.newest_cells())
+
+    def _histories(self, depth: int) -> list[answers.History]:
+        return answers.histories(self.reader.primary_samples(depth))
 
     def _state(self) -> object:
         return self.reader.state()

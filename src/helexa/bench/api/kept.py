@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 SHARE = 0.05
 """Of one core, at most, whoever looks on, and however often the store changes."""
-QUICK_S = 0.2
+QUICK_S = 0.03
 """What takes no longer is never older than the store."""
 
 

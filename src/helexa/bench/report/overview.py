@@ -98,11 +98,11 @@ class Overview(msgspec.Struct, frozen=True):
 def overview(
     found: Judged,
     wanted: Lines,
-    ways: dict[Lines, Column],
+    ways: dict[tuple[str, str, str], Column],
     *,
     show_host: bool = False,
 ) -> Overview:
-    """What of ``found`` is ``wanted``; ``ways`` of those that ``drawn`` names."""
+    """What of ``found`` is ``wanted``; ``ways`` are the histories by line."""
     cells = chosen(found, wanted)
     rows = drawn(cells)
     worse = [v for v in found.worse if wanted.takes(v.target, v.model, v.scenario)]
@@ -110,7 +110,7 @@ def overview(
     return Overview(
         names,
         _standing(cells, found, names),
-        _rows(rows, found, [ways.get(Lines(*cell.line), []) for cell in rows]),
+        _rows(rows, found, [ways.get(cell.line, []) for cell in rows]),
         worse[:MOST_WORSE],
         len(worse),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -167,19 +167,14 @@ class Reader:
         )
         return Cell.of(rows[0]) if rows else None
 
-    def primary_samples(
-        self, depth: int, lines: Iterable[Lines] | None = None
-    ) -> list[tuple[Lines, list[list[float]]]]:
+    def primary_samples(self, depth: int) -> list[tuple[Lines, list[list[float]]]]:
         """Of every line of cells: its primary metric's samples, build by build, oldest first.
 
         A build's list is empty where every run of it failed. Nothing else is decoded: a page asks
-        for many lines at once, and draws each in a small place.
-
-        Args:
-            lines: Which ones, each with all of its members; None for all.
+        for all lines at once, and draws each in a small place.
         """
         found = []
-        for line in self._lines() if lines is None else lines:
+        for line in self._lines():
             key = msgspec.structs.astuple(line)
             rows = self._ask(
                 "SELECT json_extract(samples, ?) AS samples FROM cells "
