@@ -242,6 +242,8 @@ def test_the_event_stream_tells_a_models_whole_life_in_order(start_node: Any, h:
     node.load()
     assert listener.next("model")["model"]["status"] == "loading"
     assert listener.next("load_progress")["id"] == h.SPARK
+    [seats] = listener.next("admission")["models"]  # a gateway lets in who waits by these
+    assert (seats["id"], seats["max_in_flight"] > 0) == (h.SPARK, True)
     loaded = listener.next("model")
     assert (loaded["model"]["id"], loaded["model"]["status"]) == (h.SPARK, "loaded")
     node.post("/models/unload", {"model_id": h.SPARK})

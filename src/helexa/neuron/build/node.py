@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 
 import msgspec
 
 from helexa.core import build_info
 from helexa.core.errors import HelexaError
-from helexa.core.fleet import Download, LoadRequest, ModelEntry
+from helexa.core.fleet import Download, LoadRequest, ModelEntry, ModelLoad
 from helexa.core.logging import Logger
 from helexa.core.settings import SettingsError
 from helexa.neuron.activation import Activator
@@ -49,7 +50,8 @@ def assemble_node(parts: Parts, log: Logger) -> Node[ServedModel]:
         plain=on_the_wire,
     )
     teller = Teller(log, sys.stderr if sys.stderr.isatty() else None, clock)
-    registry = _registry(parts, scout, _News(bus, teller, Journal(log, clock)))
+    news = _News(bus, teller, Journal(log, clock), lambda: registry.figures())  # noqa: PLW0108
+    registry = _registry(parts, scout, news)
     node = _node(parts, found, scout, registry, bus)
     return node
 
@@ -57,14 +59,20 @@ def assemble_node(parts: Parts, log: Logger) -> Node[ServedModel]:
 class _News:
     """What the registry says of its models: to gateways by events, to people by the log."""
 
-    def __init__(self, bus: Bus, teller: Teller, journal: Journal) -> None:
+    def __init__(
+        self, bus: Bus, teller: Teller, journal: Journal, figures: Callable[[], list[ModelLoad]]
+    ) -> None:
         self._bus = bus
         self._teller = teller
         self._journal = journal
+        self._figures = figures
         self.failed = journal.failed
 
     def changed(self, entry: ModelEntry) -> None:
         """A model is as ``entry`` says."""
+        if entry.status == "loaded":  # who waits for it is let in by its seats
+            figures = [figures for figures in self._figures() if figures.id == entry.id]
+            self._bus.publish("admission", {"models": figures})
         self._bus.publish("model", {"model": entry})
         self._journal.changed(entry)
 
