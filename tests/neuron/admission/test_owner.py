@@ -13,6 +13,7 @@ from helexa.core.errors import (
     Overloaded,
     RateLimitExceeded,
     ServiceUnavailable,
+    UnsupportedParameter,
 )
 from helexa.neuron.admission import Admission, Seat, Ticket
 from helexa.neuron.admission.owner import going_away
@@ -95,6 +96,14 @@ async def test_what_never_fits_is_refused_at_once_and_what_fits_later_waits() ->
     assert not later.done()
     first.leave()
     assert (await later).cells == 50
+
+
+async def test_nobody_in_particular_is_not_let_wait_for_seats_that_are_kept_from_them() -> None:
+    admission = make(seats=4, reserve_seats=1)
+    with pytest.raises(UnsupportedParameter, match="at most 3 answers at once to"):
+        await admission.enter(Ticket("", 10, anonymous=True, seats=4))
+    (await admission.enter(Ticket("", 10, anonymous=True, seats=3))).leave()
+    (await admission.enter(Ticket("a", 10, seats=4))).leave()
 
 
 async def test_a_full_queue_refuses_with_an_estimate() -> None:

@@ -137,7 +137,12 @@ class Core:
 
     def ever_fits(self, ticket: Ticket) -> bool:
         """Whether ``ticket`` could run if it were alone."""
-        return ticket.seats <= self.seats and self.cells.ever_fits(ticket.cells)
+        return ticket.seats <= self.most(ticket) and self.cells.ever_fits(ticket.cells)
+
+    def most(self, ticket: Ticket) -> int:
+        """Seats that one like ``ticket`` may take at once: nobody in particular none of those that
+        are kept."""
+        return self.seats - self.reserved if ticket.anonymous else self.seats
 
     def _take(self, ticket: Ticket) -> None:
         self._seated[ticket] = None

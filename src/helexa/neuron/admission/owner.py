@@ -332,10 +332,12 @@ class Admission:
 
     def _never(self, ticket: Ticket) -> HelexaError:
         """Why ``ticket`` could not even run alone."""
-        if ticket.seats > self.core.seats:
+        most = self.core.most(ticket)
+        if ticket.seats > most:
+            whom = " to requests without a key" if most < self.core.seats else ""
             return UnsupportedParameter(
-                f"`n` is {ticket.seats}; this model gives at most {self.core.seats} answers at "
-                "once. Ask for fewer, or ask several times.",
+                f"`n` is {ticket.seats}; this model gives at most {most} answers at once{whom}. "
+                "Ask for fewer, or ask several times.",
                 param="n",
             )
         self.refusals.too_long += 1
