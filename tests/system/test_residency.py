@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,10 @@ class Swap:
     def fleet(self) -> Any:
         """``GET /admin/fleet``."""
         return self.client.get("/admin/fleet").json()
+
+    def called(self, name: str) -> bool:
+        """Whether there is one node, of that name."""
+        return [node["name"] for node in self.fleet()["nodes"]] == [name]
 
     def cold(self) -> str:
         """A model that is not loaded."""
@@ -265,7 +270,7 @@ def test_who_waits_for_a_swap_is_seen_with_place_and_time(swap: Swap) -> None:
     swap.swapped()
     with ThreadPoolExecutor(3) as pool:
         asked = [pool.submit(swap.ask, swap.models[1]) for _ in range(3)]
-        (line,) = until(lambda: swap.fleet()["waiting"])
+        (line,) = until(lambda: [line for line in swap.fleet()["waiting"] if "eta_s" in line])
         assert (line["model"], line["position"]) == (swap.models[1], 1)
         assert line["eta_s"] > 0
         assert f"{swap.models[1]}" in typed(swap, "status").stdout
@@ -294,7 +299,7 @@ def configured(swap: Swap) -> Iterator[str]:
     yield text
     for name in ("other", "one"):  # a file that says what it said changes nothing
         swap.configure(text.replace('name = "one"', f'name = "{name}"'))
-        until(lambda name=name: [n["name"] for n in swap.fleet()["nodes"]] == [name])
+        until(partial(swap.called, name))
     until(lambda: swap.ask(swap.models[1]).status_code == 200)
 
 
@@ -315,7 +320,7 @@ def test_cortex_toml_is_followed_when_it_changes_and_a_bad_one_changes_nothing(
 ) -> None:
     swap.configure(configured + '[[neurons]]\nname = "one"\nendpoint = "nonsense"\n')
     until(lambda: swap.said("changed nodes refused; they stay as they are"))
-    assert [n["name"] for n in swap.fleet()["nodes"]] == ["one"]
+    assert swap.called("one")
     swap.configure(configured.replace('name = "one"', 'name = "renamed"'))
-    until(lambda: [n["name"] for n in swap.fleet()["nodes"]] == ["renamed"])
+    until(lambda: swap.called("renamed"))
     until(lambda: swap.ask(swap.models[1]).status_code == 200)
