@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -80,6 +81,23 @@ async def test_nothing_is_granted_under_a_new_window_before_it_is_known_what_was
     await rig.book.written()
     rig.book.bind([rolling(300)])
     assert await rig.take(rolling(300), "b", 500) == 20
+
+
+async def test_nor_under_other_caps_before_it_is_known_what_an_earlier_life_has_spent(
+    start: Start,
+) -> None:
+    rig = start()
+    await rig.take(hard(1000), "a", 43)
+    rig.end("a", 43)
+    await rig.stop(clean=True)
+    again = start()
+    first = asyncio.ensure_future(again.take(hard(1000), "b", 1))
+    while not again.durable._asking:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)  # the question is out
+    again.book.bind([hard(50)])
+    assert await first == 1
+    assert await again.take(hard(50), "c", 10) == 6
 
 
 @pytest.mark.parametrize(("then", "tokens"), [(under(50, Cap(1000)), 50), (FREE, None)])

@@ -72,7 +72,7 @@ class Scope:
         low: Ask for more when fewer are free; −1 while there is nothing more.
         wanted: Tokens that waiting requests would like.
         known: The store has told what was spent before.
-        unmet: It has not told it of a window that is new.
+        unmet: It has not since the caps have changed.
         leasing: Under way to the store, since ``asked_at`` (the loop's time).
         stale: What is under way was asked too early; ask once more.
         used: Something was taken since somebody last looked.
@@ -125,8 +125,9 @@ class Scope:
         for state in self.caps:
             same = before.get(state.seconds)
             if state.seconds and same is None:
-                self.known, self.unmet = False, True
+                self.known = False
             state.load(self.prompt + self.completion, same.buckets if same is not None else ())
+        self.unmet = not self.known
         return True
 
     def take(self, tokens: int) -> None:
