@@ -21,6 +21,12 @@ from tests.system.rig import KEYS, SECRET, CortexProcess, Stack, StartStack
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.fixture(scope="module")
+def stack(make_stack: StartStack) -> Stack:
+    """Who waits for a seat behind thousands of tokens waits longer where others use the machine."""
+    return make_stack(node="[admission]\nmax_wait_secs = 300\n")
+
+
 def long(tokens: int, *, stream: bool) -> dict[str, Any]:
     """A request for many tokens, whose answer says what it cost."""
     body: dict[str, Any] = endless(tokens, stream=stream)
