@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from helexa.cli.bench_kept import export_command, score_command, thin_command
+from helexa.cli.bench_options import (
+    config_file,
+    database,
+    guarded,
+    leave,
+    loaded_of,
+    settings_of,
+)
 from helexa.cli.options import (
-    config_option,
     json_option,
     log_level_option,
     port_option,
@@ -25,12 +32,6 @@ if TYPE_CHECKING:
     from helexa.bench.settings import BenchSettings
     from helexa.core.settings import Loaded
 
-T = TypeVar("T")
-
-_config = config_option("/etc/helexa-bench/helexa-bench.toml")
-_db = click.option(
-    "--db", type=click.Path(path_type=Path), help="The store; overrides bench.db_path."
-)
 REGRESSED = 1
 
 
@@ -44,9 +45,13 @@ def bench_group() -> None:
     """
 
 
+for command in (export_command, score_command, thin_command):
+    bench_group.add_command(command)
+
+
 @bench_group.command("run")
-@_config
-@_db
+@config_file
+@database
 @port_option(13132)
 @log_level_option
 @version_option
@@ -59,8 +64,8 @@ def run_command(config: Path | None, db: Path | None, port: int | None, log_leve
 
 
 @bench_group.command("serve")
-@_config
-@_db
+@config_file
+@database
 @port_option(13132)
 @log_level_option
 @version_option
@@ -70,8 +75,8 @@ def serve_command(config: Path | None, db: Path | None, port: int | None, log_le
 
 
 @bench_group.command("once")
-@_config
-@_db
+@config_file
+@database
 @json_option
 @version_option
 def once_command(config: Path | None, db: Path | None, as_json: bool) -> None:
@@ -86,13 +91,13 @@ def once_command(config: Path | None, db: Path | None, as_json: bool) -> None:
     from helexa.bench.sweep.alone import SweepUnderWay
     from helexa.bench.sweep.progress import progress
 
-    settings = _settings(config, db)
+    settings = settings_of(config, db)
     try:
-        outcome = _guarded(
+        outcome = guarded(
             lambda: asyncio.run(build.once(settings, os.environ, progress(sys.stderr), _version()))
         )
     except SweepUnderWay as error:
-        _leave(3, str(error))
+        leave(3, str(error))
     if outcome is None:
         raise SystemExit(128 + signal.SIGTERM)
     words = {
@@ -111,8 +116,8 @@ def once_command(config: Path | None, db: Path | None, as_json: bool) -> None:
 
 
 @bench_group.command("report")
-@_config
-@_db
+@config_file
+@database
 @click.option(
     "--format", "shape", type=click.Choice(["md", "json", "html"]), default="md", show_default=True
 )
@@ -123,8 +128,8 @@ def report_command(config: Path | None, db: Path | None, shape: str, show_hosts:
     from helexa.bench import build
     from helexa.bench.report import text
 
-    path = _settings(config, db).database(os.environ)
-    made = _guarded(lambda: build.report(path, show_host=show_hosts))
+    path = settings_of(config, db).database(os.environ)
+    made = guarded(lambda: build.report(path, show_host=show_hosts))
     render = {"md": text.to_markdown, "json": text.to_json, "html": text.to_html}[shape]
     click.echo(render(made), nl=False)
 
@@ -132,8 +137,8 @@ def report_command(config: Path | None, db: Path | None, shape: str, show_hosts:
 @bench_group.command("compare")
 @click.argument("a")
 @click.argument("b")
-@_config
-@_db
+@config_file
+@database
 @click.option("--metric", help="Another metric than each scenario's own.")
 @json_option
 @version_option
@@ -154,12 +159,12 @@ def compare_command(
     from helexa.bench.store.reader import Reader
 
     if metric is not None and metric not in METRICS:
-        _leave(2, f"there is no metric {metric!r}; one of {', '.join(METRICS)}")
-    path = _settings(config, db).database(os.environ)
-    old, new = _guarded(lambda: answers.sides(Reader(path), a, b))
+        leave(2, f"there is no metric {metric!r}; one of {', '.join(METRICS)}")
+    path = settings_of(config, db).database(os.environ)
+    old, new = guarded(lambda: answers.sides(Reader(path), a, b))
     verdicts, alone = answers.compare(old, new, metric)
     if not verdicts:
-        _leave(2, f"{a!r} and {b!r} have no cell in common; see `helexa bench report`")
+        leave(2, f"{a!r} and {b!r} have no cell in common; see `helexa bench report`")
     if as_json:
         click.echo(msgspec.json.encode({"cells": verdicts, "alone": alone}).decode())
     else:
@@ -171,8 +176,8 @@ def compare_command(
 
 
 @bench_group.command("swap-cost")
-@_config
-@_db
+@config_file
+@database
 @json_option
 @version_option
 def swap_cost_command(config: Path | None, db: Path | None, as_json: bool) -> None:
@@ -182,8 +187,8 @@ def swap_cost_command(config: Path | None, db: Path | None, as_json: bool) -> No
     from helexa.bench.report import answers
     from helexa.bench.store.reader import Reader
 
-    path = _settings(config, db).database(os.environ)
-    newest = answers.judged(_guarded(lambda: Reader(path).newest_cells()))
+    path = settings_of(config, db).database(os.environ)
+    newest = answers.judged(guarded(lambda: Reader(path).newest_cells()))
     loads = [cell for cell in newest.cells if cell.scenario in answers.LOADS]
     found = answers.summary(newest, loads)
     if as_json:
@@ -197,112 +202,6 @@ def swap_cost_command(config: Path | None, db: Path | None, as_json: bool) -> No
         shown = "no good run" if load is None else f"{load.median / 1000:.2f} s to load"
         answer = "" if first is None else f", {first.median:.0f} ms to the first token"
         click.echo(f"{cell.target}  {cell.model}  {cell.scenario}: {shown}{answer}")
-
-
-@bench_group.command("score")
-@click.argument("run_id", type=click.IntRange(0, 2**63 - 1), required=False)
-@click.argument("score", type=float, required=False)
-@_config
-@_db
-@version_option
-def score_command(
-    run_id: int | None, score: float | None, config: Path | None, db: Path | None
-) -> None:
-    """Give the answer of a capability probe a score; without arguments, list those without one."""
-    from helexa.bench.store.reader import Reader
-    from helexa.bench.store.store import Store
-
-    path = _settings(config, db).database(os.environ)
-    if run_id is None:
-        reader = _guarded(lambda: Reader(path))
-        for run in _unscored(reader):
-            click.echo(f"── run {run.id}: {run.source.target} {run.model.model} {run.scenario}")
-            click.echo(run.result.artifact)
-        return
-    if score is None:
-        _leave(2, "give a run and its score: helexa bench score RUN SCORE")
-    if not math.isfinite(score):
-        _leave(2, f"{score} is not a score: give a number")
-    store = _guarded(lambda: Store(path))
-    found = _guarded(lambda: store.score(run_id, score))
-    store.close()
-    if not found:
-        _leave(2, f"run {run_id} is not the answer of a probe; `helexa bench score` lists those")
-
-
-@bench_group.command("export")
-@click.argument("file", type=click.Path(path_type=Path))
-@_config
-@_db
-@version_option
-def export_command(file: Path, config: Path | None, db: Path | None) -> None:
-    """Write every run to FILE: .csv or .parquet; - is CSV on stdout."""
-    from helexa.bench.store.export import to_csv, to_parquet
-    from helexa.bench.store.reader import Reader
-
-    path = _settings(config, db).database(os.environ)
-    reader = _guarded(lambda: Reader(path))
-    if str(file) != "-" and file.suffix not in (".csv", ".parquet"):
-        _leave(2, f"{file}: name it .csv or .parquet")
-
-    def write() -> int:
-        if str(file) == "-":
-            return to_csv(reader.every_run(), sys.stdout)
-        if file.suffix == ".parquet":
-            return to_parquet(reader.every_run(), file)
-        with file.open("w", newline="", encoding="utf-8") as out:
-            return to_csv(reader.every_run(), out)
-
-    try:
-        count = _guarded(write)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        _leave(2, f"{file} cannot be written: {error.strerror or error}")
-    if str(file) != "-":
-        click.echo(f"{count} runs written to {file}")
-
-
-@bench_group.command("thin")
-@click.option(
-    "--keep", type=click.IntRange(1), required=True, help="Newest builds whose runs stay."
-)
-@click.option(
-    "--compact", is_flag=True, help="Give the room back to the disk, which takes as much meanwhile."
-)
-@_config
-@_db
-@json_option
-@version_option
-def thin_command(
-    keep: int, config: Path | None, db: Path | None, *, compact: bool, as_json: bool
-) -> None:
-    """Delete the runs of old builds; their trends and comparisons stay.
-
-    Of every target, model and scenario the newest builds (--keep) stay whole. Of older ones stay
-    the figures, and go the rows: readings, errors, answers to capability probes. Without --compact
-    the file keeps its size, and new runs fill the room. Exit status 3 while a sweep is under way.
-    """
-    from helexa.bench.store.reader import Reader
-    from helexa.bench.store.store import Store
-    from helexa.bench.sweep.alone import SweepUnderWay, alone
-
-    path = _settings(config, db).database(os.environ)
-    _guarded(lambda: Reader(path))  # which does not make one
-    store = _guarded(lambda: Store(path))
-    try:
-        with alone(path):
-            click.echo("writing anew what stays; this reads the whole file", err=True)
-            count = _guarded(lambda: store.forget_runs(keep))
-            if compact:
-                _guarded(store.compact)
-    except SweepUnderWay as error:
-        _leave(3, str(error))
-    finally:
-        store.close()
-    size = path.stat().st_size
-    text = f"{count:,} runs deleted; {path} has {size / 1e6:,.0f} MB"
-    click.echo(json.dumps({"deleted": count, "bytes": size}) if as_json else text)
 
 
 @bench_group.command("probe")
@@ -333,15 +232,15 @@ def probe_command(
     from helexa.bench.targets.base import TargetDown
     from helexa.core.settings import as_header
 
-    usable = _guarded(lambda: None if key is None else as_header(key))
+    usable = guarded(lambda: None if key is None else as_header(key))
     try:
         result = asyncio.run(
             probe(url, usable, model, prompt=prompt_tokens, cap=max_tokens, streams=streams)
         )
     except ValueError as error:
-        _leave(2, str(error))
+        leave(2, str(error))
     except TargetDown as error:
-        _leave(3, str(error))
+        leave(3, str(error))
     click.echo(msgspec.json.encode(result).decode() if as_json else outcome(result))
     raise SystemExit(0 if result.ok else 1)
 
@@ -352,7 +251,7 @@ def _serve(
     from helexa.cli import serve
 
     def load() -> Loaded[BenchSettings]:
-        return _load(config, db, port)
+        return loaded_of(config, db, port)
 
     def binds(settings: BenchSettings) -> list[Any]:
         host, _, number = settings.api.listen.rpartition(":")
@@ -373,47 +272,6 @@ def _serve(
         )
 
     serve.serve(serve.Application("bench", load, binds, run), log_level)
-
-
-def _load(config: Path | None, db: Path | None, port: int | None) -> Loaded[BenchSettings]:
-    import msgspec
-
-    from helexa.bench.settings import load_settings
-    from helexa.cli.serve import with_port
-    from helexa.core.settings import Loaded
-
-    loaded = load_settings(config, {"bench.db_path": None if db is None else str(db)}, os.environ)
-    api = msgspec.structs.replace(loaded.value.api, listen=with_port(loaded.value.api.listen, port))
-    return Loaded(msgspec.structs.replace(loaded.value, api=api), loaded.warnings, loaded.path)
-
-
-def _settings(config: Path | None, db: Path | None) -> BenchSettings:
-    return _guarded(lambda: _load(config, db, None)).value
-
-
-def _guarded(work: Callable[[], T]) -> T:
-    """Run ``work``; what is wrong with settings or store is one message and status 2."""
-    from helexa.core.settings import SettingsError
-
-    try:
-        return work()
-    except SettingsError as error:
-        _leave(2, str(error))
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
-
-
-def _leave(status: int, message: str) -> NoReturn:
-    click.echo(f"helexa bench: {message}", err=True)
-    raise SystemExit(status)
-
-
-def _unscored(reader: Any) -> list[Any]:
-    from helexa.bench.store.reader import RunFilter
-
-    names = [s for s in reader.dimensions()["scenario"] if s.startswith("capability:")]
-    runs = [run for name in names for run in reader.runs(RunFilter(scenario=name, ok=True))[1]]
-    return [run for run in runs if run.score is None]
 
 
 def _version() -> str:
