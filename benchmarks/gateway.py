@@ -5,6 +5,7 @@ median of the rounds counts, so that a noisy minute hits all of them. The figure
 the gateway's processes per unit of work. The load generator and the stub share core 0, the
 gateway under test has core 1. The nodes offer helexa's gateway what every node of ours offers, one
 connection for all requests; ``--no-multiplex`` shows it without, as everybody else asks them.
+``--awake`` gives idle cores something to do, as machines with other work have.
 
 Peers are measured if they are installed: nginx from the system, the others from a virtual
 environment of their own::
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import click
 from kit import peers, report
+from kit.awake import keep_awake
 from kit.gateway import cortex, key, wait_until_served
 from kit.process import Failed
 from kit.report import Figure, Report, TableData
@@ -200,6 +202,7 @@ def run(
     tokens: int = TOKENS,
     *,
     multiplex: bool = True,
+    awake: bool = False,
 ) -> Report:
     """Start, measure, stop."""
     command = f"python benchmarks/gateway.py --rounds {count} --seconds {seconds:g}"
@@ -210,6 +213,9 @@ def run(
     if not multiplex:
         name, title = f"{name} without multiplex", f"{title}, a connection for each request"
         command += " --no-multiplex"
+    if awake:
+        name, title = f"{name} awake", f"{title}, on cores that do not sleep"
+        command += " --awake"
     found = report.report(name, title, command)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="helexa-bench-")))
@@ -217,6 +223,8 @@ def run(
         stub = Stub(scratch, f"--tokens={tokens}", offer)
         stack.callback(stub.stop)
         targets = start(names, peers.Tools(peers_folder, scratch), stub, stack)
+        for core in (0, 1) if awake else ():
+            stack.callback(keep_awake(core, scratch).stop)
         cells = rounds(stub, targets, rows, count, seconds)
     found.tables += [cost_table(cells, names, rows), rate_table(cells, names, rows)]
     found.figures += verdicts(cells, names, rows)
@@ -235,6 +243,9 @@ def run(
     default=True,
     show_default=True,
     help="Whether the nodes offer one connection for many requests, as ours do.",
+)
+@click.option(
+    "--awake", is_flag=True, help="Keep the cores busy with work of the lowest priority beside."
 )
 @click.option("--only", default=",".join(STARTS), show_default=True, help="Targets to measure.")
 @click.option("--rows", default="1,2,3", show_default=True, help="Rows of the table.")
@@ -256,6 +267,7 @@ def main(
     json_file: Path | None,
     *,
     multiplex: bool,
+    awake: bool,
 ) -> None:
     names = [name.strip() for name in only.split(",")]
     unknown = sorted(set(names) - set(STARTS))
@@ -264,7 +276,7 @@ def main(
     chosen = [ROWS[int(number) - 1] for number in rows.split(",")]
     folder = peers_folder.resolve() if peers_folder else None
     try:
-        found = run(names, folder, count, seconds, chosen, tokens, multiplex=multiplex)
+        found = run(names, folder, count, seconds, chosen, tokens, multiplex=multiplex, awake=awake)
     except Failed as error:
         raise click.ClickException(str(error)) from error
     report.finish(found, json_file)

@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 from kit import peers, report
+from kit.awake import keep_awake
 from kit.gateway import key, start_cortex, wait_until_served
 from kit.process import PROXY_CORE, Failed, Process, cpu_seconds
 from kit.stub import MODEL, Stub, load
@@ -82,11 +83,15 @@ def idle(processes: dict[str, Process]) -> list[report.Figure]:
     ]
 
 
-def run(rounds: int, seconds: float, *, tcp: bool) -> report.Report:
+def run(rounds: int, seconds: float, *, tcp: bool, awake: bool = False) -> report.Report:
     """Measure nginx and the two hops in turns."""
     command = f"python benchmarks/hops.py --rounds {rounds} --seconds {seconds:g}"
     command += " --tcp" if tcp else ""
-    found = report.report("hops", "a paced event through cortex and neuron", command)
+    name, title = "hops", "a paced event through cortex and neuron"
+    if awake:
+        name, title = f"{name} awake", f"{title}, on cores that do not sleep"
+        command += " --awake"
+    found = report.report(name, title, command)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="helexa-bench-")))
         stub = Stub(scratch, "--gap-ms=10")
@@ -102,6 +107,8 @@ def run(rounds: int, seconds: float, *, tcp: bool) -> report.Report:
         helexa = peers.Target("helexa", port, cortex)
         wait_until_served(helexa, SPARK)
         at_rest = idle({"cortex": cortex, "neuron": neuron})
+        for core in (0, 1) if awake else ():
+            stack.callback(keep_awake(core, scratch).stop)
         costs: dict[str, list[float]] = {"nginx": [], "both": [], "cortex": [], "neuron": []}
         errors = 0
         # The engine is a child of the node: only the node's own process counts.
@@ -111,10 +118,10 @@ def run(rounds: int, seconds: float, *, tcp: bool) -> report.Report:
                 costs["nginx"].append(result["cpu_us_per_event"])
             result = measure(helexa, [cortex.pid, -neuron.pid], SPARK, seconds)
             costs["both"].append(result["cpu_us_per_event"])
-            for name, cost in zip(
+            for hop, cost in zip(
                 ("cortex", "neuron"), result["cpu_us_per_event_each"], strict=True
             ):
-                costs[name].append(cost)
+                costs[hop].append(cost)
             errors += int(result["errors"])
     found.figures += figures(costs, errors) + at_rest
     return found
@@ -142,10 +149,13 @@ def figures(costs: dict[str, list[float]], errors: int) -> list[report.Figure]:
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--seconds", default=3.0, show_default=True, help="Length of one round.")
 @click.option("--tcp", is_flag=True, help="Gateway and node over loopback, as over a network.")
+@click.option(
+    "--awake", is_flag=True, help="Keep the cores busy with work of the lowest priority beside."
+)
 @report.json_option
-def main(rounds: int, seconds: float, json_file: Path | None, *, tcp: bool) -> None:
+def main(rounds: int, seconds: float, json_file: Path | None, *, tcp: bool, awake: bool) -> None:
     try:
-        found = run(rounds, seconds, tcp=tcp)
+        found = run(rounds, seconds, tcp=tcp, awake=awake)
     except Failed as error:
         raise click.ClickException(str(error)) from error
     report.finish(found, json_file)
