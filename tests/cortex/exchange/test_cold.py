@@ -155,9 +155,9 @@ async def test_a_crowd_is_let_in_as_the_place_has_room_and_nobody_overtakes() ->
         node.push("admission", models=[seats])  # a poll would tell them, but perhaps too late
         wake(node)
         assert [(await each).status for each in asked] == [200] * 12
-        assert most <= 6
+        assert most <= 3  # two seats, and half of the queue
         # Those who are let in together may reach the node in any order.
-        assert all(int(number) < place + 6 for place, number in enumerate(order))
+        assert all(int(number) < place + 3 for place, number in enumerate(order))
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -233,7 +233,9 @@ class FleetPlacer:
             standing = waiter.standing(loop.time())
             raise still_loading(model, standing) from None
         finally:
-            waiter.leave()
+            # A step later, when whoever asked has its lease: in between it would count as nobody,
+            # and one more be let in for it.
+            loop.call_soon(waiter.leave)
 
     def lease(self, placed: Placed, model: str) -> Lease:
         """Count the request as that node's work."""
