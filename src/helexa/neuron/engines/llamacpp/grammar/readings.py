@@ -19,7 +19,7 @@ from typing import TypeAlias
 from helexa.neuron.engines.llamacpp.grammar.merge import Uncompilable
 
 MOST = 512
-"""Readings at once. With twice as many a token of the built-in model took 36 ms instead of 1."""
+"""Readings at once. With many more, to follow them takes an engine longer than a token does."""
 _ROUNDS = 64
 """So deep a schema that refers to itself is followed; what only adds up stays below ``MOST``."""
 _MOST_COMPARED = 100_000
