@@ -7,11 +7,9 @@ and mostly larger ones.
 
 from __future__ import annotations
 
-from pathlib import PurePath
-
 from helexa.core.errors import ModelNotFound
 from helexa.neuron.models.facts import ModelFacts
-from helexa.neuron.sources.choice import quant_in
+from helexa.neuron.sources.choice import is_meant, plain_quant
 from helexa.neuron.sources.listing import Listing
 
 
@@ -22,7 +20,7 @@ def check_quant(asked: str | None, listing: Listing, facts: ModelFacts) -> None:
         ModelNotFound: It is of another one; says which, and what there is.
     """
     found = [quant for quant in (listing.quant, facts.quant, facts.quant_method) if quant]
-    if not asked or not found or _is_named(asked, listing):
+    if not asked or not found or is_meant(asked, (file.name for file in listing.files)):
         return
     wanted = _plain(asked)
     if any(wanted == _plain(each) or wanted in _plain(each).split("_") for each in found):
@@ -35,20 +33,7 @@ def check_quant(asked: str | None, listing: Listing, facts: ModelFacts) -> None:
     )
 
 
-def _is_named(asked: str, listing: Listing) -> bool:
-    """Whether ``asked`` is a file's name, or all that tells a file without a quant in its name."""
-    wanted = _plain(asked)
-    for file in listing.files:
-        path = PurePath(file.name)
-        if asked in (file.name, path.name, path.stem):
-            return True
-        untold = path.suffix == ".gguf" and quant_in(file.name) is None
-        if untold and wanted in _plain(path.stem):
-            return True
-    return False
-
-
 def _plain(quant: str) -> str:
     """One spelling: ``UD-Q4_K_M``, ``q4-k-m``; ``FP16`` and ``F16``; ``AWQ 4-bit``."""
-    plain = quant.strip().lower().replace("-", "_").replace(" ", "_").removeprefix("ud_")
+    plain = plain_quant(quant).replace(" ", "_").removeprefix("ud_")
     return {"fp16": "f16", "fp32": "f32"}.get(plain, plain)

@@ -90,6 +90,16 @@ def quant_in(name: str) -> str | None:
     return None
 
 
+def is_meant(asked: str, names: Iterable[str]) -> bool:
+    """Whether ``asked`` means one of these GGUF files, by its name or by its quant."""
+    return bool(_matches(_gguf_groups(names), asked))
+
+
+def plain_quant(quant: str) -> str:
+    """One spelling: ``Q4-K-M`` is ``q4_k_m``."""
+    return quant.strip().lower().replace("-", "_")
+
+
 def is_beside_weights(name: str) -> bool:
     """Whether a GGUF file goes with weights and is none: an image projector, what quants were
     made with."""
@@ -129,7 +139,7 @@ def _gguf_groups(names: Iterable[str]) -> dict[str, list[str]]:
 
 def _matches(groups: dict[str, list[str]], asked: str) -> list[str]:
     """The groups that ``asked`` means: a quant, with or without its ``UD-``, or a file."""
-    wanted = asked.strip().lower().replace("-", "_")
+    wanted = plain_quant(asked)
     rules: tuple[Callable[[str], bool], ...] = (
         lambda stem: asked in (*groups[stem], stem, *(n.rpartition("/")[2] for n in groups[stem])),
         lambda stem: _plain(quant_in(stem)) == wanted,
@@ -144,7 +154,7 @@ def _matches(groups: dict[str, list[str]], asked: str) -> list[str]:
 
 
 def _plain(text: str | None) -> str:
-    return (text or "").lower().replace("-", "_")
+    return plain_quant(text or "")
 
 
 def _in_order(where: str, files: list[str]) -> list[str]:
