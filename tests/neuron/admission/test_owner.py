@@ -308,8 +308,6 @@ async def test_closing_refuses_who_waits_and_who_comes() -> None:
         frames.append(len(list(traceback.walk_tb(refused.value.__traceback__))))
     assert len(set(frames)) == 1, "what is kept must not hold on to those it has refused"
     seat.leave()
-    admission.reopen()
-    (await admission.enter(Ticket("c", 10))).leave()
 
 
 async def test_a_smaller_engine_refuses_what_no_longer_fits() -> None:

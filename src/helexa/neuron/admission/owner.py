@@ -189,15 +189,11 @@ class Admission:
             self._seat_all()
 
     def close(self, error: HelexaError) -> None:
-        """Refuse all that wait and all that come, with ``error`` (an unload, a drain)."""
+        """Refuse all that wait and all that come, with ``error`` (an unload)."""
         self._closed = error
         for ticket in list(self._waiters):
             if not ticket.begun:  # what has begun may end
                 self._fail(ticket, error)
-
-    def reopen(self) -> None:
-        """Take requests again (a drain was called off)."""
-        self._closed = None
 
     def resize(self, seats: int, cells: int, context: int) -> None:
         """The engine came back with other figures; what no longer fits is refused."""
